@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     )
     from pllm_notebook.execution import Run
     from pllm_notebook.frames.any_frame import aparse, estimate, frame, parse, preview, submit
+    from pllm_notebook.frames.example_pool import example_roles
     from pllm_notebook.frames.label_table import labels
     from pllm_notebook.frames.past_work import errors, import_results, jobs, run
     from pllm_notebook.frames.runs import runs
@@ -144,6 +145,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "create_robust_config",
     "errors",
     "estimate",
+    "example_roles",
     "frame",
     "get_error_info",
     "handle_openai_error",
@@ -221,6 +223,7 @@ _HOMES = {
     "create_robust_config": "pllm_notebook.ensemble.framework_config",
     "errors": "pllm_notebook.frames.past_work",
     "estimate": "pllm_notebook.frames.any_frame",
+    "example_roles": "pllm_notebook.frames.example_pool",
     "frame": "pllm_notebook.frames.any_frame",
     "get_error_info": "pllm_notebook.ensemble.error_conversion",
     "handle_openai_error": "pllm_notebook.ensemble.error_conversion",

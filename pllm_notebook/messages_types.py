@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 __all__ = [
     "Dialogue",
+    "Example",
     "Media",
     "Prompt",
     "ProviderMessage",
@@ -157,23 +158,46 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt with its right answer, which the model is shown before a row's own prompt.
+
+    Attributes:
+        prompt: As a row's.
+        answer: Text; where there is a type, its value as JSON, in the type's own form.
+    """
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A row's prompt that is more than a text: a whole conversation, media, or an instruction of its own.
+    """A row's prompt that is more than a text: a whole conversation, media, an instruction or examples of its own.
 
     Attributes:
         turns: The user's last, or tools' results; an assistant's last turn is the beginning of the answer (prefill).
         system: In place of the question's own instruction; None for that.
+        examples: In place of the question's own examples; None for those.
+        shown: Of a whole conversation, the number of turns at its beginning that are examples.
     """
 
     turns: tuple[Turn, ...]
     system: str | None = None
+    examples: tuple[Example, ...] | None = None
+    shown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """A row's prompt that is a whole request, as its caller wrote it: the intended body itself."""
+    """A row's prompt that is a whole request, as its caller wrote it: the intended body itself.
+
+    Attributes:
+        fields: The body.
+        has_gone_on: Whether the model has spoken in the conversation, other than in examples.
+    """
 
     fields: Mapping[str, Any]
+    has_gone_on: bool = field(default=False, kw_only=True)
 
 
 Prompt = str | Dialogue | RawRequest

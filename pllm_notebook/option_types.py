@@ -55,6 +55,10 @@ class ParseOptions(TypedDict, total=False):
     guarantee: float | None
     confidence_level: float
     against: Any
+    examples: Any
+    example_selection: Literal["first", "diverse", "nearest"]
+    max_examples: int | None
+    max_example_tokens: int
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
@@ -107,6 +111,10 @@ class CompleteOptions(TypedDict, total=False):
     decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
     judge: str | None
     agreement_column: str | None
+    examples: Any
+    example_selection: Literal["first", "diverse", "nearest"]
+    max_examples: int | None
+    max_example_tokens: int
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
@@ -319,6 +327,10 @@ class ConfigureOptions(TypedDict, total=False):
     guarantee: float | None
     confidence_level: float | None
     against: Any | None
+    examples: Any | None
+    example_selection: Literal["first", "diverse", "nearest"] | None
+    max_examples: int | None
+    max_example_tokens: int | None
     max_retries: int | None
     max_repairs: int | None
     max_cost_usd: float | None

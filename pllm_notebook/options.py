@@ -21,6 +21,7 @@ from pllm_notebook.option_values import (
     is_paths,
 )
 from pllm_notebook.options_answers import AnswerOptions
+from pllm_notebook.options_examples import ExampleOptions
 from pllm_notebook.options_generation import GenerationOptions
 from pllm_notebook.options_limits import LimitOptions
 from pllm_notebook.options_question import QuestionOptions
@@ -32,7 +33,7 @@ _VIEWS = ("view", "bar")
 
 # The last base's fields come first.
 @dataclass(frozen=True, slots=True)
-class Options(GenerationOptions, LimitOptions, AnswerOptions, QuestionOptions):
+class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, QuestionOptions):
     """The options of one run, as resolved. Every front end uses the same names.
 
     What each does, its default and its bounds are in its field; docs/options.md is made from them.

@@ -175,14 +175,18 @@ class Wire(Protocol):
         2 has only the schema in the instruction. A format without level 1 returns level 2.
         """
 
-    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+    def prefix(self, body: Mapping[str, Any], shown: int = 0) -> list[Any]:
         """Return what every row of *body*'s run shares and the provider's prompt cache counts, in its order.
 
         That is all that the model reads before the first turn; parts may be falsy.
+
+        Args:
+            body: Adapted, at its schema level.
+            shown: Turns at the beginning that all rows share too: examples.
         """
 
     def mark_prompt_cache(
-        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False, shown: int = 0
     ) -> dict[str, Any]:
         """Put the provider's cache mark at the end of the shared prefix; the caller's own marks are kept.
 
@@ -194,6 +198,7 @@ class Wire(Protocol):
             name: A short hash of the prefix, the same for all rows; None if it is not shared, or too short.
             lead: The text that the rows' prompts begin with, "" for none.
             turns: Whether the whole conversation will be sent again, with more turns.
+            shown: As for `prefix`; the prompt of the row is the turn behind these.
         """
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:

@@ -37,7 +37,7 @@ from pllm_notebook.execution import (
     request_lines,
     start,
 )
-from pllm_notebook.messages_types import Turn
+from pllm_notebook.messages_types import Example, Turn
 from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options
 from pllm_notebook.schema import OutputType
@@ -57,13 +57,16 @@ _UNKNOWN_SAMPLES = 8
 _UNKNOWN_CALLS = 100_000
 
 
-def spec_for(options: Options, output: OutputType | None, *, instruct: bool) -> Spec:
+def spec_for(
+    options: Options, output: OutputType | None, *, instruct: bool, examples: tuple[Example, ...] = ()
+) -> Spec:
     """Build the spec of a call to one model, or of an ensemble.
 
     Args:
         options: As resolved.
         output: The type to parse, None for plain text.
         instruct: Whether there is no prompt, so that the type itself must say what is wanted.
+        examples: Shown to the model before each row's prompt.
 
     Raises:
         UsageError: When it cannot be asked as written. Nothing was sent.
@@ -75,7 +78,7 @@ def spec_for(options: Options, output: OutputType | None, *, instruct: bool) -> 
     if promise is not None:
         return replace(ensemble_spec_for(options, output, instruct=instruct), promise=promise)
     if options.samples > 1 or len(options.models or ()) > 1:
-        return ensemble_spec_for(options, output, instruct=instruct)
+        return ensemble_spec_for(options, output, instruct=instruct, examples=examples)
     for name in ("decide", "judge", "agreement_column"):
         if getattr(options, name) is not None:
             raise UsageError(
@@ -84,7 +87,7 @@ def spec_for(options: Options, output: OutputType | None, *, instruct: bool) -> 
             )
     if options.models:
         options = replace(options, model=options.models[0])
-    return build_spec(options, output, instruct=instruct)
+    return build_spec(options, output, instruct=instruct, examples=examples)
 
 
 def ensemble_spec_for(
@@ -93,6 +96,7 @@ def ensemble_spec_for(
     *,
     instruct: bool = False,
     history: tuple[Turn, ...] = (),
+    examples: tuple[Example, ...] = (),
     keys: Mapping[str, Key] | None = None,
     judging: Mapping[str, Any] | None = None,
     own: Callable[[Options], Options] | None = None,
@@ -109,6 +113,7 @@ def ensemble_spec_for(
         output: The caller's type, None for plain text.
         instruct: As for `spec_for`.
         history: Turns of a conversation before the prompt.
+        examples: Shown to members before the prompt, and to a stronger model that is asked in their place.
         keys: API keys by provider, where they are not the environment's.
         judging: Options of the judge's call that differ from the usual ones.
         own: Makes one member's options of the common ones with its model set, None to take them as they are.
@@ -122,7 +127,9 @@ def ensemble_spec_for(
         UsageError: When it cannot be asked as written. Nothing was sent.
     """
     how, vote = _how(options, output)
-    make: Callable[..., CallSpec] = partial(build_spec, instruct=instruct, history=history, keys=keys, calls=calls)
+    make: Callable[..., CallSpec] = partial(
+        build_spec, instruct=instruct, history=history, examples=examples, keys=keys, calls=calls
+    )
     before = reasoned(output) if reasoning else None
     sampled = output if before is None else before.output
     samples: Counter[str] = Counter()

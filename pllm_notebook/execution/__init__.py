@@ -9,7 +9,7 @@ from pllm_notebook.execution.confirmation import Confirm, confirm, confirm_price
 from pllm_notebook.execution.decider import Decider
 from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.explain import Explanation, decoded_body, position_of
+from pllm_notebook.execution.explain import Explanation, decoded_body, position_of, shown_examples
 from pllm_notebook.execution.failure_recorder import full_message
 from pllm_notebook.execution.launch import (
     batch_service,
@@ -117,6 +117,7 @@ __all__ = [
     "runs",
     "services_for",
     "shown",
+    "shown_examples",
     "start",
     "start_list",
     "start_simulator",

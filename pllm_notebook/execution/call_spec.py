@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,14 +17,15 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.asked_model import extra_fields
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
+from pllm_notebook.execution.example_turns import ExampleTurns
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
 from pllm_notebook.execution.token_question import TokenQuestion
 from pllm_notebook.execution.tool_options import toolbox_for
 from pllm_notebook.execution.wire_body import MediaBody, WireBody, uncounted_bytes, with_output_limit
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Request, Turn
+from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Request, Turn
 from pllm_notebook.prices import Rate, rate_of
-from pllm_notebook.providers import ResolvedModel, default_effort, kept_for_an_hour, objects_at
+from pllm_notebook.providers import ResolvedModel, default_effort, kept_for_an_hour
 from pllm_notebook.runtime import Slot
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
 from pllm_notebook.settings import Options
@@ -56,6 +58,7 @@ class CallSpec:
         system: The instruction, None for none.
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
+        examples: Shown to the model before the row's prompt, if that has none of its own.
         json_object: Whether JSON of any shape is asked for, where there is no type.
         marks: Whether requests mark what the provider's prompt cache is to keep, where it takes marks.
         alone: Whether no two of its prompts begin alike; `shared` is then never set.
@@ -93,6 +96,7 @@ class CallSpec:
         *,
         sample: int = 0,
         history: tuple[Turn, ...] = (),
+        examples: tuple[Example, ...] = (),
         json_object: bool = False,
         marks: bool = True,
         alone: bool = False,
@@ -108,6 +112,7 @@ class CallSpec:
         self._json_object = json_object
         self.sample = sample
         self._history = history
+        self.examples = examples
         self.options = options
         self._extra = extra_fields(target, options)
         self._salt = options.salt + (simulated_salt() if target.simulated else "")
@@ -118,6 +123,7 @@ class CallSpec:
         self.takes_empty = options.allow_empty or (output is not None and output.takes_null)
         self.empty_json = b"null" if output is not None and output.takes_null else b'""'
         self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect, beside)
+        self._shown = ExampleTurns(target.label, self.fitted)
         self._canonical_body = self.canonical_body(self.dialogue(PLACEHOLDER))
         self.output_limit = target.wire.output_limit(self._canonical_body)
         self.longest_answer = None if self.fitted is None else longest_json(self.fitted.schema)
@@ -157,9 +163,11 @@ class CallSpec:
 
     def dialogue(self, prompt: str | Dialogue) -> Dialogue:
         """Return the conversation in which a row's prompt is the last word."""
-        said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
-        own = None if isinstance(prompt, str) else prompt.system
-        return Dialogue((*self._history, *said), self.system if own is None else own)
+        if isinstance(prompt, str):
+            prompt = Dialogue((Turn("user", prompt),))
+        shown = self._shown.turns(self.examples if prompt.examples is None else prompt.examples)
+        system = self.system if prompt.system is None else prompt.system
+        return Dialogue((*self._history, *shown, *prompt.turns), system, shown=len(shown))
 
     def whole(self, prompt: Prompt) -> Mapping[str, Any]:
         """Return the intended body of a row's prompt."""
@@ -222,7 +230,10 @@ class CallSpec:
                 self._bodies = True
             else:
                 fields, uncounted = self.canonical_body(self.dialogue(prompt)), uncounted_bytes(prompt.turns)
-                body = MediaBody(fields, uncounted) if uncounted else RawRequest(fields)
+                has_gone_on = bool(self._history) or any(turn.role == "assistant" for turn in prompt.turns)
+                body = RawRequest(fields, has_gone_on=has_gone_on)
+                if uncounted:
+                    body = MediaBody(fields, uncounted, has_gone_on=has_gone_on)
             orjson.dumps(body.fields)
         except UsageError as error:
             return Failure(FailureKind.INPUT, str(error))
@@ -256,8 +267,8 @@ class CallSpec:
         """
         if isinstance(encoded, RawRequest):
             # A conversation that has gone on goes on; a caller's whole request is sent as it is.
-            answered = any(message.get("role") == "assistant" for message in objects_at(encoded.fields, "messages"))
-            return self._to_wire(encoded.fields, limit, turns=not self._bodies and (answered or self._runs_tools))
+            goes_on = encoded.has_gone_on or self._runs_tools
+            return self._to_wire(encoded.fields, limit, turns=not self._bodies and goes_on)
         parts, text_json = self._template_for(encoded, limit)
         return parts.fill(text_json)
 
@@ -270,7 +281,9 @@ class CallSpec:
 
     def prefix(self) -> str | None:
         """Name what all rows' bodies begin with, None where the provider's prompt cache keeps no such, or is not to."""
-        return self.target.prefix_name(self._canonical_body, self._common_prefix.text) if self._marks else None
+        if not self._marks:
+            return None
+        return self.target.prefix_name(self._canonical_body, self._common_prefix.text, 2 * len(self.examples))
 
     def row_bytes(self, size: int) -> int | None:
         """Return how many of a request's bytes are its own; None where nothing is known to be shared.
@@ -309,21 +322,12 @@ class CallSpec:
             ):
                 turns = self._marks and (self._runs_tools or bool(self._history))
                 asker = self._serial_number if self._marks else None
-                without_prefix = target.to_wire(
-                    self._canonical_body, common_prefix, shared=shared, turns=turns, asker=asker, shown=self.shown
-                )
+                dress = partial(target.to_wire, lead=common_prefix, turns=turns, examples=2 * len(self.examples))
+                without_prefix = dress(self._canonical_body, shared=shared, asker=asker, shown=self.shown)
                 with_prefix = None
                 if common_prefix and shared:
-                    with_prefix = BodyTemplate.alone(
-                        self._as_sent(
-                            target.to_wire(
-                                self.canonical_body(self.dialogue(common_prefix + PLACEHOLDER)),
-                                common_prefix,
-                                turns=turns,
-                            ),
-                            limit,
-                        )
-                    )
+                    begun = self.canonical_body(self.dialogue(common_prefix + PLACEHOLDER))
+                    with_prefix = BodyTemplate.alone(self._as_sent(dress(begun), limit))
                 # Read only now: dressing may itself have learned something (a parameter known to be refused).
                 wire_body = WireBody(
                     target.quirks.version,
@@ -339,7 +343,7 @@ class CallSpec:
     def content_of(self, dialogue: Dialogue, limit: int | None = None) -> bytes:
         """Return the wire's bytes for a whole conversation (a further turn); *limit* as for `content`."""
         # One answer alone is that which is repaired, and a repair ends most conversations.
-        answers = sum(turn.role == "assistant" for turn in dialogue.turns)
+        answers = sum(turn.role == "assistant" for turn in dialogue.turns[dialogue.shown :])
         return self._to_wire(self.canonical_body(dialogue), limit, turns=answers > 1 or self._runs_tools)
 
     @property

@@ -13,7 +13,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.conversation import conversation
 from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import escape_html, format_usd_or, strip_control_chars
-from pllm_notebook.messages_types import Prompt
+from pllm_notebook.messages_types import Prompt, RawRequest
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Usage
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pllm_notebook.execution.row_source import RowSource
     from pllm_notebook.protocols import Store
 
-__all__ = ["Explanation", "decoded_body", "explain", "position_of", "with_evidence"]
+__all__ = ["Explanation", "decoded_body", "explain", "position_of", "shown_examples", "with_evidence"]
 
 # Text without white space for so long is a file.
 _MAX_STRING_CHARS = 1_000
@@ -61,6 +61,7 @@ class Explanation:
             in order; () for one reply alone.
         evidence: What the answer quotes from the row and where that is, a line for each field; () where none was
             asked for.
+        examples: What the model was shown first, each with its answer as it was sent; () for nothing.
     """
 
     position: int
@@ -81,9 +82,10 @@ class Explanation:
     pack_id: str = ""
     steps: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        lines = self._lines([("prompt", self.prompt or "")])
+        lines = self._lines([("examples", "\n".join(self.examples)), ("prompt", self.prompt or "")])
         return "\n".join(f"{name:<10} {strip_control_chars(text)}" for name, text in lines)
 
     def _repr_html_(self) -> str:
@@ -187,7 +189,17 @@ def explain(ask: CallSpec, rows: RowSource, results: ResultTable, store: Store |
         pack=pack,
         pack_id=pack_id,
         steps=tuple(map(_step, replies)) if len(replies) > 1 else (),
+        examples=() if asked is None else shown_examples(ask, asked),
     )
+
+
+def shown_examples(ask: CallSpec, prompt: Prompt) -> tuple[str, ...]:
+    """Return the examples that a row is shown, as text: each prompt with the answer as it is sent."""
+    if isinstance(prompt, RawRequest):
+        return ()
+    dialogue = ask.dialogue(prompt)
+    said = [turn.text for turn in dialogue.turns[: dialogue.shown]]
+    return tuple(f"{asked} → {answered}" for asked, answered in zip(said[::2], said[1::2], strict=True))
 
 
 def with_evidence(run: Any, explained: Explanation) -> Explanation:

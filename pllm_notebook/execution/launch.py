@@ -25,7 +25,7 @@ from pllm_notebook.execution.run_recorder import RecordableRows, RunRecorder
 from pllm_notebook.execution.run_registry import remember, runs
 from pllm_notebook.execution.run_view.view_model import view_model
 from pllm_notebook.execution.services import RunServices
-from pllm_notebook.messages_types import Turn
+from pllm_notebook.messages_types import Example, Turn
 from pllm_notebook.prompts import instruction
 from pllm_notebook.protocols import Store, ViewDisplay
 from pllm_notebook.schema import OutputType
@@ -56,6 +56,7 @@ def build_spec(
     instruct: bool,
     sample: int = 0,
     history: tuple[Turn, ...] = (),
+    examples: tuple[Example, ...] = (),
     json_object: bool = False,
     marks: bool = True,
     alone: bool = False,
@@ -70,6 +71,7 @@ def build_spec(
         instruct: Whether there is no prompt, so that the type itself must say what is wanted.
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
+        examples: Shown to the model before the row's prompt.
         json_object: Whether JSON of any shape is asked for, where there is no type.
         marks: Whether requests mark what the provider's prompt cache is to keep, where it takes marks.
         alone: Whether no two of its prompts begin alike (see `CallSpec`).
@@ -91,6 +93,7 @@ def build_spec(
         system,
         sample=sample,
         history=history,
+        examples=examples,
         json_object=json_object,
         marks=marks,
         alone=alone,

@@ -81,6 +81,8 @@ class RowRecord:
             repair or a tool's result, the judge's or the strong model's.
         later_keys: Shape (n_later, 16), uint8: the first characters of the keys of those replies.
         samples: None where rows were asked once.
+        example: Shape (n_rows,), bool: whether the row, or a near-duplicate, was among the run's examples; None where
+            it had none.
     """
 
     content: Numbers
@@ -94,6 +96,7 @@ class RowRecord:
     later_rows: Numbers = field(default_factory=lambda: _NO_NUMBERS)
     later_keys: Numbers = field(default_factory=lambda: _NO_BEGINNINGS)
     samples: SampleRecord | None = None
+    example: Numbers | None = None
     _order: Numbers | None = None
     _lines: dict[str, Numbers] = field(default_factory=dict)
 
@@ -133,7 +136,8 @@ class RowRecord:
             given |= {"later_rows": self.later_rows, "later_keys": self.later_keys}
         if self.samples is not None:
             given |= {f"sample:{name}": array for name, array in vars(self.samples).items()}
-        return given if self.origin is None else given | {"origin": self.origin}
+        given |= {name: array for name in ("origin", "example") if (array := getattr(self, name)) is not None}
+        return given
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Numbers]) -> RowRecord:
@@ -150,6 +154,7 @@ class RowRecord:
             later_rows=arrays.get("later_rows", _NO_NUMBERS),
             later_keys=arrays.get("later_keys", _NO_BEGINNINGS),
             samples=SampleRecord(**samples) if (samples := _named(arrays, "sample:")) else None,
+            example=arrays.get("example"),
         )
 
 

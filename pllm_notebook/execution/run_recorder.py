@@ -235,7 +235,8 @@ _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 def _options(options: Options) -> dict[str, Any]:
     """Return the options that differ from the defaults; of functions and types, their names."""
-    given = {f.name: getattr(options, f.name) for f in fields(Options)}
+    # The registry holds no text of rows; of examples, a run's own description has a digest.
+    given = {f.name: getattr(options, f.name) for f in fields(Options) if f.name != "examples"}
     return {name: _as_json_value(value) for name, value in given.items() if value != getattr(_DEFAULTS, name)}
 
 

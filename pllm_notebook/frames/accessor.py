@@ -9,7 +9,8 @@ from typing import Any, Unpack
 from pllm_notebook import ensemble
 from pllm_notebook.ensemble import Spec
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import CallSpec, Estimate, RequestLines, Run, RunBudget, options_for
+from pllm_notebook.execution import CallSpec, Estimate, RequestLines, Run, RunBudget, options_for, shown_examples
+from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.accessor_lab import LabAccessor
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
@@ -27,6 +28,10 @@ from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 
 __all__ = ["LLMAccessor", "Preview", "asked_columns", "submit_piece"]
+
+
+_LOOKED_AT = 100
+"""Rows at the top among which a preview looks for one that is asked, to show its examples."""
 
 
 class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
@@ -130,7 +135,8 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         given: Any = {**options}
         kind = format_of(response_format, given, "preview")
         head = type(self)(self._table().slice(range(rows)).data).parse(kind, prompt, **given)
-        return Preview(head, self.estimate(kind, prompt, **given))
+        spec, whole = self._prepare(kind, prompt, given)
+        return Preview(head, ensemble.estimate(spec, whole), _first_examples(spec, whole))
 
     @shows(taken_by(Options, "parse"))
     def estimate(
@@ -231,12 +237,13 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         # A frame that cannot be asked is refused before the model is resolved: that check costs nothing.
         labels = against.values() if isinstance(against, Mapping) else (against,)
         unsent = tuple(name for name in labels if isinstance(name, str) and name in table.names)
-        question = RowQuestion(template, shape, options, label, instruction, unsent)
+        question = RowQuestion(template, shape, options, label, instruction, unsent, output, takes_examples=not calls)
         rows = TableRows(table, question, alone=table.is_column and shape.single)
+        shown = () if rows.examples is None else rows.examples.shared
         instruct = prompt is None and instruction is None  # a row's own instruction contains the type's text
         if calls:
             return tool_calls_for(options, instruct=instruct), rows
-        spec = ensemble.spec_for(options, output, instruct=instruct)
+        spec = ensemble.spec_for(options, output, instruct=instruct, examples=shown)
         if against is not None and not isinstance(spec, CallSpec):
             columns = {column.name.removeprefix(options.prefix): column for column in shape.columns}
             spec = with_labels(spec, table, against, columns)
@@ -287,16 +294,31 @@ class Preview:
     Attributes:
         frame: The first rows with their answers; a Series where `parse` returns one.
         estimate: What all rows would send and cost, measured on these.
+        examples: What the first row's call shows before it, each with its answer as it is sent; () for nothing.
     """
 
     frame: Any
     estimate: Estimate
+    examples: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return strip_control_chars(f"{self.frame!r}\n\n{self.estimate!r}")
+        return strip_control_chars(f"{self._shown()}{self.frame!r}\n\n{self.estimate!r}")
+
+    def _shown(self) -> str:
+        return "".join(f"{each}\n" for each in ("Examples:", *self.examples, "")) if self.examples else ""
 
     def _repr_html_(self) -> str:
         frame = self.frame.to_frame() if hasattr(self.frame, "to_frame") else self.frame
         as_html = getattr(frame, "_repr_html_", None)  # Arrow's tables have none
         shown = f"<pre>{escape_html(repr(frame))}</pre>" if as_html is None else as_html()
-        return strip_control_chars(f"{shown}{self.estimate._repr_html_()}")
+        examples = f"<pre>{escape_html(self._shown())}</pre>" if self.examples else ""
+        return strip_control_chars(f"{examples}{shown}{self.estimate._repr_html_()}")
+
+
+def _first_examples(spec: Spec, rows: TableRows) -> tuple[str, ...]:
+    if rows.examples is None:
+        return ()
+    prompts = rows.prompts(range(min(rows.total, _LOOKED_AT)))
+    first = next((one for one in prompts if one is not None and not isinstance(one, Failure)), None)
+    ask = spec if isinstance(spec, CallSpec) else spec.members[0].ask
+    return () if first is None else shown_examples(ask, first)

@@ -121,7 +121,7 @@ def calibration_of(table: Table, against: Any, field: str | None, name: str | No
     stated = np.full(table.total, np.nan)
     stated[positions] = known.confidence[column]
     stated[provenance.changed] = np.nan
-    used = np.flatnonzero(~np.isnan(stated) & ~np.array(labels.missing, dtype=bool))
+    used = np.flatnonzero(~np.isnan(stated) & ~np.array(labels.missing, dtype=bool) & ~provenance.examples)
     said = [None if cells.missing[0][row] else answers[row] for row in used.tolist()]
     true = [truths[row] for row in used.tolist()]
     if true:

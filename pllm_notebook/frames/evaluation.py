@@ -12,7 +12,7 @@ import numpy as np
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
 from pllm_notebook.execution import Run
-from pllm_notebook.formatting import escape_html, strip_control_chars
+from pllm_notebook.formatting import counted, escape_html, strip_control_chars
 from pllm_notebook.frames.dtypes import Column, plain
 from pllm_notebook.frames.labels import check_known, check_single, classes_of, plain_values
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -37,6 +37,7 @@ class Evaluation:
         samples: For each row that has a label and an answer of every sample: the label, and those answers in order.
             None where rows were asked once.
         library: Builds the frames.
+        examples: Labelled rows that were examples.
 
     Attributes:
         field: As given.
@@ -45,6 +46,7 @@ class Evaluation:
         answered: Rows that have a label and an answer.
         unlabelled: Rows without a label, left out.
         unanswered: Rows with a label and no answer (failed, not sent, skipped or pending), left out.
+        examples: Rows with a label that the run was shown as examples, near-duplicates included, left out.
         accuracy: Share of the answered rows whose answer equals the label, from 0 to 1.
         kappa: Agreement beyond chance, 1 at most and 0 for guesses with the right shares (Cohen, "A
             Coefficient of Agreement for Nominal Scales", 1960). NaN where label and answer are one class throughout.
@@ -68,6 +70,7 @@ class Evaluation:
         classes: Sequence[Any],
         samples: Sequence[tuple[Any, Sequence[Any]]] | None,
         library: FrameLibrary,
+        examples: int = 0,
     ) -> None:
         try:
             from sklearn import metrics
@@ -78,7 +81,8 @@ class Evaluation:
         self.total = total
         self.answered = len(truths)
         self.unlabelled = unlabelled
-        self.unanswered = total - unlabelled - len(truths)
+        self.examples = examples
+        self.unanswered = total - unlabelled - examples - len(truths)
         self._samples = samples
         self._library = library
         self._classes = list(classes)
@@ -158,6 +162,8 @@ class Evaluation:
             for count, what in ((self.unlabelled, "a label"), (self.unanswered, "an answer"))
             if count
         ]
+        if self.examples:
+            left_out.append(f"{self.examples:,} shown as examples")
         beside = f" ({', '.join(left_out)})" if left_out else ""
         return (
             f"{self.field} against {self.against}: accuracy {self.accuracy:.3f} "
@@ -175,6 +181,7 @@ class EvaluationInput:
         explode: Whether an answer has a line for each of its items.
         answered: For each row, whether it has an answer although its cell may be NA: the answer was None.
         values_of: Splits one answer into the result's columns.
+        examples: For each row, whether it or a near-duplicate was an example of the run; () where there were none.
         samples: For each row the run's ensemble and its call there, None for a row without one; None if rows were asked
             once.
     """
@@ -185,6 +192,7 @@ class EvaluationInput:
     answered: Sequence[bool]
     samples: Sequence[tuple[EnsembleResults, int] | None] | None
     values_of: Callable[[Any], Sequence[Any]]
+    examples: Sequence[bool] = ()
 
     @classmethod
     def of(cls, run: Run, shape: ResultColumns) -> EvaluationInput:
@@ -200,6 +208,7 @@ class EvaluationInput:
             answered=[run.table.status(row) in ("ok", "cached") for row in rows],
             samples=samples,
             values_of=shape.values_of,
+            examples=[] if (taken := getattr(run.rows, "taken", None)) is None else taken.tolist(),
         )
 
 
@@ -237,12 +246,19 @@ def evaluate(
     answers, truths = plain_values(cells.values[0]), plain_values(labels.values)
     for name, values in ((column.name, answers), (named, truths)):
         check_single(name, values)
+    shown = asked.examples or [False] * len(truths)
     labelled = [not gap for gap in labels.missing]
     given = [not gap for gap in cells.missing[0]]
     # NA in the result is not an answer, unless the answer itself was None.
     answered = [here or none for none, here in zip(asked.answered, given, strict=True)]
     answers = [answer if here else None for answer, here in zip(answers, given, strict=True)]
-    compared = [row for row in range(len(truths)) if labelled[row] and answered[row]]
+    compared = [row for row in range(len(truths)) if labelled[row] and answered[row] and not shown[row]]
+    examples = sum(is_shown and has_label for is_shown, has_label in zip(shown, labelled, strict=True))
+    if not compared and examples:
+        raise UsageError(
+            f"{counted(examples, 'labelled row', 'was')} shown to the model as an example, or nearly so, and there is "
+            f"no other label to evaluate on. Keep labelled rows out of examples=: pllm.example_roles splits them."
+        )
     if not compared:
         raise UsageError(f"No row has both a label in {named!r} and an answer, so there is nothing to compare.")
     true, said = [truths[row] for row in compared], [answers[row] for row in compared]
@@ -253,7 +269,7 @@ def evaluate(
         samples = list(_samples(asked.samples, asked.values_of, at, column, of_rows))
     classes = classes_of(column, [*true, *said])
     return Evaluation(column.name, named, len(truths), labelled.count(False), true, said, classes, samples,
-                      table.frame_library)  # fmt: skip
+                      table.frame_library, examples)  # fmt: skip
 
 
 def _position(asked: EvaluationInput, field: str | None, named: str) -> int:

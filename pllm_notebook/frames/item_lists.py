@@ -11,6 +11,8 @@ from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import UnknownColumnError, UsageError, guess
 from pllm_notebook.execution import RowRecord, Run, options_for, record_of_prompts
 from pllm_notebook.failures import Failure
+from pllm_notebook.frames.example_pool import RowPrompt
+from pllm_notebook.frames.example_prompts import ExamplePrompts, examples_for
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import InstructedPrompts, row_instruction
@@ -179,4 +181,8 @@ def _submit(
     instruct = instruct and instructions is None
     if calls:
         return ensemble.submit(tool_calls_for(options, instruct=instruct), rows)
-    return ensemble.submit(ensemble.spec_for(options, output, instruct=instruct), rows)
+    examples = examples_for(options, RowPrompt(given.names, template, is_column=True), output)
+    if examples is not None:
+        rows.prompts = ExamplePrompts(rows.prompts, given, examples)
+    shared = () if examples is None else examples.shared
+    return ensemble.submit(ensemble.spec_for(options, output, instruct=instruct, examples=shared), rows)

@@ -108,6 +108,16 @@ class Provenance:
     row: Rows
     changed: Flags
 
+    @cached_property
+    def examples(self) -> Flags:
+        """Whether each row, or a near-duplicate of it, was an example of the run that made it; shape (n,)."""
+        shown = np.zeros(len(self.source), dtype=np.bool_)
+        for at, source in enumerate(self.sources):
+            if source.record is not None and source.record.example is not None:
+                here = self.source == at
+                shown[here] = source.record.example[self.row[here]]
+        return shown
+
     def places(self) -> Iterator[tuple[int, Source, int]]:
         """Yield (position in the table, run, row of the run) for each row that a run made, in the table's order."""
         for position, (at, row) in enumerate(zip(self.source.tolist(), self.row.tolist(), strict=True)):

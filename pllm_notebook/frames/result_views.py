@@ -167,7 +167,10 @@ def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
     else:
         prefix, fields = first.run.header["options"].get("prefix", ""), first.run.header["fields"]
     columns = [column for column in first.made if column.name in fields]
-    asked = EvaluationInput(columns, prefix, first.explode, answered, samples if several else None, _values_of(first))
+    shown = found.examples.tolist()
+    asked = EvaluationInput(
+        columns, prefix, first.explode, answered, samples if several else None, _values_of(first), shown
+    )
     # An answer is not a label of itself.
     return evaluate(table, table, asked, against, field, without={column.name for column in first.made})
 

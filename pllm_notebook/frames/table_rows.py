@@ -12,6 +12,9 @@ from pllm_notebook.frames.answer_hashes import AnswerHashes
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
 from pllm_notebook.frames.evidence_views import Quotation, evidence_lines, quotations_of_row
+from pllm_notebook.frames.example_pool import RowPrompt
+from pllm_notebook.frames.example_prompts import ExamplePrompts, examples_for
+from pllm_notebook.frames.example_selection import RowExamples
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.images import MediaPrompts
 from pllm_notebook.frames.judge import FROM, CandidateAnswers
@@ -24,6 +27,7 @@ from pllm_notebook.frames.row_instruction import InstructedPrompts, RowInstructi
 from pllm_notebook.frames.rows import ERROR_COLUMNS, error_rows, prompts_of
 from pllm_notebook.frames.samples import add_samples, described, whole_agreement
 from pllm_notebook.frames.table import Table
+from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template
 
@@ -44,6 +48,8 @@ class RowQuestion:
         label: For the display.
         instruction: Each row's own, None where all have the same.
         labels: Columns that say what is right, which are not sent.
+        output: The type of the answer, None for text; examples are read by it.
+        takes_examples: Whether rows may be shown the examples of the options.
     """
 
     template: Template | None
@@ -52,6 +58,8 @@ class RowQuestion:
     label: str
     instruction: RowInstruction | None = None
     labels: tuple[str, ...] = ()
+    output: OutputType | None = None
+    takes_examples: bool = False
 
 
 class TableRows:
@@ -67,6 +75,7 @@ class TableRows:
         table: What was asked.
         asked: Names of the columns that go into the prompts, images last.
         replaced: Names of the columns that the result replaces.
+        examples: What rows are shown first, None for nothing.
         assembled: For which of the run's endings the registry knows the values of the result; 0 for none.
 
     Raises:
@@ -103,6 +112,13 @@ class TableRows:
             data = table.column_data(question.instruction.template.names)
             self._asked_data.append(data)
             self.prompts = InstructedPrompts(self.prompts, question.instruction.texts(data, options.na))
+        self.examples: RowExamples | None = None
+        self._shown: ExamplePrompts | None = None
+        if question.takes_examples:
+            row_prompt = RowPrompt(tuple(self._asked_data[0].names), template, table.is_column)
+            self.examples = examples_for(options, row_prompt, question.output)
+        if self.examples is not None:
+            self.prompts = self._shown = ExamplePrompts(self.prompts, self._asked_data[0], self.examples)
         self.asked = tuple(name for data in self._asked_data for name in data.names)
         if sent := [name for name in question.labels if name in self.asked]:
             raise UsageError(
@@ -143,6 +159,7 @@ class TableRows:
             "prompt": None if self.template is None else self.template.source,
             "template": None if self.template is None else [self.template.literals, self.template.names],
             **described(run, self.shape, self._options),
+            **({} if self.examples is None else {"examples": self.examples.described}),
         }
 
     def record(self, run: Run, *, whole: bool = False) -> RowRecord:
@@ -159,8 +176,14 @@ class TableRows:
             record.answers, record.origin = self._answers.all()
         elif whole:
             record.answers, record.origin = self._hashes(*self._make(run)).all()
+        record.example = self.taken
         add_samples(record, run)
         return record
+
+    @property
+    def taken(self) -> Any:
+        """Whether each row, or a near-duplicate, was an example, shape (n_rows,); None where there were none."""
+        return None if self._shown is None else self._shown.taken
 
     def name_of(self, row: int) -> str:
         """Return a row's label, as text."""

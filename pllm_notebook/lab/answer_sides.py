@@ -41,6 +41,7 @@ class AnswerSide:
         columns: Field (its column's name without the run's prefix) to column.
         values: Field to values, None for a missing one.
         failures: For each line the kind of its failure, "" for none.
+        examples: Whether each line, or a near-duplicate, was an example of the run that made it; shape (n,), bool.
     """
 
     source: Source
@@ -50,6 +51,7 @@ class AnswerSide:
     columns: Mapping[str, Column]
     values: Mapping[str, Sequence[Any]]
     failures: Sequence[str]
+    examples: Numbers
 
     @property
     def answered(self) -> Numbers:
@@ -85,6 +87,7 @@ def frame_side(table: Table) -> AnswerSide:
         columns=columns,
         values=values,
         failures=_failures_of(found, table.total),
+        examples=found.examples,
     )
 
 
@@ -111,7 +114,8 @@ def run_side(source: Source, like: Table) -> AnswerSide:
     status = record.status.astype(np.int16)
     status[lost & (status <= 1)] = -1
     values = {field: _present(data.values[at], data.missing[at]) for at, field in enumerate(columns)}
-    return AnswerSide(source, rows, record.content, status, columns, values, _failures_of(every, len(record)))
+    failures = _failures_of(every, len(record))
+    return AnswerSide(source, rows, record.content, status, columns, values, failures, every.examples)
 
 
 def question_of(source: Source) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class LabelledChange:
         p: Two-sided, of equal accuracy (sign flips by question: McNemar's exact test where no rows are equal).
         detectable: The smallest true difference that so many labels find in four of five such comparisons, given how
             many rows differ here.
+        examples: Labelled rows that a side was shown as examples, near-duplicates included, left out.
     """
 
     field: str
@@ -63,6 +64,7 @@ class LabelledChange:
     high: float
     p: float
     detectable: float
+    examples: int = 0
 
     @property
     def is_significant(self) -> bool:
@@ -90,6 +92,8 @@ class LabelledChange:
         ]
         if any(self.failed):
             lines.append(f"Failed and so counted as wrong: {self.failed[0]:,} old, {self.failed[1]:,} new.")
+        if self.examples:
+            lines.append(f"Left out since a side was shown them as examples: {counted(self.examples, 'labelled row')}.")
         return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,9 @@ def _with_labels(
     ended = [np.asarray(side.answered[at] | (side.status[at] == 2))
              for side, at in ((rows.old, rows.other), (rows.new, rows.line))]  # fmt: skip
     missing = np.array(labels.missing, dtype=bool)[rows.line]
-    used = np.flatnonzero(~missing & ended[0] & ended[1])
+    # A side that was shown a row, or one nearly like it, is not measured by it.
+    shown = rows.old.examples[rows.other] | rows.new.examples[rows.line]
+    used = np.flatnonzero(~missing & ended[0] & ended[1] & ~shown)
     lines = used.tolist()
     true = [truths[rows.line[at]] for at in lines]
     said = [[side[at] for at in lines] for side in (values.old, values.new)]
@@ -165,6 +168,7 @@ def _with_labels(
     result, verdict = labelled_change(
         (chosen, named), true, (said[0], answered[0]), (said[1], answered[1]), rows.question[used]
     )
+    result = replace(result, examples=int((shown & ~missing).sum()))
     whole = np.zeros(len(rows.line), dtype=np.int64)
     whole[used] = verdict
     return result, whole

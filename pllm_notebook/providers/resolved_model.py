@@ -150,6 +150,7 @@ class ResolvedModel:
         turns: bool = False,
         asker: int | None = None,
         shown: bool = False,
+        examples: int = 0,
     ) -> dict[str, Any]:
         """Return the wire body for a canonical body.
 
@@ -161,29 +162,33 @@ class ResolvedModel:
             asker: Identifies the question: a prefix that another one sent recently is shared too. None to consider
                 only the above.
             shown: Whether the request is only shown, not sent.
+            examples: Turns at the beginning that all rows share.
         """
         body = self._adapted(canonical_body)
         if not ((shared or turns or asker is not None) and self._takes_marks):
             return body
-        name = self._name(body, lead)
+        name = self._name(body, lead, examples)
         if name is not None and asker is not None:
             shared = ASKERS.value.another((*self.dispatcher_key, name), asker, note=not shown) or shared
         if not (shared or turns):
             return body
         turns = turns and self._is_kept(body)
-        return self.wire.mark_prompt_cache(body, name, lead, turns=turns) if name is not None or turns else body
+        if name is None and not turns:
+            return body
+        return self.wire.mark_prompt_cache(body, name, lead, turns=turns, shown=examples)
 
-    def prefix_name(self, canonical_body: Mapping[str, Any], lead: str = "") -> str | None:
+    def prefix_name(self, canonical_body: Mapping[str, Any], lead: str = "", examples: int = 0) -> str | None:
         """Return a short hash of the prefix that a run's requests share.
 
         Args:
             canonical_body: As for `to_wire`.
             lead: As for `to_wire`.
+            examples: As for `to_wire`.
 
         Returns:
             None if the provider's prompt cache would not keep it: it is too short, or there is no cache.
         """
-        return None if self._cached_from_bytes is None else self._name(self._adapted(canonical_body), lead)
+        return None if self._cached_from_bytes is None else self._name(self._adapted(canonical_body), lead, examples)
 
     def _adapted(self, canonical_body: Mapping[str, Any]) -> dict[str, Any]:
         if "temperature" in canonical_body and self.refuses_sampling(canonical_body):
@@ -197,11 +202,11 @@ class ResolvedModel:
         smallest = self._cached_from_bytes
         return smallest is not None and len(orjson.dumps(body)) >= smallest
 
-    def _name(self, body: Mapping[str, Any], lead: str) -> str | None:
+    def _name(self, body: Mapping[str, Any], lead: str, examples: int) -> str | None:
         smallest = self._cached_from_bytes
         if smallest is None:
             return None
-        shared = b"".join(orjson.dumps(part) for part in self.wire.prefix(body) if part)
+        shared = b"".join(orjson.dumps(part) for part in self.wire.prefix(body, examples) if part)
         if len(shared) + len(lead.encode()) < smallest:
             return None
         # Only a fixed length of the lead: where it was found to end may vary.

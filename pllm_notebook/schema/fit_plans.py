@@ -3,6 +3,7 @@
 A plan is a value that is called with one decoded reply and gives the JSON that Pydantic
 expects. `None` is the plan that changes nothing. A plan lets through what does not
 have the expected form, so that validation names the fault. Decoded values are changed in place.
+`fit` goes the other way, for answers that a model is shown: its caller reads back what it returns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ class FitPlan(Protocol):
     def __call__(self, value: Any) -> Any:
         """Return *value* in the type's own form."""
 
+    def fit(self, value: Any) -> Any:
+        """Return a value of the type's own form as it was asked for; never changes *value*."""
+
+
+def _fitted(plan: FitPlan | None, value: Any) -> Any:
+    return value if plan is None else plan.fit(value)
+
 
 @dataclass(frozen=True, slots=True)
 class PropertiesPlan:
@@ -39,6 +47,12 @@ class PropertiesPlan:
                     value[name] = plan(value[name])
         return value
 
+    def fit(self, value: Any) -> Any:
+        """Convert the properties that are asked for otherwise."""
+        if not isinstance(value, dict):
+            return value
+        return value | {name: plan.fit(value[name]) for name, plan in self.properties if name in value}
+
 
 @dataclass(frozen=True, slots=True)
 class EachPlan:
@@ -52,6 +66,14 @@ class EachPlan:
             return [self.item(item) for item in value]
         if isinstance(value, dict):
             return {key: self.item(item) for key, item in value.items()}
+        return value
+
+    def fit(self, value: Any) -> Any:
+        """Convert every item."""
+        if isinstance(value, list):
+            return [self.item.fit(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.item.fit(item) for key, item in value.items()}
         return value
 
 
@@ -77,6 +99,12 @@ class MapPlan:
             return {key: self.item(item) for key, item in value.items()}
         return value
 
+    def fit(self, value: Any) -> Any:
+        """Return the list of the dict's entries."""
+        if not isinstance(value, dict):
+            return value
+        return [{"key": key, "value": _fitted(self.item, item)} for key, item in value.items()]
+
 
 @dataclass(frozen=True, slots=True)
 class TuplePlan:
@@ -96,6 +124,13 @@ class TuplePlan:
             return [item if plan is None else plan(item) for item, plan in zip(value, self.items, strict=False)]
         return value
 
+    def fit(self, value: Any) -> Any:
+        """Return the object of the tuple's items."""
+        if not isinstance(value, list) or len(value) > len(self.items):
+            return value
+        fitted = zip(value, self.items, strict=False)
+        return {f"item_{n}": _fitted(plan, item) for n, (item, plan) in enumerate(fitted, 1)}
+
 
 @dataclass(frozen=True, slots=True)
 class RefPlan:
@@ -108,6 +143,10 @@ class RefPlan:
         """Turn *value* back the way its definition says."""
         plan = self.table[self.name]
         return value if plan is None else plan(value)
+
+    def fit(self, value: Any) -> Any:
+        """Convert *value* the way its definition says."""
+        return _fitted(self.table[self.name], value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +161,12 @@ class UnionPlan:
         for shape, plan in self.branches:
             if matches(value, shape, self.defs):
                 return value if plan is None else plan(value)
+        return value
+
+    def fit(self, value: Any) -> Any:
+        """Convert *value* to the first branch whose form it then has."""
+        for shape, plan in self.branches:
+            fitted = _fitted(plan, value)
+            if matches(fitted, shape, self.defs):
+                return fitted
         return value

@@ -159,6 +159,16 @@ class FittedSchema:
         except (ValueError, RecursionError):
             return False
 
+    def written(self, value: Any) -> str | None:
+        """Return a value, as decoded JSON of the type's own form, as the text in which a model would answer it.
+
+        Returns:
+            None where the provider is asked for a form in which it cannot be written.
+        """
+        fitted = {"value": value} if self.wrapped else value
+        text = to_json(fitted if self._plan is None else self._plan.fit(fitted))
+        return text.decode() if self.parse(text).failure is None else None
+
     def _leaves_out(self, one: Excerpt) -> bool:
         return not self.wrapped and not self.schema["properties"].keys() <= one.value.keys()
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_origin
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import KEY_VERSION, options_for
+from pllm_notebook.frames.example_pool import digest_of
 from pllm_notebook.frames.response_format import output_of
 from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options
@@ -27,7 +28,7 @@ _TRANSPORT = frozenset({
     "validator_timeout_s", "wait",
 })  # fmt: skip
 # Options of which a manifest has a hash or names alone.
-_DIGESTED = ("decide", "extra_body", "tools")
+_DIGESTED = ("decide", "examples", "extra_body", "tools")
 
 
 class Question(NamedTuple):
@@ -155,6 +156,8 @@ def _plain(name: str, value: Any) -> Any:
     """Return what a manifest has of an option: the same in each process, and no secret that a body may hold."""
     if name == "extra_body" and value:
         return hashlib.sha256(json.dumps(value, sort_keys=True, default=_name_of).encode()).hexdigest()
+    if name == "examples":
+        return digest_of(value)
     return json.loads(json.dumps(value, sort_keys=True, default=_name_of))
 
 

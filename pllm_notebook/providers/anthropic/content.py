@@ -11,7 +11,7 @@ from pllm_notebook.providers import typed
 from pllm_notebook.providers.bodies import arguments_of, echoed
 from pllm_notebook.providers.media_parts import PDF, is_image, untaken
 
-__all__ = ["calls", "has_mark", "marked", "marked_turns", "message", "tools"]
+__all__ = ["calls", "has_mark", "marked", "marked_message", "marked_turns", "message", "tools"]
 
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
@@ -89,10 +89,11 @@ def marked_turns(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     places = [at for at, one in enumerate(messages) if one.get("role") == "user"][-2:]
     if not places or places[-1] != len(messages) - 1:
         return list(messages)
-    return [_marked_message(one) if at in places else one for at, one in enumerate(messages)]
+    return [marked_message(one) if at in places else one for at, one in enumerate(messages)]
 
 
-def _marked_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def marked_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Mark the end of a message; one that has a mark, or no text, is unchanged."""
     content = message.get("content")
     if isinstance(content, str):
         return {**message, "content": [marked(content)]} if content.strip() else message

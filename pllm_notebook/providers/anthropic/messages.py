@@ -109,11 +109,11 @@ class Messages:
         loose["system"] = instructed(loose.get("system"), schema_instruction(schema))
         return loose | {"messages": body.get("messages")}
 
-    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
-        return [body.get("tools"), body.get("system")]
+    def prefix(self, body: Mapping[str, Any], shown: int = 0) -> list[Any]:
+        return [body.get("tools"), body.get("system"), objects_at(body, "messages")[:shown]]
 
     def mark_prompt_cache(
-        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False, shown: int = 0
     ) -> dict[str, Any]:
         system: Any = body.get("system")
         messages = objects_at(body, "messages")
@@ -122,19 +122,25 @@ class Messages:
         if "cache_control" in body or any(map(blocks.has_mark, contents)):
             return dict(body)
         if name is not None:
-            body = self._mark_prefix(body, lead)
+            body = self._mark_prefix(body, lead, shown)
         return {**body, "messages": blocks.marked_turns(objects_at(body, "messages"))} if turns else dict(body)
 
-    def _mark_prefix(self, body: Mapping[str, Any], lead: str) -> dict[str, Any]:
+    def _mark_prefix(self, body: Mapping[str, Any], lead: str, shown: int) -> dict[str, Any]:
         system: Any = body.get("system")
         messages = objects_at(body, "messages")
-        first = messages[0].get("content") if messages else None
+        first = messages[shown].get("content") if len(messages) > shown else None
         # A lead after files is not shared.
         rest = first.removeprefix(lead) if isinstance(first, str) else ""
         # A block of only white space is rejected.
         if lead and isinstance(first, str) and len(rest) < len(first) and rest.strip():
             content = [blocks.marked(lead), {"type": "text", "text": rest}]
-            return {**body, "messages": [{**messages[0], "content": content}, *messages[1:]]}
+            return {
+                **body,
+                "messages": [*messages[:shown], {**messages[shown], "content": content}, *messages[shown + 1 :]],
+            }
+        if shown:
+            last = blocks.marked_message(messages[shown - 1])
+            return {**body, "messages": [*messages[: shown - 1], last, *messages[shown:]]}
         # What precedes a mark is cached with it: the tools.
         return {**body, "system": [blocks.marked(system)]} if system and isinstance(system, str) else dict(body)
 

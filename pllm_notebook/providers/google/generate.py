@@ -79,11 +79,11 @@ class Generate:
         rest = {k: v for k, v in body.items() if k not in ("generationConfig", "systemInstruction", "contents")}
         return rest | {"systemInstruction": system, "generationConfig": config, "contents": body.get("contents")}
 
-    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
-        return [body.get("tools"), body.get("systemInstruction")]
+    def prefix(self, body: Mapping[str, Any], shown: int = 0) -> list[Any]:
+        return [body.get("tools"), body.get("systemInstruction"), objects_at(body, "contents")[:shown]]
 
     def mark_prompt_cache(
-        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False, shown: int = 0
     ) -> dict[str, Any]:
         return dict(body)  # Gemini detects equal prefixes itself
 

@@ -114,12 +114,13 @@ class Chat:
         loose["messages"] = messages
         return loose
 
-    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
+    def prefix(self, body: Mapping[str, Any], shown: int = 0) -> list[Any]:
         system = [message for message in objects_at(body, "messages") if message.get("role") == "system"]
-        return [body.get("tools"), body.get("response_format"), system]
+        said = [message for message in objects_at(body, "messages") if message.get("role") != "system"]
+        return [body.get("tools"), body.get("response_format"), [*system, *said[:shown]]]
 
     def mark_prompt_cache(
-        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False, shown: int = 0
     ) -> dict[str, Any]:
         return dict(body) if name is None else keyed(body, name)
 

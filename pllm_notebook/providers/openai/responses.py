@@ -11,7 +11,15 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages_types import Media, ProviderMessage, Request, ToolCall, Turn
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import typed
-from pllm_notebook.providers.bodies import echoed, extra, instructed, object_at, prefilled, schema_instruction
+from pllm_notebook.providers.bodies import (
+    echoed,
+    extra,
+    instructed,
+    object_at,
+    objects_at,
+    prefilled,
+    schema_instruction,
+)
 from pllm_notebook.providers.media_parts import PDF, data_url, is_image, untaken
 from pllm_notebook.providers.openai import errors as openai_errors
 from pllm_notebook.providers.openai.chat import keyed
@@ -78,11 +86,12 @@ class Responses:
         loose["instructions"] = instructed(loose.get("instructions"), schema_instruction(schema))
         return loose | {"input": body.get("input")}
 
-    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
-        return [body.get("tools"), body.get("text"), body.get("instructions")]
+    def prefix(self, body: Mapping[str, Any], shown: int = 0) -> list[Any]:
+        said = objects_at(body, "input")[:shown] if shown else None
+        return [body.get("tools"), body.get("text"), body.get("instructions"), said]
 
     def mark_prompt_cache(
-        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False, shown: int = 0
     ) -> dict[str, Any]:
         return dict(body) if name is None else keyed(body, name)
 

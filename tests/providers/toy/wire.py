@@ -47,11 +47,11 @@ class Riddles:
         relaxed = {name: value for name, value in body.items() if name != "shape"}
         return {"hint": f"{body.get('hint', '')}\n{schema_instruction(body['shape'])}"} | relaxed
 
-    def prefix(self, body: Mapping[str, Any]) -> list[Any]:
-        return [body.get("shape"), body.get("hint")]
+    def prefix(self, body: Mapping[str, Any], shown: int = 0) -> list[Any]:
+        return [body.get("shape"), body.get("hint"), body["riddle"][:shown]]
 
     def mark_prompt_cache(
-        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False, shown: int = 0
     ) -> dict[str, Any]:
         return dict(body)
 

@@ -1,0 +1,106 @@
+"""Prompts with examples: what every row is shown is the question's own; a row that may not see one has its own list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol, overload
+
+import numpy as np
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure
+from pllm_notebook.frames.example_pool import RowPrompt, example_pool, row_texts
+from pllm_notebook.frames.example_selection import RowExamples
+from pllm_notebook.frames.rows import ColumnData
+from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Turn
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import Options
+
+__all__ = ["ExamplePrompts", "examples_for"]
+
+Made = Sequence[Prompt | Failure | None]
+
+
+def examples_for(options: Options, asked: RowPrompt, output: OutputType | None) -> RowExamples | None:
+    """Return the examples that a call asks for, None for none.
+
+    Raises:
+        UsageError: For examples that cannot be shown, or not with these options. Nothing was sent.
+        MissingPackageError: Without scikit-learn, where examples are chosen by similarity.
+    """
+    if options.examples is None:
+        return None
+    if options.images:
+        raise UsageError("examples= shows text, and images= sends images. Leave one of them out. Nothing was sent.")
+    if options.evidence:
+        raise UsageError(
+            "evidence=True asks for quotes, and examples have none, so they would teach to leave them out. Leave one "
+            "of them out. Nothing was sent."
+        )
+    if options.pack is not None and options.pack > 1:
+        raise UsageError(
+            "Rows that share a call (pack=) would share their examples, and a row that is one of them would see its "
+            "own answer. Leave one of them out. Nothing was sent."
+        )
+    return RowExamples(example_pool(options, asked, output), options)
+
+
+class _Prompts(Protocol):
+    def __call__(self, rows: range) -> Made: ...
+
+    @property
+    def source(self) -> str: ...
+
+    def items(self, rows: range) -> Sequence[bytes]: ...
+
+
+class ExamplePrompts:
+    """A run's prompts, where a row has examples of its own or may not see one of those that all share.
+
+    Args:
+        prompts: The prompt of each row.
+        given: The columns of the row's text.
+        examples: Of the run.
+
+    Attributes:
+        taken: Shape (n_rows,), bool: whether the row, or a near-duplicate of it, is among the examples. Set for rows
+            as their prompts are made.
+    """
+
+    def __init__(self, prompts: _Prompts, given: ColumnData, examples: RowExamples) -> None:
+        self._prompts, self._given, self._examples = prompts, given, examples
+        self.taken = np.zeros(given.total, dtype=np.bool_)
+        self.source, self.items = prompts.source, prompts.items
+
+    def __call__(self, rows: range) -> Made:
+        shown, taken = self._examples.of(row_texts(self._given, rows))
+        self.taken[rows.start : rows.stop] = taken
+        prompts = self._prompts(rows)
+        return prompts if all(own is None for own in shown) else _LazyShown(prompts, shown)
+
+
+class _LazyShown(Sequence["Prompt | Failure | None"]):
+    """Prompts that get their examples on access, since the prompts may be made only then too."""
+
+    def __init__(self, prompts: Made, shown: Sequence[tuple[Example, ...] | None]) -> None:
+        self._prompts = prompts
+        self._shown = shown
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    @overload
+    def __getitem__(self, at: int) -> Prompt | Failure | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> Made: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            return _LazyShown(self._prompts[at], self._shown[at])
+        prompt, shown = self._prompts[at], self._shown[at]
+        if prompt is None or shown is None or isinstance(prompt, Failure):
+            return prompt
+        assert not isinstance(prompt, RawRequest)  # the rows of a frame are texts and conversations
+        if isinstance(prompt, str):
+            prompt = Dialogue((Turn("user", prompt),))
+        return replace(prompt, examples=shown)

@@ -1,0 +1,59 @@
+"""The options of examples: what a model is shown before a row, how it is chosen, and how much it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pllm_notebook.option_fields import option
+from pllm_notebook.option_values import ROWS
+
+__all__ = ["STORED_LABELS", "ExampleOptions"]
+
+STORED_LABELS = "labels"
+"""What `examples=` means by this word: the labels of the cache directory."""
+
+
+def _is_source(value: Any) -> bool:
+    return value == STORED_LABELS if isinstance(value, str) else not isinstance(value, (int, float, bytes))
+
+
+@dataclass(frozen=True)
+class ExampleOptions:
+    """What a model is shown of rows with right answers."""
+
+    examples: Any = option(
+        None,
+        "[Examples](examples.md): rows with right answers that the model is shown first. A frame with the prompt's "
+        "columns and the answer's, a list of such rows as mappings, a list of pairs of input and answer, or "
+        '`"labels"`, the stored labels. None: none.',
+        more="A row is never shown itself, nor a near-duplicate.",
+        accepts="Any",
+        expects=('a frame, a list of rows or of pairs, or "labels"', _is_source),
+        variable=False,
+        takes=ROWS,
+        keyed=True,
+    )
+    example_selection: Literal["first", "diverse", "nearest"] = option(
+        "first",
+        'Which examples are shown: the `"first"`; `"diverse"` ones, the same for every row; or for each row the '
+        '`"nearest"` by its text.',
+        more="The last two need the extra `evaluate`.",
+        takes=ROWS,
+        keyed=True,
+    )
+    max_examples: int | None = option(
+        None,
+        "Maximum number of examples before a row. None: 8, and for the first as many as `max_example_tokens` has "
+        "room for.",
+        at_least=1,
+        takes=ROWS,
+        keyed=True,
+    )
+    max_example_tokens: int = option(
+        2000,
+        "Maximum number of tokens of the examples before a row, estimated at four bytes each.",
+        at_least=1,
+        takes=ROWS,
+        keyed=True,
+    )

@@ -1,0 +1,397 @@
+"""`examples=`: a row sees rows with right answers as turns, never itself or one nearly like it."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import BaseModel, Field
+
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import run_registry
+from pllm_notebook.frames.item_lists import submit_list
+from pllm_notebook.frames.near_duplicates import Fingerprints, near_duplicate_groups, roles_of
+from pllm_notebook.sim import SimRequest
+
+from .frame_libraries import FrameKit
+
+
+class Mood(BaseModel):
+    """The mood of a text."""
+
+    mood: Literal["good", "bad"]
+    note: str = "none"
+
+
+class Scores(BaseModel):
+    by: dict[str, int]
+    pair: tuple[int, str] = Field(alias="Pair")
+
+
+TEXTS = ["The soup was lovely and hot", "Cold soup, rude waiter", "It rained all day long"]
+GOLD = {"text": ["A pleasant evening", "Never again", "Two thumbs up"], "mood": ["good", "bad", "good"]}
+
+# A deque, which is no JSON: the values that an answering function refers to are part of its calls' keys.
+SEEN: deque[SimRequest] = deque()
+
+
+def answer(request: SimRequest) -> Any:
+    SEEN.append(request)
+    if request.schema is None:
+        return "text"
+    return {"mood": "good", "note": "x"} if "mood" in str(request.schema) else None
+
+
+@pytest.fixture(autouse=True)
+def _simulated(cache_dir: Path) -> None:
+    SEEN.clear()
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+
+
+def turns(text: str) -> list[tuple[str, str]]:
+    """Return what the call whose prompt ends with *text* was shown before it."""
+    (found,) = [request for request in SEEN if request.prompt.endswith(text)]
+    assert found.messages[-1] == ("user", found.prompt)
+    return list(found.messages[:-1])
+
+
+SHOWN = [
+    ("user", "Read: A pleasant evening"),
+    ("assistant", '{"mood":"good","note":"none"}'),
+    ("user", "Read: Never again"),
+    ("assistant", '{"mood":"bad","note":"none"}'),
+    ("user", "Read: Two thumbs up"),
+    ("assistant", '{"mood":"good","note":"none"}'),
+]
+
+
+def test_examples_are_turns_with_the_answer_as_the_model_would_give_it(kit: FrameKit) -> None:
+    frame = kit.frame({"text": TEXTS})
+
+    out = kit.llm(frame).parse(Mood, "Read: {text}", examples=kit.frame(GOLD))
+
+    assert kit.column(out, "mood") == ["good"] * 3
+    assert [turns(text) for text in TEXTS] == [SHOWN] * 3
+    again = kit.llm(frame).parse(Mood, "Read: {text}", examples=kit.frame(GOLD))
+    assert kit.values(kit.llm(again).status) == ["cached"] * 3
+    assert kit.llm(out).explain(0).examples[1] == 'Read: Never again → {"mood":"bad","note":"none"}'
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [{"text": text, "mood": mood} for text, mood in zip(*GOLD.values(), strict=True)],
+        [(text, {"mood": mood}) for text, mood in zip(*GOLD.values(), strict=True)],
+        [({"text": text}, Mood(mood=mood)) for text, mood in zip(*GOLD.values(), strict=True)],  # type: ignore[arg-type]
+        pd.DataFrame(GOLD).assign(more=1),
+    ],
+)
+def test_a_frame_a_list_of_rows_and_a_list_of_pairs_are_one_question(given: Any) -> None:
+    pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD))
+
+    out = pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "Read: {text}", examples=given)
+
+    assert list(out.llm.status) == ["cached"] * 3
+
+
+def test_other_examples_are_another_question() -> None:
+    df = pd.DataFrame({"text": TEXTS[:1]})
+    df.llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD))
+
+    changed = df.llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD).head(2))
+    without = df.llm.parse(Mood, "Read: {text}")
+
+    assert (list(changed.llm.status), list(without.llm.status)) == (["ok"], ["ok"])
+
+
+def test_text_and_a_column_alone_take_examples_too() -> None:
+    series = pd.Series(["bread", "milk"], name="word")
+
+    series.llm.complete("French: {value}", examples=[("water", "eau"), ("wine", "vin")])
+    submit_list(["cheese"], None, "French: {value}", examples=[("water", "eau")]).result()
+
+    wine = [("user", "French: water"), ("assistant", "eau"), ("user", "French: wine"), ("assistant", "vin")]
+    assert turns("bread") == wine
+    assert turns("cheese") == wine[:2]
+
+
+def test_an_answer_is_written_in_the_form_that_the_model_is_asked_for() -> None:
+    given = [("a", {"by": {"x": 1}, "Pair": [2, "two"]})]
+
+    pd.DataFrame({"text": ["some words"]}).llm.parse(Scores, "{text}", examples=given)
+    pd.DataFrame({"text": ["some words"]}).llm.parse(
+        list[int], "{text}", examples=[("b", [1, 2])], model="sim:anthropic"
+    )
+
+    shown = [request.messages[1][1] for request in SEEN if len(request.messages) > 1]
+    assert '{"by":[{"key":"x","value":1}],"Pair":{"item_1":2,"item_2":"two"}}' in shown
+    assert '{"value":[1,2]}' in shown
+
+
+def test_a_row_is_not_shown_itself_nor_one_nearly_like_it(kit: FrameKit) -> None:
+    frame = kit.frame({"text": ["A pleasant evening", "a PLEASANT evening!", "Another evening, a long one"]})
+
+    out = kit.llm(frame).parse(Mood, "Read: {text}", examples=kit.frame(GOLD))
+
+    assert turns("A pleasant evening") == turns("a PLEASANT evening!") == SHOWN[2:]
+    assert turns("a long one") == SHOWN
+    assert kit.column(out, "mood") == ["good"] * 3
+
+
+@pytest.mark.parametrize("selection", ["first", "diverse", "nearest"])
+def test_the_same_row_has_the_same_examples_in_any_frame(selection: str) -> None:
+    rng = random.Random(1)
+    words = ["soup", "waiter", "rain", "music", "price", "chair", "wine", "door", "night", "salt"]
+    texts = [" ".join(rng.sample(words, 5)) for _ in range(40)]
+    gold = pd.DataFrame({"text": texts[:20], "mood": ["good", "bad"] * 10})
+    df = pd.DataFrame({"text": texts})
+    options = {"examples": gold, "example_selection": selection, "max_examples": 4}
+    df.head(5).llm.parse(Mood, "Read: {text}", **options)
+
+    out = df.sample(frac=1, random_state=0).llm.parse(Mood, "Read: {text}", **options)
+
+    status = out.llm.status.loc[df.index]
+    assert list(status.head(5)) == ["cached"] * 5
+    assert set(status.iloc[5:]) == {"ok"}
+    assert {len(request.messages) for request in SEEN} <= {7, 9}
+
+
+def test_the_nearest_comes_last() -> None:
+    gold = pd.DataFrame({"text": ["rain and wind", "the soup was cold", "loud music"], "mood": ["bad"] * 3})
+    df = pd.DataFrame({"text": ["wind and more rain", "cold soup again"]})
+
+    df.llm.parse(Mood, "{text}", examples=gold, example_selection="nearest", max_examples=2)
+
+    assert turns("more rain")[2] == ("user", "rain and wind")
+    assert turns("soup again")[2] == ("user", "the soup was cold")
+    assert len(turns("more rain")) == 4
+
+
+def test_examples_keep_within_their_tokens() -> None:
+    gold = pd.DataFrame({"text": ["a" * 400, "short", "b" * 400], "mood": ["good"] * 3})
+    df = pd.DataFrame({"text": TEXTS[:1]})
+
+    df.llm.parse(Mood, "{text}", examples=gold, max_example_tokens=150)
+
+    assert [text[:5] for role, text in turns(TEXTS[0]) if role == "user"] == ["aaaaa", "short"]
+    with pytest.raises(UsageError, match=r"No example has room within max_example_tokens=5: .*Nothing was sent\."):
+        df.llm.parse(Mood, "{text}", examples=gold, max_example_tokens=5)
+
+
+def test_an_estimate_counts_examples_and_a_preview_shows_them() -> None:
+    df = pd.DataFrame({"text": TEXTS})
+    gold = pd.DataFrame(GOLD)
+
+    more = df.llm.estimate(Mood, "Read: {text}", examples=gold)
+    less = df.llm.estimate(Mood, "Read: {text}")
+    shown = df.llm.preview(Mood, "Read: {text}", rows=1, examples=gold)
+
+    assert more.input_tokens > less.input_tokens + 3 * 40
+    assert shown.examples[0] == 'Read: A pleasant evening → {"mood":"good","note":"none"}'
+    assert "Examples:\nRead: A pleasant evening" in repr(shown)
+    assert "Never again" in shown._repr_html_()
+
+
+def test_a_batch_shows_them_and_shares_its_answers() -> None:
+    df = pd.DataFrame({"text": TEXTS})
+    options: dict[str, Any] = {"examples": pd.DataFrame(GOLD)}
+
+    lines = df.llm.request_lines(Mood, "Read: {text}", **options)
+    out = df.llm.parse(Mood, "Read: {text}", mode="batch", confirm=False, wait=True, **options)
+
+    assert lines[0].count('"role":"assistant"') == 3
+    assert list(out.llm.status) == ["ok"] * 3
+    assert [turns(text) for text in TEXTS] == [SHOWN] * 3
+    assert list(df.llm.parse(Mood, "Read: {text}", **options).llm.status) == ["cached"] * 3
+
+
+def test_several_models_and_samples_see_them_and_a_judge_does_not() -> None:
+    df = pd.DataFrame({"text": TEXTS[:1]})
+
+    df.llm.parse(
+        Mood, "Read: {text}", examples=pd.DataFrame(GOLD), models=["sim:openai", "sim:anthropic"], decide="judge"
+    )
+
+    assert all(list(request.messages[:-1]) == SHOWN for request in SEEN)
+    assert {request.provider for request in SEEN} == {"openai", "anthropic"}
+
+
+def test_a_repair_turn_comes_behind_them() -> None:
+    def wrong(request: SimRequest) -> Any:
+        SEEN.append(request)
+        return {"mood": "good" if "does not fit" in request.prompt else "odd", "note": "x"}
+
+    pllm.configure(sim={"answers": wrong})
+
+    out = pd.DataFrame({"text": ["x y z"]}).llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD))
+
+    assert list(out.mood) == ["good"]
+    repair = max(SEEN, key=lambda request: len(request.messages))
+    assert list(repair.messages[:6]) == SHOWN
+    assert [role for role, _ in repair.messages[6:]] == ["user", "assistant", "user"]
+
+
+BAD: list[tuple[Any, str]] = [
+    (pd.DataFrame({"txt": ["a"], "mood": ["good"]}), "names column 'text', but examples= has .*'txt'.*Did you mean"),
+    (pd.DataFrame({"text": ["a"], "mod": ["good"]}), "The answer names column 'mood', but examples= has"),
+    (pd.DataFrame({"text": ["a"], "mood": ["fine"]}), "Row 0 of examples= has an answer that is no Mood: mood"),
+    (pd.DataFrame({"text": ["a"], "mood": [None]}), "examples= has no row with an answer"),
+    (pd.DataFrame({"text": [], "mood": []}), "examples= has no row with an answer"),
+    ([], "examples= has no row with an answer"),
+    (["text"], "Item 0 of examples= is 'text', where a list of pairs"),
+    ([("a", "good")], "Item 0 of examples= has an answer that is no Mood"),
+    ([({"txt": "a"}, {"mood": "good"})], "names column 'text'"),
+    ("gold", "examples is a frame, a list of rows or of pairs, or"),
+    (3, "examples is a frame, a list of rows or of pairs, or"),
+    ("labels", "the cache directory has no row with the columns"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD)
+def test_what_cannot_be_an_example_is_an_error_before_anything_is_sent(given: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=rf"(?s){message}.*Nothing was sent\."):
+        pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "Read: {text}", examples=given)
+
+    assert not SEEN
+
+
+@pytest.mark.parametrize("options", [{"pack": 2}, {"evidence": True}])
+def test_examples_do_not_go_with_everything(options: Any) -> None:
+    with pytest.raises(UsageError, match=r"Nothing was sent\."):
+        pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "{text}", examples=pd.DataFrame(GOLD), **options)
+
+
+def test_a_group_may_have_its_examples_in_a_column_of_the_instruction() -> None:
+    df = pd.DataFrame({"text": TEXTS[:2], "language": ["fr", "de"]})
+    few = {"fr": "bread: pain", "de": "bread: Brot"}
+
+    df.assign(few=df.language.map(few)).llm.complete("{text}", system="Translate into {language}. Examples: {few}")
+
+    assert sorted(request.system or "" for request in SEEN) == [
+        "Translate into de. Examples: bread: Brot",
+        "Translate into fr. Examples: bread: pain",
+    ]
+
+
+def varied(rng: random.Random, text: str) -> str:
+    """Return *text* as people copy it: another case, other punctuation, a typing error at times."""
+    words = text.split()
+    if rng.random() < 0.3:
+        words = [word.upper() if rng.random() < 0.2 else word for word in words]
+    changed = rng.choice([" ", "  ", ", "]).join(words) + rng.choice(["", ".", "!"])
+    return changed if rng.random() < 0.5 else changed.replace("e", "é", 1)
+
+
+def near(one: str, other: str) -> bool:
+    return bool(Fingerprints([one]).near(other))
+
+
+def frame_with_copies(seed: int) -> pd.DataFrame:
+    rng = random.Random(seed)
+    words = [
+        f"{a}{b}" for a in ("stone", "river", "cloud", "table", "green", "quiet") for b in ("s", "less", "ful", "er")
+    ]
+    texts = [" ".join(rng.choices(words, k=12)) for _ in range(25)]
+    texts += [varied(rng, rng.choice(texts)) for _ in range(25)]
+    rng.shuffle(texts)
+    return pd.DataFrame({"text": texts, "gold": [rng.choice(["good", "bad"]) for _ in texts]})
+
+
+@pytest.mark.parametrize("selection", ["first", "nearest"])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_labelled_row_or_near_duplicate_is_both_example_and_evaluated(seed: int, selection: str) -> None:
+    df = frame_with_copies(seed)
+    labelled = df.sample(20, random_state=seed)
+    gold = labelled.rename(columns={"gold": "mood"})
+
+    out = df.llm.parse(Mood, "{text}", examples=gold, example_selection=selection, max_example_tokens=600)
+
+    examples = {text for request in SEEN for role, text in request.messages[:-1] if role == "user"}
+    for request in SEEN:  # none is shown itself
+        own = [text for role, text in request.messages[:-1] if role == "user"]
+        assert not any(near(text, request.prompt) for text in own)
+    among = [any(near(example, text) for example in examples) for text in df.text]
+    assert examples <= set(gold.text)
+    assert any(among)
+    measured = out.llm.evaluate(against="gold", field="mood")
+    run_registry.forget_all()  # as another kernel has it, from the registry
+    recorded = out.llm.evaluate(against="gold", field="mood")
+    for each in (measured, recorded):
+        assert each.answered + each.examples == len(df)
+        assert each.examples >= sum(among)
+        if selection == "first":
+            assert each.examples == sum(among)
+    # Those that are left are near no example.
+    evaluated = np.flatnonzero(~np.array(among))[: measured.answered]
+    assert not any(near(example, df.text[row]) for row in evaluated for example in examples)
+
+
+def test_a_comparison_leaves_out_what_either_side_was_shown() -> None:
+    df = pd.DataFrame({"text": [*TEXTS, *GOLD["text"]], "gold": ["good"] * 6})
+    plain = df.llm.parse(Mood, "Read: {text}")
+    shown = df.llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD))
+
+    found = shown.llm.compare(plain, against="gold", field="mood").labelled
+
+    assert (found.labels, found.examples) == (3, 3)
+    assert "Left out since a side was shown them as examples: 3 labelled rows." in found.lines()
+
+
+def test_all_labelled_rows_as_examples_leave_nothing_to_evaluate() -> None:
+    df = pd.DataFrame(GOLD | {"gold": GOLD["mood"]})
+    out = df[["text", "gold"]].llm.parse(Mood, "Read: {text}", examples=df)
+
+    with pytest.raises(UsageError, match="3 labelled rows were shown to the model as an example, or nearly so"):
+        out.llm.evaluate(against="gold", field="mood")
+
+
+def test_stored_labels_are_examples_by_their_role_alone() -> None:
+    rng = random.Random(5)
+    words = ["soup", "waiter", "rain", "music", "price", "chair", "wine", "door", "night", "salt", "bread", "lamp"]
+    df = pd.DataFrame({"text": [" ".join(rng.sample(words, 6)) for _ in range(40)]})
+    df["gold"] = ["good", "bad"] * 20
+    df.llm.label(against="gold", field="mood", columns=["text"])
+    roles = dict(zip(df.text, roles_of(list(df.text)), strict=True))
+
+    out = df[["text"]].llm.parse(Mood, "{text}", examples="labels")
+
+    examples = {text for request in SEEN for role, text in request.messages[:-1] if role == "user"}
+    assert {roles[text] for text in examples} == {"examples"}
+    measured = out.llm.evaluate(against="labels", field="mood")
+    assert measured.examples == len(examples)
+    assert measured.answered == 40 - len(examples)
+    assert list(df[["text"]].llm.parse(Mood, "{text}", examples="labels").llm.status) == ["cached"] * 40
+
+
+def test_near_duplicates_have_one_role_and_roles_have_their_shares() -> None:
+    df = frame_with_copies(7)
+    texts = list(df.text)
+
+    groups, roles = near_duplicate_groups(texts), roles_of(texts)
+
+    pairs = [(one, other) for one in range(len(texts)) for other in range(one)]
+    for one, other in pairs:
+        if near(texts[one], texts[other]):
+            assert groups[one] == groups[other]
+            assert roles[one] == roles[other]
+    assert any(near(texts[one], texts[other]) for one, other in pairs)
+    many = roles_of([f"{number:x} {number * 7919:x} {number * 104729:x}" for number in range(1, 1500)])
+    assert abs(many.count("examples") / len(many) - 0.4) < 0.06
+
+
+def test_the_registry_keeps_no_text_of_examples(cache_dir: Path) -> None:
+    out = pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "{text}", examples=[("A secret evening", {"mood": "good"})])
+    run_registry.forget_all()
+
+    assert pllm.run(out.attrs["pllm_run"]).header["examples"]["of"] == 1
+    assert not any(
+        b"A secret evening" in path.read_bytes()
+        for path in cache_dir.rglob("*")
+        if "runs" in str(path) and path.is_file()
+    )
