@@ -40,7 +40,6 @@ class ExampleOptions:
         '`"nearest"` by its text.',
         more="The last two need the extra `evaluate`.",
         takes=ROWS,
-        keyed=True,
     )
     max_examples: int | None = option(
         None,
@@ -48,12 +47,10 @@ class ExampleOptions:
         "room for.",
         at_least=1,
         takes=ROWS,
-        keyed=True,
     )
     max_example_tokens: int = option(
         2000,
         "Maximum number of tokens of the examples before a row, estimated at four bytes each.",
         at_least=1,
         takes=ROWS,
-        keyed=True,
     )

@@ -322,12 +322,12 @@ class CallSpec:
             ):
                 turns = self._marks and (self._runs_tools or bool(self._history))
                 asker = self._serial_number if self._marks else None
-                dress = partial(target.to_wire, lead=common_prefix, turns=turns, examples=2 * len(self.examples))
-                without_prefix = dress(self._canonical_body, shared=shared, asker=asker, shown=self.shown)
+                to_wire = partial(target.to_wire, lead=common_prefix, turns=turns, examples=2 * len(self.examples))
+                without_prefix = to_wire(self._canonical_body, shared=shared, asker=asker, shown=self.shown)
                 with_prefix = None
                 if common_prefix and shared:
                     begun = self.canonical_body(self.dialogue(common_prefix + PLACEHOLDER))
-                    with_prefix = BodyTemplate.alone(self._as_sent(dress(begun), limit))
+                    with_prefix = BodyTemplate.alone(self._as_sent(to_wire(begun), limit))
                 # Read only now: dressing may itself have learned something (a parameter known to be refused).
                 wire_body = WireBody(
                     target.quirks.version,

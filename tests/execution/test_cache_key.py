@@ -248,7 +248,7 @@ def forecast(city: str) -> str:
     return city
 
 
-# What no other value of the same type says; images are part of the prompt.
+# What no other value of the same type says; images and examples are part of the prompt.
 OTHER_VALUES: dict[str, Any] = {
     "model": "openai:gpt-6-sol",
     "columns": ["text"],
@@ -271,7 +271,9 @@ OTHER_VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    "option", [each for each in fields_of(Options).values() if each.name != "images"], ids=lambda each: each.name
+    "option",
+    [each for each in fields_of(Options).values() if each.name not in ("images", "examples")],
+    ids=lambda each: each.name,
 )
 def test_an_option_is_in_the_key_exactly_where_its_field_says_so(option: OptionField) -> None:
     other = OTHER_VALUES.get(option.name)
