@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import orjson
@@ -123,7 +123,6 @@ class CallSpec:
         self.takes_empty = options.allow_empty or (output is not None and output.takes_null)
         self.empty_json = b"null" if output is not None and output.takes_null else b'""'
         self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect, beside)
-        self._shown = ExampleTurns(target.label, self.fitted)
         self._canonical_body = self.canonical_body(self.dialogue(PLACEHOLDER))
         self.output_limit = target.wire.output_limit(self._canonical_body)
         self.longest_answer = None if self.fitted is None else longest_json(self.fitted.schema)
@@ -161,11 +160,16 @@ class CallSpec:
         self._common_prefix = CommonPrefix()
         self._lock = threading.Lock()
 
+    @cached_property
+    def _example_turns(self) -> ExampleTurns:
+        return ExampleTurns(self.target.label, self.fitted)
+
     def dialogue(self, prompt: str | Dialogue) -> Dialogue:
         """Return the conversation in which a row's prompt is the last word."""
         if isinstance(prompt, str):
             prompt = Dialogue((Turn("user", prompt),))
-        shown = self._shown.turns(self.examples if prompt.examples is None else prompt.examples)
+        examples = self.examples if prompt.examples is None else prompt.examples
+        shown = self._example_turns.turns(examples) if examples else ()
         system = self.system if prompt.system is None else prompt.system
         return Dialogue((*self._history, *shown, *prompt.turns), system, shown=len(shown))
 

@@ -17,7 +17,7 @@ from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.near_duplicates import ROLES, roles_of
 from pllm_notebook.frames.rows import ColumnData, prompts_of
 from pllm_notebook.messages_types import Example
-from pllm_notebook.schema import Invalid, OutputType
+from pllm_notebook.schema import Invalid, OutputType, PlainAnswers
 from pllm_notebook.settings import Options
 from pllm_notebook.store import Label, LabelFile, current_directory
 from pllm_notebook.templates import Template
@@ -88,10 +88,11 @@ def example_pool(options: Options, asked: RowPrompt, output: OutputType | None) 
         raise UsageError("examples= has no row with an answer. Nothing was sent.")
     data = _cells(asked.names, lines)
     prompts = prompts_of(data, asked.template, options.na)(range(len(lines)))
+    plain = None if output is None else PlainAnswers(output)
     made: dict[str, tuple[Example, str]] = {}
     for line, prompt, text in zip(lines, prompts, row_texts(data, range(len(lines))), strict=True):
         if isinstance(prompt, str) and prompt not in made:
-            made[prompt] = Example(prompt, _answer(line, output)), text
+            made[prompt] = Example(prompt, _answer(line, output, plain)), text
     if not made:
         raise UsageError(
             f"Every example lacks a value in one of {list(asked.names)}, and na='skip' leaves such rows out. "
@@ -149,15 +150,15 @@ def _cells(names: Sequence[str], lines: Sequence[_Line]) -> ColumnData:
     return ColumnData(tuple(names), values, tuple([is_missing(cell) for cell in own] for own in values), len(lines))
 
 
-def _answer(line: _Line, output: OutputType | None) -> str:
+def _answer(line: _Line, output: OutputType | None, plain: PlainAnswers | None) -> str:
     """Return an answer as it is written: text, or JSON in the type's own form."""
-    if output is None:
+    if output is None or plain is None:
         if not isinstance(line.answer, str):
             raise UsageError(
                 f"{line.named} has the answer {line.answer!r:.100}, and the answer is text. Nothing was sent."
             )
         return line.answer
-    value = output.plain_value(line.answer)
+    value = plain.of(line.answer)
     if isinstance(value, Invalid):
         raise UsageError(f"{line.named} has an answer that is no {output.name}: {value.message}. Nothing was sent.")
     return to_json(value, inf_nan_mode="constants").decode()

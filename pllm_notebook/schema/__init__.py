@@ -15,6 +15,7 @@ from pllm_notebook.schema.json_length import longest_json
 from pllm_notebook.schema.json_types import kind_of
 from pllm_notebook.schema.number_checks import is_beyond
 from pllm_notebook.schema.output import OutputType, packed
+from pllm_notebook.schema.plain_answers import PlainAnswers
 from pllm_notebook.schema.provider_support import GRAMMAR, NUMBER_KEYWORDS, PLAIN, STRING_KEYWORDS, Dialect
 from pllm_notebook.schema.size_limits import check_limits
 from pllm_notebook.schema.value_spans import Path
@@ -35,6 +36,7 @@ __all__ = [
     "OutputType",
     "Parsed",
     "Path",
+    "PlainAnswers",
     "QuotingSchema",
     "Token",
     "ValueStep",

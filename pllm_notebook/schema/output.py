@@ -19,7 +19,6 @@ import typing_extensions
 from pydantic import BaseModel, RootModel, TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import to_json, to_jsonable_python
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.schema.checked_schema import (
@@ -34,7 +33,7 @@ from pllm_notebook.schema.checked_schema import (
 from pllm_notebook.schema.choices import ChoiceField, choices_of
 from pllm_notebook.schema.evidence import QuotingSchema, quoting_type
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
-from pllm_notebook.schema.fitted_schema import FittedSchema, Parsed
+from pllm_notebook.schema.fitted_schema import FittedSchema
 from pllm_notebook.schema.fitting import fit
 from pllm_notebook.schema.json_types import kind_of
 from pllm_notebook.schema.provider_support import PLAIN, Dialect
@@ -236,29 +235,6 @@ class OutputType:
         A key that a TypedDict leaves out gives None. A type without fields gives the value alone.
         """
         return self._values(value)
-
-    def plain_value(self, given: Any) -> Any:
-        """Return a value as a model would answer it: decoded JSON with every field, in the order of the schema.
-
-        Args:
-            given: The value, or what can be validated as one: for a type with fields a mapping by their JSON names.
-
-        Returns:
-            The JSON data; an `Invalid` where it is no value of the type.
-        """
-        fitted = self.fit(PLAIN)
-        said = to_jsonable_python(given, by_alias=True, inf_nan_mode="constants", serialize_unknown=True)
-
-        def read(value: Any) -> Parsed:
-            return fitted.parse(to_json({"value": value} if fitted.wrapped else value, inf_nan_mode="constants"))
-
-        parsed = read(said)
-        if parsed.failure is not None:
-            return parsed.failure
-        full = self._adapter.dump_python(parsed.value, mode="json", by_alias=True, warnings=False)
-        # A serializer of the type's own may write what the type does not read.
-        again = read(full)
-        return full if again.failure is None and again.value == parsed.value else said
 
     def made_of(self, values: Sequence[Any]) -> Any:
         """Put a value together from what `field_values` gives, through the type's own validators.
