@@ -166,12 +166,12 @@ class CallSpec:
 
     def dialogue(self, prompt: str | Dialogue) -> Dialogue:
         """Return the conversation in which a row's prompt is the last word."""
-        if isinstance(prompt, str):
-            prompt = Dialogue((Turn("user", prompt),))
-        examples = self.examples if prompt.examples is None else prompt.examples
+        own = None if isinstance(prompt, str) else prompt
+        said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
+        examples = self.examples if own is None or own.examples is None else own.examples
         shown = self._example_turns.turns(examples) if examples else ()
-        system = self.system if prompt.system is None else prompt.system
-        return Dialogue((*self._history, *shown, *prompt.turns), system, shown=len(shown))
+        system = self.system if own is None or own.system is None else own.system
+        return Dialogue((*self._history, *shown, *said), system, shown=len(shown))
 
     def whole(self, prompt: Prompt) -> Mapping[str, Any]:
         """Return the intended body of a row's prompt."""

@@ -114,7 +114,7 @@ class TableRows:
             self.prompts = InstructedPrompts(self.prompts, question.instruction.texts(data, options.na))
         self.examples: RowExamples | None = None
         self._shown: ExamplePrompts | None = None
-        if question.takes_examples:
+        if question.takes_examples and options.examples is not None:
             row_prompt = RowPrompt(tuple(self._asked_data[0].names), template, table.is_column)
             self.examples = examples_for(options, row_prompt, question.output)
         if self.examples is not None:
