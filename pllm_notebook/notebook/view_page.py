@@ -181,9 +181,8 @@ def _number(number: float) -> str:
 
 def _rows(snapshot: Mapping[str, Any]) -> str:
     """Return the last sample rows, folded: only where the caller asked for them."""
-    head, pinned = snapshot["head"], snapshot["pinned"]
-    at = {row["row"] for row in pinned}
-    rows = [*pinned, *(row for row in snapshot["sample"] if row["row"] not in at)]
+    head, pinned = snapshot["head"], snapshot.get("pinned", ())
+    rows = [*pinned, *(row for row in snapshot["sample"] if row not in pinned)]
     if not rows:
         return ""
     columns = [head["unit"], *snapshot["columns"]["input"], *snapshot["columns"]["output"], "status", "cost", "time"]
