@@ -309,6 +309,7 @@ display_registry.register_display(partial(_shown, "choose_display"))
 display_registry.register_session_display(partial(_shown, "choose_session_display"))
 display_registry.register_job_panel(partial(_shown, "panel"))
 display_registry.register_run_view(partial(_shown, "show_run"))
+display_registry.register_runs_table(partial(_shown, "show_runs"))
 lab_registry.register_lab(
     *(partial(importlib.import_module, f"pllm_notebook.{name}") for name in ("lab", "notebook.display_choice"))
 )

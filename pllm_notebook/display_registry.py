@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SafeDisplay", "display_for", "job_panel", "register_display", "register_job_panel", "register_run_view",
-    "register_session_display", "session_display", "show_run",
+    "register_runs_table", "register_session_display", "session_display", "show_run", "show_runs",
 ]  # fmt: skip
 
 logger = logging.getLogger("pllm_notebook")
@@ -29,6 +29,7 @@ class _Factories:
     run: Callable[[], Display | None] | None = None
     session: Callable[[], object | None] | None = None
     view: Callable[[Any], bool] | None = None
+    runs: Callable[[Any], bool] | None = None
     job_panel: Callable[[Any], dict[str, Any]] | None = None
 
 
@@ -80,6 +81,21 @@ def show_run(run: Any) -> bool:
         return show is not None and show(run)
     except Exception:
         logger.exception("The view of a run cannot be shown")
+        return False
+
+
+def register_runs_table(show: Callable[[Any], bool] | None) -> None:
+    """Set what shows `pllm.runs()` with buttons in the cell that is running; it gives False where there are none."""
+    _FACTORIES.value.runs = show
+
+
+def show_runs(runs: Any) -> bool:
+    """Show a table of runs with buttons; False where none can be shown."""
+    show = _FACTORIES.value.runs
+    try:
+        return show is not None and show(runs)
+    except Exception:
+        logger.exception("The table of runs cannot be shown with buttons")
         return False
 
 

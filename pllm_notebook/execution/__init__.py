@@ -44,6 +44,7 @@ from pllm_notebook.execution.run_registry import find, forget, runs
 from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
 from pllm_notebook.execution.run_view.counts_model import CountsModel
 from pllm_notebook.execution.run_view.failure_groups import retry_advice, retry_price
+from pllm_notebook.execution.run_view.field_charts import FieldCharts
 from pllm_notebook.execution.run_view.updates import RunViewUpdates
 from pllm_notebook.execution.run_view.view_model import RunViewModel, view_model
 from pllm_notebook.execution.services import RunServices
@@ -66,6 +67,7 @@ __all__ = [
     "Estimate",
     "Execution",
     "Explanation",
+    "FieldCharts",
     "Outcome",
     "Part",
     "RecordableRows",

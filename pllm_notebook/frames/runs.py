@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, overload
 
+from pllm_notebook.display_registry import show_runs
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import Run, find
 from pllm_notebook.execution import runs as live_runs
@@ -68,10 +69,19 @@ class Runs(Sequence[Handle]):
     def _repr_html_(self) -> str:
         if not self._handles:
             return "<p>No runs.</p>"
-        lines = [_cells(handle) for handle in reversed(self._handles[-_SHOWN:])]
+        lines = [_cells(handle) for handle in self.newest()]
         more = len(self) - len(lines)
         older = f"<p>and {more:,} older: pllm.runs().frame has all</p>" if more > 0 else ""
         return f"{html_table(list(_COLUMNS), lines)}{older}"
+
+    def _ipython_display_(self) -> None:
+        """Show the table with buttons that open runs, in a notebook with widgets; elsewhere without."""
+        if not (self._handles and show_runs(self)):
+            raise NotImplementedError  # how IPython is asked to show it in another way
+
+    def newest(self) -> list[Handle]:
+        """Return the runs that the table shows, in its order: the newest first."""
+        return self._handles[-_SHOWN:][::-1]
 
     @property
     def frame(self) -> Any:
@@ -113,6 +123,9 @@ class RunsOf:
 
     def __repr__(self) -> str:
         return repr(self())
+
+    def _ipython_display_(self) -> None:
+        self()._ipython_display_()
 
     def _repr_html_(self) -> str:
         return self()._repr_html_()

@@ -10,9 +10,10 @@ from pllm_notebook.shell import in_kernel
 if TYPE_CHECKING:
     from pllm_notebook.execution import Run
     from pllm_notebook.frames.job_table import Jobs
+    from pllm_notebook.frames.runs import Runs
     from pllm_notebook.sessions import SessionDisplay
 
-__all__ = ["choose_display", "choose_session_display", "panel", "review_view", "show_run"]
+__all__ = ["choose_display", "choose_session_display", "panel", "review_view", "show_run", "show_runs"]
 
 
 def choose_display() -> Display | None:
@@ -43,6 +44,18 @@ def show_run(run: Run) -> bool:
     except ImportError:
         return False
     attach_view(run)
+    return True
+
+
+def show_runs(runs: Runs) -> bool:
+    """Show *runs* as a table with buttons; False outside a kernel, or without its widget library."""
+    if not in_kernel():
+        return False
+    try:
+        from pllm_notebook.notebook.runs_table import show_table
+    except ImportError:
+        return False
+    show_table(runs)
     return True
 
 

@@ -24,7 +24,7 @@ from pllm_notebook.notebook.view_widget import RunView
 from pllm_notebook.runtime import Slot
 from pllm_notebook.types import Progress
 
-__all__ = ["ViewSink", "attach_view"]
+__all__ = ["ViewSink", "attach_view", "has_no_place"]
 
 # A run that the cache answers ends before a view would be drawn; it only leaves its page.
 _VIEW_AFTER_S = 0.25
@@ -178,7 +178,7 @@ class ViewSink:
         self._view = self._new_view()
         if progress.state == "running":
             self._show(running_words(progress, self._model.sections(progress)["head"]["started_at"]))
-        self._apart_at = time.monotonic() + (0.0 if _has_no_place() else _APART_AFTER_S)
+        self._apart_at = time.monotonic() + (0.0 if has_no_place() else _APART_AFTER_S)
 
     def _new_view(self, view_id: str = "") -> RunView:
         return RunView(
@@ -230,7 +230,7 @@ class ViewSink:
         run.retry(None if kinds is None else [str(kind) for kind in kinds])
 
 
-def _has_no_place() -> bool:
+def has_no_place() -> bool:
     """Return whether the notebook is shown by a program that mounts a view in an output of its own alone."""
     return "VSCODE_PID" in os.environ or "google.colab" in sys.modules
 

@@ -58,18 +58,22 @@ def load_again(page: Page, address: str, cells: int) -> None:
 
 
 def test_a_run_has_a_live_view_in_another_cell_and_after_the_page_was_loaded_again(tmp_path: Path) -> None:
-    cells = [SETUP + LONG, f"run = {ASKED.format('submit')}", "run", "pllm.runs()[-1]"]
+    cells = [SETUP + LONG, f"run = {ASKED.format('submit')}", "run", "pllm.runs()[-1]", "pllm.runs()"]
     with opened(tmp_path, *cells) as (page, address):
         run_cell(page, 0)
         run_cell(page, 1)
         page.until("!!document.querySelector('.pllm-view .pllm-row')")
         run_cell(page, 2)
-        has_views(page, 0, 1, 1, 0)
+        has_views(page, 0, 1, 1, 0, 0)
         goes_on(page)
 
         load_again(page, address, len(cells))
         run_cell(page, 3)
-        has_views(page, 0, 1, 1, 1)
+        has_views(page, 0, 1, 1, 1, 0)
+        run_cell(page, 4)
+        page.until("!!document.querySelector('[data-pllm-runs] .pllm-open-run')")
+        page.value("document.querySelector('.pllm-open-run').click()")
+        has_views(page, 0, 1, 1, 1, 1)
         goes_on(page)
         page.value("document.querySelectorAll('.pllm-view .pllm-stop')[2].click()")
         page.until("[...document.querySelectorAll('.pllm-view')].every(v => v.dataset.state == 'stopped')")

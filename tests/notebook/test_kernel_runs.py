@@ -259,3 +259,31 @@ def test_a_row_is_pinned_and_marked_in_the_view_and_the_label_is_there_at_once(k
     assert [row["row"] for row in kernel.widget(view)["snapshot"]["pinned"]] == [2]
     assert kernel.widget(view)["snapshot"]["marks"] == {"2": "wrong"}
     assert kernel.widget(view)["opened"]["problem"] == ""
+
+
+def test_a_table_of_runs_has_buttons_that_open_a_view_or_a_page(kernel: Kernel) -> None:
+    kernel.ok("out = reviews(3, 'listed').llm.parse(Review, '{text}')")
+    kernel.ok("from pllm_notebook.execution import run_registry; run = out.llm.run.id")
+    opened = set(kernel.comms)
+
+    cell = kernel.ok("pllm.runs()")
+    (table,) = (each for each in set(kernel.comms) - opened if "runs" in kernel.comms[each])
+    first = kernel.value("run")
+    kernel.do(table, "open", {"run": first})
+    kernel.until(lambda: len(cell.outputs) == 3)
+    kernel.do(table, "open", {"run": first})
+    kernel.do(table, "open", {"run": "another"})
+    live = kernel.value("1") and cell.outputs[-1]["data"]["text/plain"]
+
+    kernel.ok("del out; run_registry.forget_all()")
+    again = kernel.ok("pllm.runs()")
+    (second,) = (each for each in kernel.comms if "runs" in kernel.comms[each] and each != table)
+    kernel.do(second, "open", {"run": first})
+    kernel.until(lambda: len(again.outputs) == 3)
+    page = again.outputs[-1]["data"]
+
+    assert f'data-pllm-runs="{kernel.widget(table)["view_id"]}"' in cell.outputs[0]["data"]["text/html"]
+    assert live.startswith("✓ Review: 3 rows answered")
+    assert len(cell.outputs) == 3
+    assert page["text/plain"].startswith(f"Run {first} SIMULATED. done: 3 of 3 rows answered")
+    assert "<svg" in page["text/html"]

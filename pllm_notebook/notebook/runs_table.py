@@ -1,0 +1,90 @@
+"""`pllm.runs()` in a notebook: its table as plain HTML, and a button in each line that opens the run below it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution import Run
+from pllm_notebook.frames.runs import Runs, open_run
+from pllm_notebook.notebook.recorded_page import recorded_page
+from pllm_notebook.notebook.text import VIEW, CellOutput
+from pllm_notebook.notebook.view_sink import attach_view, has_no_place
+from pllm_notebook.notebook.view_widget import receive_while_busy
+from pllm_notebook.runtime import Slot
+
+__all__ = ["RunsTable", "show_table"]
+
+logger = logging.getLogger("pllm_notebook")
+
+# Tables whose buttons work.
+_MOST_TABLES = 8
+_tables: Slot[deque[RunsTable]] = Slot("tables of runs", deque)
+
+
+class RunsTable(anywidget.AnyWidget):
+    """The buttons of one table.
+
+    The browser sends `{"do": "open", "run": id}`.
+
+    Args:
+        runs: In the order of the table's lines.
+        place: The output that the table is in; a run is opened in another output of its cell.
+    """
+
+    _esm = (Path(__file__).parent / "runs_table.js").read_text(encoding="utf-8")
+
+    view_id = traitlets.Unicode().tag(sync=True)
+    runs: Any = traitlets.List().tag(sync=True)
+    problem = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, runs: list[str], place: CellOutput) -> None:
+        self._place = place
+        self._opened: set[str] = set()
+        super().__init__(view_id=secrets.token_hex(8), runs=runs)
+        self.on_msg(self._on_message)
+        receive_while_busy(self)
+
+    def _on_message(self, _: object, message: Any, buffers: object) -> None:
+        if not isinstance(message, dict) or message.get("run") not in self.runs:
+            return
+        try:
+            self._place.within(lambda: self._open(message["run"]))
+            self.problem = ""
+        except PllmError as error:
+            self.problem = str(error)
+        except Exception as error:
+            logger.exception("The run %s could not be opened", message["run"])
+            self.problem = f"{type(error).__name__}: {error}"
+
+    def _open(self, run_id: str) -> None:
+        """Show a run of this kernel by its view, another by its page; each once below a table."""
+        run = open_run(run_id)
+        if isinstance(run, Run):
+            attach_view(run)
+        elif run_id not in self._opened:
+            self._opened.add(run_id)
+            self._place.beside().show(recorded_page(run))
+
+
+def show_table(runs: Runs) -> None:
+    """Show the table of *runs* in the cell that is running, with its buttons."""
+    place = CellOutput()
+    table = RunsTable([run.id for run in runs.newest()], place)
+    html = f'<div data-pllm-runs="{table.view_id}">{runs._repr_html_()}</div>'
+    place.show({"text/plain": repr(runs), "text/html": html})
+    if has_no_place():
+        view = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": table.model_id}}
+        place.beside().show({"text/plain": "", **view})
+    _tables.value.append(table)
+    while len(_tables.value) > _MOST_TABLES:
+        old = _tables.value.popleft()
+        old.close()
+        old.layout.close()
