@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pllm_notebook.exceptions import UsageError
+
 __all__ = [
     "Dialogue",
     "Example",
@@ -100,6 +102,11 @@ class ToolCallOutput:
         *,
         call_id: str = "",
     ) -> None:
+        if id is not None and call_id not in ("", id):
+            raise UsageError(
+                f"ToolCallOutput has id={id!r} and call_id={call_id!r}, which are two names of one thing: the call's. "
+                f"What the tool gave is content=."
+            )
         for field_name, value in (
             ("id", call_id if id is None else id),
             ("name", name),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pllm_notebook.exceptions import NotConfirmedError
 from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS
-from pllm_notebook.formatting import format_usd
+from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.prices import Rate
 from pllm_notebook.shell import in_kernel
 from pllm_notebook.types import Usage
@@ -29,7 +29,7 @@ def confirm(estimate: Estimate) -> None:
     if estimate.calls + later == 0:
         return
     beside = f", and up to {later:,} after them," if later else ""
-    what = f"{estimate.calls:,} calls{beside} would have been submitted as a batch"
+    what = f"{counted(estimate.calls, 'call')}{beside} would have been submitted as a batch"
     ask_yes_no(f"{estimate!r}\n\nSubmit as a batch?", what, "Give confirm=False to submit", f"{estimate!r}")
 
 

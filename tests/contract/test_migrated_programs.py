@@ -238,6 +238,13 @@ def test_sessions_of_a_directory_are_counted(three: Simulator, place: Path) -> N
     assert pllm.resume_directory(place, provider="openai").session_counter == 6
 
 
+def test_the_output_of_a_call_has_one_id() -> None:
+    assert pllm.ToolCallOutput(call_id="c", content="2 g") == pllm.ToolCallOutput("c", content="2 g")
+    assert pllm.ToolCallOutput("c", call_id="c").call_id == "c"
+    with pytest.raises(UsageError, match=r"id='2 g' and call_id='c', which are two names of one thing.*content="):
+        pllm.ToolCallOutput("2 g", call_id="c")
+
+
 def test_a_ready_value_stands_where_a_reply_would(three: Simulator, place: Path) -> None:
     three.set(answers=lambda request: " | ".join(text for _, text in request.messages))
     ready = pllm.LLMResponse('{"animal": "lion"}')
