@@ -20,11 +20,11 @@ from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.prompt_cache_warmup import MAX_WAIT_S, Warmup
-from pllm_notebook.execution.rejections import FIRST_CALLS, RejectionTracker
+from pllm_notebook.execution.rejections import FIRST_CALLS
 from pllm_notebook.execution.reply_reader import ReplyReader
 from pllm_notebook.execution.result_recorder import ResultRecorder
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.send_order import NextCall, Tag
+from pllm_notebook.execution.send_order import NextCall, SendOrder, Tag
 from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.failures import Failure
@@ -44,10 +44,13 @@ _LOOK_AGAIN_S = 0.1
 _LOOK_ELSEWHERE_S = 0.25
 
 
-class CallQueue(ResultRecorder):
+class CallQueue:
     """The calls of one spec (see `protocols.CallSource`). Used on the engine's loop alone.
 
     Attributes:
+        spec: What is asked.
+        order: What waits to be sent.
+        recorder: What comes back.
         budget: What its calls may take of the run's money.
         spent: What they have used and cost.
         dispatcher: What sends them; set when the run begins. It has no connection until something must be sent.
@@ -68,16 +71,19 @@ class CallQueue(ResultRecorder):
         run_budget: RunBudget,
         raises: bool,
     ) -> None:
-        super().__init__(spec, planner, results, services, raises=raises)
-        options = spec.options
+        options, store, loop = spec.options, services.store, services.engine.loop.loop
+        self.spec, self.results = spec, results
         self._serial = options.mode == "sync"
         self._batch = options.mode == "batch"
+        self.order = SendOrder.of(spec, planner, results, services)
+        self.recorder = ResultRecorder(self.order, services, planner.rows, raises=raises)
         self.budget = ModelBudget(run_budget, spec.rate(batch=self._batch), spec.output_limit, spec.target.label)
         self.spent = Spent()
         self.tools = ToolRunner(spec, services, planner.prompt)
         self.reader = ReplyReader(spec, services, planner.prompt)
         self.before: Sequence[CallQueue] = ()
         self._services = services
+        self._store, self._loop = store, loop
         self._warmup = Warmup()
         self._over_budget = False
         self.not_sent: Failure | None = None
@@ -93,33 +99,32 @@ class CallQueue(ResultRecorder):
             # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
             spec.packed.expect(packed_prompt(planner.rows.source, ()))
         if options.images:
-            self.prefetch = Prefetcher(self.encoded, self._loop, services.engine.workers, ready=self.send)
+            self.order.prefetch = Prefetcher(self.order.encoded, self._loop, services.engine.workers, ready=self.send)
 
     def __repr__(self) -> str:
-        return f"CallQueue({self.spec.target.label}, open={self.open}, requests={self.requests})"
+        return f"CallQueue({self.spec.target.label}, open={self.recorder.open}, requests={self.order.requests})"
 
     # Its life.
 
     def begin(self) -> None:
         """Announce the run to its dispatcher, before the plan looks into the store."""
-        self.claims.begin()
+        self.order.claims.begin()
         self.dispatcher = self._services.dispatcher(self.spec.target)
         self.dispatcher.announce(self.run_queue)
         self._expected = True
-        self.recheck.begin(self.dispatcher)
+        self.order.recheck.begin(self.dispatcher)
 
     def retry(self, calls: list[int], can_pass: list[int]) -> None:
         """Begin again with the calls of a retry (see `CacheRecheck.retry`)."""
-        self.halted, self.fault, self.replies.over = None, None, False
-        self.refused = self.not_sent = None
-        self.refusals = RejectionTracker(at_once=self.raises)
-        self.recheck.retry(calls, can_pass)
-        self.reset(calls)
+        self.recorder.reset()
+        self.not_sent = None
+        self.order.recheck.retry(calls, can_pass)
+        self.order.reset(calls)
         self.run_queue = self._new_queue()  # the old one stays closed
 
     def send(self) -> None:
         """Let the dispatcher pull calls, opening it only now: a run that finds everything needs no key."""
-        if self.halted is not None or not self.has_calls:
+        if self.recorder.halted is not None or not self.order.has_calls:
             return
         if self._attached:
             self.dispatcher.wake()
@@ -130,26 +135,30 @@ class CallQueue(ResultRecorder):
             self._attached = True
         except MissingKeyError as error:
             # Made when all rows have been looked up: it says how many need no key.
-            self.halt("failed", partial(MissingKeyError, error.provider, error.variable))
+            self.recorder.halt("failed", partial(MissingKeyError, error.provider, error.variable))
         except PllmError as error:
-            self.halt("failed", error)
+            self.recorder.halt("failed", error)
         except Exception as error:
             logger.debug("The client for %s could not be opened", label, exc_info=True)
             message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
-            self.halt("failed", PllmError(redact(message)))
+            self.recorder.halt("failed", PllmError(redact(message)))
 
     def announce(self) -> None:
         """Let all look again, since no more may come: a last pack need not be full, and a batch has all its lines."""
         self.dispatcher.wake()
-        self.replies.wake()
+        self.recorder.replies.wake()
 
     def close(self) -> None:
         """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
-        self.open -= self.tools.abandon()
+        self.recorder.open -= self.tools.abandon()
         # Also where nothing was ever sent: a dispatcher that gathers calls would wait for this run for ever.
         if self._expected:
             self._expected = self._attached = False
             self.dispatcher.detach(self.run_queue)
+
+    def fail(self, error: Exception) -> None:
+        """End the run by an internal error."""
+        self.recorder.fail(error)
 
     # What displays read.
 
@@ -165,16 +174,17 @@ class CallQueue(ResultRecorder):
         """Say what holds calls back at this moment, "" for nothing."""
         # A call that was refused waits in the queue, and is no longer pending; one in a batch job is in flight.
         flying = 0 if self._batch else self.run_queue.in_flight
-        if self.halted is not None or not (self.has_calls or self.open > flying):
+        if self.recorder.halted is not None or not (self.order.has_calls or self.recorder.open > flying):
             return ""
         if self._store_is_behind():
             return "waiting for the cache to be written"
-        if self.refusals.suspected is not None:
-            return f"every call is refused ({self.refusals.suspected.kind}): waiting for {self.open} in flight"
+        refusal = self.recorder.refusals.suspected
+        if refusal is not None:
+            return f"every call is refused ({refusal.kind}): waiting for {self.recorder.open} in flight"
         if self._over_budget and (held := self.budget.run_budget.held_by()):
             return held
-        if self.elsewhere and not self.run_queue.in_flight:
-            return f"{self.elsewhere:,} calls are being answered elsewhere"
+        if self.order.elsewhere and not self.run_queue.in_flight:
+            return f"{self.order.elsewhere:,} calls are being answered elsewhere"
         return self.dispatcher.blocked_by(self._loop.time())
 
     # What the dispatcher asks (see `protocols.CallSource`).
@@ -188,7 +198,8 @@ class CallQueue(ResultRecorder):
             hedge=options.hedge and not self._batch,
             retry_bounds=self.spec.retry_bounds,
         )
-        return RunQueue(self, policy, self._ceilings)
+        self.recorder.run_queue = RunQueue(self, policy, self._ceilings)
+        return self.recorder.run_queue
 
     def next(self) -> PendingCall | None:
         """Return the next call, None where there is none to send now."""
@@ -204,21 +215,16 @@ class CallQueue(ResultRecorder):
 
     def may_hedge(self, call: PendingCall) -> bool:
         """Reserve the money to send *call* a second time; False while anything else is to be sent."""
-        all_sent = self.results.planned and not self.has_calls and not self.tools.working
+        all_sent = self.results.planned and not self.order.has_calls and not self.tools.working
         return all_sent and not self.run_queue.paused and self.budget.admit(call.tag[1])
 
     def is_refused(self) -> bool:
         """Return whether every call seems to be refused alike."""
-        return self.refusals.suspected is not None
-
-    @property
-    def may_answer(self) -> int:
-        """Calls whose answer could still show that a refusal is not every row's."""
-        return self.open - self.run_queue.adapted if self.is_refused() else self.open
+        return self.recorder.refusals.suspected is not None
 
     def is_exhausted(self) -> bool:
         """Return whether no more calls will come until some have ended: all are sent, or over budget."""
-        return self.results.planned and not self.tools.working and (not self.has_calls or self._over_budget)
+        return self.results.planned and not self.tools.working and (not self.order.has_calls or self._over_budget)
 
     def is_answered(self, call: PendingCall) -> bool:
         """End *call*, which failed and is to be sent again, with the answer that another run has stored since."""
@@ -226,9 +232,10 @@ class CallQueue(ResultRecorder):
         if isinstance(tag, Pack):
             return False
         at, follow_up = (tag, None) if isinstance(tag, int) else (tag.call, tag)
-        if not (self.recheck.may_find(at) and self.take_if_stored(at, (call.key,), follow_up)):
+        if not (self.order.recheck.may_find(at) and self.order.take_if_stored(at, (call.key,), follow_up)):
             return False
-        self.open -= 1
+        self.recorder.take_unsent()
+        self.recorder.open -= 1
         _, spent = self.budget.settle_call(call, bound, cancelled(call, 0.0))
         self.spent += spent
         self._warmup.ended(self._loop.time(), replied=False)
@@ -245,52 +252,55 @@ class CallQueue(ResultRecorder):
             self.spent += spent
             if isinstance(reply, Reply) and self.budget.run_budget.ceiling_usd is not None:
                 self._spec_of(tag).token_bounds.learn(reply, result.output_limit, version)
-            self.take_result(call.key, tag, schema_level, result, cost_usd)
+            self.recorder.take_result(call.key, tag, schema_level, result, cost_usd)
         except Exception as error:
             self.fail(error)
 
     # What holds calls back.
 
     def _next(self) -> PendingCall | None:
-        if self.halted is not None or self.refusals.suspected is not None or self._is_first_wave_out():
+        recorder = self.recorder
+        if recorder.halted is not None or recorder.refusals.suspected is not None or self._is_first_wave_out():
             return None
-        if not self.has_calls or (self._serial and not self._is_its_turn()):
+        if not self.order.has_calls or (self._serial and not self._is_its_turn()):
             return None
         if self._store_is_behind():
             self._loop.call_later(_LOOK_AGAIN_S, self.send)
             return None
-        if self._warmup.waits and self._warmup.holds(self._loop.time(), self.requests):
+        if self._warmup.waits and self._warmup.holds(self._loop.time(), self.order.requests):
             return None
-        if not self.spec.shared and self.requests > 1:
+        if not self.spec.shared and self.order.requests > 1:
             self._share(True)
-        next_ = self.peek(planned=self.results.planned)
-        if next_ is None and self.unclaimed:
+        next_ = self.order.peek(planned=self.results.planned)
+        if self.order.found or self.order.unsendable:
+            recorder.take_unsent()
+        if next_ is None and self.order.unclaimed:
             self._loop.call_soon(self.send)
-        if self.elsewhere and self._looking is None:
+        if self.order.elsewhere and self._looking is None:
             self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
         if next_ is None:
             return None
         call = self._pending_call(next_)
         if call is not None:
-            self.take(next_.tag)
+            self.order.take(next_.tag)
         return call
 
     def _pending_call(self, next_: NextCall) -> PendingCall | None:
         size, tag = next_.size, next_.tag
         if isinstance(tag, Pack):
-            assert self.packing is not None
-            tokens = self.packing.tokens(tag)
+            assert self.order.packing is not None
+            tokens = self.order.packing.tokens(tag)
         else:
             tokens = size / BYTES_PER_TOKEN + (self.spec.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
         reserved = self._reserve(next_)
         self._unfunded = tag
         self._over_budget = reserved is None
         if reserved is None:
-            if not self.open:
+            if not self.recorder.open:
                 self._loop.call_soon(self._guard, self._stop_over_budget)
             return None
         self._unfunded = None
-        self.open += 1
+        self.recorder.open += 1
         if not self._warmup.begun and self._warmup.begin(self._loop.time(), self._shared_prefix()):
             self._loop.call_later(MAX_WAIT_S, self.send)
         spec, quirks = self._spec_of(tag), self.spec.target.quirks
@@ -327,26 +337,29 @@ class CallQueue(ResultRecorder):
 
     def _look_elsewhere(self) -> None:
         self._looking = None
-        if self.halted is None and self._expected:
+        if self.recorder.halted is None and self._expected:
             self._guard(self._check_elsewhere)
 
     def _check_elsewhere(self) -> None:
-        self.look_elsewhere()
-        if self.elsewhere:
+        self.order.look_elsewhere()
+        self.recorder.take_unsent()
+        if self.order.elsewhere:
             self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
-            self.replies.wake()
+            self.recorder.replies.wake()
         else:
             self.announce()
 
     def _is_its_turn(self) -> bool:
         """Return whether the next call may be sent in a run that sends one at a time."""
-        if self.open:
+        if self.recorder.open:
             return False
-        return not self.before or (self.results.planned and not any(q.open or q.has_calls for q in self.before))
+        if not self.before:
+            return True
+        return self.results.planned and not any(queue.recorder.open or queue.order.has_calls for queue in self.before)
 
     def _is_first_wave_out(self) -> bool:
         """Return whether as many calls are out as may meet a refusal that all share; a batch is sent whole."""
-        return not self.refusals.answered and self.open >= FIRST_CALLS and not self._batch
+        return not self.recorder.refusals.answered and self.recorder.open >= FIRST_CALLS and not self._batch
 
     def _store_is_behind(self) -> bool:
         return self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES)
@@ -365,7 +378,7 @@ class CallQueue(ResultRecorder):
     def _stop_over_budget(self) -> None:
         """Stop: nothing is on the wire, and the next call could pass the ceiling."""
         unfunded, self._unfunded = self._unfunded, None
-        if self.open or self.halted is not None or unfunded is None:
+        if self.recorder.open or self.recorder.halted is not None or unfunded is None:
             return
         run_budget = self.budget.run_budget
         if run_budget.requests:  # of other calls, which may cost less than was reserved
@@ -375,9 +388,9 @@ class CallQueue(ResultRecorder):
         failure = run_budget.exhausted(self.spec.options.max_cost_usd, cut_at=None if wider is None else wider.above)
         if wider is not None:
             # A longer answer than the others: they may still fit.
-            self.drop_first(wider)
-            self.record(wider.call, wider.failed(failure))
+            self.order.drop_first(wider)
+            self.recorder.record(wider.call, wider.failed(failure))
             return
         # What waits is failed where the run takes the halt: until then the plan may still bring calls.
         self.not_sent = failure
-        self.halt("failed", partial(BudgetError, failure.message) if self.raises else None)
+        self.recorder.halt("failed", partial(BudgetError, failure.message) if self.recorder.raises else None)

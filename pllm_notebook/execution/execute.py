@@ -76,11 +76,11 @@ async def plan(run: RunState) -> None:
 
 async def answer(run: RunState, queue: CallQueue) -> None:
     """Read and record what comes back from one model, until the run is over."""
-    async for replies in queue.replies.groups():
+    async for replies in queue.recorder.replies.groups():
         if replies:
             steps = await queue.reader.read(replies)
             if steps is None:
-                queue.open -= len(replies)  # abandoned: their rows stay pending, and the store has them
+                queue.recorder.open -= len(replies)  # abandoned: their rows stay pending, and the store has them
             else:
                 for reply, step in zip(replies, steps, strict=True):
                     run.take_step(queue, reply, step)
@@ -193,7 +193,7 @@ class Execution(RunState):
         self._on_end = _nothing
         self.results.observer = None
         for queue in self.queues:
-            for part in (queue.tools, queue.reader, queue):
+            for part in (queue.tools, queue.reader, queue.order, queue.recorder, queue):
                 vars(part).clear()
         if self.decider is not None:
             self.decider.release()
@@ -219,18 +219,19 @@ class Execution(RunState):
     def _look_again(self, calls: Sequence[int]) -> None:
         """Take what was stored since *calls* were planned; the rest fails, and nothing is sent."""
         for queue in self.queues:
-            queue.reset(())
+            queue.order.reset(())
         for call in calls:
             queue = self.queues[self.results.spec_of_call[call]]
-            if not queue.take_if_stored(call, (self.results.keys[call],), None):
-                queue.fail_unsent(call, NOT_CACHED)
+            if not queue.order.take_if_stored(call, (self.results.keys[call],), None):
+                queue.recorder.fail_unsent(call, NOT_CACHED)
+            queue.recorder.take_unsent()
 
     def _end(self) -> None:
         if self.state != "running":
             return
         for queue in self.queues:
             queue.close()
-            queue.claims.end()
+            queue.order.claims.end()
         self.budget.forget(self)
         # The error first: another thread that sees the end may raise it at once.
         if self._stop is not None:
@@ -240,7 +241,7 @@ class Execution(RunState):
             self.state = "failed" if self._is_short else "done"
         self.table.progress.finish(time.monotonic())
         self._note = f"incomplete: {self.results.unsaved:,} unsaved" if self.results.unsaved else ""
-        in_jobs = sum((queue.rows_in_jobs() for queue in self.queues if queue.in_jobs), Counter[str]())
+        in_jobs = sum((queue.order.rows_in_jobs() for queue in self.queues if queue.order.in_jobs), Counter[str]())
         self.warnings = [
             *(job_warnings(in_jobs) if in_jobs else ()),
             *(() if self.decider is None else self.decider.warnings()),
@@ -254,7 +255,7 @@ class Execution(RunState):
     def _keep_limits(self) -> None:
         with suppress(RuntimeError):  # at the end of the process there are no workers any more
             for queue in self.queues:
-                if queue.recheck.any_reply:
+                if queue.order.recheck.any_reply:
                     self.services.keep_limits(queue.spec.target, queue.dispatcher)
 
 

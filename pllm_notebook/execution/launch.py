@@ -226,7 +226,7 @@ def start(
         events = RunEvents(run.id, ask.options.mode, settings.on_event)
         run.displays.add(events)
         for queue in run.execution.queues:
-            queue.events = events
+            queue.recorder.events = events
     run.start()
     if in_kernel():
         look_after_jobs()

@@ -7,23 +7,18 @@ the loop of `execute`. A refused call is held until it is known whether the prov
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
 
+from pllm_notebook.engine import RunQueue
 from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, sentence
-from pllm_notebook.execution.cache_recheck import CacheRecheck
-from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.committed_replies import CommittedReplies
 from pllm_notebook.execution.failure_recorder import FailureRecorder, full_message
 from pllm_notebook.execution.follow_ups import FollowUp, SingleCall, UnreadReply, WiderCall
 from pllm_notebook.execution.outcome import Outcome
-from pllm_notebook.execution.packing.packer import Pack, Packer, should_unpack
-from pllm_notebook.execution.plan import Planner
+from pllm_notebook.execution.packing.packer import Pack, should_unpack
 from pllm_notebook.execution.rejections import RejectionTracker, row_rejection, shared_rejection
-from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.row_source import DerivedRows
-from pllm_notebook.execution.run_claims import RunClaims
+from pllm_notebook.execution.row_source import DerivedRows, RowSource
 from pllm_notebook.execution.run_events import RunEvents
 from pllm_notebook.execution.send_order import SendOrder, Tag
 from pllm_notebook.execution.services import RunServices
@@ -38,14 +33,19 @@ __all__ = ["ResultRecorder"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Claims of calls that have ended are released together, since each release costs a transaction; others look rarely.
-_RELEASED_TOGETHER_S = 0.05
 
+class ResultRecorder:
+    """Take the results of one spec's calls. Used on the engine's loop.
 
-class ResultRecorder(SendOrder):
-    """Take the results of one spec's calls. Used on the engine's loop, except where noted.
+    Args:
+        order: What waits to be sent, where follow-up calls go.
+        services: What the run uses and does not own.
+        rows: The rows.
+        raises: Whether the first failed row ends the run.
 
     Attributes:
+        open: Calls that were taken and are not recorded: being sent, stored, read, or waiting for their tools.
+        run_queue: Its calls at the dispatcher.
         raises: Whether the first failed row ends the run.
         halted: Why nothing more is sent to this model, None while nothing stops it. The first reason counts.
         fault: An internal error that ends the run, None for none.
@@ -58,36 +58,27 @@ class ResultRecorder(SendOrder):
 
     events: RunEvents | None = None
 
-    def __init__(
-        self, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices, *, raises: bool
-    ) -> None:
-        store, loop = services.store, services.engine.loop.loop
-        rows = planner.rows
-        packing = Packer(spec, rows, results, planner.prompt, store) if spec.packed is not None else None
-        mode = spec.options.mode
-        claims = RunClaims(
-            # A run that refreshes wants answers of its own.
-            None if store is None or spec.options.cache == "refresh" else store.claims,
-            "batch" if mode == "batch" else "live",
-            services.jobs,
-            waits=bool(spec.options.wait),
-            soon=partial(loop.call_later, _RELEASED_TOGETHER_S),
-            now=loop.time,
-        )
-        super().__init__(
-            spec, results, planner.prompt, packing, CacheRecheck(spec, store, services.refresh_since), claims
-        )
+    def __init__(self, order: SendOrder, services: RunServices, rows: RowSource, *, raises: bool) -> None:
+        store = services.store
+        self.order = order
+        self.spec, self.results = order.spec, order.results
+        self.open = 0
+        self.run_queue: RunQueue
         self.raises = raises
         self.halted: Halt | None = None
         self.fault: Exception | None = None
         self.refused: Failure | None = None
         self.any_cached = False
         self.refusals = RejectionTracker(at_once=raises)
-        self.failures = FailureRecorder(spec, store, planner.prompt, rows)
+        self.failures = FailureRecorder(order.spec, store, order.prompt, rows)
         self._rows = rows
-        self._store = store
-        self._loop = loop
         self.replies = CommittedReplies(store, services.engine, self._note_unsaved)
+
+    def reset(self) -> None:
+        """Take the results of a retry: nothing stops it, and no call is held."""
+        self.halted = self.fault = self.refused = None
+        self.refusals = RejectionTracker(at_once=self.raises)
+        self.replies.over = False
 
     def stop(self, state: State, reason: Reason) -> None:
         """Send nothing more, since the run stops."""
@@ -102,7 +93,7 @@ class ResultRecorder(SendOrder):
     def refuse(self, failure: Failure) -> None:
         """Fail each call that waits, and each that comes from now on, with *failure*: they are not sent."""
         self.refused = failure
-        for call, outcome in self.drain(failure):
+        for call, outcome in self.order.drain(failure):
             self.record(call, outcome)
 
     def fail(self, error: Exception) -> None:
@@ -119,7 +110,7 @@ class ResultRecorder(SendOrder):
             raises: Whether a failure ends a run that ends at its first one; False where something else ends it.
         """
         self.results.record(call, outcome)
-        self.release_claims(call)
+        self.order.release_claims(call)
         if outcome.failure is None:
             self.any_cached = self.any_cached or outcome.cached
         else:
@@ -144,7 +135,21 @@ class ResultRecorder(SendOrder):
         if not outcome.cached:
             self.failures.note(outcome.key, reply.row, failure, reply.dialogue)
 
+    def fail_unsent(self, call: int, failure: Failure) -> None:
+        """Record the failure of a call that was not sent."""
+        self.record(call, Outcome(None, failure, self.results.keys[call], (), False))
+
     # Replies.
+
+    def take_unsent(self) -> None:
+        """Take the calls that have left the order without being sent: answered by others, or not to be sent."""
+        found, self.order.found = self.order.found, []
+        unsendable, self.order.unsendable = self.order.unsendable, []
+        self.open += len(found)
+        for each in found:
+            self.take_reply(each.key, each.reply, stored=each.is_stored)
+        for call, failure in unsendable:
+            self.fail_unsent(call, failure)
 
     def take_reply(self, key: str, reply: UnreadReply, *, stored: bool = False) -> None:
         """Store one reply; it cannot be cancelled from here on.
@@ -165,7 +170,7 @@ class ResultRecorder(SendOrder):
 
     def _note_unsaved(self, reply: UnreadReply) -> None:
         self.results.unsaved += self.results.weight[reply.call]
-        if self.has_calls or not self.results.planned:
+        if self.order.has_calls or not self.results.planned:
             # What is paid for from here on could not be kept either.
             self.halt("failed", self._incomplete)
 
@@ -187,13 +192,13 @@ class ResultRecorder(SendOrder):
             cost_usd: US dollars that the reply cost, or the failed requests; None for unknown.
         """
         if self.events is not None:
-            prompt = partial(self._prompt, self.results.first_row[tag]) if isinstance(tag, int) else None
+            prompt = partial(self.order.prompt, self.results.first_row[tag]) if isinstance(tag, int) else None
             self.events.call_ended(self.spec, result, cost_usd, prompt)
         reply = result.result
         if isinstance(reply, Failure):
             self._take_failure(tag, reply, result, cost_usd)
             return
-        self.recheck.own_replies += 1
+        self.order.recheck.own_replies += 1
         self.refusals.success()
         if self.refusals.held:
             self.fail_refused(among_answers=True)
@@ -211,8 +216,8 @@ class ResultRecorder(SendOrder):
             )
         else:
             self.take_reply(key, tag.arrived(entry, schema_level))
-            if self.packing is not None and isinstance(tag, SingleCall):
-                self.packing.supersede(tag, entry)
+            if self.order.packing is not None and isinstance(tag, SingleCall):
+                self.order.packing.supersede(tag, entry)
 
     def _entry(
         self, tag: Tag, reply: Reply, result: CallResult, cost_usd: float | None, *, cut: bool
@@ -220,7 +225,7 @@ class ResultRecorder(SendOrder):
         """Return a reply as the store keeps it; None where it cannot be kept, and its rows have failed."""
         assert result.raw is not None
         target = self.spec.target
-        spec = self.packing.asked if self.packing is not None and isinstance(tag, Pack) else self.spec
+        spec = self.order.packing.asked if self.order.packing is not None and isinstance(tag, Pack) else self.spec
         try:
             return StoredReply.of(
                 reply,
@@ -242,11 +247,11 @@ class ResultRecorder(SendOrder):
             return None
 
     def _take_pack(self, pack: Pack, entry: StoredReply, schema_level: int) -> None:
-        assert self.packing is not None
-        replies, alone = self.packing.unpack_reply(pack, entry, schema_level)
-        self.push(*alone)
+        assert self.order.packing is not None
+        replies, alone = self.order.packing.unpack_reply(pack, entry, schema_level)
+        self.order.push(*alone)
         self.open += len(replies) - 1
-        self.recheck.keep_first(replies)
+        self.order.recheck.keep_first(replies)
         for reply in replies:
             self.take_reply(reply.key, reply)
         self.replies.wake()
@@ -258,7 +263,7 @@ class ResultRecorder(SendOrder):
         inner = tag.inner if isinstance(tag, WiderCall) else tag if isinstance(tag, FollowUp) else None
         row = self.results.first_row[call]
         self.open -= 1
-        self.push(WiderCall(call, row, key, entry.output_limit, (*before, entry.meta), inner))
+        self.order.push(WiderCall(call, row, key, entry.output_limit, (*before, entry.meta), inner))
         self.replies.wake()
 
     # Failures.
@@ -281,9 +286,9 @@ class ResultRecorder(SendOrder):
         self.replies.wake()
 
     @property
-    @abstractmethod
     def may_answer(self) -> int:
         """Calls whose answer could still show that a refusal is not every row's."""
+        return self.open - self.run_queue.adapted if self.refusals.suspected is not None else self.open
 
     def settle_refusals(self) -> None:
         """Decide about calls that were refused, once no result is missing that could change it."""
@@ -292,7 +297,7 @@ class ResultRecorder(SendOrder):
             return
         if self.may_answer and not refusals.at_once:
             return
-        over = self.results.planned and not self.has_calls
+        over = self.results.planned and not self.order.has_calls
         met_by_all = refusals.verdict(over=over, known=self.any_cached)
         if met_by_all is not None:
             self._reject(met_by_all)
@@ -329,8 +334,8 @@ class ResultRecorder(SendOrder):
             row = self.results.first_row[tag.call]
             self.failures.note(tag.key, row, failure, tag.dialogue, about_row=about_row)
             self.record(tag.call, tag.failed(failure), raises=raises)
-        elif isinstance(tag, Pack) and self.packing is not None and should_unpack(failure):
-            self.push(*map(self.packing.alone, tag.calls))
+        elif isinstance(tag, Pack) and self.order.packing is not None and should_unpack(failure):
+            self.order.push(*map(self.order.packing.alone, tag.calls))
         else:
             for call in tag.calls if isinstance(tag, Pack) else (tag,):
                 key = self.results.keys[call]

@@ -91,7 +91,7 @@ class Run:
         # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
         self.execution = make_execution(self._store, weak_callback(self._over))
         for queue in self.execution.queues:
-            queue.failures.origin = FailureOrigin(self.id, rows.label, rows)
+            queue.recorder.failures.origin = FailureOrigin(self.id, rows.label, rows)
         self.table: ResultTable = self.execution.table
         self._end = RunEnd(self.id, self.execution, rows.total)
         self._ticker: asyncio.TimerHandle | None = None

@@ -189,26 +189,26 @@ class RunState:
                 valid.append((reply.call, step))
             else:
                 rest.append((reply, step))
-        queue.any_cached = queue.any_cached or bool(valid)
+        queue.recorder.any_cached = queue.recorder.any_cached or bool(valid)
         results.record_cached(valid)
         for reply, step in rest:
-            queue.open += 1
+            queue.recorder.open += 1
             self.take_step(queue, reply, step, is_new=False)
         for call, outcome in chunk.rejected:
-            queue.record(call, outcome)
+            queue.recorder.record(call, outcome)
         if chunk.failed:
             first = min(results.own_failures)
-            queue.raise_at(first, results.own_failures[first])
+            queue.recorder.raise_at(first, results.own_failures[first])
         if self.decider is not None:
             self.check_decided(self.decider)
             if chunk.missing and not (self._isolates or self._only_cached):
                 self._check_keys()
-        refused = NOT_CACHED if self._only_cached else queue.refused
+        refused = NOT_CACHED if self._only_cached else queue.recorder.refused
         if refused is None:
-            queue.extend(chunk.missing)
+            queue.order.extend(chunk.missing)
         else:
             for call in chunk.missing:
-                queue.fail_unsent(call, refused)
+                queue.recorder.fail_unsent(call, refused)
         queue.send()
 
     def take_step(self, queue: CallQueue, reply: UnreadReply, step: Step, *, is_new: bool = True) -> None:
@@ -224,16 +224,16 @@ class RunState:
             assert self.tasks is not None
             queue.tools.add(self.tasks.create_task(self._run_tools(queue, step)))
             return
-        queue.open -= 1
+        queue.recorder.open -= 1
         if isinstance(step, Outcome):
             if is_new and step.failure is not None:
-                queue.note_failure(reply, step, step.failure)
-            queue.record(reply.call, step)
+                queue.recorder.note_failure(reply, step, step.failure)
+            queue.recorder.record(reply.call, step)
         elif isinstance(step, FollowUp):
-            if queue.refused is None:
-                queue.push(step)
+            if queue.recorder.refused is None:
+                queue.order.push(step)
             else:
-                queue.record(step.call, step.failed(queue.refused))
+                queue.recorder.record(step.call, step.failed(queue.recorder.refused))
         # Else the run stops before the tools are run: the row stays pending.
 
     async def _run_tools(self, queue: CallQueue, calling: ToolCalls) -> None:
@@ -245,16 +245,16 @@ class RunState:
 
     def advance(self, queue: CallQueue) -> None:
         """Send what can be sent now, and end if that was all."""
-        if queue.fault is not None and not self.broken:
-            raise queue.fault
-        if queue.refusals.held:
-            queue.settle_refusals()
-        if queue.halted is not None and self._stop is None:
-            self._take_halt(queue, queue.halted)
-        has_calls = queue.has_calls
-        if has_calls and queue.halted is None:
+        if queue.recorder.fault is not None and not self.broken:
+            raise queue.recorder.fault
+        if queue.recorder.refusals.held:
+            queue.recorder.settle_refusals()
+        if queue.recorder.halted is not None and self._stop is None:
+            self._take_halt(queue, queue.recorder.halted)
+        has_calls = queue.order.has_calls
+        if has_calls and queue.recorder.halted is None:
             queue.send()
-        if queue.open or (self._stop is None and (has_calls or queue.refusals.held)):
+        if queue.recorder.open or (self._stop is None and (has_calls or queue.recorder.refusals.held)):
             return
         if self.decider is not None:
             self.decider.woken.set()
@@ -268,23 +268,24 @@ class RunState:
         if not self.is_idle or (self.decider is not None and self.decider.is_busy and self._stop is None):
             return
         for queue in self.queues:
-            queue.replies.over = True
-            queue.replies.wake()
+            queue.recorder.replies.over = True
+            queue.recorder.replies.wake()
         if self.decider is not None:
             self.decider.woken.set()
 
     @property
     def is_idle(self) -> bool:
         """Whether no call is under way, and none is to be planned or sent."""
-        if not self.results.planned or any(queue.open for queue in self.queues):
+        if not self.results.planned or any(queue.recorder.open for queue in self.queues):
             return False
         # A refused call that is held is decided when its queue is looked at next.
-        return self._stop is not None or not any(queue.has_calls or queue.refusals.held for queue in self.queues)
+        idle = not any(queue.order.has_calls or queue.recorder.refusals.held for queue in self.queues)
+        return idle or self._stop is not None
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to wait for."""
-        return self.queues[0].replies.over
+        return self.queues[0].recorder.replies.over
 
     def check_decided(self, decider: Decider) -> None:
         """Stop at the first failed row, where the caller asked for that."""
@@ -304,7 +305,7 @@ class RunState:
             for queue in self.queues:
                 queue.run_queue.paused = paused
                 if paused:
-                    queue.release_unsent()
+                    queue.order.release_unsent()
                 else:
                     queue.announce()
 
@@ -316,16 +317,16 @@ class RunState:
             return
         self._stop = Halt(state, reason)
         for queue in self.queues:
-            queue.stop(state, reason)
+            queue.recorder.stop(state, reason)
             queue.close()
-            queue.replies.wake()
+            queue.recorder.replies.wake()
         if self.tasks is not None:
             self._abandon_later()
 
     def _take_halt(self, queue: CallQueue, halt: Halt) -> None:
         """Stop the run, or let the others go on without *queue*."""
         if queue.not_sent is not None:
-            queue.refuse(queue.not_sent)
+            queue.recorder.refuse(queue.not_sent)
         if len(self.queues) == 1 and not self._isolates:
             self.stop(*halt)
             return
@@ -340,18 +341,18 @@ class RunState:
             self.stop(halt.state, error)
             return
         self._close_alone(queue)
-        refused = queue.refused or failure_of(error)
-        queue.refuse(refused)
-        if not queue.open:  # those that were cancelled on the wire
+        refused = queue.recorder.refused or failure_of(error)
+        queue.recorder.refuse(refused)
+        if not queue.recorder.open:  # those that were cancelled on the wire
             for call in self.results.calls_of(at):
                 if self.results.outcomes[call] is None:
-                    queue.fail_unsent(call, refused)
+                    queue.recorder.fail_unsent(call, refused)
 
     def _close_alone(self, queue: CallQueue) -> None:
         """Close a queue while the run goes on: no answer will tell any more whether a refusal was the row's own."""
         queue.close()
-        if queue.refusals.held:
-            queue.fail_refused(among_answers=queue.refusals.answered)
+        if queue.recorder.refusals.held:
+            queue.recorder.fail_refused(among_answers=queue.recorder.refusals.answered)
 
     def _abandon_later(self) -> None:
         """Stop to wait for the caller's validators, which may never return, in a run that stops."""
@@ -361,7 +362,7 @@ class RunState:
         if self.state == "running" and self._stop is not None:
             for queue in self.queues:
                 queue.reader.abandon()
-                queue.drop_committed()
+                queue.recorder.drop_committed()
             self._abandon_later()
 
     def _requests_left(self) -> int:

@@ -5,7 +5,6 @@ A call is looked up once more, and claimed, just before it is its turn: what ano
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,14 +16,16 @@ from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.follow_ups import Content, FollowUp, PromptUnavailable, UnreadReply
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.packer import Pack, Packer
+from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
+from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.token_question import beside
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
 
-__all__ = ["NextCall", "SendOrder", "Tag"]
+__all__ = ["FoundReply", "NextCall", "SendOrder", "Tag"]
 
 Tag = int | FollowUp | Pack
 """What a request is for: a call of the table by its index, a follow-up call, or several calls in one."""
@@ -32,6 +33,8 @@ Tag = int | FollowUp | Pack
 # Of calls that another process sends: how many are looked up at once, and how often one turn looks for a free one.
 _MOST_AT_ONCE = 500
 _TRIES = 8
+# Claims of calls that have ended are released together, since each release costs a transaction; others look rarely.
+_RELEASED_TOGETHER_S = 0.05
 
 
 class NextCall(NamedTuple):
@@ -53,13 +56,29 @@ class NextCall(NamedTuple):
     full_limit: bool = False
 
 
-class SendOrder(ABC):
+class FoundReply(NamedTuple):
+    """An answer that was found in place of sending its call.
+
+    Attributes:
+        key: Of the answer.
+        reply: The answer.
+        is_stored: Whether it is on disk; one that is still queued is put into the store again.
+    """
+
+    key: str
+    reply: UnreadReply
+    is_stored: bool
+
+
+class SendOrder:
     """Calls of one spec that wait to be sent. Used on the engine's loop alone.
 
     Attributes:
         spec: What is asked.
         results: The table that its calls belong to.
-        open: Calls that were taken and are not recorded: being sent, stored, read, or waiting for their tools.
+        prompt: Builds a row's prompt.
+        found: Answers to calls that have left without being sent, for the queue to take.
+        unsendable: Calls that have left because they cannot be sent, and why; likewise.
         in_jobs: Calls that wait in a batch job which is not waited for, with its id.
         unclaimed: Whether the last turn gave up looking for a call that is not claimed elsewhere: look again soon.
         prefetch: Builds prompts that show files beside the loop; None to build each in its turn.
@@ -79,11 +98,12 @@ class SendOrder(ABC):
         self.packing = packing
         self.recheck = recheck
         self.claims = claims
-        self.open = 0
+        self.found: list[FoundReply] = []
+        self.unsendable: list[tuple[int, Failure]] = []
         self.prefetch: Prefetcher | None = None
         self.in_jobs: dict[int, str] = {}
         self.unclaimed = False
-        self._prompt = prompt
+        self.prompt = prompt
         self._most = 1 if packing is None else packing.size
         # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
         self._pending = array("q")
@@ -94,13 +114,21 @@ class SendOrder(ABC):
         self._elsewhere: deque[int | FollowUp] = deque()
         self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
 
-    @abstractmethod
-    def take_reply(self, key: str, reply: UnreadReply, *, stored: bool = False) -> None:
-        """Take a reply that was found in place of sending its call."""
-
-    @abstractmethod
-    def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
-        """Record how a call ended."""
+    @classmethod
+    def of(cls, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices) -> SendOrder:
+        """Return the order of a run's calls to one model."""
+        options, store, loop = spec.options, services.store, services.engine.loop.loop
+        packing = Packer(spec, planner.rows, results, planner.prompt, store) if spec.packed is not None else None
+        claims = RunClaims(
+            # A run that refreshes wants answers of its own.
+            None if store is None or options.cache == "refresh" else store.claims,
+            "batch" if options.mode == "batch" else "live",
+            services.jobs,
+            waits=bool(options.wait),
+            soon=partial(loop.call_later, _RELEASED_TOGETHER_S),
+            now=loop.time,
+        )
+        return cls(spec, results, planner.prompt, packing, CacheRecheck(spec, store, services.refresh_since), claims)
 
     @property
     def has_calls(self) -> bool:
@@ -171,10 +199,10 @@ class SendOrder(ABC):
         while self._follow_ups:
             follow_up = self._follow_ups[0]
             if self._claim_follow_up(follow_up) and not self._is_stored(follow_up):
-                made = follow_up.content(self.spec, self._prompt)
+                made = follow_up.content(self.spec, self.prompt)
                 if not isinstance(made, Failure):
                     return NextCall(follow_up.key, *made, follow_up)
-                self.fail_unsent(follow_up.call, made)
+                self.unsendable.append((follow_up.call, made))
             self._follow_ups.popleft()
         if len(self._pending) - self._head < self._most and not planned:
             return None
@@ -191,7 +219,7 @@ class SendOrder(ABC):
                 content = partial(spec.content, encoded)
                 return NextCall(self.results.keys[call], content, spec.size(encoded), call, _wants_several(encoded))
             self._pass()
-            self.fail_unsent(call, encoded)
+            self.unsendable.append((call, encoded))
         return None
 
     def take(self, tag: Tag) -> None:
@@ -227,7 +255,7 @@ class SendOrder(ABC):
     def encoded(self, call: int) -> EncodedPrompt | Failure:
         """Build a call's prompt again; the plan has kept its key alone. From any thread."""
         try:
-            prompt = self._prompt(self.results.first_row[call])
+            prompt = self.prompt(self.results.first_row[call])
         except PromptUnavailable as lost:
             return lost.failure
         encoded = self.spec.encoded(prompt)
@@ -252,21 +280,15 @@ class SendOrder(ABC):
         found = self.recheck.find(call, keys)
         if found is None:
             return False
-        key, entry, stored = found
-        self.open += 1
+        key, entry, is_stored = found
         row = self.results.first_row[call]
-        self.take_reply(
-            key, UnreadReply(call, key, entry, row) if follow_up is None else follow_up.found(entry), stored=stored
-        )
+        reply = UnreadReply(call, key, entry, row) if follow_up is None else follow_up.found(entry)
+        self.found.append(FoundReply(key, reply, is_stored))
         return True
 
     def _is_stored(self, follow_up: FollowUp) -> bool:
         call = follow_up.call
         return self.recheck.may_find(call) and self.take_if_stored(call, (follow_up.key,), follow_up)
-
-    def fail_unsent(self, call: int, failure: Failure) -> None:
-        """Record the failure of a call that was not sent."""
-        self.record(call, Outcome(None, failure, self.results.keys[call], (), False))
 
     def _claim(self) -> None:
         """Claim the next calls, where none is; those that this process may not send leave the queue."""

@@ -32,10 +32,10 @@ def test_calls_that_are_planned_while_their_model_runs_out_of_money_do_not_keep_
     queue = run.queues[chunk.spec]
 
     queue.not_sent = _NO_MONEY
-    queue.halt("failed", None)
+    queue.recorder.halt("failed", None)
     run.take_chunk(chunk)  # a worker was at it
     run.advance(queue)
 
-    assert not queue.has_calls
+    assert not queue.order.has_calls
     assert [run.results.outcomes[call].failure for call in chunk.missing] == [_NO_MONEY] * 2
     process.throw_away()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.execution import Outcome, ResultTable
+from pllm_notebook.execution import ResultTable
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.packing.packer import Pack, Packer
-from pllm_notebook.execution.replies import SingleCall, UnreadReply
+from pllm_notebook.execution.replies import SingleCall
 from pllm_notebook.execution.run_claims import RunClaims
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.frames.item_lists import ListRows
@@ -25,16 +25,6 @@ from pllm_notebook.execution.plan import Planner  # isort: skip
 from pllm_notebook.execution.send_order import SendOrder  # isort: skip
 
 
-class Order(SendOrder):
-    """An order whose stored replies are dropped."""
-
-    def take_reply(self, key: str, reply: UnreadReply, *, stored: bool = False) -> None:
-        pass
-
-    def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
-        pass
-
-
 class Stored(CacheRecheck):
     """Answers that others have stored since the plan."""
 
@@ -48,7 +38,7 @@ class Stored(CacheRecheck):
         return "key", StoredReply(Finish.COMPLETE, b"yes", 1, 0, b"{}", b""), True
 
 
-def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = lambda call: False) -> Order:
+def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = lambda call: False) -> SendOrder:
     """An order for *count* calls that are yet to be added."""
     ask = build_spec(options_for({"model": "sim:openai", "pack": pack}), None, instruct=False)
     texts = [f"row {n}" for n in range(count)]
@@ -59,10 +49,10 @@ def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = 
     planner.next_chunks(lambda: False)
     packing = None if ask.packed is None else Packer(ask, rows, results, planner.prompt, None)
     claims = RunClaims(None, "live", None, waits=False, soon=lambda work: work(), now=lambda: 0.0)
-    return Order(ask, results, planner.prompt, packing, Stored(answered), claims)
+    return SendOrder(ask, results, planner.prompt, packing, Stored(answered), claims)
 
 
-def taken(order: Order, *, planned: bool) -> list[tuple[int, ...]]:
+def taken(order: SendOrder, *, planned: bool) -> list[tuple[int, ...]]:
     """The calls of each request, for as long as there is one."""
     requests = []
     while (call := order.peek(planned=planned)) is not None:
