@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pllm_notebook.types import Progress
 
 __all__ = [
-    "SafeDisplay", "display_for", "job_panel", "register_display", "register_job_panel", "register_run_view",
+    "SafeDisplay", "job_panel", "new_display", "register_display", "register_job_panel", "register_run_view",
     "register_runs_table", "register_session_display", "session_display", "show_run", "show_runs",
 ]  # fmt: skip
 
@@ -41,10 +41,10 @@ def register_display(factory: Callable[[], Display | None] | None) -> None:
     _FACTORIES.value.run = factory
 
 
-def display_for(wanted: bool) -> Display | None:
-    """Make the display for one run, None for none."""
+def new_display() -> Display | None:
+    """Make the display for one run, None where nothing is shown."""
     factory = _FACTORIES.value.run
-    return factory() if wanted and factory is not None else None
+    return None if factory is None else factory()
 
 
 def register_session_display(factory: Callable[[], object | None] | None) -> None:

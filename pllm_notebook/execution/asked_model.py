@@ -29,7 +29,8 @@ def extra_fields(target: ResolvedModel, options: Options) -> Mapping[str, Any]:
             f"service_tier={options.service_tier!r} is for live calls; a batch job has a price of its own. Leave it "
             f"out, or use mode='async'. Nothing was sent."
         )
-    return generation_fields(target, {name: getattr(options, name) for name in _NAMES}, options.extra_body)
+    given = {name: value for name in _NAMES if (value := getattr(options, name)) is not None}
+    return generation_fields(target, given, options.extra_body) if given else options.extra_body
 
 
 def model_in_words(target: ResolvedModel, options: Options) -> str:

@@ -145,12 +145,13 @@ class CallQueue:
 
     def announce(self) -> None:
         """Let all look again, since no more may come: a last pack need not be full, and a batch has all its lines."""
-        self.dispatcher.wake()
         self.recorder.replies.wake()
+        self.dispatcher.wake()
 
     def close(self) -> None:
         """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
-        self.recorder.open -= self.tools.abandon()
+        if self.spec.toolbox is not None:
+            self.recorder.open -= self.tools.abandon()
         # Also where nothing was ever sent: a dispatcher that gathers calls would wait for this run for ever.
         if self._expected:
             self._expected = self._attached = False

@@ -105,7 +105,7 @@ class CallSpec:
     ) -> None:
         self.target = target
         self.calls = calls
-        self.toolbox = toolbox_for(options, calls=calls)
+        self.toolbox = toolbox_for(options, calls=calls) if options.tools else None
         self._marks = marks
         self.alone = alone
         self._serial_number = next(_SERIAL_NUMBERS.value)
@@ -209,8 +209,8 @@ class CallSpec:
             )
         )
 
-    def encoded(self, prompt: Prompt) -> EncodedPrompt | Failure:
-        """Encode a row's prompt, or say why it cannot be sent."""
+    def encoded(self, prompt: Prompt, *, again: bool = False) -> EncodedPrompt | Failure:
+        """Encode a row's prompt, or say why it cannot be sent; *again* where that was done before, for its key."""
         if not isinstance(prompt, str):
             return self._body(prompt)
         try:
@@ -223,7 +223,7 @@ class CallSpec:
                 f"that a provider takes. Clean the cell, for example with "
                 f".str.encode('utf-8', 'replace').str.decode('utf-8'). Nothing was sent for this row.",
             )
-        if self._common_prefix.open:
+        if self._common_prefix.open and not again:
             self.expect(prompt)
         return text_json
 

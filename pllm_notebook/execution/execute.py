@@ -140,7 +140,8 @@ class Execution(RunState):
 
     def begin(self) -> None:
         """Start to plan; calls are sent as soon as the first chunk is planned."""
-        self.budget.expect(self, self._requests_left)
+        if self.budget.ceiling_usd is not None:
+            self.budget.expect(self, self._requests_left)
         self.results.planned = False
         for queue in self.queues:
             queue.begin()
@@ -232,7 +233,8 @@ class Execution(RunState):
         for queue in self.queues:
             queue.close()
             queue.order.claims.end()
-        self.budget.forget(self)
+        if self.budget.ceiling_usd is not None:
+            self.budget.forget(self)
         # The error first: another thread that sees the end may raise it at once.
         if self._stop is not None:
             self.error = self._stop.error(kept=self.kept, total=len(self.table.call_of_row))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pllm_notebook.credentials import Key
-from pllm_notebook.display_registry import display_for
+from pllm_notebook.display_registry import new_display
 from pllm_notebook.engine import Engine, engine, shutdown
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.asked_model import resolve_model, start_simulator
@@ -207,7 +207,7 @@ def start(
         if each.target.simulated and ask.options.cache != "only":
             # A restarted simulator has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
-    sink = display_for(bool(ask.options.progress) and rows.total > 0)
+    sink = new_display() if ask.options.progress and rows.total else None
     store = store_for(ask.options, cache_dir or settings.cache_dir)
 
     def execution(kept: Store | None, on_end: Callable[[], None]) -> Execution:

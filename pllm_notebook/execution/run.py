@@ -363,7 +363,7 @@ class Run:
             hold_at_exit()
             self.note_rows()
             raise error
-        self._end.warn(self.progress, display_stays=self.displays.stays)
+        self._end.warn(self.progress, self.displays)
         return self.to_frame()
 
     async def _wait_here(self) -> Any:

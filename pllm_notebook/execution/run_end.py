@@ -9,6 +9,7 @@ from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.engine import EndEvent, await_end, block_until
 from pllm_notebook.exceptions import RunInterrupted
 from pllm_notebook.execution.execute import Execution
+from pllm_notebook.execution.run_displays import RunDisplays
 from pllm_notebook.execution.run_summary import closing_lines
 from pllm_notebook.types import Progress
 
@@ -67,18 +68,18 @@ class RunEnd:
         execution = self._execution
         return execution.error or (self._interruption() if execution.state == "cancelled" else None)
 
-    def warn(self, progress: Callable[[], Progress], *, display_stays: bool) -> None:
+    def warn(self, progress: Callable[[], Progress], displays: RunDisplays) -> None:
         """Warn the caller of rows that have no answer or are not saved, and of what else the run has to say.
 
         Args:
             progress: Returns the counts of the run.
-            display_stays: Whether a person still sees its display, which says most of it.
+            displays: Of the run; where a person still sees one, it says most of it.
         """
         execution, news = self._execution, list[str]()
         counts, unsaved = execution.throughput, execution.results.unsaved
         if counts.failed or counts.not_sent or unsaved:
             # In a notebook the last line of the display says it, in the same cell.
-            news = closing_lines(progress(), counts.failed, unsaved, display_stays=display_stays)
+            news = closing_lines(progress(), counts.failed, unsaved, display_stays=displays.stays)
         for line in (*news, *execution.warnings):
             warnings.warn(line, stacklevel=caller_stack_level())
 

@@ -258,7 +258,7 @@ class SendOrder:
             prompt = self.prompt(self.results.first_row[call])
         except PromptUnavailable as lost:
             return lost.failure
-        encoded = self.spec.encoded(prompt)
+        encoded = self.spec.encoded(prompt, again=True)
         # A file is read each time, and the answer to another file must not be kept as the answer to this one.
         if (
             isinstance(prompt, Dialogue)

@@ -9,19 +9,17 @@ from pllm_notebook.tools import Toolbox
 __all__ = ["toolbox_for"]
 
 
-def toolbox_for(options: Options, *, calls: bool) -> Toolbox | None:
-    """Make a question's tools ready, None where it offers none.
+def toolbox_for(options: Options, *, calls: bool) -> Toolbox:
+    """Make a question's tools ready.
 
     Args:
-        options: As resolved.
+        options: As resolved, with tools.
         calls: Whether the answer is what the model calls, which is not run.
 
     Raises:
         UsageError: For tools that cannot be offered, or not with these options. Nothing was sent.
     """
-    if not options.tools:
-        return None
-    box = Toolbox.of(options.tools, options.tool_choice, options.parallel_tool_calls)
+    box = Toolbox.of(options.tools or (), options.tool_choice, options.parallel_tool_calls)
     if options.pack is not None and options.pack > 1:
         raise UsageError(
             "Rows that share a call (pack=) cannot each call tools. Leave one of them out. Nothing was sent."

@@ -112,7 +112,7 @@ class KeptRequestSpec(CallSpec):
         self.token_bounds = _FixedLimit(output_limit)
         self._quirks_version = target.quirks.version
 
-    def encoded(self, prompt: Prompt) -> EncodedPrompt | Failure:
+    def encoded(self, prompt: Prompt, *, again: bool = False) -> EncodedPrompt | Failure:
         """Return the request itself."""
         assert isinstance(prompt, KeptRequest)
         return prompt

@@ -21,13 +21,13 @@ def generation_fields(target: ResolvedModel, options: Mapping[str, Any], extra: 
 
     Args:
         target: The model.
-        options: `effort`, `service_tier`, `top_p`, `seed` and `stop`; those that are None are left out.
+        options: Of `effort`, `service_tier`, `top_p`, `seed` and `stop`, those that were given.
         extra: `extra_body`, in the provider's own fields; it takes precedence.
 
     Raises:
         UsageError: For a value that the model does not take. Nothing was sent.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = dict(options)
     fields: dict[str, Any] = {}
     if "effort" in given:
         fields = _effort(target, given.pop("effort"))

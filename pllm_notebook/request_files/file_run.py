@@ -8,7 +8,7 @@ import time
 from typing import Literal
 
 from pllm_notebook.callers import Caller, caller
-from pllm_notebook.display_registry import SafeDisplay, display_for
+from pllm_notebook.display_registry import SafeDisplay, new_display
 from pllm_notebook.engine import EndEvent, await_end, block_until, engine
 from pllm_notebook.exceptions import RunInterrupted
 from pllm_notebook.execution import Run, RunProgress
@@ -60,7 +60,7 @@ class FileRun:
         self._stop = threading.Event()
         self._woken = threading.Event()
         self._ended = EndEvent()
-        self._display = SafeDisplay(display_for(progress and len(index) > 0))
+        self._display = SafeDisplay(new_display() if progress and len(index) else None)
         self._thread = threading.Thread(target=self._main, name="pllm-file", daemon=True)
 
     def begin(self) -> None:

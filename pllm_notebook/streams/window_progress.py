@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, Protocol
 
-from pllm_notebook.display_registry import SafeDisplay, display_for
+from pllm_notebook.display_registry import SafeDisplay, new_display
 from pllm_notebook.execution import Run
 from pllm_notebook.types import Progress
 
@@ -65,7 +65,7 @@ class WindowProgress:
     def open(self, stoppable: Stoppable, run: Run) -> None:
         """Open the display with the first run."""
         if self._display is None:
-            self._display = SafeDisplay(display_for(self._shown))
+            self._display = SafeDisplay(new_display() if self._shown else None)
             self._display.open(self._whole([run], "running"), stoppable.stop)
 
     def update(self, going: Sequence[Run]) -> None:
