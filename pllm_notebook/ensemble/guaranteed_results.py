@@ -85,7 +85,7 @@ class GuaranteedResults(EnsembleResults):
         self._is_complete = False
         self._asked: set[int] = set()
         self._look = Look()
-        self._kept_rows = self._escalated_rows = 0
+        self._rows_asked = self._kept_rows = self._escalated_rows = 0
 
     @property
     def is_busy(self) -> bool:
@@ -287,7 +287,7 @@ class GuaranteedResults(EnsembleResults):
         self._look = look
         ask = list(look.ask)
         if look.state is not None:
-            self._state = look.state
+            self._state, self._rows_asked = look.state, sum(self.table.weight)
             if look.unsent is not None:
                 self._leave_open(look.unsent)
             elif look.state != "unfinished":
@@ -323,13 +323,15 @@ class GuaranteedResults(EnsembleResults):
 
     def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:
         """Return how far it is: the low-cost answers, the sample, the rest (see `Decider.news`)."""
-        rows, total = len(self._kept), len(self.table.keys)
+        total, first = len(self.table.keys), self._first.label
         if self._state != "asking":
-            words = f"{self._kept_rows:,} rows by {self._first.label}, {self._escalated_rows:,} by {self._strong}"
+            words = f"{self._kept_rows:,} rows by {first}, {self._escalated_rows:,} by {self._strong}"
+            if self._state == "proved":
+                words += f": at most {self._promise.guarantee.allowed(self._rows_asked):,} suffer"
         elif self._asked:
-            words = f"sample of {len(self._asked):,} rows by {self._strong}"
+            words = f"{self._strong} answers a sample of {len(self._asked):,}"
         else:
-            words = f"low-cost answers to {rows:,} of {total:,}, then a sample by {self._strong}"
+            words = f"{len(self._kept):,} of {total:,} low-cost answers; then {self._strong} answers a sample"
         return f"{words}; {note}" if note else words
 
     def warnings(self) -> Sequence[str]:

@@ -9,6 +9,7 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run, live_lines, recorded_lines, shown
 from pllm_notebook.formatting import counted, strip_control_chars
 from pllm_notebook.frames import result_views
+from pllm_notebook.frames.guarantees import promise_of
 from pllm_notebook.frames.provenance import Source, named_run
 from pllm_notebook.frames.table import Table
 from pllm_notebook.report_tables import html_facts, text_facts
@@ -84,6 +85,8 @@ def _next_calls(source: Source, counts: dict[str, int]) -> Iterator[tuple[str, s
         yield ".errors", f"why {counted(counts['failed'], 'row')} failed, by kind; running the cell again asks them"
     if counts.get("not_sent"):
         yield "max_cost_usd=", "a higher one, and the cell again, goes on where the ceiling stopped it"
+    if promise := promise_of(source):
+        yield ".guarantee", promise
     yield ".explain(0)", "one row: messages, reply, tokens, cost"
     options = run.ask.options.probabilities if isinstance(run, Run) else run.header["options"].get("probabilities")
     if options:

@@ -21,7 +21,7 @@ from pllm_notebook.frames.samples import HOWS
 from pllm_notebook.frames.stored_labels import STORED, label_column
 from pllm_notebook.frames.table import LabelColumn, Table
 
-__all__ = ["RowGuarantee", "guarantee_of", "names_of_labels", "with_labels"]
+__all__ = ["RowGuarantee", "guarantee_of", "names_of_labels", "promise_of", "with_labels"]
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,26 @@ def guarantee_of(table: Table) -> RowGuarantee:
     return RowGuarantee(figures, table.frame_library.category_column("model", values, tuple(codes), table))
 
 
+def promise_of(source: Source) -> str | None:
+    """Return what a run promises of its rows, or why nothing, in a sentence; None for a run without `guarantee=`."""
+    figures = _figures_of(source, priced=False)
+    return None if figures is None else figures.promise
+
+
 def _figures(source: Source) -> GuaranteeFigures:
+    figures = _figures_of(source, priced=True)
+    if figures is None:
+        raise PllmError("This run promises nothing of its rows. A promise needs decide='escalate' and guarantee=.")
+    return figures
+
+
+def _figures_of(source: Source, *, priced: bool) -> GuaranteeFigures | None:
     run: Run | RegisteredRun = source.run
     if isinstance(run, Run):
-        if isinstance(run.execution.decider, GuaranteedResults):
-            return run.execution.decider.figures(priced=True)
-    elif kept := run.header.get("guarantee"):
-        return GuaranteeFigures.read(kept)
-    raise PllmError("This run promises nothing of its rows. A promise needs decide='escalate' and guarantee=.")
+        decider = run.execution.decider
+        return decider.figures(priced=priced) if isinstance(decider, GuaranteedResults) else None
+    kept = run.header.get("guarantee")
+    return GuaranteeFigures.read(kept) if kept else None
 
 
 def names_of_labels(against: Any) -> str | dict[str, str] | None:

@@ -23,7 +23,8 @@ from pllm_notebook.statistics.reliability import Floats
 
 __all__ = ["Certificate", "Guarantee", "certify", "draw_order", "forecast", "known_threshold", "planned_looks"]
 
-_LOOKS = 3
+_LOOKS, _MOST_LOOKS = 3, 6
+_MORE_FROM = 20_000  # rows from which there is one look more, and once more for each four times as many (simulated)
 _FIRST_LOOK = 100
 _MARGIN = 1.2  # of the first look above the fewest rows that can prove anything: room for an error or two
 _STEPS = 50
@@ -53,10 +54,9 @@ class Guarantee:
         """Return how many bad rows a table of so many may have."""
         return int(np.floor((1 - self.share) * rows + 1e-9))
 
-    @property
-    def error_per_look(self) -> float:
-        """The probability that one look may be wrong with."""
-        return (1 - self.confidence_level) / _LOOKS
+    def error_per_look(self, rows: int) -> float:
+        """Return the probability with which one look at a table of so many rows may be wrong."""
+        return (1 - self.confidence_level) / _looks(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,14 @@ def draw_order(rows: int, seed: int) -> NDArray[np.intp]:
 def planned_looks(rows: int, guarantee: Guarantee) -> tuple[int, ...]:
     """Return the sizes of the growing sample after which a threshold is looked for; () where none can prove anything.
 
-    At first 100 rows, or what is needed to prove anything at all, and twice that for each further look.
+    At first 100 rows, or what is needed to prove anything at all, and twice that for each further look: three looks,
+    and up to six for a table of 20,000 rows and more, where a larger sample costs less than it saves.
     """
     fewest = _fewest(rows, guarantee)
     first = max(_FIRST_LOOK, int(np.ceil(fewest * _MARGIN)))
     if first >= rows and fewest < rows:
         first = fewest
-    return tuple(size for size in (first << look for look in range(_LOOKS)) if size < rows)
+    return tuple(size for size in (first << look for look in range(_looks(rows))) if size < rows)
 
 
 def certify(
@@ -170,6 +171,14 @@ def known_threshold(confidence: Floats, bad: NDArray[np.bool_], guarantee: Guara
     return float(steps[passed - 1]) if passed else float("inf")
 
 
+def _looks(rows: int) -> int:
+    """Return at how many sizes of the sample a threshold is looked for at most. It depends on the rows alone."""
+    looks, more_from = _LOOKS, _MORE_FROM
+    while rows >= more_from and looks < _MOST_LOOKS:
+        looks, more_from = looks + 1, 4 * more_from
+    return looks
+
+
 def _thresholds(confidence: Floats) -> Floats:
     """Return thresholds from strict to lax. They depend on the confidences alone, not on the sample."""
     given = confidence[confidence > -np.inf]
@@ -202,8 +211,8 @@ def _most(rows: int, size: int, guarantee: Guarantee) -> int:
         return size
     chance = hypergeom(rows, too_many, size)
     # The first count that is not improbable, less one: `ppf` has the least whose probability reaches the bound.
-    most = int(chance.ppf(guarantee.error_per_look))
-    return most if chance.cdf(most) <= guarantee.error_per_look else most - 1
+    most = int(chance.ppf(guarantee.error_per_look(rows)))
+    return most if chance.cdf(most) <= guarantee.error_per_look(rows) else most - 1
 
 
 def _fewest(rows: int, guarantee: Guarantee) -> int:

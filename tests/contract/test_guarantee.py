@@ -233,6 +233,7 @@ def test_a_result_with_a_promise_has_the_views_of_every_other(luna: str, sim: Si
     assert out.llm.usage["cost_usd"].sum() == pytest.approx(out.llm.run.cost)
     assert out.llm.explain(0).key
     assert f"rows by {CHEAP}, {strong.sum()} by {STRONG}" in out.llm.run.progress().note
+    assert out.llm.guarantee.promise in repr(out.llm)
     half = out.iloc[:50].llm.guarantee
     assert half.figures == out.llm.guarantee.figures
     assert half.answered_by.tolist() == out.llm.guarantee.answered_by[:50].tolist()
