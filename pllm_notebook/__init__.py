@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pllm_notebook.frames.label_table import labels
     from pllm_notebook.frames.past_work import errors, import_results, jobs, run
     from pllm_notebook.frames.runs import runs
-    from pllm_notebook.lab import compare
+    from pllm_notebook.lab import compare, open_bundle
     from pllm_notebook.prompt_lists.llm_config import LLMConfig, RequestLimits
     from pllm_notebook.prompt_lists.llm_output import LLMOutput
     from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
@@ -157,6 +157,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "msg_dict_to_anthropic",
     "msg_dict_to_google",
     "msg_dict_to_oai",
+    "open_bundle",
     "open_dataset",
     "parse",
     "parse_batches",
@@ -234,6 +235,7 @@ _HOMES = {
     "msg_dict_to_anthropic": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_google": "pllm_notebook.prompt_lists.provider_messages",
     "msg_dict_to_oai": "pllm_notebook.prompt_lists.provider_messages",
+    "open_bundle": "pllm_notebook.lab",
     "open_dataset": "pllm_notebook.streams",
     "parse": "pllm_notebook.frames.any_frame",
     "parse_batches": "pllm_notebook.streams",

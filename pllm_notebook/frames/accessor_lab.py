@@ -175,6 +175,8 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         field: str | None = None,
         rows: int = 0,
         title: str | None = None,
+        bundle: Any = None,
+        bundle_rows: bool = False,
     ) -> Any:
         """Report the question, who answered, how right that is, and what was tried. Sends nothing.
 
@@ -190,6 +192,10 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
             field: The field that is evaluated, without a prefix; None for all that have labels.
             rows: How many rows are shown as text. With 0, no text of a row is in the report; the names of groups are.
             title: Of the page; None for the type and the number of rows.
+            bundle: A directory, or a file ending in .zip, with which another person rebuilds this frame without a key
+                or a call (`pllm.open_bundle`): replies, the run's registry entry, labels, versions, the report. Replies
+                may quote rows; the rows themselves are not in it.
+            bundle_rows: Whether the rows that were asked are in the bundle, and the cells of labelled rows.
 
         Returns:
             A `Report`: `methods` is a paragraph for a paper, `means` a frame, `data` all of it, `html` the page.
@@ -199,4 +205,14 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
             PllmError: When no known run made a row of this frame.
             FileError: When a file cannot be written.
         """
-        return lab().report_table(self._table(), path, by=by, against=against, field=field, rows=rows, title=title)
+        return lab().report_table(
+            self._table(),
+            path,
+            by=by,
+            against=against,
+            field=field,
+            rows=rows,
+            title=title,
+            bundle=bundle,
+            bundle_rows=bundle_rows,
+        )

@@ -18,7 +18,7 @@ from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.report_tables import html_table, text_table
 from pllm_notebook.store import Label, LabelFile, current_directory
 
-__all__ = ["Labels", "LabelsOf", "labels"]
+__all__ = ["Labels", "LabelsOf", "labels", "read_labels", "store_labels", "write_labels"]
 
 _COLUMNS = {
     "when": CellType.MOMENT,
@@ -124,18 +124,7 @@ class LabelsOf:
             FileError: When it cannot be written.
             MissingPackageError: For Parquet, without PyArrow.
         """
-        lines = [_line(label) for label in self(field)]
-        target = file_path(path, _WHAT, "Nothing was written.")
-        is_parquet = _is_parquet(target)
-        with file_errors(target, _WHAT, "Nothing was written.", writing=True):
-            if is_parquet:
-                _write_parquet(target, lines)
-            else:
-                with open(target, "w", encoding="utf-8", newline="") as file:
-                    writer = csv.DictWriter(file, list(_COLUMNS))
-                    writer.writeheader()
-                    writer.writerows(line | {"when": line["when"].isoformat()} for line in lines)
-        return len(lines)
+        return write_labels(path, self(field))
 
     def import_(self, path: str | os.PathLike[str]) -> int:
         """Read labels that `export` wrote into the cache directory; those that it has already are left out.
@@ -147,23 +136,7 @@ class LabelsOf:
             FileError: When the file cannot be read.
             UsageError: When it holds no labels.
         """
-        target = file_path(path, _WHAT, "Nothing was stored.")
-        is_parquet = _is_parquet(target)
-        try:
-            with file_errors(target, _WHAT, "Nothing was stored."):
-                lines = _read_parquet(target) if is_parquet else _read_csv(target)
-            given = [_label(line) for line in lines]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{target} holds no labels: a line lacks what pllm.labels.export writes ({type(error).__name__}: "
-                f"{error}). For labels in a column of your own, df.llm.label(against='column'). Nothing was stored."
-            ) from error
-        file = LabelFile(current_directory())
-        known = {_identity(label) for label in file.current()}
-        new = [label for label in given if _identity(label) not in known]
-        # The newest counts: those of the file go behind older ones, in the order of time.
-        file.add(sorted(new, key=lambda label: label.at))
-        return len(new)
+        return store_labels(read_labels(path))
 
     def remove(self, labels: Sequence[Label]) -> int:
         """Delete labels, for example `pllm.labels(by="me")`; what the same person said before then counts again."""
@@ -177,6 +150,47 @@ class LabelsOf:
 
 
 labels = LabelsOf()
+
+
+def write_labels(path: str | os.PathLike[str], given: Sequence[Label]) -> int:
+    """Write labels to a file, which `read_labels` reads, and return how many (see `LabelsOf.export`)."""
+    lines = [_line(label) for label in given]
+    target = file_path(path, _WHAT, "Nothing was written.")
+    is_parquet = _is_parquet(target)
+    with file_errors(target, _WHAT, "Nothing was written.", writing=True):
+        if is_parquet:
+            _write_parquet(target, lines)
+        else:
+            with open(target, "w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, list(_COLUMNS))
+                writer.writeheader()
+                writer.writerows(line | {"when": line["when"].isoformat()} for line in lines)
+    return len(lines)
+
+
+def read_labels(path: str | os.PathLike[str]) -> list[Label]:
+    """Read the labels that `write_labels` wrote (see `LabelsOf.import_`)."""
+    target = file_path(path, _WHAT, "Nothing was stored.")
+    is_parquet = _is_parquet(target)
+    try:
+        with file_errors(target, _WHAT, "Nothing was stored."):
+            lines = _read_parquet(target) if is_parquet else _read_csv(target)
+        return [_label(line) for line in lines]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{target} holds no labels: a line lacks what pllm.labels.export writes ({type(error).__name__}: "
+            f"{error}). For labels in a column of your own, df.llm.label(against='column'). Nothing was stored."
+        ) from error
+
+
+def store_labels(given: Sequence[Label]) -> int:
+    """Add labels to the cache directory, but for those that it has already; return how many were new."""
+    file = LabelFile(current_directory())
+    known = {_identity(label) for label in file.current()}
+    new = [label for label in given if _identity(label) not in known]
+    # The newest counts: those that are added go behind older ones, in the order of time.
+    file.add(sorted(new, key=lambda label: label.at))
+    return len(new)
 
 
 def _line(label: Label) -> dict[str, Any]:

@@ -24,6 +24,9 @@ the cache, so that comparing sends nothing. The methods of `df.llm` reach it thr
 | `class_scores`      | precision, recall, F1 by class, and macro-F1 with its interval          |
 | `methods_text`      | the paragraph for a paper                                               |
 | `report_page`       | the report as one HTML file                                             |
+| `bundle`            | what rebuilds a frame elsewhere: replies, registry entry, labels        |
+| `bundle_texts`      | its README, script and versions                                         |
+| `bundle_reading`    | `pllm.open_bundle`                                                      |
 | `comparisons_made`  | how many questions were tried                                           |
 | `review_queue`      | which rows a person looks at, and with which chance each is drawn       |
 | `review`            | `df.llm.review`: decisions one by one, each stored at once              |
@@ -41,6 +44,7 @@ Invariants:
 - A figure is never better than its sample: a difference that was not found is shown with the one that could have been.
 """
 
+from pllm_notebook.lab.bundle_reading import open_bundle
 from pllm_notebook.lab.comparison import Comparison
 from pllm_notebook.lab.drift import Drift, FieldDrift, recheck_table
 from pllm_notebook.lab.field_changes import FieldChange, Move
@@ -68,6 +72,7 @@ __all__ = [
     "Review",
     "compare",
     "compare_table",
+    "open_bundle",
     "race_table",
     "recheck_table",
     "report_table",

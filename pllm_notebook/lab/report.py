@@ -20,6 +20,7 @@ from pllm_notebook.frames.provenance import provenance_of
 from pllm_notebook.frames.stored_labels import STORED
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side
+from pllm_notebook.lab.bundle import bundle_path, write_bundle
 from pllm_notebook.lab.comparisons_made import comparisons_of
 from pllm_notebook.lab.corrected_groups import field_answers, group_means, groups_of, own_answers, with_labels_of
 from pllm_notebook.lab.label_facts import evaluation_facts, figure_of, label_facts
@@ -123,11 +124,14 @@ def report_table(
     field: str | None = None,
     rows: int = 0,
     title: str | None = None,
+    bundle: Any = None,
+    bundle_rows: bool = False,
 ) -> Report:
     """Report on a frame (see `df.llm.report`)."""
     target = None if path is None else _page_path(path)
     if not is_number(rows, whole=True) or rows < 0:
         raise UsageError(f"rows is a whole number of rows to show, not {rows!r}. {_UNWRITTEN}")
+    packed = None if bundle is None else bundle_path(bundle)
     side = frame_side(table)
     groups = groups_of(table, side, by)
     data = _facts(table, side, groups, rows)
@@ -142,17 +146,15 @@ def report_table(
     written: tuple[str, ...] = ()
     if target is not None:
         written = (target, f"{target.removesuffix('.html')}.json")
-        write_report(data, written)
-    return Report(data, written, table)
-
-
-def write_report(data: Mapping[str, Any], paths: Sequence[str]) -> None:
-    """Write the page and the JSON of a report; existing files are replaced."""
     pieces = (report_page(data).encode(), orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
-    for path, content in zip(paths, pieces, strict=True):
+    if packed is not None:
+        page = dict(zip(("report.html", "report.json"), pieces, strict=True))
+        write_bundle(table, packed, page, str(data["title"]), with_rows=bundle_rows)
+    for path, content in zip(written, pieces, strict=bool(written)):
         # Less the umask: a report is for others to read.
         with file_errors(path, _WHAT, _UNWRITTEN, writing=True), replacing(path, mode=0o666) as file:
             file.write(content)
+    return Report(data, (*written, *(() if packed is None else (packed,))), table)
 
 
 def _facts(table: Table, side: AnswerSide, groups: Any, rows: int) -> dict[str, Any]:

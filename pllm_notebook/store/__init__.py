@@ -8,7 +8,7 @@ from pllm_notebook.store.codec import DamagedEntry, NewerEntry
 from pllm_notebook.store.comparison_log import ComparisonLog, LoggedComparison
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.disk_store import DiskStore
-from pllm_notebook.store.export_file import export, import_
+from pllm_notebook.store.export_file import export, import_, write_entries
 from pllm_notebook.store.label_file import Label, LabelFile
 from pllm_notebook.store.later import finish_writes, write_later
 from pllm_notebook.store.location import chosen_directory
@@ -46,5 +46,6 @@ __all__ = [
     "open_store",
     "same_model",
     "this_process",
+    "write_entries",
     "write_later",
 ]

@@ -1,0 +1,246 @@
+"""A bundle of a frame: replies, registry entry, labels and report, from which another person rebuilds it unpaid."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError
+from pllm_notebook.execution import RowRecord
+from pllm_notebook.file_errors import file_errors, file_path
+from pllm_notebook.files import replacing
+from pllm_notebook.formatting import counted
+from pllm_notebook.frames.hashing import content_hashes
+from pllm_notebook.frames.label_table import write_labels
+from pllm_notebook.frames.libraries import table_of
+from pllm_notebook.frames.plain_data import plain_data
+from pllm_notebook.frames.provenance import Source, provenance_of
+from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.bundle_reading import BUNDLE_FORMAT, BUNDLE_VERSION, FILES, as_input, changed_cells, with_cells
+from pllm_notebook.lab.bundle_texts import environment, readme, requirements, script
+from pllm_notebook.lab.report_facts import header_of
+from pllm_notebook.store import Label, LabelFile, RunFiles, current_directory, open_store, write_entries
+
+__all__ = ["bundle_path", "write_bundle"]
+
+_WHAT = "a bundle"
+_UNWRITTEN = "Nothing was written."
+_SKIPPED = 3
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+def bundle_path(path: Any) -> str:
+    """Return where a bundle is written, once it is clear that nothing else is there.
+
+    Raises:
+        UsageError: When another file or a directory with other files is there. Nothing was written.
+    """
+    target = os.path.abspath(file_path(path, _WHAT, _UNWRITTEN))
+    if target.endswith(".zip"):
+        if os.path.lexists(target) and not (os.path.isfile(target) and zipfile.is_zipfile(target)):
+            raise UsageError(f"{target} is not a zip file, and would be replaced. Give another name. {_UNWRITTEN}")
+    elif os.path.lexists(target):
+        if not os.path.isdir(target):
+            raise UsageError(f"{target} is a file. A bundle is a directory, or a file that ends in .zip. {_UNWRITTEN}")
+        if os.listdir(target) and not os.path.isfile(os.path.join(target, FILES.manifest)):
+            raise UsageError(f"{target} has other files in it. Give a new name. {_UNWRITTEN}")
+    return target
+
+
+def write_bundle(table: Table, target: str, page: Mapping[str, bytes], title: str, *, with_rows: bool) -> list[str]:
+    """Write the bundle of a frame, and return its path.
+
+    Args:
+        table: The frame, made by one run.
+        target: As `bundle_path` returned it.
+        page: Name to content of the report's files.
+        title: Of the report.
+        with_rows: Whether the rows that were asked are in it, and the cells of labelled rows.
+
+    Raises:
+        PllmError: When several runs made the frame, or an answer is no longer in the cache.
+    """
+    found = provenance_of(table)
+    if len(found.sources) > 1:
+        ids = ", ".join(repr(source.run.id) for source in found.sources)
+        raise PllmError(f"Several runs made the rows of this frame, {ids}; bundle the rows of one. {_UNWRITTEN}")
+    (source,) = found.sources
+    folder = os.path.dirname(target) if target.endswith(".zip") else target
+    with file_errors(target, _WHAT, _UNWRITTEN, writing=True), tempfile.TemporaryDirectory() as scratch:
+        _fill(scratch, table, source, np.asarray(found.row), page, title, with_rows)
+        os.makedirs(folder, exist_ok=True)
+        if target.endswith(".zip"):
+            with replacing(target, mode=0o666) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in _names_in(scratch):
+                    archive.write(os.path.join(scratch, name), name)
+        else:
+            _copy(scratch, target)
+    return [target]
+
+
+def _fill(
+    scratch: str, table: Table, source: Source, row: Numbers, page: Mapping[str, bytes], title: str, with_rows: bool
+) -> None:
+    """Write the files of a bundle into an empty directory."""
+    header = {**header_of(source), "process": {}}
+    record = _record_of(table, source, row)
+    replies = _replies(record)
+    RunFiles(scratch).write(header, record.arrays())
+    with open(os.path.join(scratch, FILES.replies), "wb") as file:
+        write_entries(file, replies.items())
+    write_labels(os.path.join(scratch, FILES.labels), _labels_of(table, with_rows=with_rows))
+    if with_rows:
+        _write_rows(as_input(table, source), os.path.join(scratch, FILES.rows))
+    rebuilt = table_of(RecordedRun(header, RunFiles(scratch)).to_frame(as_input(table, source)))
+    assert rebuilt is not None
+    names = [column.name for column in source.made if list(table.names).count(column.name) == 1]
+    # What is beside the fields, such as messages of failures, is in no reply.
+    cells = {
+        name: changed_cells(table, rebuilt, name)
+        if name in header["fields"]
+        else np.flatnonzero(~table.missing(name)).tolist()
+        for name in names
+    }
+    corrected = {name: _written(table, name, at) for name, at in cells.items() if len(at)}
+    exact = table_of(with_cells(rebuilt, source.made, corrected))
+    assert exact is not None
+    manifest = {
+        "format": BUNDLE_FORMAT,
+        "version": BUNDLE_VERSION,
+        "run": header["id"],
+        "rows": table.total,
+        "columns": list(table.names),
+        "library": type(table.data).__module__.partition(".")[0],
+        "holds_rows": with_rows,
+        "corrected": corrected,
+        "inexact": sum(len(changed_cells(table, exact, name)) for name in names),
+        "environment": environment(),
+    }
+    texts = {
+        FILES.readme: readme(manifest, title, len(replies)),
+        FILES.script: script(),
+        FILES.requirements: requirements(manifest["environment"]),
+    }
+    for name, content in {**page, **{name: text.encode() for name, text in texts.items()}}.items():
+        with open(os.path.join(scratch, name), "wb") as file:
+            file.write(content)
+    manifest["files"] = {name: _digest(os.path.join(scratch, name)) for name in _names_in(scratch)}
+    with open(os.path.join(scratch, FILES.manifest), "wb") as file:
+        file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+
+def _record_of(table: Table, source: Source, row: Numbers) -> RowRecord:
+    """Return what is known of the rows of a frame, in its order; of rows of no run their content alone."""
+    whole = source.record
+    assert whole is not None  # a row was found in it
+    known = row >= 0
+    at = np.where(known, row, 0)
+    status = np.where(known, whole.status[at], _SKIPPED).astype(np.uint8)
+    keys = np.where(known[:, None], whole.keys[at], 0).astype(np.uint8)
+    later = {int(one): key for one, key in zip(whole.later_rows, whole.later_keys, strict=True)}
+    lines = [line for line, one in enumerate(row.tolist()) if one in later]
+    samples = whole.samples
+    return RowRecord(
+        content=np.where(known, whole.content[at], content_hashes([table.column_data(source.asked)], table.total)),
+        keys=keys,
+        status=status,
+        failure=np.where(known, whole.failure[at], 0).astype(np.uint8),
+        several=known & whole.several[at],
+        answers={name: hashes[at] for name, hashes in whole.answers.items()},
+        agreement={name: np.where(known, shares[at], np.nan) for name, shares in whole.agreement.items()},
+        later_rows=np.array(lines, dtype=np.int32),
+        later_keys=np.array([later[int(row[line])] for line in lines], dtype=np.uint8).reshape(len(lines), -1)
+        if lines
+        else whole.later_keys[:0],
+        samples=None
+        if samples is None
+        else type(samples)(**{name: array[at] for name, array in vars(samples).items()}),
+    )
+
+
+def _replies(record: RowRecord) -> dict[str, Any]:
+    """Return the stored replies that the answers are read from, by key."""
+    kinds = [record.keys[record.status <= 1], record.later_keys]
+    if record.samples is not None:
+        keys = record.samples.keys
+        kinds.append(keys.reshape(-1, keys.shape[2])[(record.samples.failure == 0).ravel()])
+    beginnings = dict.fromkeys(str(key.tobytes(), "ascii") for own in kinds for key in own if key[0])
+    store = open_store()
+    store.flush()
+    whole = store.keys_beginning(beginnings)
+    entries = store.get_many(list(whole.values()))
+    if lost := sum(1 for one in beginnings if whole.get(one) not in entries):
+        raise PllmError(
+            f"{counted(lost, 'answer')} of this frame {'is' if lost == 1 else 'are'} no longer in the cache, so it "
+            f"cannot be rebuilt. Run its cell again, and bundle that. {_UNWRITTEN}"
+        )
+    return entries
+
+
+def _labels_of(table: Table, *, with_rows: bool) -> list[Label]:
+    """Return the labels of the rows of a frame, each with the chance with which its row was drawn."""
+    file, found, names = LabelFile(current_directory()), [], list(table.names)
+    for columns in file.column_sets():
+        if any(names.count(name) != 1 for name in columns):
+            continue
+        content = set(content_hashes([table.column_data(columns)], table.total).tolist())
+        found += [label for label in file.current(columns) if label.content in content]
+    chances = {field: file.chances(field) for field in {label.field for label in found}}
+    made = []
+    for label in found:
+        pi, drawn_by = chances[label.field].get((label.columns, label.content), (label.pi, label.drawn_by))
+        made.append(replace(label, pi=pi, drawn_by=drawn_by, row=label.row if with_rows else None))
+    return made
+
+
+def _written(table: Table, name: str, at: Sequence[int]) -> dict[str, Any]:
+    data = table.column_data([name])
+    values, missing = data.values[0], data.missing[0]
+    return {str(row): None if missing[row] else plain_data(values[row]) for row in at}
+
+
+def _write_rows(frame: Any, path: str) -> None:
+    """Write the rows that were asked as Parquet, as their library does."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise MissingPackageError("a bundle with rows", "pyarrow", "parquet") from None
+    if hasattr(frame, "to_parquet"):
+        frame.to_parquet(path)
+    elif hasattr(frame, "write_parquet"):
+        frame.write_parquet(path)
+    else:
+        parquet.write_table(frame, path)
+
+
+def _copy(scratch: str, target: str) -> None:
+    """Put files into a directory, each whole, the manifest last."""
+    names = _names_in(scratch)
+    for name in sorted(names, key=lambda name: name == FILES.manifest):
+        os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
+        with open(os.path.join(scratch, name), "rb") as file:
+            content = file.read()
+        with replacing(os.path.join(target, name), mode=0o666) as made:
+            made.write(content)
+
+
+def _names_in(folder: str) -> list[str]:
+    return sorted(
+        os.path.relpath(os.path.join(at, name), folder).replace(os.sep, "/")
+        for at, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

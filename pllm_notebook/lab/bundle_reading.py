@@ -1,0 +1,226 @@
+"""`pllm.open_bundle`: the frame of a bundle, from its own replies. Nothing is sent, and nothing in it can run."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import NoneType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import orjson
+
+from pllm_notebook.exceptions import MissingPackageError, StoreError
+from pllm_notebook.file_errors import file_errors, file_path
+from pllm_notebook.frames.dtypes import Column, Kind, read_back
+from pllm_notebook.frames.hashing import content_hashes
+from pllm_notebook.frames.label_table import read_labels, store_labels
+from pllm_notebook.frames.libraries import table_of
+from pllm_notebook.frames.provenance import Source
+from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.frames.table import Table
+from pllm_notebook.store import RunFiles, current_directory, import_, open_store
+
+__all__ = ["BUNDLE_FORMAT", "BUNDLE_VERSION", "FILES", "as_input", "changed_cells", "open_bundle", "with_cells"]
+
+BUNDLE_FORMAT, BUNDLE_VERSION = "pllm_notebook bundle", 1
+FILES = SimpleNamespace(
+    manifest="bundle.json",
+    replies="replies.jsonl.gz",
+    labels="labels.csv",
+    rows="rows.parquet",
+    readme="README.md",
+    script="rebuild.py",
+    requirements="requirements.txt",
+)
+_WHAT = "a bundle"
+_UNREAD = "Nothing was imported."
+_LARGEST_BYTES = 2**34
+
+
+def open_bundle(path: str | os.PathLike[str], df: Any = None) -> Any:
+    """Rebuild the frame of a bundle that `out.llm.report(bundle=…)` wrote. Sends nothing, and needs no key.
+
+    Its replies, labels and run are added to the current cache directory, so that `.llm` works on the frame; what is
+    there already stays as it is. Nothing that is in a bundle is run.
+
+    Args:
+        path: A directory, or a zip file.
+        df: The rows that were asked, or some of them, in any order; None for those in the bundle. Without either, the
+            frame has the answers alone, in the order of the original one.
+
+    Returns:
+        The frame as it was bundled: columns, dtypes, values, corrected cells.
+
+    Raises:
+        FileError: When it cannot be read.
+        StoreError: When it is no bundle, or is damaged.
+        PllmError: When no row of *df* was asked.
+    """
+    target = os.path.abspath(file_path(path, _WHAT, _UNREAD))
+    with file_errors(target, _WHAT, _UNREAD), _unpacked(target) as folder:
+        manifest = _manifest(folder, target)
+        files = RunFiles(folder)
+        header = files.header(str(manifest["run"]))
+        if header is None:
+            raise StoreError(f"{target} has no entry of the run {manifest['run']!r}. {_UNREAD}")
+        import_(open_store(), os.path.join(folder, FILES.replies))
+        registry = RunFiles(current_directory())
+        if registry.header(header["id"]) is None:
+            registry.make_directory()
+            registry.write(header, files.arrays(header["id"]))
+        store_labels(read_labels(os.path.join(folder, FILES.labels)))
+        run = RecordedRun(header, files)
+        if df is None and manifest["holds_rows"]:
+            df = _read_rows(os.path.join(folder, FILES.rows), str(manifest["library"]))
+        made = table_of(run.to_frame(df))
+        assert made is not None
+        frame = with_cells(made, run.columns, _cells_of(made, run, manifest["corrected"], given=df is not None))
+    names = [name for name in manifest["columns"] if name in made.names]
+    return _ordered(frame, [*names, *(name for name in made.names if name not in names)])
+
+
+def as_input(table: Table, source: Source) -> Any:
+    """Return a frame without the columns of its run's result: what was asked."""
+    made = [column.name for column in source.made]
+    return table.join({}, range(table.total), made, explode=False, run_id=None)
+
+
+def changed_cells(table: Table, other: Table, name: str) -> list[int]:
+    """Return the rows in which a column differs between two tables of the same rows."""
+    differs: list[int] = np.flatnonzero(table.hashes(name) != other.hashes(name)).tolist()
+    return differs
+
+
+def with_cells(table: Table, columns: Sequence[Column], corrected: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Return a frame with some cells of its result replaced.
+
+    Args:
+        table: The frame.
+        columns: Of the result.
+        corrected: Column to row (as text) to value, as JSON has it.
+    """
+    kinds = {column.name: column for column in columns}
+    made = {}
+    for name, cells in corrected.items():
+        if name not in kinds or name not in table.names:
+            continue
+        data = table.column_data([name])
+        values = [None if gap else value for value, gap in zip(data.values[0], data.missing[0], strict=True)]
+        for row, value in zip(cells, read_back(kinds[name], list(cells.values())), strict=True):
+            values[int(row)] = value
+        made[name] = table.frame_library.array(_column(kinds[name], values), values)
+    if not made:
+        return table.data
+    names = list(table.names)
+    run_id = table.run_id if isinstance(table.run_id, str) else None
+    return _ordered(table.join(made, range(table.total), list(made), explode=False, run_id=run_id), names)
+
+
+def _column(column: Column, values: Sequence[Any]) -> Column:
+    """Return a column whose kind is known: of what is beside the fields the registry has the name alone."""
+    kinds = {type(value) for value in values} - {NoneType}
+    if column.kind is Kind.OBJECT and kinds in ({str}, {float}):
+        return Column(column.name, Kind.TEXT if kinds == {str} else Kind.REAL)
+    return column
+
+
+def _cells_of(
+    table: Table, run: RecordedRun, corrected: Mapping[str, Mapping[str, Any]], *, given: bool
+) -> dict[str, dict[str, Any]]:
+    """Return the corrected cells by their rows in *table*, which are found by their content where rows were given."""
+    record = run.record
+    assert record is not None
+    lines = range(table.total)
+    if given:
+        content = content_hashes([table.column_data(run.header["asked"])], table.total)
+        if len(content) != len(record) or not np.array_equal(content, record.content):
+            lines = record.find(content).tolist()
+    return {
+        name: {str(at): cells[str(row)] for at, row in enumerate(lines) if str(row) in cells}
+        for name, cells in corrected.items()
+    }
+
+
+def _manifest(folder: str, target: str) -> dict[str, Any]:
+    """Return the manifest of a bundle whose files are whole."""
+    try:
+        with open(os.path.join(folder, FILES.manifest), "rb") as file:
+            manifest = orjson.loads(file.read())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        manifest = None
+    if not isinstance(manifest, dict) or manifest.get("format") != BUNDLE_FORMAT:
+        raise StoreError(f"{target} is not a bundle of pllm_notebook. {_UNREAD}")
+    if manifest.get("version") != BUNDLE_VERSION:
+        raise StoreError(
+            f"{target} is a bundle of version {manifest.get('version')!r}, and this pllm_notebook reads version "
+            f"{BUNDLE_VERSION}. Upgrade pllm_notebook. {_UNREAD}"
+        )
+    read = [FILES.replies, FILES.labels, *([FILES.rows] if manifest["holds_rows"] else ())]
+    changed = [name for name in read if _digest(os.path.join(folder, name)) != manifest["files"].get(name)]
+    if changed:
+        raise StoreError(f"{target} is damaged: {', '.join(changed)} is not what was written. {_UNREAD}")
+    return manifest
+
+
+def _digest(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _unpacked(target: str) -> Iterator[str]:
+    """Open a bundle as a directory; of a zip file, the files that a bundle has and nothing else are taken out."""
+    if os.path.isdir(target):
+        yield target
+        return
+    if not os.path.exists(target):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), target)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            with zipfile.ZipFile(target) as archive:
+                if sum(one.file_size for one in archive.infolist()) > _LARGEST_BYTES:
+                    raise StoreError(f"{target} would take more than {_LARGEST_BYTES:,} bytes. {_UNREAD}")
+                os.mkdir(os.path.join(scratch, "runs"))
+                for name in archive.namelist():
+                    folder, _, last = name.rpartition("/")
+                    # Names are made here, so that none leads out of the directory.
+                    if name in vars(FILES).values() or (
+                        folder == "runs" and last.endswith(".run") and "\\" not in last
+                    ):
+                        with archive.open(name) as file, open(os.path.join(scratch, *name.split("/")), "wb") as made:
+                            while piece := file.read(2**20):
+                                made.write(piece)
+        except zipfile.BadZipFile:
+            raise StoreError(f"{target} is not a bundle: neither a directory nor a zip file. {_UNREAD}") from None
+        yield scratch
+
+
+def _read_rows(path: str, library: str) -> Any:
+    """Read the rows of a bundle as a frame of the library that they were of."""
+    try:
+        if library == "polars":
+            import polars
+
+            return polars.read_parquet(path)
+        if library == "pyarrow":
+            import pyarrow.parquet as parquet
+
+            return parquet.read_table(path)
+        import pandas
+
+        return pandas.read_parquet(path)
+    except ImportError:
+        raise MissingPackageError("a bundle with rows", "pyarrow", "parquet") from None
+
+
+def _ordered(frame: Any, names: Sequence[str]) -> Any:
+    return frame.select(names) if hasattr(frame, "select") else frame[list(names)]
