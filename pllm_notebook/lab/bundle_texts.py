@@ -13,7 +13,7 @@ from pllm_notebook.formatting import counted
 __all__ = ["environment", "readme", "requirements", "script"]
 
 _PACKAGES = ("pllm_notebook", "numpy", "pandas", "polars", "pyarrow", "pydantic", "orjson", "diskcache", "scipy",
-             "scikit-learn", "openai", "anthropic", "google-genai", "genai-prices")  # fmt: skip
+             "scikit-learn", "genai-prices")  # fmt: skip
 
 
 def environment() -> dict[str, Any]:
