@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from typing_extensions import deprecated
+
 from pllm_notebook.messages_types import ProviderMessage, ToolCall
 
 __all__ = [
@@ -328,11 +330,13 @@ class Progress:
         return self.total - self.done - self.cached - self.failed - self.not_sent - self.skipped
 
     @property
+    @deprecated("Progress.perhaps_requests is now maybe_paid_requests.")
     def perhaps_requests(self) -> int:
         """`maybe_paid_requests` by its old name, which stays for one release."""
         return self.maybe_paid_requests
 
     @property
+    @deprecated("Progress.perhaps_usd is now maybe_paid_usd.")
     def perhaps_usd(self) -> float:
         """`maybe_paid_usd` by its old name, which stays for one release."""
         return self.maybe_paid_usd

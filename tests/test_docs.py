@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import pydoc
 import re
+import tomllib
 from dataclasses import fields
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,32 @@ def test_what_the_reference_describes_has_docstrings(path: str, thing: object) -
                 continue
             module = getattr(member.fget if isinstance(member, property) else inspect.unwrap(member), "__module__", "")
             assert not module.startswith("pllm_notebook") or inspect.getdoc(member), f"{path}.{name}"
+
+
+def test_the_page_of_dependencies_has_those_of_the_package_with_their_bounds_and_licences() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    always = table("dependencies.md", "Always installed")
+    extras = table("dependencies.md", "Extras")
+
+    assert list(always) == project["dependencies"]
+    needed: dict[str, list[str]] = {}
+    for extra, requirements in project["optional-dependencies"].items():
+        for requirement in requirements if extra != "all" else ():
+            needed.setdefault(requirement, []).append(f"`{extra}`")
+    assert {requirement: cells[0] for requirement, cells in extras.items()} == {
+        requirement: ", ".join(names) for requirement, names in needed.items()
+    }
+    licences = {name: cells[0] for name, cells in always.items()} | {name: cells[1] for name, cells in extras.items()}
+    for requirement, licence in licences.items():
+        stated = stated_licence(re.split(r"[\[<>=]", requirement)[0])
+        assert stated is None or licence.split("-")[0].split()[0].lower() in stated.lower(), (requirement, stated)
+
+
+def stated_licence(package: str) -> str | None:
+    """Return what an installed package says of its licence, None where it is not installed."""
+    try:
+        facts = metadata.metadata(package)
+    except metadata.PackageNotFoundError:
+        return None
+    classifiers = (line for line in facts.get_all("Classifier", ()) if line.startswith("License"))
+    return " ".join([facts.get("License-Expression", ""), facts.get("License", ""), *classifiers])

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+from typing_extensions import deprecated
+
 from pllm_notebook.batch import Job, JobState
 from pllm_notebook.execution import Confirm
 from pllm_notebook.formatting import format_duration, format_usd
@@ -151,6 +153,7 @@ class Jobs:
         commands = self._open()
         return send_live(commands, commands.find(job), confirm=confirm)
 
+    @deprecated("pllm.jobs().hurry is now send_live.")
     def hurry(self, job: str, *, confirm: Confirm = True) -> SentLive:
         """Call `send_live` by its old name, which stays for one release."""
         return self.send_live(job, confirm=confirm)

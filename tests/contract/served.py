@@ -47,9 +47,9 @@ class Served(ABC):
         self._loop.run_until_complete(runner.cleanup())
 
     async def _listen(self) -> web.ServerRunner:
-        runner = web.ServerRunner(web.Server(self._handle))
+        runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         self._port = runner.addresses[0][1]
         return runner

@@ -218,7 +218,8 @@ def test_a_run_that_waits_for_the_job_goes_on_with_the_live_answers(luna: str, s
     while not (jobs := list(pllm.jobs())):
         threading.Event().wait(0.02)
 
-    told = pllm.jobs().hurry(jobs[0].id, confirm=False)  # the old name, for one release
+    with pytest.warns(DeprecationWarning, match="hurry is now send_live"):
+        told = pllm.jobs().hurry(jobs[0].id, confirm=False)
 
     assert known(run.result()) == {"cached": 20}
     # The run itself paid nothing, and the answers keep the price that was paid for them.

@@ -85,7 +85,8 @@ def _built(column: Column, values: list[Any]) -> Any:
     """Build the column of its own dtype, None for one of objects."""
     build: Any = pd.array  # its overloads know no column of runtime dtype
     if column.kind is Kind.CATEGORY:
-        return pd.Categorical(values, categories=list(column.categories))
+        code = {value: at for at, value in enumerate(column.categories)}
+        return pd.Categorical.from_codes([code.get(value, -1) for value in values], pd.Index(column.categories))
     dtype = _DTYPES.get(column.kind)
     if dtype == "string" and not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
         raise TypeError("a value is not text")  # Arrow would convert it
