@@ -48,34 +48,42 @@ class RowGuarantee:
 
     @property
     def promise(self) -> str:
+        """Return what is promised, in one sentence that is true."""
         return self.figures.promise
 
     @property
     def proved(self) -> bool:
+        """Return whether the promise is proved."""
         return self.figures.state == "proved"
 
     @property
     def threshold(self) -> float | None:
+        """Return the least confidence with which a low-cost answer is kept, None where none is."""
         return self.figures.threshold
 
     @property
     def sampled(self) -> int:
+        """Return the number of rows whose strong answers were compared."""
         return self.figures.sampled
 
     @property
     def rows_by_model(self) -> dict[str, int]:
+        """Return model to number of rows that have its answer."""
         return {self.figures.low_cost: self.figures.kept, self.figures.strong: self.figures.escalated}
 
     @property
     def cost_usd(self) -> float | None:
+        """Return what all answers behind the rows cost, US dollars; None for unknown."""
         return self.figures.cost_usd
 
     @property
     def alone_usd(self) -> float | None:
+        """Return about what the strong model alone costs for all rows; None for unknown."""
         return self.figures.alone_usd
 
     @property
     def saving_usd(self) -> float | None:
+        """Return about what was saved, less than 0 where it cost more; None for unknown."""
         return self.figures.saving_usd
 
     def __repr__(self) -> str:

@@ -591,7 +591,7 @@ def test_every_type_goes_on(cache_dir: object, case: ZooCase, nested: str, rows:
     else:
         return  # no provider can be asked for it
 
-    out.to_json()
+    out.to_json(date_format="iso")
     out.drop_duplicates()
     pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(out)), out)
     if nested == "json" or case.id not in _SHAPELESS:
