@@ -1,4 +1,4 @@
-"""Moving jobs: one step at a time, one kernel at a time, and what a person may ask of a job."""
+"""Drive batch jobs, one step and one kernel at a time, and carry out what a person asks for a job."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Driver:
         return await self._jobs(None, unfinished=True)
 
     async def advance(self, job_id: str) -> Job:
-        """Do a job's next step, and give the job as it is then.
+        """Do a job's next step, and return the job as it is afterwards.
 
         Nothing happens to one that is final, whose account is not available, or which another kernel is
         moving. A request that failed leaves it as it was, with a message.
@@ -89,7 +89,7 @@ class Driver:
             return await self.read(job_id)
 
     async def drive(self, job_id: str) -> Job:
-        """Advance a job for as long as that changes its state, and give it as it is then."""
+        """Advance a job for as long as that changes its state, and return it as it is afterwards."""
         before: JobState | None = None
         job = await self.read(job_id)
         while not job.final and job.state is not before:
@@ -98,7 +98,7 @@ class Driver:
         return job
 
     async def refresh(self, cohort: str | None = None) -> list[Job]:
-        """Drive every unfinished job, of one cohort or of all, and give all of them as they are then.
+        """Drive every unfinished job, of one cohort or of all, and return all of them as they are afterwards.
 
         A job that cannot be moved does not keep the others; the log says why.
         """
@@ -166,13 +166,13 @@ class Driver:
             return await self._machine.end(job, JobState.ABANDONED, "missing", "abandoned", message="")
 
     async def superseded(self, keys: Sequence[str]) -> int:
-        """Record that *keys* were answered live meanwhile; give how many lines that frees (see `Lines`)."""
+        """Record that *keys* were answered live meanwhile; return how many lines that frees (see `JobLines`)."""
         count: int = await self._access.in_thread(self.journal.lines.superseded, keys)
         return count
 
     @asynccontextmanager
     async def _lease_held(self, job_id: str) -> AsyncIterator[bool]:
-        """Hold a job's lease, and prolong it, for the length of a `with`; False where another kernel has it."""
+        """Hold and renew a job's lease for the length of a `with`; False where another kernel has it."""
         async with self._lease_locks.setdefault(job_id, asyncio.Lock()):
             renewal: asyncio.Task[None] | None = None
             # Until we hear otherwise: a cancellation comes before the answer, and the lease may be ours then.

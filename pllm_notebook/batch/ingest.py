@@ -1,4 +1,4 @@
-"""Taking a job's results in: saved whole first, then handed on in groups, joined to their lines by id alone.
+"""Take in a job's results: saved as they are first, then delivered in groups, joined to their lines by id alone.
 
 Doing it again changes nothing: an answered line is left out, the rest is handed on once more. A group is
 committed only after its receiver says that its answers are stored, and a job is not done while one of them
@@ -97,7 +97,7 @@ async def _groups(api: BatchAPI, remote: RemoteJob) -> Any:
 
 
 async def deliver(journal: Journal, job: Job, take: Take, in_thread: InThread) -> int:
-    """Hand the saved results on, group by group, and commit what became of each.
+    """Deliver the saved results, group by group, and commit the outcome of each.
 
     Returns:
         How many had an id of no line; they are in a file of their own.

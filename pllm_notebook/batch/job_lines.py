@@ -113,7 +113,7 @@ class JobLines:
             connection.execute("UPDATE jobs SET answered = answered - ? WHERE id = ?", (max(again, 0), job))
 
     def superseded(self, keys: Sequence[str]) -> int:
-        """Mark lines whose keys were answered live meanwhile; give how many there were.
+        """Mark lines whose keys were answered live meanwhile; return how many there were.
 
         A batch's own answer to one is still handed to the caller when it comes.
         """

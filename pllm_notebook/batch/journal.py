@@ -150,7 +150,7 @@ class Journal:
             connection.execute("UPDATE jobs SET owner = '', until = 0 WHERE id = ? AND owner = ?", (job, owner))
 
     def move(self, job: Job, to: JobState, owner: str, **values: Any) -> Job:
-        """Commit one step of a job, and give it as it is then.
+        """Commit one step of a job, and return it as it is afterwards.
 
         Args:
             job: As it was read; it must be so still.

@@ -82,7 +82,7 @@ class Machine:
         }
 
     async def step(self, job: Job, api: BatchAPI) -> Job:
-        """Do the next step of a job that is not final, and give the job as it is then.
+        """Do the next step of a job that is not final, and return the job as it is afterwards.
 
         Raises:
             LeaseLostError: If another kernel has moved it.

@@ -1,4 +1,4 @@
-"""Finding a job that was created and not recorded: its answer was lost, or we were.
+"""Find a job that was created and not recorded: its response was lost, or this process ended.
 
 By its label where the provider keeps one. Elsewhere by time and count, and then by the ids in its results,
 which are known only when it has ended; so a stranger's running job of the same size is waited for, and one

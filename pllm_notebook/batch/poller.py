@@ -1,4 +1,4 @@
-"""Looking after open jobs in the background, less and less often while nothing happens.
+"""Poll open jobs in the background, less and less often while nothing changes.
 
 Each job has an interval of its own that grows until its state changes. Jobs that another kernel planned are
 found as well; where another kernel is moving one, this one finds the lease taken and waits.
@@ -114,7 +114,7 @@ class Poller:
         self._woken.set()
 
     async def until_final(self, jobs: Collection[str]) -> list[Job]:
-        """Wait until every one of *jobs* is final, and give them in order; the poller must be running.
+        """Wait until every one of *jobs* is final, and return them in order; the poller must be running.
 
         Cancelling this stops the waiting and nothing else.
 

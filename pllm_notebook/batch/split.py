@@ -1,4 +1,4 @@
-"""Planning: lines stream into request files, and all jobs of a plan enter the journal in one commit.
+"""Plan jobs: lines are streamed into request files, and all jobs of a plan enter the journal in one commit.
 
 Until that commit nothing can be sent and nothing is known of the plan; a crash leaves files alone, which are
 swept up later. Lines wait for it in a temporary table, so that memory does not grow with them and no lock is

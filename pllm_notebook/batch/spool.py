@@ -178,7 +178,7 @@ class RequestFile:
         self._digest = hashlib.sha256()
 
     def add(self, line: bytes) -> int:
-        """Write one line, and give its number."""
+        """Write one line, and return its number."""
         whole = line + b"\n"
         self._file.write(whole)
         self._digest.update(whole)

@@ -1,4 +1,4 @@
-"""Open jobs of earlier kernels are looked after again as soon as a kernel uses this package."""
+"""Poll the open jobs of earlier kernels again, as soon as a kernel uses this package."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _end(running: Engine, opened: BatchService) -> None:
 
 
 def _keep_task(task: asyncio.Task[None]) -> None:
-    """Keep a task from being collected, and tell what it fails with."""
+    """Keep a task from being collected, and log its failure."""
     tasks = _POLLING.value.tasks
     tasks.add(task)
 

@@ -158,7 +158,7 @@ class BatchDispatcher:
         self.wake()  # what others have handed over may have waited for this run's plan
 
     def submitted(self, queue: RunQueue) -> bool:
-        """Return whether everything that a run has handed over is with the provider, as far as anybody knows."""
+        """Return whether everything that a run has handed over is with the provider, as far as is known."""
         cohorts = self._cohorts.get(queue)
         if not cohorts or self._gathered.get(queue):
             return False
@@ -204,7 +204,7 @@ class BatchDispatcher:
         return f"batch jobs: {counts}; {format_duration(time.time() - oldest)} since the first was planned{wrong}"
 
     def arrived(self, results: _Results, limits: Mapping[str, int] | None = None) -> None:
-        """Land calls whose answers are in the store, or which have failed for good, by key.
+        """End calls whose answers are in the store, or which have failed for good, by key.
 
         Args:
             results: What came.
@@ -227,7 +227,7 @@ class BatchDispatcher:
         self.wake()  # a cohort's next job may be due
 
     def answered(self, results: Mapping[str, tuple[Reply, RawReply]], limits: Mapping[str, int] | None = None) -> None:
-        """Land calls that were answered otherwise, at another price, and are in the store, by key (see `arrived`)."""
+        """End calls that were answered by another route and are in the store, by key (see `arrived`)."""
         rest: dict[str, tuple[Reply | Failure, RawReply | None]] = {}
         for key, result in results.items():
             waiting_call = self._waiting_calls.get(key)
@@ -317,7 +317,7 @@ class BatchDispatcher:
         planning.add_done_callback(partial(self._have_planned, cohort, list(adopted.values())))
 
     def _let_go(self, key: str, waiting_call: _WaitingCall) -> None:
-        """Take off a call those whose runs have its answer already."""
+        """Remove from a call the waiters whose runs have its answer already."""
         for queue, call in list(waiting_call.waiters):
             if queue.source.is_answered(call):
                 queue.in_flight -= 1

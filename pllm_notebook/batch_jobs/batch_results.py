@@ -1,4 +1,4 @@
-"""From what a job brought to replies, failures and what is stored."""
+"""Turn a job's results into replies, failures and stored entries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def batch_rate(target: ResolvedModel) -> Rate | None:
 def read_results(
     target: ResolvedModel, arrivals: Sequence[JobResult]
 ) -> list[tuple[Reply | Failure, RawReply | None, StoredReply | None]]:
-    """Read results, in order; a failure has no entry to store, and a line that the provider never came to no body."""
+    """Read results, in order; a failure has no entry to store, and an unprocessed line has no body."""
     rate = batch_rate(target)
     made: list[tuple[Reply | Failure, RawReply | None, StoredReply | None]] = []
     for arrival in arrivals:

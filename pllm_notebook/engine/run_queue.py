@@ -139,7 +139,7 @@ class RunQueue:
         self._ready.appendleft(call)
 
     def push_adapted(self, call: PendingCall) -> None:
-        """Put *call* back, whose request the server refused and takes in another form, as far as it says."""
+        """Put *call* back, whose request the server refused and says it takes in another form."""
         self.unproven = True
         self._adapted.appendleft(call)
 

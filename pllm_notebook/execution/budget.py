@@ -28,13 +28,13 @@ _UNLIMITED_TOKENS = 1 << 40
 
 
 class Need(NamedTuple):
-    """What a request needs the money for.
+    """The tokens of one request, for which money is reserved.
 
     Attributes:
         input_tokens: An upper bound.
-        least: Output tokens that it must be allowed at least, unless nothing else can be sent.
-        tight: Output tokens below which it is not worth sending.
-        most: Output tokens that it may be allowed at all.
+        usual_limit: The output limit that it should have.
+        smallest_limit: The output limit below which it is not worth sending, where the money is nearly gone.
+        most: The highest output limit that it may have.
     """
 
     input_tokens: int
@@ -107,7 +107,7 @@ class RunBudget:
 
     @property
     def left(self) -> int:
-        """Requests that are still to be answered, as far as anybody knows; at least 1."""
+        """Requests that are still to be answered, as far as is known; at least 1."""
         return max(1, sum(count() for count in self._expected.values()))
 
     def expect(self, owner: object, count: Callable[[], int]) -> None:
@@ -151,7 +151,7 @@ class RunBudget:
         self._waiting.append(look)
 
     def freed(self) -> None:
-        """Notify those that wait."""
+        """Call back those that wait for a reservation to be settled."""
         waiting, self._waiting = self._waiting, []
         for look in waiting:
             look()
@@ -161,7 +161,7 @@ class ModelBudget:
     """What one model's calls may take from a run's budget.
 
     Args:
-        purse: The run's.
+        run_budget: The run's.
         rate: The model's price.
         output_limit: Tokens that one reply can have.
         label: The model, for the error.
@@ -189,8 +189,8 @@ class ModelBudget:
     def reserve(self, need: Need) -> Reservation | None:
         """Reserve what one request can be charged; None where the ceiling has no room for it now.
 
-        Its output limit is as wide as its share of the money buys, so that hardly an answer is cut off where there
-        is plenty, and never below what it needs.
+        The output limit is as high as the request's share of the money allows, so that few answers are cut off while
+        there is plenty, and never below what it needs.
         """
         run_budget, rate = self.run_budget, self._rate
         if run_budget.ceiling_usd is None or rate is None:
@@ -217,7 +217,7 @@ class ModelBudget:
         return True
 
     def settle(self, bound_usd: float, requests: int, cost_usd: float | None, maybe_paid: int) -> float:
-        """Turn what was reserved for a call that has ended into what was spent.
+        """Replace the reservation of a call that has ended by what it cost.
 
         Args:
             bound_usd: What was reserved for each request.

@@ -144,7 +144,7 @@ class CallQueue:
             self.recorder.halt("failed", PllmError(redact(message)))
 
     def announce(self) -> None:
-        """Let all look again, since no more may come: a last pack need not be full, and a batch has all its lines."""
+        """Wake the loop and the dispatcher, since no more calls may come: a batch, and a last pack, are complete."""
         self.recorder.replies.wake()
         self.dispatcher.wake()
 
@@ -158,16 +158,16 @@ class CallQueue:
             self.dispatcher.detach(self.run_queue)
 
     def fail(self, error: Exception) -> None:
-        """End the run by an internal error."""
+        """End the run because of an internal error."""
         self.recorder.fail(error)
 
     # What displays read.
 
     @property
     def submitted(self) -> bool:
-        """Whether everything that can be sent is on its way, and no more is to be planned.
+        """Whether everything that can be sent has been sent, and nothing is left to plan.
 
-        What there is no money for now is sent when answers have come, and a batch that is not waited for has none soon.
+        Calls over budget are sent when answers arrive; a batch that is not waited for gets none soon.
         """
         return self.is_exhausted() and (not self._attached or self.dispatcher.submitted(self.run_queue))
 
@@ -220,7 +220,7 @@ class CallQueue:
         return all_sent and not self.run_queue.paused and self.budget.admit(call.tag[1])
 
     def is_refused(self) -> bool:
-        """Return whether every call seems to be refused alike."""
+        """Return whether every call seems to be refused for the same reason."""
         return self.recorder.refusals.suspected is not None
 
     def is_exhausted(self) -> bool:
@@ -228,7 +228,7 @@ class CallQueue:
         return self.results.planned and not self.tools.working and (not self.order.has_calls or self._over_budget)
 
     def is_answered(self, call: PendingCall) -> bool:
-        """End *call*, which failed and is to be sent again, with the answer that another run has stored since."""
+        """End a failed *call* with an answer that another run has stored meanwhile, if any, instead of a retry."""
         tag, bound, *_ = call.tag
         if isinstance(tag, Pack):
             return False
@@ -359,19 +359,19 @@ class CallQueue:
         return self.results.planned and not any(queue.recorder.open or queue.order.has_calls for queue in self.before)
 
     def _is_first_wave_out(self) -> bool:
-        """Return whether as many calls are out as may meet a refusal that all share; a batch is sent whole."""
+        """Return whether no more calls may go before the first answer; a batch is sent whole."""
         return not self.recorder.refusals.answered and self.recorder.open >= FIRST_CALLS and not self._batch
 
     def _store_is_behind(self) -> bool:
         return self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES)
 
     def _shared_prefix(self) -> Hashable | None:
-        """Return what all calls begin with, None where the provider's cache is of no use to them."""
+        """Return the prefix of all calls, None where the provider's cache does not help."""
         prefix = None if self._serial or self._batch else (self.spec.packed or self.spec).prefix()
         return None if prefix is None else (*self.spec.target.dispatcher_key, prefix)
 
     def _share(self, shared: bool) -> None:
-        """Set whether more than one call will begin with what the rows share, so that it is worth a cache mark."""
+        """Set whether several calls will share a prefix, so that marking it for the provider's cache pays."""
         for spec in (self.spec, self.spec.packed):
             if spec is not None:
                 spec.shared = shared and not spec.alone

@@ -1,4 +1,4 @@
-"""Replies of one model on their way into the store, and back to the loop of `execute` once they are on disk."""
+"""Replies of one model: handed to the store, and returned to the loop of `execute` once they are on disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CommittedReplies:
         self._is_waking = False
 
     def wake(self) -> None:
-        """Let the loop look again: something has changed."""
+        """Wake the loop of `execute`: something has changed."""
         self._woken.set()
 
     def put(self, key: str, reply: UnreadReply, *, keeps: bool) -> None:
@@ -77,7 +77,7 @@ class CommittedReplies:
             yield self.take()
 
     def take(self) -> list[UnreadReply]:
-        """Return the replies that are on disk, and wait for them no longer."""
+        """Remove and return the replies that are on disk."""
         self._is_waking = False  # before the first is taken: what comes later wakes the loop again
         committed, group = self._committed, []
         while committed:

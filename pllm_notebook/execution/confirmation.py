@@ -1,4 +1,4 @@
-"""Ask a person before batch jobs are submitted, or lines of a job are sent: neither can be taken back for free."""
+"""Ask a person before batch jobs are submitted, or lines of a job are sent live: neither can be undone for free."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Confirm = bool | Callable[[str], bool]
 
 
 def confirm(estimate: Estimate) -> None:
-    """Show what would be submitted and ask whether to; nothing is asked where nothing is to be submitted.
+    """Show what would be submitted and ask for confirmation, unless there is nothing to submit.
 
     Raises:
         NotConfirmedError: When the answer is no, or without interactive input. Nothing was sent.
@@ -54,14 +54,14 @@ def confirm_price(question: str, what: str, confirm: Confirm = True) -> None:
 
 
 def estimated_cost_usd(rate: Rate | None, calls: int, size: int) -> float | None:
-    """Estimate what calls cost whose bodies have *size* bytes together; None for an unknown price."""
+    """Estimate the cost of calls whose bodies have *size* bytes in total; None for an unknown price."""
     if rate is None or not calls:
         return None if calls else 0.0
     return calls * rate.cost_usd(Usage(size // calls // BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS))
 
 
 def format_estimate(amount_usd: float | None) -> str:
-    """Write a sum in US dollars; words for None."""
+    """Format a cost in US dollars; "unknown" in words for None."""
     return "an unknown price" if amount_usd is None else f"about {format_usd(amount_usd)}"
 
 

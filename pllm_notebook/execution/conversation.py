@@ -12,7 +12,7 @@ _TURNS = ("messages", "input", "contents")
 
 
 def conversation(body: Mapping[str, Any] | None, prompt: str | None) -> list[tuple[str, str]]:
-    """Return the turns of a request in order: role and text. What is no text is named by its type.
+    """Return the turns of a request in order: role and text. Parts that are not text are named by their type.
 
     Args:
         body: The intended request body; None where it is not known.

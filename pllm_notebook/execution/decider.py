@@ -51,7 +51,7 @@ class Decider(ABC):
 
     @abstractmethod
     def take_ready(self) -> Sequence[Any]:
-        """Return what can be decided now, for `decide`; nothing where there is nothing."""
+        """Return the rows that can be decided now, for `decide`."""
 
     @abstractmethod
     def decide(self, ready: Sequence[Any]) -> Sequence[Any]:
@@ -75,7 +75,7 @@ class Decider(ABC):
 
     @abstractmethod
     def release(self) -> None:
-        """Let go of what refers to this decider: Python finds circles late."""
+        """Drop references to this decider: Python collects cycles late."""
 
     @abstractmethod
     def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:

@@ -26,7 +26,7 @@ _USUAL_CONCURRENCY = 64
 
 @dataclass(frozen=True, slots=True)
 class Estimate(HTMLFacts):
-    """What would be sent, and what it would cost. Nothing was sent to find out.
+    """What would be sent, and what it would cost. Nothing was sent.
 
     Attributes:
         rows: Rows of the frame.
@@ -92,7 +92,7 @@ class Estimate(HTMLFacts):
         return replace(whole, model=", ".join(dict.fromkeys(part.model for part in parts)), effort=", ".join(efforts))
 
     def __add__(self, other: Estimate) -> Estimate:
-        """Put two questions about the same rows together, which are asked side by side."""
+        """Add up two questions that are asked about the same rows side by side."""
         return Estimate(
             rows=self.rows,
             skipped=self.skipped,

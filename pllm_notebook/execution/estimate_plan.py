@@ -23,7 +23,7 @@ _REPLIES = 200
 
 
 class EstimatePlan:
-    """Walk the rows once, and give what would be sent. Sends nothing; reads the store.
+    """Walk the rows once, and yield what would be sent. Sends nothing; reads the store.
 
     Args:
         ask: The question.

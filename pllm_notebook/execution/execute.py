@@ -139,7 +139,7 @@ class Execution(RunState):
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Start to plan; calls are sent as soon as the first chunk is planned."""
+        """Start planning; calls are sent as soon as the first chunk is planned."""
         if self.budget.ceiling_usd is not None:
             self.budget.expect(self, self._requests_left)
         self.results.planned = False
@@ -165,7 +165,7 @@ class Execution(RunState):
             queue.send()
 
     def fail(self, error: Exception) -> None:
-        """End at once by an internal error: waiting for what is still out could be for ever.
+        """End at once because of an internal error: calls in flight might never end.
 
         What has arrived is stored all the same, and recorded when it has been read.
         """
@@ -186,7 +186,7 @@ class Execution(RunState):
     def release(self) -> None:
         """Release the parts of a run that has ended and is not referenced any more.
 
-        Python finds circles late, and `gc_tuning` makes it look rarely.
+        Python collects cycles late, and `gc_tuning` makes it collect rarely.
         """
         # After an internal error, answers may still be on their way.
         if self.broken or self.state == "running":

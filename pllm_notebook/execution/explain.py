@@ -209,7 +209,7 @@ def with_evidence(run: Any, explained: Explanation) -> Explanation:
 
 
 def _step(metadata: Mapping[str, Any]) -> str:
-    """Say in a line what a reply, or a tool, has brought (see `Outcome.replies`)."""
+    """Describe in one line what a reply or a tool returned (see `Outcome.replies`)."""
     tool = metadata.get("tool")
     if tool is not None:
         return f"{tool['name']} {'failed' if tool['failed'] else 'gave'}: {tool['content']}"

@@ -1,4 +1,4 @@
-"""Calls that fail for good: which of them are kept, with what, and which are not sent again unasked."""
+"""Calls that fail for good: which are stored, with what, and which are not sent again unless a caller asks for it."""
 
 from __future__ import annotations
 

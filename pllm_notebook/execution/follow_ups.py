@@ -118,11 +118,11 @@ class FollowUp(ABC):
 
     @abstractmethod
     def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
-        """Return what comes of its reply."""
+        """Return its reply as one that is still to be read."""
 
     @abstractmethod
     def found(self, entry: StoredReply) -> UnreadReply:
-        """Return what comes of its reply where another run has brought it."""
+        """Return the reply that another run has stored for it, as one that is still to be read."""
 
     @abstractmethod
     def failed(self, failure: Failure) -> Outcome:

@@ -63,7 +63,7 @@ def build_spec(
     calls: bool = False,
     keys: Mapping[str, Key] | None = None,
 ) -> CallSpec:
-    """Make a question ready.
+    """Build the spec of a call.
 
     Args:
         options: As resolved.
@@ -102,7 +102,7 @@ def build_spec(
 
 
 def instruction_for(options: Options, output: OutputType | None) -> str:
-    """Return what a type itself says is wanted, where there is no prompt.
+    """Return the instruction that a type itself contains, where there is no prompt.
 
     Args:
         options: As resolved.
@@ -184,7 +184,7 @@ def start(
     run_budget: RunBudget | None = None,
     on_engine: Engine | None = None,
 ) -> Run:
-    """Start a run in the background and give its handle at once.
+    """Start a run in the background and return its handle at once.
 
     Args:
         ask: The question.

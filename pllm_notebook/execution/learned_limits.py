@@ -80,7 +80,7 @@ class LimitCache:
         self._write(orjson.dumps({"version": _VERSION, "lanes": kept}, option=orjson.OPT_INDENT_2))
 
     def _read(self) -> dict[str, _TimedValues]:
-        """Read the facts that count today; whatever is not as `keep` writes it counts as absent."""
+        """Read the facts that are not too old; anything that `keep` would not have written counts as absent."""
         try:
             with open(os.path.join(self._directory, FILE), "rb") as file:
                 content = orjson.loads(file.read())
@@ -94,7 +94,7 @@ class LimitCache:
         return {name: facts for name, facts in read.items() if facts}
 
     def _write(self, content: bytes) -> None:
-        """Exchange the file whole, so that no reader sees half of it; a directory that cannot be written stays."""
+        """Replace the file in one step, so that no reader sees half of it; do nothing in a read-only directory."""
         # Not synced: after a power cut an empty file is as good as none.
         with contextlib.suppress(OSError), replacing(os.path.join(self._directory, FILE), synced=False) as file:
             file.write(content)

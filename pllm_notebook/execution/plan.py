@@ -1,4 +1,4 @@
-"""Rows to calls: keys, duplicates, cache hits.
+"""Turn rows into calls: keys, duplicates, cache hits.
 
 `Planner` works in a worker thread, a chunk of rows at a time; `plan` records on the loop what each chunk found.
 """
@@ -187,7 +187,7 @@ class Planner:
     def _rejected(
         self, at: int, steps: list[Step], missing: list[int], plain: dict[int, str]
     ) -> tuple[list[Step], list[tuple[int, Outcome]], list[int]]:
-        """Take out, of what would be sent, the calls that a provider has rejected before."""
+        """Remove the calls that a provider has rejected before from those that would be sent."""
         keys = self._results.keys
         sent = [keys[call] for call in missing] + [plain[call] for call in missing if call in plain]
         sent += [each.key for each in steps if isinstance(each, FollowUp)]
@@ -236,7 +236,7 @@ def is_own(key: str, shard: tuple[int, int] | None) -> bool:
 
 
 def _report_host(target: ResolvedModel, entry: StoredReply) -> None:
-    """Warn, once for each pair of hosts, that a server's name stood for another machine when it answered."""
+    """Warn, once for each pair of hosts, that a server's name meant another machine when it answered."""
     if not target.host:
         return
     before = entry.metadata.get("host", "")

@@ -55,7 +55,7 @@ class RunProgress:
         return self._before_s + (self._ended or now) - self._began
 
     def eta_s(self, total: int) -> float | None:
-        """Seconds left at this pace, None for unknown: the first rows say nothing of the pace of the rest."""
+        """Seconds left at this pace, None while it is unknown: the first rows do not show it."""
         left = self.left(total)
         if left <= 0:
             return 0.0

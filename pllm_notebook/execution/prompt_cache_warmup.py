@@ -64,7 +64,7 @@ class Warmup:
         return self.waits
 
     def ended(self, now: float, *, replied: bool) -> None:
-        """Note how a call ended. Whatever it was, the others need not wait for it any longer."""
+        """Note how a call ended; the others no longer wait for it."""
         self.waits = False
         if replied and self.prefix is not None:
             warm = _WARM.value

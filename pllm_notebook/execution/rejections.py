@@ -79,7 +79,7 @@ def row_rejection(failure: Failure) -> Failure:
 
 
 def shared_rejection(failure: Failure) -> Failure:
-    """Return the failure of a row that was refused as every other would be."""
+    """Return the failure of a row that was refused for a reason that applies to all."""
     return replace(failure, kind=FailureKind.REJECTED) if failure.kind is FailureKind.BAD_REQUEST else failure
 
 
@@ -103,7 +103,7 @@ class RejectionStreak:
         self._alike.clear()
 
     def refused(self, failure: Failure) -> bool:
-        """Note a refusal; True when it is every row's by all that is known."""
+        """Note a refusal; return whether it seems to apply to every row."""
         if failure.kind not in _REJECTION_KINDS or is_about_row(failure):
             return False
         sort = _signature(failure)
@@ -159,7 +159,7 @@ class RejectionTracker:
             self.suspected = None
 
     def verdict(self, *, over: bool, known: bool) -> Failure | None:
-        """Return the refusal that is every row's, None where it is each row's own or is not known yet.
+        """Return the refusal that applies to every row, None where each is about its own row or nothing is known yet.
 
         Args:
             over: Whether nothing is left to be sent, so that nothing more can be learned.
@@ -169,7 +169,7 @@ class RejectionTracker:
             return self.suspected
         if self.answered or known:
             return None
-        # A pack may be spoilt by one of its rows.
+        # One row of a pack may have caused its refusal.
         refused = (failure for tag, failure in self.held if not isinstance(tag, Pack))
         return next((failure for failure in refused if failure.kind.fatal), None)
 

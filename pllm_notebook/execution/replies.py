@@ -194,7 +194,7 @@ def _failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None
 
 
 def _kept_since(kind: FailureKind, decoded_reply: Mapping[str, Any]) -> str:
-    """Say of a stored failure since when it is kept and how to ask again; "" for a kind that is not kept."""
+    """Say when a stored failure was stored and how to ask again; "" for a kind that is not stored."""
     if kind not in _KEPT:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(decoded_reply["created_at"]))
@@ -251,7 +251,7 @@ def _further(
     tool_meta: tuple[bytes, ...] = (),
     repair: bool = False,
 ) -> Step | None:
-    """Go on with a further turn, in the store as far as it goes; None where it would have to be sent and must not."""
+    """Continue with a further turn, from the store as far as possible; None where it must not be sent."""
     key = spec.key_of(dialogue)
     known = store.get_many([key]).get(key) if store is not None and spec.options.cache in ("use", "only") else None
     if known is not None and known.satisfies(spec.output_limit, spec.takes_empty):
@@ -307,7 +307,7 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
 def _known_results(
     spec: CallSpec, store: Store | None, reply: UnreadReply, read: Sequence[ReadCall]
 ) -> dict[int, StoredReply]:
-    """Give, by their places, the results of calls that need not be run: wrong ones, and those in the store."""
+    """Return, by place, the results of calls that need not be run: invalid ones, and those in the store."""
     known = {at: refusal_result(one, spec) for at, one in enumerate(read) if one.invalid is not None or spec.calls}
     if store is None or spec.options.cache not in ("use", "only"):
         return known

@@ -1,4 +1,4 @@
-"""Read stored replies in a worker, within a time: each becomes an outcome, a follow-up call, or calls of tools.
+"""Read stored replies in a worker, with a time limit: each becomes an outcome, a follow-up call, or tool calls.
 
 The user's validators run there. One that does not return holds up its own rows alone.
 """

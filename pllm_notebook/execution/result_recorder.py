@@ -97,7 +97,7 @@ class ResultRecorder:
             self.record(call, outcome)
 
     def fail(self, error: Exception) -> None:
-        """End the run by an internal error."""
+        """End the run because of an internal error."""
         self.fault = self.fault or error
         self.halt("failed", error)
 
@@ -142,7 +142,7 @@ class ResultRecorder:
     # Replies.
 
     def take_unsent(self) -> None:
-        """Take the calls that have left the order without being sent: answered by others, or not to be sent."""
+        """Take the calls that left the order without being sent: answered by others, or impossible to send."""
         found, self.order.found = self.order.found, []
         unsendable, self.order.unsendable = self.order.unsendable, []
         self.open += len(found)
@@ -164,7 +164,7 @@ class ResultRecorder:
         self.replies.put(key, reply, keeps=fresh and not stored)
 
     def drop_committed(self) -> None:
-        """Wait for no reply that is on disk and has not been read: their rows stay pending."""
+        """Drop the replies that are on disk and have not been read: their rows stay pending."""
         self.open -= len(self.replies.take())
         self.replies.wake()
 
@@ -291,7 +291,7 @@ class ResultRecorder:
         return self.open - self.run_queue.adapted if self.refusals.suspected is not None else self.open
 
     def settle_refusals(self) -> None:
-        """Decide about calls that were refused, once no result is missing that could change it."""
+        """Decide about refused calls, once no missing result could change the decision."""
         refusals = self.refusals
         if not refusals.held or self.halted is not None:
             return

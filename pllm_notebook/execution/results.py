@@ -93,7 +93,7 @@ class ResultTable:
         return call
 
     def forget(self, row: int) -> None:
-        """Take back what became of *row*: it is as if it had not been planned."""
+        """Undo the planning of *row*."""
         self.call_of_row[row] = UNPLANNED
         self.own_failures.pop(row, None)
 
@@ -116,7 +116,7 @@ class ResultTable:
         return twin
 
     def watch(self) -> Arrivals:
-        """Note from here on which calls end; begin with an even sample of those that have."""
+        """Record from now on which calls end, beginning with an even sample of those that have."""
         ended = [call for call, outcome in enumerate(self.outcomes) if outcome is not None]
         self.arrivals = Arrivals(ended[:: len(ended) // MOST_ARRIVALS + 1])
         return self.arrivals

@@ -141,7 +141,7 @@ class RowRecord:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Numbers]) -> RowRecord:
-        """Make it of what `arrays` returned."""
+        """Build it from what `arrays` returned."""
         return cls(
             content=arrays["content"],
             keys=arrays["keys"],

@@ -38,12 +38,12 @@ class RowSource(Protocol):
         """Return the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Return what a pack holds of each row, as JSON: its columns, or its whole prompt; of rows that can be sent."""
+        """Return what a pack holds for each row that can be sent, as JSON: its columns, or its whole prompt."""
 
 
 @runtime_checkable
 class MixedRows(Protocol):
-    """Rows that are not all asked the same.
+    """Rows that have several specs.
 
     Attributes:
         spec_of_row: What each row is asked, by index among the run's specs.
@@ -86,7 +86,7 @@ class WholePrompts(ABC):
         """Return the prompts of some rows (see `RowSource`)."""
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Return what a pack holds of each row that can be sent."""
+        """Return what a pack holds for each row that can be sent."""
         return [orjson.dumps(prompt) for prompt in self.prompts(rows) if isinstance(prompt, str)]
 
 

@@ -120,7 +120,7 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Whether the loop that it goes on still runs, or could."""
+        """Whether the loop that it runs on is alive."""
         return self._loop.alive
 
     @property
@@ -157,11 +157,11 @@ class Run:
         self._loop.call(self.execution.pause, False)
 
     def abort(self) -> None:
-        """End at once, because the engine ends: what has not been stored by now is not waited for. On its loop."""
+        """End at once, because the engine ends, without waiting for what has not been stored. On its loop."""
         self.execution.fail(self._loop.ended())
 
     def fail(self, error: Exception) -> None:
-        """End at once by an internal error. On its loop."""
+        """End at once because of an internal error. On its loop."""
         self.execution.fail(error)
 
     def wait(self, timeout_s: float | None = None) -> None:
@@ -172,7 +172,7 @@ class Run:
         self._end.block(timeout_s)
 
     def result(self) -> Any:
-        """Wait, and give the answers in the caller's shape.
+        """Wait, and return the answers in the caller's shape.
 
         Raises:
             KeyboardInterrupt: After an interrupt, which also cancels the run.

@@ -136,7 +136,7 @@ class RunClaims:
         self.release(list(self._held))
 
     def _adjust_batch_size(self) -> None:
-        """Settle how many calls are claimed at a time: more where those of the last time left soon, and some ended."""
+        """Adjust how many calls are claimed at a time: more where the last ones were sent soon, and some have ended."""
         now = self._now()
         if now - self._taken_at >= _FAST_S:
             self.ahead = max(_MIN_CLAIMS[self._kind], self.ahead // 2)

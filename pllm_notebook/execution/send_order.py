@@ -223,7 +223,7 @@ class SendOrder:
         return None
 
     def take(self, tag: Tag) -> None:
-        """Remove the call that `peek` returned: it is on its way."""
+        """Remove the call that `peek` returned, which is being sent."""
         if isinstance(tag, int):
             self._pass()
         elif isinstance(tag, Pack):
@@ -233,12 +233,12 @@ class SendOrder:
             self._follow_ups.popleft()
 
     def release_claims(self, call: int) -> None:
-        """Let other processes have a call that has ended, and the follow-up calls that led to its outcome."""
+        """Release the claims of a call that has ended, and of the follow-up calls that led to its outcome."""
         if self.claims.ahead:
             self.claims.release_soon((self.results.keys[call], *self._follow_up_keys.pop(call, ())))
 
     def release_unsent(self) -> None:
-        """Let other processes send what is claimed and has not left; here it is claimed again in its turn."""
+        """Release the claims of calls that have not been sent; they are claimed again in their turn."""
         if self.claims.ahead:
             calls, self._cleared = self._pending[self._head : self._head + self._cleared], 0
             keys = [self.results.keys[call] for call in calls]

@@ -1,4 +1,4 @@
-"""Packs on their way: made of calls that wait, and taken apart into the replies of their rows.
+"""Packs: built from waiting calls, and split into the replies of their rows.
 
 A pack is one call on the wire and one reply in the store; every row of it is a call of the table
 with a key of its own. What a pack leaves open goes on as the row's plain call (`SingleCall`).
@@ -59,12 +59,12 @@ def pack_text(asked: CallSpec, source: str, items: Sequence[bytes]) -> bytes:
 
 
 def should_unpack(failure: Failure) -> bool:
-    """Return whether a pack that ended so is asked again row by row: one row may have spoilt it for all."""
+    """Return whether a pack that failed so is sent again row by row: one row may have caused it."""
     return not (failure.kind.retried or failure.kind.fatal)
 
 
 class Packer:
-    """Make packs of one run's calls, and take their replies apart.
+    """Combine one run's calls into packs, and split the replies.
 
     Args:
         ask: The run's question; it packs.
@@ -97,7 +97,7 @@ class Packer:
         return Pack(self.asked.key(text), tuple(calls), text)
 
     def split_retries(self, calls: Sequence[int]) -> tuple[list[int], list[SingleCall]]:
-        """Part the calls of a retry: those to be packed again, and those that failed, which go alone.
+        """Split the calls of a retry into those to pack again and those that failed, which go alone.
 
         What failed once it was sent may spoil a pack for its neighbours too.
         """
@@ -121,7 +121,7 @@ class Packer:
     def unpack_reply(
         self, pack: Pack, whole: StoredReply, schema_level: int
     ) -> tuple[list[UnreadReply], list[SingleCall]]:
-        """Take a pack's reply apart, and put the whole of it into the store.
+        """Split a pack's reply into those of its rows, and put the whole of it into the store.
 
         Args:
             pack: What was asked.
@@ -166,7 +166,7 @@ class Packer:
         return replies, alone
 
     def supersede(self, alone: SingleCall, entry: StoredReply) -> None:
-        """Put away what an older pack said of a row, now that a reply to the row alone has come.
+        """Retire an older pack's answer to a row, now that a reply to the row alone has come.
 
         Where the cache is used, a pack that has an answer for the row is not asked again. Where it is refreshed, the
         older answer would stay, and be found before the reply of the row's own. What takes its place is the pack's
