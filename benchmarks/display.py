@@ -1,4 +1,4 @@
-"""What the progress widget costs a run: the same run in a real kernel, with the widget and without.
+"""What the run view costs a run: the same run in a real kernel, with the view and with `progress=False`.
 
     python -m benchmarks.display [--rows 6000] [--times 9] [--concurrency 256]
 
@@ -6,6 +6,9 @@ The kernel is a process of its own, driven as a notebook's frontend drives it, a
 received. The simulator answers at once, so the run goes at the highest rate it can. The two take turns, each
 with rows that the cache does not know, and the ratio is of each round's own pair: of the wall clock, and of
 the kernel's CPU, which is the steadier of the two on a machine that others use.
+
+Bytes are those of the contents of all messages to the browser but streams and states of the kernel. What opens the
+view, its module and style sheet among them, goes once and is counted apart.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pllm_notebook.sim import Simulator
 from tests.notebook.kernels import Kernel
 
 MOST = 1.05
+MOST_BYTES_PER_S = 60_000
 
 _SETUP = """
 import json, time
@@ -39,12 +44,27 @@ assert out["score"].notna().all()
 """
 
 
+class CountingKernel(Kernel):
+    """A kernel that counts the bytes it sends to the browser."""
+
+    opening = changes = 0
+
+    def _take_output(self, message: dict[str, Any]) -> None:
+        kind = message["msg_type"]
+        size = len(json.dumps(message["content"], ensure_ascii=False).encode())
+        if kind in ("comm_open", "display_data"):
+            self.opening += size
+        elif kind in ("comm_msg", "update_display_data"):
+            self.changes += size
+        super()._take_output(message)
+
+
 def run(kernel: Kernel, rows: int, concurrency: int, salt: str, *, progress: bool) -> tuple[float, float]:
     """Seconds of the wall clock and of the kernel's CPU that one run took."""
     code = _RUN.format(rows=rows, concurrency=concurrency, salt=f"{salt} {progress}", progress=progress)
     cell = kernel.ok(code)
-    if bool(cell.outputs) != progress:  # at the end the widget has given way to one line
-        raise SystemExit(f"The widget was {'not ' if progress else ''}shown.")
+    if bool(cell.outputs) != progress:  # at the end the view has given way to its page
+        raise SystemExit(f"The view was {'not ' if progress else ''}shown.")
     wall, cpu = json.loads(cell.stdout)
     return wall, cpu
 
@@ -55,27 +75,34 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=9)
     parser.add_argument("--concurrency", type=int, default=256)
     given = parser.parse_args()
-    pairs = []
+    pairs, rates, openings = [], [], []
     with Simulator(latency_s=0.0) as sim:
         setup = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
-        kernel = Kernel(Path(tempfile.mkdtemp()), setup + _SETUP.format(address=sim.base_url("compatible")))
+        kernel = CountingKernel(Path(tempfile.mkdtemp()), setup + _SETUP.format(address=sim.base_url("compatible")))
         try:
             for nth in range(given.times + 1):
                 # Whichever comes second has the larger cache, so they change places.
                 order = (True, False) if nth % 2 else (False, True)
-                took = {
-                    shown: run(kernel, given.rows, given.concurrency, f"round {nth}", progress=shown) for shown in order
-                }
-                if nth:  # the first round loads the widget and opens the client
+                took = {}
+                for shown in order:
+                    kernel.opening = kernel.changes = 0
+                    took[shown] = run(kernel, given.rows, given.concurrency, f"round {nth}", progress=shown)
+                    if shown and nth:
+                        rates.append(kernel.changes / took[shown][0])
+                        openings.append(kernel.opening)
+                if nth:  # the first round loads the view and opens the client
                     pairs.append((took[True], took[False]))
         finally:
             kernel.close()
-    print("| clock | with the widget, rows a second | without | with / without | at most |")
+    print("| clock | with the view, rows a second | without | with / without | at most |")
     print("| --- | --- | --- | --- | --- |")
     for at, clock in enumerate(("wall", "CPU")):
         shown, hidden = (given.rows / statistics.median(pair[which][at] for pair in pairs) for which in (0, 1))
         ratio = statistics.median(on[at] / off[at] for on, off in pairs)
         print(f"| {clock} | {shown:,.0f} | {hidden:,.0f} | {ratio:.3f} | {MOST} |")
+    most, median = max(rates), statistics.median(rates)
+    print(f"\nTo the browser: {median:,.0f} bytes a second (most {most:,.0f}, at most {MOST_BYTES_PER_S:,}),")
+    print(f"and {statistics.median(openings):,.0f} bytes once, to open the view.")
 
 
 if __name__ == "__main__":

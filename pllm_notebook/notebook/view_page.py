@@ -32,7 +32,7 @@ _WEAK = "opacity:0.72"
 # Readable on white and on black.
 _BAR, _MISSING = "#4c8dd6", "#9a9a9a"
 _CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
-_WIDTH, _HEIGHT = 132, 40
+_WIDTH, _HEIGHT, _TRACK, _WIDEST = 132, 40, 90, 320
 
 
 def running_words(progress: Progress, started_at: float) -> dict[str, Any]:
@@ -129,43 +129,60 @@ def _charts(fields: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _chart(field: Mapping[str, Any]) -> str:
-    """Return one field's histogram with its name above it and its range or categories below."""
-    bars = [(str(bar["label"]), int(bar["count"])) for bar in field["bars"]]
-    # Beside a histogram of numbers, a bar of all missing values would leave nothing to see of the others.
-    if field["kind"] == "categories" or not bars:
-        others = (("others", field["more"]), ("missing", field["missing"]))
-        bars += [(label, int(count)) for label, count in others if count]
-    if not bars:
+    """Return one field's chart with its name above it: categories by name, or a histogram and its range."""
+    name = field["name"] + (f" ({field['of']})" if field["of"] else "")
+    drawn = _categories(field) if field["kind"] == "categories" or not field["bars"] else _histogram(field, name)
+    if not drawn:
         return ""
+    return (
+        f'<div style="display:inline-block;vertical-align:top;margin:0 22px 8px 0;max-width:{_WIDEST}px">'
+        f'<div style="font-size:12px;font-weight:600">{escape_html(name)}</div>{drawn}</div>'
+    )
+
+
+def _categories(field: Mapping[str, Any]) -> str:
+    """Return a line for each category: its name, its bar, its share."""
+    bars = [(str(bar["label"]), int(bar["count"]), _BAR) for bar in field["bars"]]
+    bars += [("others", int(field["more"]), _BAR)] if field.get("more") else []
+    bars += [("missing", int(field["missing"]), _MISSING)] if field["missing"] else []
+    most = max((count for _, count, _ in bars), default=0)
+    if not most:
+        return ""
+    cell = "border:0;background:none;text-align:left;padding:0 8px 0 0;font-size:12px;line-height:16px"
+    lines = "".join(
+        f'<tr style="background:none">'
+        f'<td style="{cell};max-width:150px;overflow-wrap:anywhere">{escape_html(label)}</td>'
+        f'<td style="{cell}"><svg width="{_TRACK}" height="9" role="img">'
+        f"<title>{escape_html(f'{label}: {count:,}')}</title>"
+        f'<rect width="{max(1.0, count / most * _TRACK) if count else 0:.1f}" height="9" fill="{colour}"/></svg></td>'
+        f'<td style="{cell};text-align:right">{_percent(count, field["counted"])}</td></tr>'
+        for label, count, colour in bars
+    )
+    return f'<table style="border-collapse:collapse;margin:2px 0"><tbody>{lines}</tbody></table>'
+
+
+def _histogram(field: Mapping[str, Any], name: str) -> str:
+    bars = [(str(bar["label"]), int(bar["count"])) for bar in field["bars"]]
     most, width = max(count for _, count in bars) or 1, _WIDTH / len(bars)
     shapes = []
     for at, (label, count) in enumerate(bars):
         height = max(1.0, count / most * (_HEIGHT - 2)) if count else 0.0
-        colour = _MISSING if label == "missing" and field["missing"] and at == len(bars) - 1 else _BAR
         shapes.append(
             f'<rect x="{at * width + 0.75:.1f}" y="{_HEIGHT - height:.1f}" width="{max(1.0, width - 1.5):.1f}" '
-            f'height="{height:.1f}" fill="{colour}"><title>{escape_html(f"{label}: {count:,}")}</title></rect>'
+            f'height="{height:.1f}" fill="{_BAR}"><title>{escape_html(f"{label}: {count:,}")}</title></rect>'
         )
-    name = field["name"] + (f" ({field['of']})" if field["of"] else "")
-    says = f"{name}: {_summary(field)}"
     return (
-        f'<div style="display:inline-block;vertical-align:top;margin:0 22px 8px 0;max-width:220px">'
-        f'<div style="font-size:12px;font-weight:600">{escape_html(name)}</div>'
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
-        f"<title>{escape_html(says)}</title>{''.join(shapes)}"
+        f"<title>{escape_html(f'{name}: {_summary(field)}')}</title>{''.join(shapes)}"
         f'<line x1="0" y1="{_HEIGHT - 0.5}" x2="{_WIDTH}" y2="{_HEIGHT - 0.5}" stroke="{_MISSING}"/></svg>'
-        f'<div style="font-size:11px;{_WEAK}">{escape_html(_summary(field))}</div></div>'
+        f'<div style="font-size:11px;{_WEAK}">{escape_html(_summary(field))}</div>'
     )
 
 
 def _summary(field: Mapping[str, Any]) -> str:
+    """Return the range and mean of numbers, and the share of missing ones."""
     counted, missing = field["counted"], field["missing"]
     gap = f" · {_percent(missing, counted)} missing" if missing else ""
-    if field["kind"] == "categories":
-        most = sorted(field["bars"], key=lambda bar: -bar["count"])[:2]
-        return ", ".join(f"{_percent(bar['count'], counted)} {bar['label']}" for bar in most if bar["count"]) + gap
-    if field["low"] is None:
-        return f"no values{gap}"
     mean = "" if field["mean"] is None else f", mean {_number(field['mean'])}"
     return f"{_number(field['low'])} to {_number(field['high'])}{mean}{gap}"
 

@@ -101,7 +101,7 @@ class RunView(anywidget.AnyWidget):
             self.send({"changes": {"hint": f"{type(error).__name__}: {error}"}})
 
     def _do_with_row(self, model: RunViewModel, row: int, message: dict[str, Any]) -> None:
-        word, problem = message.get("do"), ""
+        word, problem, mark = message.get("do"), "", ""
         # Texts of rows that must not leave the kernel cannot be said to be right either.
         run = model.run if model.texts else None
         if word == "pin":
@@ -110,11 +110,13 @@ class RunView(anywidget.AnyWidget):
             problem = mark_row(run, message)
         if word in ("open", "mark"):
             checks = row_checks(run, row)
-            model.mark(row, checks["mark"])
+            mark = checks["mark"]
+            model.mark(row, mark)
             detail = row_detail(model.explain(row))
             self.send({"opened": {"row": row, **detail, **checks, "problem": problem, "by": word}})
-        # At once, to all that show this view: an ended run sends no more on its own.
-        self.send({"changes": model.own_sections()})
+        if word in ("pin", "mark") or mark:
+            # At once, to all that show this view: an ended run sends no more on its own.
+            self.send({"changes": model.own_sections()})
 
 
 def receive_while_busy(widget: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -117,6 +118,67 @@ def test_a_viewer_is_sent_a_bounded_number_of_bytes(ready: Path) -> None:
         sent += len(json.dumps(updates.changes(run.progress(), tick / 4)))
 
     assert sent / 10 < 50_000
+
+
+class Crowded:
+    """A model of a million rows of which ten thousand end each second, with all that a view can have of anything."""
+
+    run_id, viewers = "crowded", ()
+
+    def __init__(self) -> None:
+        self.sample: deque[tuple[int, int]] = deque(maxlen=50)
+        self.ended = 0
+
+    def sections(self, progress: Any, *, slow: bool = True) -> dict[str, Any]:
+        head = head_of(progress, Controls(0.0))
+        bars = [{"label": "ä" * 160, "count": self.ended + n} for n in range(8)]
+        fields = [{"name": f"field {n}", "kind": "categories", "bars": bars} for n in range(12)]
+        failures = [{"kind": f"kind {n}", "count": self.ended, "message": "ü" * 500, "rows": []} for n in range(24)]
+        jobs = [
+            {"job": f"{n:08x}", "state": "running", "answered": self.ended, "message": "x" * 200} for n in range(90)
+        ]
+        pace = {"every_s": 1.0, "rows": [self.ended + n for n in range(120)], "usd": [0.1234] * 120, "held": []}
+        whole = {
+            "fields": fields,
+            "failures": failures,
+            "jobs": jobs,
+            "pace": pace,
+            "pinned": self.sample_rows(range(20)),
+        }
+        return {"head": head, **(whole if slow else {})}
+
+    def sample_rows(self, rows: Any) -> list[dict[str, Any]]:
+        return [{"row": row, "label": str(row), "input": ["é" * 160] * 6, "values": ["ö" * 160] * 12} for row in rows]
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"sample": [], **self.sections(at(total=1_000_000))}
+
+    def tick(self, ended: int) -> None:
+        self.sample.extend((row + 1, row) for row in range(max(self.ended, ended - 50), ended))
+        self.ended = ended
+
+
+@pytest.mark.parametrize("rows_per_s", [20, 400, 10_000])
+def test_in_any_second_a_viewer_is_sent_less_than_60_kb_whatever_the_rate(rows_per_s: int) -> None:
+    model: Any = Crowded()
+    updates = RunViewUpdates(model)
+    updates.whole(0.0)
+    sent: list[tuple[float, int]] = []
+    times: Counter[str] = Counter()
+
+    for tick in range(1, 401):  # a hundred seconds, as often as a display looks
+        now, ended = tick / 4, tick * rows_per_s // 4
+        model.tick(ended)
+        changes = updates.changes(at(total=1_000_000, done=ended * 9 // 10, failed=ended // 10), now)
+        times.update(list(changes))
+        message = {"method": "custom", "content": {"changes": changes}}
+        sent.append((now, len(json.dumps(message, ensure_ascii=False).encode())))
+
+    seconds = [sum(size for when, size in sent if start < when <= start + 1) for start in (n / 4 for n in range(396))]
+    assert max(seconds) < 60_000
+    # Nothing waits for good, and the head never.
+    assert min(times[name] for name in ("fields", "failures", "jobs", "pace", "sample")) > 10
+    assert times["head"] == 400
 
 
 def test_categories_are_counted_in_their_own_order_and_missing_values_beside() -> None:

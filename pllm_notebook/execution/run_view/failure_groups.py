@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.failures import FailureKind
+from pllm_notebook.failures import FailureKind, truncate
 from pllm_notebook.formatting import format_usd
 from pllm_notebook.types import Progress
 
@@ -18,6 +18,8 @@ __all__ = ["FailureGroups", "can_pass", "can_retry", "retry_advice", "retry_pric
 _NEVER = frozenset({FailureKind.INPUT, FailureKind.DECISION})
 _KINDS = {str(kind): kind for kind in FailureKind}
 _MOST_EXAMPLES = 5
+# Of the messages of all kinds together, which a display is sent again whenever a row fails; and of one.
+_MOST_CHARS, _LEAST_CHARS = 12_000, 300
 
 
 def can_pass(kind: FailureKind) -> bool:
@@ -76,11 +78,12 @@ class FailureGroups:
         for row, failure in list(islice(table.own_failures.items(), _MOST_EXAMPLES)):
             self.note(row, failure.kind)
         groups = [(kind, failed.count, failed.message) for kind, failed in list(table.failed.items()) if failed.count]
+        longest = max(_LEAST_CHARS, _MOST_CHARS // max(1, len(groups)))
         return [
             {
                 "kind": str(kind),
                 "count": count,
-                "message": message if self._texts else "",
+                "message": truncate(message, longest) if self._texts else "",
                 "rows": self._still_failed(table, kind) if self._texts else [],
                 "can_pass": can_pass(kind),
                 "can_retry": can_retry(kind),

@@ -12,8 +12,12 @@ from pllm_notebook.types import Progress
 
 __all__ = ["RunViewUpdates"]
 
-# A message's own frame and the escapes of text take some of the 60,000 that a view may send.
-_BYTES_PER_S = 40_000
+# In any second at most the burst and what is added meanwhile; a message's own frame and the escapes of text take the
+# rest of the 60,000 that a view may send.
+_BYTES_PER_S = 32_000
+_BURST_S = 0.6
+# A section of this size goes at once.
+_SMALL_BYTES = 2_000
 # Sections beside the head are looked at less often.
 _SLOW_EVERY_S = 1.0
 # Rows that a person can follow while they scroll by.
@@ -30,8 +34,10 @@ class RunViewUpdates:
     def __init__(self, model: RunViewModel | CountsModel) -> None:
         self._model = model
         self._sent: dict[str, Any] = {}
+        self._sent_at: dict[str, float] = {}
+        self._waits, self._rows_first = False, True
         self._last_row = 0
-        self._bytes = float(_BYTES_PER_S)
+        self._bytes = _BYTES_PER_S * _BURST_S
         self._at: float | None = None
         self._slow_at = -1.0
         self._failed = 0
@@ -56,25 +62,38 @@ class RunViewUpdates:
         model = self._model
         # Views of one run share what a browser may be sent.
         rate = _BYTES_PER_S / max(1, len(model.viewers))
-        self._bytes = min(rate, self._bytes + rate * (now - (self._at or now)))
+        most = rate * _BURST_S
+        self._bytes = min(most, self._bytes + rate * (now - (self._at or now)))
         self._at = now
         # The head counts the failures that are listed: what is listed goes with it.
-        slow = last or now - self._slow_at >= _SLOW_EVERY_S or self._failed != progress.failed
-        changed: dict[str, Any] = {}
-        for name, part in model.sections(progress, slow=slow).items():
-            if part == self._sent.get(name):
-                continue
-            size = len(orjson.dumps(part))
-            # These always go: they are small, and say what the run costs and lacks.
-            if last or name in ("head", "failures", "jobs") or size <= self._bytes:
-                self._bytes -= size
-                self._sent[name] = changed[name] = part
+        slow = last or self._waits or now - self._slow_at >= _SLOW_EVERY_S or self._failed != progress.failed
+        sections = self._longest_unsent(model.sections(progress, slow=slow))
         if slow:
             self._slow_at, self._failed = now, progress.failed
-        rows = self._new_rows(last=last)
+        # Where not everything fits, rows and sections take turns, and whose turn it is saves up for it.
+        rows = self._new_rows(last=last) if last or self._rows_first or not self._waits else []
+        changed: dict[str, Any] = {}
+        self._waits = False
+        for name, part in sections:
+            size = len(orjson.dumps(part))
+            # The head always goes: it says what the run costs. What is larger than a burst goes as a debt.
+            is_urgent = name == "head" or (name in ("failures", "jobs") and size <= _SMALL_BYTES)
+            if last or is_urgent or (not self._waits and (size <= self._bytes or self._bytes >= most)):
+                self._bytes -= size
+                self._sent[name] = changed[name] = part
+                self._sent_at[name] = now
+                self._rows_first = self._rows_first or not is_urgent
+            else:
+                self._waits = True
         if rows:
             changed["sample"] = rows
+            self._rows_first = not self._waits
         return changed
+
+    def _longest_unsent(self, sections: dict[str, Any]) -> list[tuple[str, Any]]:
+        """Return the sections that changed, the one that was sent the longest ago first."""
+        changed = [(name, part) for name, part in sections.items() if part != self._sent.get(name)]
+        return sorted(changed, key=lambda section: self._sent_at.get(section[0], 0.0))
 
     def _new_rows(self, *, last: bool) -> list[dict[str, Any]]:
         """Return the newest rows that the viewer has not seen, newest first; those that do not fit are left out."""
