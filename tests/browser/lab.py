@@ -1,4 +1,4 @@
-"""JupyterLab on a notebook of this test's own."""
+"""JupyterLab, or Notebook 7, on a notebook of this test's own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,20 @@ from pathlib import Path
 __all__ = ["end", "lab"]
 
 PATIENCE_S = 180.0
+# Of each application its module, the class that is configured, and the path of a notebook's page.
+_APPS = {"lab": ("jupyterlab", "LabApp", "doc/tree"), "notebook": ("notebook", "JupyterNotebookApp", "notebooks")}
 
 
 @contextmanager
-def lab(folder: Path, sources: Sequence[str]) -> Iterator[str]:
-    """Start JupyterLab with "shown.ipynb" in *folder*, which has a cell of each source; yield its page's address."""
+def lab(folder: Path, sources: Sequence[str], app: str = "lab") -> Iterator[str]:
+    """Start a server with "shown.ipynb" in *folder*, which has a cell of each source; yield its page's address.
+
+    Args:
+        folder: Of the notebook, and of all that the server writes.
+        sources: Of the cells.
+        app: "lab" for JupyterLab, "notebook" for Notebook 7.
+    """
+    module, name, page = _APPS[app]
     cells = [
         {
             "cell_type": "code",
@@ -45,9 +54,9 @@ def lab(folder: Path, sources: Sequence[str]) -> Iterator[str]:
         port = probe.getsockname()[1]
     token = secrets.token_hex(16)
     words = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--expose-app-in-browser",
+        sys.executable, "-m", module, "--no-browser", "--allow-root", f"--port={port}", "--expose-app-in-browser",
         f"--IdentityProvider.token={token}", f"--notebook-dir={folder}",
-        f"--LabApp.user_settings_dir={folder}/settings", f"--LabApp.workspaces_dir={folder}/workspaces",
+        f"--{name}.user_settings_dir={folder}/settings", f"--{name}.workspaces_dir={folder}/workspaces",
     ]  # fmt: skip
     own = {"PLLM_CACHE_DIR": str(folder / "cache"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
     own |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_CONFIG_DIR": str(folder / "config")}
@@ -57,7 +66,7 @@ def lab(folder: Path, sources: Sequence[str]) -> Iterator[str]:
     ):
         try:
             _await(f"http://127.0.0.1:{port}/api?token={token}", folder / "log")
-            yield f"http://127.0.0.1:{port}/doc/tree/shown.ipynb?token={token}&reset"
+            yield f"http://127.0.0.1:{port}/{page}/shown.ipynb?token={token}&reset"
         finally:
             end(server)
 

@@ -35,9 +35,9 @@ VIOLATION = "v => v.id + ': ' + v.nodes[0].html + v.nodes[0].failureSummary"
 
 
 @contextmanager
-def notebook(folder: Path, *cells: str) -> Iterator[Page]:
-    """Open a notebook with these cells in JupyterLab and run them all."""
-    with chromium() as page, lab(folder, cells) as address:
+def notebook(folder: Path, *cells: str, app: str = "lab") -> Iterator[Page]:
+    """Open a notebook with these cells in JupyterLab, or Notebook 7, and run them all."""
+    with chromium() as page, lab(folder, cells, app) as address:
         page.open(address)
         page.until(f"document.querySelectorAll('.jp-Notebook .jp-CodeCell').length == {len(cells)}")
         page.until(f"{KERNEL}?.status == 'idle'")
@@ -56,8 +56,9 @@ def saved(page: Page, folder: Path) -> list[dict[str, Any]]:
     return list(json.loads((folder / "shown.ipynb").read_text())["cells"][1]["outputs"])
 
 
-def test_stop_in_a_blocked_cell_ends_it_at_once_and_no_output_ever_holds_a_widget(tmp_path: Path) -> None:
-    with notebook(tmp_path, SLOW, MANY) as page:
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_stop_in_a_blocked_cell_ends_it_at_once_and_no_output_ever_holds_a_widget(tmp_path: Path, app: str) -> None:
+    with notebook(tmp_path, SLOW, MANY, app=app) as page:
         page.until("!!document.querySelector('.pllm-row')")
         during = saved(page, tmp_path)
         page.value("document.querySelector('.pllm-stop').click()")
