@@ -73,6 +73,7 @@ class ParseOptions(TypedDict, total=False):
     tool_timeout_s: float
     temperature: float | None
     effort: Effort | None
+    judge_effort: Effort | None
     service_tier: ServiceTier | None
     top_p: float | None
     seed: int | None
@@ -128,6 +129,7 @@ class CompleteOptions(TypedDict, total=False):
     tool_timeout_s: float
     temperature: float | None
     effort: Effort | None
+    judge_effort: Effort | None
     service_tier: ServiceTier | None
     top_p: float | None
     seed: int | None
@@ -345,6 +347,7 @@ class ConfigureOptions(TypedDict, total=False):
     tool_timeout_s: float | None
     temperature: float | None
     effort: Effort | None
+    judge_effort: Effort | None
     service_tier: ServiceTier | None
     top_p: float | None
     seed: int | None

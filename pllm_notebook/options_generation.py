@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from pllm_notebook.option_fields import option
-from pllm_notebook.option_values import CALLS, FRAMES, LISTS, Effort, ServiceTier, is_stop
+from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS, Effort, ServiceTier, is_stop
 
 __all__ = ["GenerationOptions"]
 
@@ -32,6 +32,13 @@ class GenerationOptions:
         choices=get_args(Effort),
         takes=LISTS | {"ask_llm"},
         keyed=True,
+    )
+    judge_effort: Effort | None = option(
+        None,
+        "`effort` of the judge, or of the stronger model. None: a judge's is its provider's default, a stronger "
+        "model's is `effort`.",
+        choices=get_args(Effort),
+        takes=ROWS,
     )
     service_tier: ServiceTier | None = option(
         None,

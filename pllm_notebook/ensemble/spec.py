@@ -79,7 +79,7 @@ def spec_for(
         return replace(ensemble_spec_for(options, output, instruct=instruct), promise=promise)
     if options.samples > 1 or len(options.models or ()) > 1:
         return ensemble_spec_for(options, output, instruct=instruct, examples=examples)
-    for name in ("decide", "judge", "agreement_column"):
+    for name in ("decide", "judge", "judge_effort", "agreement_column"):
         if getattr(options, name) is not None:
             raise UsageError(
                 f"{name}= is for several answers to a row: give samples=3, or models=[…] with two or more; or, with "
@@ -160,7 +160,9 @@ def ensemble_spec_for(
         )
         further = build_spec(replace(options, **other), verdict_type(output), instruct=False, keys=keys)
     elif how == "escalate":
-        further = make(replace(options, model=options.judge, probabilities=None), output)  # a plain run's question
+        effort = options.judge_effort or options.effort
+        stronger = replace(options, model=options.judge, effort=effort, probabilities=None)  # a plain run's question
+        further = make(stronger, output)
         if further.target.label in samples and further.sample == 0:
             raise UsageError(
                 f"decide='escalate' asks a stronger model, and judge={options.judge!r} is one of those that answer. "
@@ -256,6 +258,8 @@ def _how(
         )
     if options.judge is not None and decide not in ("judge", "escalate"):
         raise UsageError("judge= is read by decide='judge' and 'escalate' alone. Nothing was sent.")
+    if options.judge_effort is not None and decide not in ("judge", "escalate"):
+        raise UsageError("judge_effort= is read by decide='judge' and 'escalate' alone. Nothing was sent.")
     if decide == "escalate" and options.judge is None:
         raise UsageError("decide='escalate' needs the stronger model: judge='provider:name'. Nothing was sent.")
     return decide, vote
@@ -268,6 +272,7 @@ def _judge_options(options: Options, members: int) -> dict[str, Any]:
     del question["model"], question["salt"]
     return question | {
         "system": DECISION_MAKER_PROMPT,
+        "effort": options.judge_effort,
         "max_output_tokens": None if limit is None else limit + _MARKS_TOKENS * (members + 1),
     }
 

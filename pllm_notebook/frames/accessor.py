@@ -14,7 +14,7 @@ from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.accessor_lab import LabAccessor
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
-from pllm_notebook.frames.guarantees import names_of_labels, with_labels
+from pllm_notebook.frames.guarantees import names_of_labels, refuse_in_pieces, with_labels
 from pllm_notebook.frames.kept_calibrations import identity_of, named_calibrations
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -267,13 +267,8 @@ def submit_piece(
         given: The options, as for `parse`.
         run_budget: The money of all pieces.
     """
-    spec, rows = accessor._prepare(kind, prompt, {**given})
-    if not isinstance(spec, CallSpec) and spec.promise is not None:
-        raise UsageError(
-            "guarantee= promises something of one whole table, and these rows are asked about in pieces. Nothing was "
-            "sent."
-        )
-    return ensemble.submit(spec, rows, run_budget)
+    refuse_in_pieces(options_for({**given}))
+    return ensemble.submit(*accessor._prepare(kind, prompt, {**given}), run_budget)
 
 
 def asked_columns(

@@ -20,8 +20,9 @@ from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.samples import HOWS
 from pllm_notebook.frames.stored_labels import STORED, label_column
 from pllm_notebook.frames.table import LabelColumn, Table
+from pllm_notebook.options import Options
 
-__all__ = ["RowGuarantee", "guarantee_of", "names_of_labels", "promise_of", "with_labels"]
+__all__ = ["RowGuarantee", "guarantee_of", "names_of_labels", "promise_of", "refuse_in_pieces", "with_labels"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,19 @@ def _figures_of(source: Source, *, priced: bool) -> GuaranteeFigures | None:
         return decider.figures(priced=priced) if isinstance(decider, GuaranteedResults) else None
     kept = run.header.get("guarantee")
     return GuaranteeFigures.read(kept) if kept else None
+
+
+def refuse_in_pieces(options: Options) -> None:
+    """Check that rows which are asked about in pieces are not promised anything.
+
+    Raises:
+        UsageError: Nothing was sent.
+    """
+    if options.guarantee is not None:
+        raise UsageError(
+            "guarantee= promises something of one whole table, and these rows are asked about in pieces. Ask about a "
+            "frame that has all of them. Nothing was sent."
+        )
 
 
 def names_of_labels(against: Any) -> str | dict[str, str] | None:

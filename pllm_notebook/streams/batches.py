@@ -11,6 +11,7 @@ from pllm_notebook.callers import Caller, caller
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run, RunBudget, options_for
 from pllm_notebook.frames.accessor import submit_piece
+from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.option_fields import taken_by
@@ -110,6 +111,7 @@ def window_for(response_format: Any, prompt: str | None, options: dict[str, Any]
     """
     kind = format_of(response_format, options, where)
     resolved = options_for(options)
+    refuse_in_pieces(resolved)
     if resolved.mode == "batch" and resolved.wait is False:
         raise UsageError(f"{where} yields answers, so it cannot go on without them: leave wait= out. Nothing was sent.")
     output = output_of(kind, resolved)

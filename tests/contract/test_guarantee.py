@@ -7,6 +7,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.formatting import format_usd
@@ -55,17 +56,19 @@ def test_a_later_kernel_has_the_promise_and_the_models(luna: str, sim: Simulator
 
     assert repr(found) == said
     pd.testing.assert_series_equal(found.answered_by, models)
+    pd.testing.assert_frame_equal(pllm.run(out.attrs["pllm_run"]).to_frame(), out[["mood", "fits", "note"]])
     pd.testing.assert_frame_equal(out.llm.confidence, sure)
     assert sure["mood"].isna().equals(models == STRONG)
 
 
-def test_the_strong_model_is_asked_a_plain_question(luna: str, sim: Simulator) -> None:
+@pytest.mark.parametrize("effort", [None, "high"])
+def test_the_strong_model_is_asked_a_plain_question(luna: str, sim: Simulator, effort: str | None) -> None:
     TwoModels(sim)
     df = frame(300)
-    df.llm.parse(Review, PROMPT, model=STRONG, effort="none")
+    df.llm.parse(Review, PROMPT, model=STRONG, effort=effort or "none")
     requests = sim.stats().requests
 
-    out = ask(df)
+    out = ask(df, judge_effort=effort)
     assert sim.stats().requests == requests + 300, "every strong answer was there"
     by_cheap = out.llm.guarantee.answered_by == CHEAP
 

@@ -151,6 +151,25 @@ def test_what_the_strong_model_fails_at_has_no_answer_and_counts_as_bad(luna: st
     assert errors["message"].str.contains(f"{STRONG}, which this row was escalated to, failed").all()
 
 
+def test_a_retry_asks_the_strong_model_again_where_it_failed(luna: str, sim: Simulator) -> None:
+    models = TwoModels(sim)
+    down = {f"thing {n}" for n in range(0, ROWS, 9)}
+    sim.set(answers=lambda r: models(r) if is_cheap(r) or models.text(r) not in down else SimAnswer.status(503))
+    run = frame(ROWS).llm.submit(Review, PROMPT, **options(max_retries=0))
+    out = run.result()
+    missing = out["mood"].isna()
+    threshold = out.llm.guarantee.threshold
+    sim.set(answers=models)
+
+    again = run.retry().result()
+
+    assert missing.any()
+    assert again["mood"].notna().all()
+    assert set(again["note"][missing]) == {"strong"}
+    assert again.llm.guarantee.threshold == threshold, "what was certified stays"
+    assert is_true(again, models, allowed=7)
+
+
 def is_cheap(request: SimRequest) -> bool:
     return CHEAP.endswith(request.model)
 
@@ -263,7 +282,12 @@ def test_a_type_without_known_values_is_refused(luna: str, sim: Simulator, kind:
     assert sim.stats().requests == 0
 
 
-def test_rows_in_pieces_are_no_table(luna: str, sim: Simulator) -> None:
+def test_rows_in_pieces_are_no_table(luna: str, sim: Simulator, tmp_path: Path) -> None:
+    pieces = frame(5)
+    with pytest.raises(UsageError, match="promises something of one whole table"):
+        pllm.parse_dataset(pieces, tmp_path / "dataset", Review, PROMPT, **options())
+    with pytest.raises(UsageError, match="promises something of one whole table"):
+        pl.from_pandas(pieces).lazy().llm.parse(Review, PROMPT, **options())
     with pytest.raises(UsageError, match="promises something of one whole table"):
         list(pllm.parse_batches([frame(5)], Review, PROMPT, **options()))
 

@@ -18,6 +18,7 @@ from pllm_notebook.execution import Estimate, Run, options_for
 from pllm_notebook.frames.accessor import Preview
 from pllm_notebook.frames.accessor_lab import LabAccessor
 from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.polars.adapter import PolarsFrameLLM
 from pllm_notebook.frames.polars.columns import dtype_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
@@ -128,6 +129,7 @@ class _Source:
 
     def __init__(self, data: pl.LazyFrame, kind: Any, prompt: str | None, options: dict[str, Any]) -> None:
         self._data, self._kind, self._prompt, self._options = data, kind, prompt, options
+        refuse_in_pieces(options_for(dict(options)))
         inputs = data.collect_schema()
         # Checked on no rows, so that what cannot be asked is refused here and not where rows are collected.
         _, rows = PolarsFrameLLM(pl.DataFrame(schema=inputs))._prepare(kind, prompt, dict(options))
