@@ -44,6 +44,19 @@ class Lab(Protocol):
     def report_table(self, table: Any, path: Any, **how: Any) -> Any:
         """Report on a table: what was asked, answered, labelled and tried."""
 
+    def improve_table(
+        self,
+        table: Any,
+        response_format: Any,
+        against: Any,
+        field: str | None,
+        proposer: str | None,
+        proposals: int,
+        seed: int,
+        options: Any,
+    ) -> Any:
+        """Search for a better prompt by labelled rows of a table."""
+
 
 class _Loader:
     """What loads the lab, None before the front door has registered it."""

@@ -60,3 +60,43 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         """
         table = self._table()
         return lab().race_table(table, response_format, prompt, models, effort, against, field, rule, options)
+
+    def improve(
+        self,
+        response_format: Any = None,
+        *,
+        against: Any,
+        field: str | None = None,
+        proposer: str | None = None,
+        proposals: int = 12,
+        seed: int = 0,
+        **options: Any,
+    ) -> Any:
+        """Search for a better prompt than that of the run that made this frame, by labelled rows. Needs gepa.
+
+        A model sees rows with wrong answers, and proposes another text; which of the proposals is best is decided by
+        other rows, and its gain measured once, on rows of neither. Roles are fixed by a hash of a row's text (40, 30
+        and 30 %), near-duplicates together. Without a prompt, what is rewritten is the instruction (`system`). Every
+        call is cached: the same call again sends nothing, and goes on where an interrupt or the ceiling ended it.
+
+        Args:
+            response_format: The type that was asked; needed for a run that is no longer in memory.
+            against: Known labels: a column of this frame, a Series, or "labels" for those of the cache directory.
+            field: That the labels are of, without a prefix. None for the only one, or the one with their name.
+            proposer: The model that proposes, preferably a strong one; None for the run's own.
+            proposals: Number of them, at most.
+            seed: Of the draws of rows that proposals are made from.
+            **options: As for `parse`, instead of the run's own; `max_cost_usd` is the ceiling of the whole search,
+                of which the test's part is kept back.
+
+        Returns:
+            An `Improvement`: `.found`, `.prompt`, `.diff` by words, `.test` with the held-out gain and its interval,
+            `.cost_usd`, and `df.llm.parse(**improved.best())`. "No improvement found" is an answer: the prompt stays.
+
+        Raises:
+            UsageError: With too few labelled rows, or when the call cannot be carried out as written. Nothing was sent.
+            PllmError: When no known run made this frame, or it decided among several answers.
+            MissingPackageError: Without gepa.
+            KeyboardInterrupt: After an interrupt; what finished is kept, and the same call goes on.
+        """
+        return lab().improve_table(self._table(), response_format, against, field, proposer, proposals, seed, options)

@@ -34,6 +34,11 @@ the cache, so that comparing sends nothing. The methods of `df.llm` reach it thr
 | `race_arms`         | what is raced                                                           |
 | `race_rounds`       | the same rows to several arms, under one ceiling                        |
 | `race`, `race_picture` | the result, and its pictures                                         |
+| `improve_run`       | `df.llm.improve`: a better prompt, and its gain on held-out rows        |
+| `prompt_search`     | proposals and the choice among them, by gepa                           |
+| `prompt_trials`     | what a prompt answers about labelled rows                              |
+| `improvement`       | the result                                                             |
+| `shared_runs`       | runs with one ceiling, one display and one stop                        |
 | `labelled_questions` | labelled rows as distinct questions, in an order of their own          |
 
 Invariants:
@@ -48,6 +53,8 @@ from pllm_notebook.lab.bundle_reading import open_bundle
 from pllm_notebook.lab.comparison import Comparison
 from pllm_notebook.lab.drift import Drift, FieldDrift, recheck_table
 from pllm_notebook.lab.field_changes import FieldChange, Move
+from pllm_notebook.lab.improve_run import improve_table
+from pllm_notebook.lab.improvement import Improvement
 from pllm_notebook.lab.labelled_change import LabelledChange
 from pllm_notebook.lab.prompts_compared import Comparisons, compare
 from pllm_notebook.lab.race import Race, RacedArm
@@ -64,6 +71,7 @@ __all__ = [
     "Drift",
     "FieldChange",
     "FieldDrift",
+    "Improvement",
     "LabelledChange",
     "Move",
     "Race",
@@ -72,6 +80,7 @@ __all__ = [
     "Review",
     "compare",
     "compare_table",
+    "improve_table",
     "open_bundle",
     "race_table",
     "recheck_table",

@@ -23,7 +23,7 @@ from pllm_notebook.option_fields import is_number, taken_by
 from pllm_notebook.options import Options
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 
-__all__ = ["Drift", "FieldDrift", "drift_p", "recheck_table"]
+__all__ = ["Drift", "FieldDrift", "asked_again", "drift_p", "recheck_table"]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -128,7 +128,7 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
     cells = {name: [None if gaps[row] else own[row] for row in rows]
              for name, own, gaps in zip(data.names, data.values, data.missing, strict=True)}  # fmt: skip
     frame = table.frame_library.columns_frame(cells)
-    kind, prompt, given = _question(side, response_format)
+    kind, prompt, given = asked_again(side, response_format, "recheck")
     # The same call of the same day goes on where it stopped; another day's asks again.
     day = datetime.now(UTC).date().isoformat()
     print(f"Asking {len(rows):,} rows twice: {2 * len(rows):,} calls.")
@@ -167,8 +167,18 @@ def _drawn(side: AnswerSide, n: int) -> list[int]:
     return random.Random(len(there)).sample(there, min(n, len(there)))
 
 
-def _question(side: AnswerSide, response_format: Any) -> tuple[Any, str | None, dict[str, Any]]:
-    """Return type, prompt and options with which the rows are asked again."""
+def asked_again(side: AnswerSide, response_format: Any, method: str) -> tuple[Any, str | None, dict[str, Any]]:
+    """Return type, prompt and options with which rows of a side are asked again; the type is None for text.
+
+    Args:
+        side: Whose first run is asked again.
+        response_format: As given by the caller, None for the run's own.
+        method: Name of the method that asks, for errors.
+
+    Raises:
+        UsageError: For a run that is no longer in memory, without a type. Nothing was sent.
+        PllmError: For a run that decided among several answers. Nothing was sent.
+    """
     run = side.source.run
     prompt = question_of(side.source)["prompt"]
     taken = set(taken_by(Options, "parse")) - {"salt", "cache", "samples", "replace", "error_column", "mode", "columns"}
@@ -177,20 +187,24 @@ def _question(side: AnswerSide, response_format: Any) -> tuple[Any, str | None, 
         if response_format is None and not is_text:
             raise UsageError(
                 f"The run {run.id!r} is no longer in memory: pass the type that it was asked with, "
-                f"out.llm.recheck(Review). Nothing was sent."
+                f"out.llm.{method}(Review). Nothing was sent."
             )
         if run.header["ensemble"] is not None:
-            raise PllmError("recheck asks single answers again, and this run decided among several. Nothing was sent.")
+            raise _decided(method)
         given = {name: value for name, value in run.header["options"].items() if name in taken}
         return None if is_text else response_format, prompt, given | {"model": run.header["model"]}
     assert isinstance(run, Run)
     if run.execution.decider is not None:
-        raise PllmError("recheck asks single answers again, and this run decided among several. Nothing was sent.")
+        raise _decided(method)
     defaults = Options()
     given = {field.name: getattr(run.ask.options, field.name) for field in fields(Options) if field.name in taken}
     given = {name: value for name, value in given.items() if value != getattr(defaults, name)}
     kind = None if run.ask.output is None else run.ask.output.kind if response_format is None else response_format
     return kind, prompt, given
+
+
+def _decided(method: str) -> PllmError:
+    return PllmError(f"{method} asks single answers again, and this run decided among several. Nothing was sent.")
 
 
 def _field_drifts(side: AnswerSide, rows: Sequence[int], new: Sequence[AnswerSide]) -> tuple[FieldDrift, ...]:

@@ -48,6 +48,7 @@ class LabelledChange:
         detectable: The smallest true difference that so many labels find in four of five such comparisons, given how
             many rows differ here.
         examples: Labelled rows that a side was shown as examples, near-duplicates included, left out.
+        alpha: The p below which a difference is significant.
     """
 
     field: str
@@ -65,20 +66,22 @@ class LabelledChange:
     p: float
     detectable: float
     examples: int = 0
+    alpha: float = SIGNIFICANT
 
     @property
     def is_significant(self) -> bool:
-        """Whether p is below 0.05."""
-        return self.p < SIGNIFICANT
+        """Whether p is below `alpha`, which is 0.05 for `compare` and 0.01 for `improve`."""
+        return self.p < self.alpha
 
     def lines(self) -> list[str]:
         """Return the result in sentences, plainest first."""
         points = f"{100 * self.difference:+.1f} points (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        level = "" if self.alpha == SIGNIFICANT else f", which is not below {self.alpha:g}"
         if self.is_significant:
             said = f"The new answers are {'better' if self.difference > 0 else 'worse'}: {points}, p = {_p(self.p)}."
         else:
             said = (
-                f"Not significant: {points}, p = {_p(self.p)}. With these labels a true difference of "
+                f"Not significant: {points}, p = {_p(self.p)}{level}. With these labels a true difference of "
                 f"{100 * self.detectable:.1f} points would be found in four of five such comparisons; a smaller one is "
                 f"likely to be missed."
             )
@@ -103,6 +106,7 @@ def labelled_change(
     old: tuple[Sequence[Any], Numbers],
     new: tuple[Sequence[Any], Numbers],
     question: Numbers,
+    alpha: float = SIGNIFICANT,
 ) -> tuple[LabelledChange, Numbers]:
     """Test whether two sides are equally often right.
 
@@ -112,6 +116,7 @@ def labelled_change(
         old: Value of each line, and whether it is an answer.
         new: As *old*.
         question: Of each line, equal for equal rows.
+        alpha: The p below which a difference is significant.
 
     Returns:
         The result, and for each line 1 where it became right, -1 where it became wrong, else 0.
@@ -145,7 +150,8 @@ def labelled_change(
         low=low,
         high=high,
         p=sign_flip_p(sums),
-        detectable=detectable_difference(effective, discordant),
+        detectable=detectable_difference(effective, discordant, alpha),
+        alpha=alpha,
     )
     return made, change
 

@@ -89,6 +89,7 @@ def labelled_questions(
     against: Any,
     field: str | None,
     asked: Callable[[], Sequence[tuple[str, ...]]],
+    without: Sequence[str] = (),
 ) -> LabelledQuestions:
     """Return the labelled rows of a table as questions. Sends nothing.
 
@@ -98,11 +99,12 @@ def labelled_questions(
         against: Labels: a column of the table, what its library aligns, or "labels".
         field: That they are of; None for the only one, or the one with their name.
         asked: Returns the columns that are sent, for each prompt: called when the labels have been found.
+        without: Columns of the table that are not labels.
 
     Raises:
         UsageError: When there are no labels, or a prompt names their column. Nothing was sent.
     """
-    labels, own = label_column(table, against, columns, field)
+    labels, own = label_column(table, against, columns, field, without)
     named = "labels" if labels.name is None else str(labels.name)
     chosen = labelled_field(list(columns), field or own, named, "in the answers")
     there = [row for row in range(table.total) if not labels.missing[row]]

@@ -116,20 +116,22 @@ def effective_count(question: Array) -> float:
     return float(sizes.sum() ** 2 / np.sum(sizes**2))
 
 
-def detectable_difference(labels: float, discordant: float) -> float:
+def detectable_difference(labels: float, discordant: float, alpha: float = 0.05) -> float:
     """Return the smallest true difference of two accuracies that is found in four of five such comparisons.
 
     Args:
         labels: Number of labelled questions.
         discordant: Share of them where exactly one side is right.
+        alpha: The p, two-sided, below which a difference is found.
     """
+    z = NormalDist().inv_cdf(1 - alpha / 2)
     if labels <= 0:
         return float("nan")
     share = max(discordant, 1.0 / labels)
     found = share
     for _ in range(50):
         rest = max(share - found**2, 0.0)
-        found = (_Z95 * share**0.5 + _Z80 * rest**0.5) / labels**0.5
+        found = (z * share**0.5 + _Z80 * rest**0.5) / labels**0.5
     return float(min(found, 1.0))
 
 

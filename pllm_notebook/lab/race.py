@@ -65,6 +65,7 @@ class Race:
         standing: What was proven of pairs of arms.
         questions: The labelled rows.
         rule: "halving" or "proof".
+        examples: Labelled rows that an arm was shown as examples, near-duplicates included, left out for all.
         cost_usd: US dollars that this call paid, None for an unknown price. Answers out of the cache add nothing.
         left_out: What the ceiling did not pay for, "" for nothing.
     """
@@ -74,6 +75,7 @@ class Race:
     standing: RaceStanding
     questions: LabelledQuestions
     rule: RaceRule
+    examples: int
     cost_usd: float | None
     left_out: str
 
@@ -244,6 +246,9 @@ class Race:
         ]
         if self.left_out:
             lines.append(self.left_out)
+        if self.examples:
+            shown = counted(self.examples, "labelled row")
+            lines.append(f"Left out since an arm was shown them as examples: {shown}.")
         if any(one.failed for one in self.arms):
             lines.append("Rows that failed count as wrong.")
         lines += [f"{one.arm.name} was refused: {one.refused}" for one in self.arms if one.refused]

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pllm_notebook.exceptions import BudgetError, ProviderRejectedError, RunInterrupted, UsageError
-from pllm_notebook.execution import Run, RunBudget, forget
-from pllm_notebook.frames.accessor import submit_piece
-from pllm_notebook.frames.labels import plain_values
-from pllm_notebook.frames.libraries import accessor_of, table_of
+from pllm_notebook.exceptions import ProviderRejectedError, UsageError
+from pllm_notebook.execution import Run
+from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.rows import usage_rows
 from pllm_notebook.lab.labelled_questions import LabelledQuestions, field_columns
 from pllm_notebook.lab.race_arms import Arm
-from pllm_notebook.streams import WindowProgress
+from pllm_notebook.lab.shared_runs import Asked, SharedRuns, answers_in
 
 __all__ = ["ArmAnswers", "RaceRounds"]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
-_TICK_S = 0.2
 _SAMPLE = 1_000
 """Rows by which the time of the full run is projected."""
 _USUAL_CONCURRENCY = 64
@@ -38,11 +35,14 @@ class ArmAnswers:
     Attributes:
         correct: Of each question, the labelled rows that it got right, shape (questions,).
         asked: Whether it was asked about all lines of a question, and each has ended, shape (questions,).
-        skipped: Whether a line has a missing value, so that nothing is sent, shape (questions,).
+        skipped: Whether a line has a missing value, so that nothing is sent, or the model was shown it, or nearly, as
+            an example; shape (questions,).
+        examples: Labelled rows of the second kind.
         failures: Kinds of failure, counted by labelled row.
         cost_usd: Of each line that was answered, when it was paid for.
         latency_s: Of each.
         refused: Why the provider refuses all of its calls, "" for nothing.
+        run: The last run, None before the first.
     """
 
     def __init__(self, arm: Arm, questions: LabelledQuestions) -> None:
@@ -54,26 +54,32 @@ class ArmAnswers:
         self.correct = np.zeros(len(questions))
         self.asked = np.zeros(len(questions), dtype=bool)
         self.skipped = np.zeros(len(questions), dtype=bool)
+        self.examples = 0
         self.failures: Counter[str] = Counter()
         self.cost_usd: list[float] = []
         self.latency_s: list[float] = []
         self.refused = ""
+        self.run: Run | None = None
 
-    def submit(self, frame: Any, budget: RunBudget, ceiling: Mapping[str, Any]) -> Run:
-        """Start asking about a frame of lines."""
-        arm = self.arm
-        given = {**arm.options, **ceiling, "progress": False}
-        return submit_piece(accessor_of(frame, "race"), arm.response_format, arm.prompt, given, budget)
+    def asked_about(self, frame: Any) -> Asked:
+        """Return the question to a frame of lines."""
+        return Asked(frame, self.arm.response_format, self.arm.prompt, self.arm.options)
 
     def take(self, run: Run, lines: range, questions: LabelledQuestions) -> None:
         """Note the answers of a run that has ended."""
-        made = table_of(run.to_frame())
-        assert made is not None
-        values = plain_values(made.column_data([self._column]).values[0])
+        self.run = run
+        if isinstance(run.execution.error, ProviderRejectedError):
+            self.refused = str(run.execution.error)
+            return
+        values = answers_in(run, self._column)
         ended = np.ones(len(questions), dtype=bool)
+        shown = getattr(run.rows, "taken", None)
         for at, line in enumerate(lines):
             question, status = int(questions.question[line]), run.table.status(at)
-            if status in ("ok", "cached"):
+            if shown is not None and shown[at]:
+                self.skipped[question] = True
+                self.examples += len(questions.truths[line])
+            elif status in ("ok", "cached"):
                 self.correct[question] += questions.right(line, values[at])
             elif status == "failed":
                 failure = run.table.failure(at)
@@ -111,25 +117,16 @@ class RaceRounds:
     Args:
         arms: The arms.
         questions: The labelled rows.
-        max_cost_usd: The ceiling of all arms and rounds together, None for none.
-        progress: The display of all of them.
+        runs: The money and the display of all of them.
 
     Attributes:
         answers: Of each arm.
-        cost_usd: Paid in this process, None for an unknown price.
     """
 
-    def __init__(
-        self, arms: Sequence[Arm], questions: LabelledQuestions, max_cost_usd: float | None, progress: WindowProgress
-    ) -> None:
+    def __init__(self, arms: Sequence[Arm], questions: LabelledQuestions, runs: SharedRuns) -> None:
         self.answers = [ArmAnswers(arm, questions) for arm in arms]
-        self.cost_usd: float | None = 0.0
         self._questions = questions
-        self._ceiling = {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd}
-        self._budget = RunBudget(max_cost_usd)
-        self._progress = progress
-        self._going: list[Run] = []
-        self._is_stopped = False
+        self._runs = runs
 
     def affordable(self, arms: Sequence[int], questions: range) -> range:
         """Return the first of some questions, as many as the rest of the ceiling pays for by the estimate.
@@ -137,8 +134,8 @@ class RaceRounds:
         Raises:
             UsageError: Under a ceiling, for an arm whose price is unknown. Nothing was sent for these questions.
         """
-        ceiling = self._budget.ceiling_usd
-        if ceiling is None:
+        budget = self._runs.budget
+        if budget.ceiling_usd is None:
             return questions
         frame = self._questions.frame(self._questions.lines(questions))
         needed = 0.0
@@ -147,74 +144,18 @@ class RaceRounds:
             cost = accessor_of(frame).estimate(arm.response_format, arm.prompt, **arm.options).cost_usd
             if cost is None:
                 raise UsageError(
-                    f"max_cost_usd={ceiling:g} cannot be enforced: the price of {arm.name!r} is unknown. Leave the "
-                    f"ceiling or this model out. Nothing was sent to it."
+                    f"max_cost_usd={budget.ceiling_usd:g} cannot be enforced: the price of {arm.name!r} is unknown. "
+                    f"Leave the ceiling or this model out. Nothing was sent to it."
                 )
             needed += cost
-        left = max(0.0, ceiling - self._budget.spent_usd)
+        left = max(0.0, budget.ceiling_usd - budget.spent_usd)
         count = len(questions) if needed <= left else int(len(questions) * left / needed)
         return range(questions.start, questions.start + count)
 
     def ask(self, arms: Sequence[int], questions: range) -> None:
-        """Ask some arms about some questions, all at once, and wait.
-
-        Raises:
-            KeyboardInterrupt: After an interrupt; what is answered is kept.
-            RunInterrupted: When the display's button stopped it.
-            PllmError: What ended a run, but for a provider that refuses an arm's calls.
-        """
+        """Ask some arms about some questions, all at once, and wait (see `SharedRuns.ask`)."""
         lines = self._questions.lines(questions)
         frame = self._questions.frame(lines)
-        runs: dict[int, Run] = {}
-        try:
-            for at in arms:
-                runs[at] = run = self.answers[at].submit(frame, self._budget, self._ceiling)
-                self._going.append(run)
-                self._progress.open(self, run)
-            while going := [run for run in self._going if not run.done()]:
-                going[0].wait(_TICK_S)
-                self._progress.update(self._going)
-                if any(_is_over(run) for run in self._going):  # the others would be paid for nothing
-                    self.stop()
-            self._end(runs, lines)
-        except BaseException:
-            self.stop()
-            self._progress.close(self._going, "cancelled")
-            raise
-
-    def close(self) -> None:
-        """Show the end."""
-        self._progress.close([], "done")
-
-    def stop(self) -> None:
-        """Cancel what is going. From any thread."""
-        self._is_stopped = True
-        for run in list(self._going):
-            run.cancel()
-
-    def _end(self, runs: Mapping[int, Run], lines: range) -> None:
-        error: BaseException | None = None
-        for at, run in runs.items():
-            self._going.remove(run)
-            self._progress.add(run.progress())
-            forget(run)
-            self.cost_usd = None if self.cost_usd is None or run.cost is None else self.cost_usd + run.cost
-            ended_by = run.execution.error
-            if isinstance(ended_by, ProviderRejectedError):
-                self.answers[at].refused = str(ended_by)
-            elif _is_over(run):
-                error = error or ended_by
-            else:
-                self.answers[at].take(run, lines, self._questions)
-        if error is not None:
-            raise error
-        if self._is_stopped:
-            total = len(runs) * len(lines)
-            kept = sum(run.execution.kept for run in runs.values())
-            raise RunInterrupted("The race was stopped.", kept=kept, total=total)
-
-
-def _is_over(run: Run) -> bool:
-    """Return whether a run was stopped, or has ended by what ends the race too, such as a missing key."""
-    error = run.execution.error
-    return run.state == "cancelled" or not (error is None or isinstance(error, BudgetError | ProviderRejectedError))
+        runs = self._runs.ask([self.answers[at].asked_about(frame) for at in arms])
+        for at, run in zip(arms, runs, strict=True):
+            self.answers[at].take(run, lines, self._questions)

@@ -14,13 +14,14 @@ from pllm_notebook.frames.accessor import asked_columns
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.response_format import format_of
 from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.comparisons_made import note_comparison
 from pllm_notebook.lab.labelled_questions import LabelledQuestions, field_columns, labelled_questions
 from pllm_notebook.lab.paired_tests import share_interval
 from pllm_notebook.lab.race import Race, RacedArm
 from pllm_notebook.lab.race_arms import Arm, arms_of
 from pllm_notebook.lab.race_rounds import ArmAnswers, RaceRounds
+from pllm_notebook.lab.shared_runs import SharedRuns
 from pllm_notebook.statistics import RaceRule, RaceStanding, race_looks
-from pllm_notebook.streams import WindowProgress
 
 __all__ = ["race_table"]
 
@@ -51,7 +52,8 @@ def race_table(
     questions = labelled_questions(
         table, field_columns(arms[0].response_format, arms[0].options), against, field, lambda: _sent(arms, table)
     )
-    rounds = RaceRounds(arms, questions, ceiling, WindowProgress(bool(shown), "race"))
+    runs = SharedRuns(ceiling, bool(shown), "race")
+    rounds = RaceRounds(arms, questions, runs)
     looks = race_looks(len(arms), len(questions), rule)
     compared = _Comparisons(rounds.answers, questions, RaceStanding(len(arms), len(looks), rule))
     asked, cut = 0, False
@@ -70,14 +72,16 @@ def race_table(
             cut = compared.look(asked, is_last=cut or look == looks[-1]) or cut
         if cut or len(compared.active) < 2:
             break
-    rounds.close()
+    runs.close()
     left_out = ""
     if cut:
         left_out = (
             f"max_cost_usd={ceiling:g} was reached: {compared.compared:,} of {len(questions):,} labelled "
             f"questions were compared. The same call with a higher ceiling goes on from there."
         )
-    return compared.race(rule, rounds.cost_usd, left_out)
+    last = [one.run for one in rounds.answers if one.run is not None and not one.refused]
+    note_comparison("race", last, field=questions.field, labels=questions.labels)
+    return compared.race(rule, runs.cost_usd, left_out)
 
 
 def _without_labels(arm: Arm, table: Table, against: Any) -> Arm:
@@ -145,10 +149,14 @@ class _Comparisons:
         for arm in standing.active:
             common &= answers[arm].asked
         is_short = int(common.sum()) < asked
-        for one in answers:
-            common &= ~one.skipped
+        common &= ~self._skipped()
         if not common.any():
-            return is_short
+            if is_short:
+                return True
+            raise PllmError(
+                "No labelled row can be compared: each has a missing value, or an arm was shown it, or nearly, as an "
+                "example. Keep labelled rows out of examples=: pllm.example_roles splits them."
+            )
         right = np.array([answers[arm].correct[common] for arm in standing.active])
         standing.compare(right, self._sizes[common])
         self.compared = int(common.sum())
@@ -171,12 +179,17 @@ class _Comparisons:
             standing=self._standing,
             questions=self._questions,
             rule=rule,
+            examples=max(one.examples for one in self._answers),
             cost_usd=cost_usd,
             left_out=left_out,
         )
 
+    def _skipped(self) -> Numbers:
+        """Return which questions no arm is measured by, since one cannot be."""
+        return np.asarray(np.logical_or.reduce([one.skipped for one in self._answers]))
+
     def _raced(self, at: int, one: ArmAnswers) -> RacedArm:
-        there = one.asked & ~one.skipped
+        there = one.asked & ~self._skipped()
         sizes = self._sizes[there]
         accuracy = float(one.correct[there].sum() / sizes.sum()) if len(sizes) else float("nan")
         worth = float(sizes.sum() ** 2 / np.sum(sizes**2)) if len(sizes) else 0.0

@@ -155,7 +155,7 @@ def test_a_stopped_race_goes_on_and_pays_for_nothing_twice(sim_model: Sim) -> No
             pllm.runs()[-1].cancel()
 
     sim_model.on_answer = stop
-    with pytest.raises(RunInterrupted, match=r"^The race was stopped\."):
+    with pytest.raises(RunInterrupted, match=r"^Race was stopped\."):
         frame.llm.race(Review, PROMPTS, models=MODELS, against="gold", field="mood")
     before = sim_model.asked.total()
     sim_model.on_answer = lambda count: None
@@ -265,6 +265,17 @@ def test_stored_labels_are_raced_against(sim_model: Sim) -> None:
 
     assert race.questions.field == "mood"
     assert race.arms[race.leader].questions == 40
+
+
+def test_a_row_that_an_arm_was_shown_as_an_example_measures_none(sim_model: Sim) -> None:
+    frame = frame_of(40)
+    examples = [(f"text {at}", {"mood": MOODS[at % 3], "stars": 1}) for at in range(5)]
+    prompts = {"A": {"prompt": "A {text}", "examples": examples}, "B": "B {text}"}
+
+    race = frame.llm.race(Review, prompts, against="gold", field="mood")
+
+    assert [one.questions for one in race.arms] == [35, 35]
+    assert "Left out since an arm was shown them as examples: 5 labelled rows." in repr(race)
 
 
 def test_a_race_is_shown_as_text_html_and_a_picture(sim_model: Sim) -> None:

@@ -19,7 +19,7 @@ COLUMN = {
     "probabilities", "recheck", "report",
     "request_lines", "review", "run", "samples", "status", "submit", "submit_calls", "submit_text", "usage",
 }  # fmt: skip
-FRAME = COLUMN | {"adecide", "areduce", "chunks", "decide", "race", "reduce", "submit_decision"}
+FRAME = COLUMN | {"adecide", "areduce", "chunks", "decide", "improve", "race", "reduce", "submit_decision"}
 RUN = {
     "cancel", "cost", "done", "errors", "evaluate", "explain", "id", "origin", "progress", "result", "retry",
     "started_at", "state", "to_frame", "wait",

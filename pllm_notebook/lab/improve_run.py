@@ -1,0 +1,183 @@
+"""`df.llm.improve`: propose prompts from errors, choose by other rows, and measure the gain on rows of neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import options_for
+from pllm_notebook.formatting import format_usd
+from pllm_notebook.frames.example_pool import row_texts
+from pllm_notebook.frames.near_duplicates import ROLES, roles_of
+from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.answer_sides import frame_side
+from pllm_notebook.lab.comparisons_made import note_comparison
+from pllm_notebook.lab.drift import asked_again
+from pllm_notebook.lab.improvement import Improvement
+from pllm_notebook.lab.labelled_change import LabelledChange, labelled_change
+from pllm_notebook.lab.labelled_questions import LabelledQuestions, field_columns, labelled_questions
+from pllm_notebook.lab.prompt_search import SearchResult, search_prompts
+from pllm_notebook.lab.prompt_trials import PromptTrials, TaskQuestion
+from pllm_notebook.lab.shared_runs import Asked, SharedRuns, answers_in
+from pllm_notebook.option_fields import is_number
+
+__all__ = ["improve_table"]
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+_LEAST = 15
+"""Distinct rows that each role needs."""
+
+_ALPHA = 0.01
+"""Several searches may use the same held-out rows, and a prompt that is no better would be used for all the others."""
+
+_FIXED = ("prompt", "response_format", "samples", "models", "explode", "wait", "mode", "errors", "cache")
+
+
+def improve_table(
+    table: Table,
+    response_format: Any,
+    against: Any,
+    field: str | None,
+    proposer: str | None,
+    proposals: int,
+    seed: int,
+    options: Mapping[str, Any],
+) -> Improvement:
+    """Search for a better prompt by labelled rows of a table (see `df.llm.improve`)."""
+    if not is_number(proposals, whole=True) or proposals < 1:
+        raise UsageError(f"proposals is a whole number, at least 1, not {proposals!r}. Nothing was sent.")
+    if fixed := [name for name in _FIXED if name in options]:
+        raise UsageError(f"improve asks what the run asked, and {fixed[0]}= is not given. Nothing was sent.")
+    side = frame_side(table)
+    kind, prompt, own = asked_again(side, response_format, "improve")
+    given = {name: value for name, value in own.items() if name != "max_cost_usd"} | dict(options)
+    if prompt is None:
+        given["columns"] = list(side.source.asked)
+    columns = field_columns(kind, given)
+    made = [column.name for column in side.source.made]
+    questions = labelled_questions(table, columns, against, field, lambda: [side.source.asked], made)
+    column = columns[questions.field].name
+    task = TaskQuestion(kind, prompt, given, column, "system" if prompt is None else "prompt")
+    roles = _roles(questions, side.examples)
+    resolved = options_for({**given})
+    runs = SharedRuns(resolved.max_cost_usd, bool(resolved.progress), "improve")
+    trials = PromptTrials(task, questions, runs)
+    kept = _reserve(trials, task.text, roles["test"], resolved.max_cost_usd)
+    runs.budget.ceiling_usd = None if resolved.max_cost_usd is None else resolved.max_cost_usd - kept
+    model = {"model": resolved.model} if proposer is None else {"model": proposer}
+    found = search_prompts(
+        trials,
+        task.text,
+        roles,
+        lambda request: _proposal(runs, trials, table, request, model),
+        proposals=proposals,
+        seed=seed,
+    )
+    runs.budget.ceiling_usd = resolved.max_cost_usd
+    left_out = ""
+    if trials.is_over:
+        left_out = (
+            f"max_cost_usd={resolved.max_cost_usd:g} ended the search after {found.proposed} of {proposals} proposals; "
+            f"the same call with a higher ceiling goes on from there."
+        )
+    at = _best(found)
+    test = None if at == 0 else _tested(trials, task.text, found.texts[at], roles["test"])
+    runs.close()
+    return Improvement(
+        task=task,
+        candidate=found.texts[at],
+        test=test,
+        validation=(found.scores[0], found.scores[at]),
+        rows=(len(roles["examples"]), len(roles["validation"]), len(roles["test"])),
+        proposed=found.proposed,
+        cost_usd=runs.cost_usd,
+        left_out=left_out,
+    )
+
+
+def _roles(questions: LabelledQuestions, shown: Numbers) -> dict[str, list[int]]:
+    """Return the lines of each role: near-duplicates have one role together, so that no row is tested nearly twice.
+
+    Args:
+        questions: The labelled rows.
+        shown: Whether the model is shown each row of the table, or nearly, as an example: these have no role.
+    """
+    texts = row_texts(questions.table.column_data(questions.asked), questions.row.tolist())
+    roles: dict[str, list[int]] = {role: [] for role in ROLES}
+    for line, role in enumerate(roles_of(texts)):
+        if not shown[questions.row[line]]:
+            roles[role].append(line)
+    counts = {role: len(lines) for role, lines in roles.items()}
+    if min(counts.values()) < _LEAST:
+        raise UsageError(
+            f"improve needs at least {_LEAST} distinct labelled rows to propose from, to choose by and to test on, and "
+            f"has {', '.join(map(str, counts.values()))} (40, 30 and 30 %, near-duplicates together). Label more rows. "
+            f"Nothing was sent."
+        )
+    return roles
+
+
+def _reserve(trials: PromptTrials, text: str, lines: Sequence[int], ceiling: float | None) -> float:
+    """Return what testing a new text, of up to twice the length, will take of the ceiling.
+
+    Raises:
+        UsageError: When the price is unknown, or the ceiling does not suffice. Nothing was sent.
+    """
+    if ceiling is None:
+        return 0.0
+    old, new = trials.cost_usd(text, lines), trials.cost_usd(f"{text}\n{text}", lines)
+    if old is None or new is None:
+        raise UsageError(
+            f"max_cost_usd={ceiling:g} cannot be enforced: the price of the model is unknown. Leave the ceiling out. "
+            f"Nothing was sent."
+        )
+    if old + new > ceiling / 2:
+        raise UsageError(
+            f"Testing one prompt on {len(lines)} held-out rows takes about {format_usd(old + new)}, more than half of "
+            f"max_cost_usd={ceiling:g}. Raise it. Nothing was sent."
+        )
+    return old + new
+
+
+def _proposal(runs: SharedRuns, trials: PromptTrials, table: Table, request: str, model: Mapping[str, Any]) -> str:
+    """Return the reply of the model that proposes, "" for none."""
+    frame = table.frame_library.columns_frame({"request": [request]})
+    (run,) = runs.ask([Asked(frame, None, "{request}", {**model, "column": "proposal"})])
+    if run.execution.error is not None:
+        raise run.execution.error
+    status = run.table.status(0)
+    trials.is_over = trials.is_over or status == "not_sent"
+    return str(answers_in(run, "proposal")[0]) if status in ("ok", "cached") else ""
+
+
+def _best(found: SearchResult) -> int:
+    """Return which text is the best on the validation rows; 0, the old one, where none is better."""
+    return max(range(len(found.texts)), key=lambda at: (found.scores[at], -at))
+
+
+def _tested(trials: PromptTrials, old: str, new: str, lines: Sequence[int]) -> LabelledChange | None:
+    """Return which of two texts is right more often on the held-out lines, None where the money did not suffice."""
+    questions = trials.questions
+    (before, after), runs = trials.ask_all([old, new], lines)
+    sent = [at for at in range(len(lines)) if before[at].is_sent and after[at].is_sent]
+    rows = [(at, truth) for at in sent for truth in questions.truths[lines[at]]]
+    if not rows:
+        return None
+    sides = []
+    for answers in (before, after):
+        answered = np.array([not answers[at].failure for at, _ in rows], dtype=bool)
+        sides.append(([answers[at].value for at, _ in rows], answered))
+    test, _ = labelled_change(
+        (questions.field, questions.named),
+        [truth for _, truth in rows],
+        sides[0],
+        sides[1],
+        np.array([int(questions.question[lines[at]]) for at, _ in rows]),
+        _ALPHA,
+    )
+    note_comparison("improve", runs, field=questions.field, labels=len(rows), p=test.p)
+    return test

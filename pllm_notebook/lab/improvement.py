@@ -1,0 +1,94 @@
+"""What `df.llm.improve` returns: a better prompt with its gain on rows that nothing was chosen by, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pllm_notebook.formatting import counted, escape_html, format_usd_or, strip_control_chars
+from pllm_notebook.lab.labelled_change import LabelledChange
+from pllm_notebook.lab.prompt_trials import TaskQuestion
+from pllm_notebook.lab.question_diff import WordChange, html_diff, text_diff, word_diff
+
+__all__ = ["Improvement"]
+
+_NOT_PASSED_ON = ("max_cost_usd", "progress")
+
+
+@dataclass(frozen=True, repr=False)
+class Improvement:
+    """A search for a better prompt.
+
+    Attributes:
+        task: The question as it was.
+        candidate: The text that is best on the validation rows; as it was where none is better.
+        test: The candidate beside the old text on the held-out rows, None where there is no candidate.
+        validation: Shares of the validation rows that the old text and the candidate get right. The second is too
+            good, since the candidate was chosen by it.
+        rows: Distinct rows for proposals, for the choice, and held out.
+        proposed: Proposals that were made.
+        cost_usd: US dollars that this call paid, None for an unknown price.
+        left_out: What the ceiling did not pay for, "" for nothing.
+    """
+
+    task: TaskQuestion
+    candidate: str
+    test: LabelledChange | None
+    validation: tuple[float, float]
+    rows: tuple[int, int, int]
+    proposed: int
+    cost_usd: float | None
+    left_out: str
+
+    @property
+    def found(self) -> bool:
+        """Whether the candidate is better on the held-out rows, significantly (1 %, two-sided)."""
+        return self.test is not None and self.test.is_significant and self.test.difference > 0
+
+    @property
+    def prompt(self) -> str | None:
+        """The prompt to use: the candidate where an improvement was found, else as it was; None for none."""
+        return self.text if self.task.part == "prompt" else self.task.prompt
+
+    @property
+    def text(self) -> str:
+        """The prompt, or the instruction (`system`) where there is no prompt, to use."""
+        return self.candidate if self.found else self.task.text
+
+    @cached_property
+    def diff(self) -> list[WordChange]:
+        """What the candidate changes, in pieces, by words."""
+        return word_diff(self.task.text, self.candidate)
+
+    def best(self) -> dict[str, Any]:
+        """Return what `parse` takes by name: `df.llm.parse(**improved.best())`. As it was where nothing was found."""
+        kept = {name: value for name, value in self.task.options.items() if name not in _NOT_PASSED_ON}
+        text: dict[str, Any] = {self.task.part: self.text} if self.text else {}
+        return {"response_format": self.task.response_format, **kept, **text}
+
+    def __repr__(self) -> str:
+        changed = ["", text_diff(self.diff)] if self.test is not None else []
+        return strip_control_chars("\n".join([*self._lines(), *changed]))
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<p>{escape_html(line)}</p>" for line in self._lines())
+        changed = f"<div style='white-space:pre-wrap'>{html_diff(self.diff)}</div>" if self.test is not None else ""
+        return strip_control_chars(f"{said}{changed}")
+
+    def _lines(self) -> Sequence[str]:
+        proposals, held = counted(self.proposed, "proposal"), counted(self.rows[2], "held-out row")
+        paid = f"Paid now: {format_usd_or(self.cost_usd, 'an unknown amount')}."
+        if self.test is None:
+            said = (
+                f"No improvement found: of {proposals} none is better on {counted(self.rows[1], 'validation row')}, of "
+                f"which the prompt as it is gets {100 * self.validation[0]:.1f} % right. {paid}"
+            )
+            return [said, self.left_out] if self.left_out else [said]
+        head = "A better prompt was found" if self.found else "No improvement found"
+        lines = [f"{head}: the best of {proposals}, on {held} that nothing was chosen by. {paid}"]
+        lines += self.test.lines()
+        if not self.found:
+            lines.append("The prompt as it is stays. This is the one that was tried:")
+        return [*lines[:-1], self.left_out, lines[-1]] if self.left_out else lines

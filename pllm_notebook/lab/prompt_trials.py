@@ -1,0 +1,148 @@
+"""Prompts that are tried on labelled rows: what each answers, within one ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pllm_notebook.cell_text import as_text
+from pllm_notebook.exceptions import ProviderRejectedError, UsageError
+from pllm_notebook.execution import Run
+from pllm_notebook.frames.accessor import asked_columns
+from pllm_notebook.frames.libraries import accessor_of
+from pllm_notebook.lab.labelled_questions import LabelledQuestions
+from pllm_notebook.lab.shared_runs import Asked, SharedRuns, answers_in
+
+__all__ = ["PromptTrials", "TaskQuestion", "TrialAnswer"]
+
+Part = Literal["prompt", "system"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuestion:
+    """The question whose prompt is improved.
+
+    Attributes:
+        response_format: As for `parse`.
+        prompt: As for `parse`.
+        options: Options of `parse`.
+        column: Name of the result column that labels are of.
+        part: What is rewritten: the prompt, or the instruction (`system`) where there is no prompt.
+    """
+
+    response_format: Any
+    prompt: str | None
+    options: Mapping[str, Any]
+    column: str
+    part: Part
+
+    @property
+    def text(self) -> str:
+        """The text that is rewritten."""
+        return (self.prompt if self.part == "prompt" else self.options.get("system")) or ""
+
+    def asked(self, frame: Any, text: str) -> Asked:
+        """Return the question with another text, to a frame."""
+        if self.part == "prompt":
+            return Asked(frame, self.response_format, text, self.options)
+        return Asked(frame, self.response_format, None, {**self.options, "system": text} if text else self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialAnswer:
+    """What a prompt says of one line.
+
+    Attributes:
+        value: The answer of the field; None without one, too.
+        failure: Why there is no answer, "" where there is one.
+        is_sent: Whether it was asked at all; False where the ceiling left no money.
+    """
+
+    value: Any
+    failure: str = ""
+    is_sent: bool = True
+
+
+class PromptTrials:
+    """Tries texts on lines of labelled rows.
+
+    Args:
+        task: The question.
+        questions: The labelled rows.
+        runs: The money and the display.
+
+    Attributes:
+        is_over: Whether the ceiling has left a line without an answer.
+    """
+
+    def __init__(self, task: TaskQuestion, questions: LabelledQuestions, runs: SharedRuns) -> None:
+        self.is_over = False
+        self.questions = questions
+        self._task, self._runs = task, runs
+
+    def ask(self, text: str, lines: Sequence[int]) -> list[TrialAnswer]:
+        """Return what a text answers. One that cannot be asked fails on every line, and sends nothing.
+
+        Raises:
+            ProviderRejectedError: When key, model or quota were refused.
+        """
+        if problem := self.problem(text):
+            return [TrialAnswer(None, problem)] * len(lines)
+        (answers,) = self.ask_all([text], lines)[0]
+        return answers
+
+    def ask_all(self, texts: Sequence[str], lines: Sequence[int]) -> tuple[list[list[TrialAnswer]], list[Run]]:
+        """Return what texts that can be asked answer, and their runs; all go at once."""
+        frame = self.questions.frame(lines)
+        runs = self._runs.ask([self._task.asked(frame, text) for text in texts])
+        return [self._answers(run, len(lines)) for run in runs], runs
+
+    def problem(self, text: str) -> str:
+        """Return why a text cannot be asked, "" where it can."""
+        asked = self._task.asked(self.questions.frame([0]), text)
+        given = {**asked.options, "replace": True}
+        try:
+            asked_columns(accessor_of(asked.frame), asked.response_format, asked.prompt, given)
+        except UsageError as error:
+            return f"The prompt cannot be used: {error}"
+        return ""
+
+    def score(self, line: int, answer: TrialAnswer) -> float:
+        """Return the share of a line's rows whose label an answer is."""
+        if answer.failure or not answer.is_sent:
+            return 0.0
+        return self.questions.right(line, answer.value) / len(self.questions.truths[line])
+
+    def cells(self, line: int) -> dict[str, str]:
+        """Return the cells of a line that are sent, as text."""
+        data = self.questions.table.column_data(self.questions.asked)
+        row = int(self.questions.row[line])
+        return {
+            name: "" if missing[row] else as_text(values[row])
+            for name, values, missing in zip(data.names, data.values, data.missing, strict=True)
+        }
+
+    def cost_usd(self, text: str, lines: Sequence[int]) -> float | None:
+        """Estimate what asking a text costs, less what the cache has; None for an unknown price. Sends nothing."""
+        asked = self._task.asked(self.questions.frame(lines), text)
+        cost: float | None = (
+            accessor_of(asked.frame).estimate(asked.response_format, asked.prompt, **asked.options).cost_usd
+        )
+        return cost
+
+    def _answers(self, run: Run, count: int) -> list[TrialAnswer]:
+        if isinstance(run.execution.error, ProviderRejectedError):
+            raise run.execution.error
+        values = answers_in(run, self._task.column)
+        made = []
+        for at in range(count):
+            status, failure = run.table.status(at), run.table.failure(at)
+            if status in ("ok", "cached"):
+                made.append(TrialAnswer(values[at]))
+            elif status in ("failed", "skipped"):
+                made.append(TrialAnswer(None, status if failure is None else f"{failure.kind}: {failure.message}"))
+            else:
+                self.is_over = True
+                made.append(TrialAnswer(None, is_sent=False))
+        return made

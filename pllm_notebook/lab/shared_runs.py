@@ -1,0 +1,123 @@
+"""Runs of the lab that go together: one ceiling, one display, one stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pllm_notebook.exceptions import BudgetError, ProviderRejectedError, RunInterrupted
+from pllm_notebook.execution import Run, RunBudget, forget
+from pllm_notebook.frames.accessor import submit_piece
+from pllm_notebook.frames.labels import plain_values
+from pllm_notebook.frames.libraries import accessor_of, table_of
+from pllm_notebook.streams import WindowProgress
+
+__all__ = ["Asked", "SharedRuns", "answers_in"]
+
+_TICK_S = 0.2
+
+
+class Asked(NamedTuple):
+    """What one run asks.
+
+    Attributes:
+        frame: The rows.
+        response_format: As for `parse`; None for text.
+        prompt: As for `parse`.
+        options: Options of `parse`, without a ceiling and a display.
+    """
+
+    frame: Any
+    response_format: Any
+    prompt: str | None
+    options: Mapping[str, Any]
+
+
+class SharedRuns:
+    """Starts runs and waits for them, within one ceiling and in one display.
+
+    Args:
+        max_cost_usd: The ceiling of all of them together, None for none.
+        shown: Whether to show anything.
+        label: The display's first words.
+
+    Attributes:
+        budget: The money.
+        cost_usd: Paid by those that have ended, None for an unknown price.
+    """
+
+    def __init__(self, max_cost_usd: float | None, shown: bool, label: str) -> None:
+        self.budget = RunBudget(max_cost_usd)
+        self.cost_usd: float | None = 0.0
+        self._label = label
+        self._progress = WindowProgress(shown, label)
+        self._going: list[Run] = []
+        self._is_stopped = False
+
+    def ask(self, questions: Sequence[Asked]) -> list[Run]:
+        """Ask all at once, and return the runs when each has ended, in order.
+
+        A run that the provider refused, or that the ceiling left rows of, is returned as it is.
+
+        Raises:
+            KeyboardInterrupt: After an interrupt; what is answered is kept.
+            RunInterrupted: When the display's button, or the run's own `cancel`, stopped it.
+            PllmError: What else ended a run.
+        """
+        try:
+            runs = [self._start(one) for one in questions]
+            while going := [run for run in self._going if not run.done()]:
+                going[0].wait(_TICK_S)
+                self._progress.update(self._going)
+                if any(_is_over(run) for run in self._going):  # the others would be paid for nothing
+                    self.stop()
+            for run in runs:
+                self._end(run)
+            error = next((run.execution.error for run in runs if _is_over(run) and run.execution.error), None)
+            if error is not None:
+                raise error
+            if self._is_stopped:
+                kept, total = sum(run.execution.kept for run in runs), sum(run.rows.total for run in runs)
+                raise RunInterrupted(f"{self._label.capitalize()} was stopped.", kept=kept, total=total)
+        except BaseException:
+            self.stop()
+            self._progress.close(self._going, "cancelled")
+            raise
+        return runs
+
+    def close(self) -> None:
+        """Show the end."""
+        self._progress.close([], "done")
+
+    def stop(self) -> None:
+        """Cancel what is going. From any thread."""
+        self._is_stopped = True
+        for run in list(self._going):
+            run.cancel()
+
+    def _start(self, asked: Asked) -> Run:
+        ceiling = {} if self.budget.ceiling_usd is None else {"max_cost_usd": self.budget.ceiling_usd}
+        given = {**asked.options, **ceiling, "progress": False}
+        run = submit_piece(accessor_of(asked.frame), asked.response_format, asked.prompt, given, self.budget)
+        self._going.append(run)
+        self._progress.open(self, run)
+        return run
+
+    def _end(self, run: Run) -> None:
+        self._going.remove(run)
+        self._progress.add(run.progress())
+        forget(run)
+        self.cost_usd = None if self.cost_usd is None or run.cost is None else self.cost_usd + run.cost
+
+
+def answers_in(run: Run, column: str) -> list[Any]:
+    """Return the values of a column of a run's result, comparable with labels; of rows without an answer, any value."""
+    made = table_of(run.to_frame())
+    assert made is not None
+    return plain_values(made.column_data([column]).values[0])
+
+
+def _is_over(run: Run) -> bool:
+    """Return whether a run was stopped, or has ended by what ends the others too, such as a missing key."""
+    error = run.execution.error
+    return run.state == "cancelled" or not (error is None or isinstance(error, BudgetError | ProviderRejectedError))
