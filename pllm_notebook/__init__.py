@@ -305,7 +305,7 @@ def _check_accounts(name: str, values: Any) -> None:
 
 
 check_with("sim", _check_sim)
-for _name in ("servers", "clients"):
+for _name in ("servers", "clients", "decision_formats"):
     check_with(_name, partial(_check_accounts, _name))
 display_registry.register_display(partial(_shown, "choose_display"))
 display_registry.register_session_display(partial(_shown, "choose_session_display"))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pllm_notebook.exceptions import UsageError
 
 __all__ = [
+    "DecisionQuestion",
     "Dialogue",
     "Example",
     "Media",
@@ -212,6 +213,24 @@ Prompt = str | Dialogue | RawRequest
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionQuestion:
+    """One question of a request to a decision endpoint: the reply has a probability for each option.
+
+    Attributes:
+        name: Of the field, or of a label of one (`topics.price`); unique in a request.
+        kind: "predicate" for a statement that is true or not, whose options are "true" and "false"; "choice" for one
+            of several; "scale" for one of several levels in order.
+        instructions: What is asked; of a predicate the statement. Never empty.
+        options: As the wire names them, unique; of a scale the labels of its levels.
+    """
+
+    name: str
+    kind: Literal["predicate", "choice", "scale"]
+    instructions: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A call before any provider has put it in its own words.
 
@@ -219,7 +238,7 @@ class Request:
     `max_output_tokens` None leaves the provider's own limit (or, where it demands one,
     the adapter's). `tool_choice` is "auto", "required", "none" or the name of a tool;
     `parallel_tool_calls` None leaves the provider's own way. `json_object` asks for JSON of any
-    shape, where there is no schema.
+    shape, where there is no schema. `questions` are for a decision endpoint, () for all others.
     """
 
     model: str
@@ -234,3 +253,4 @@ class Request:
     tool_choice: str = "auto"
     parallel_tool_calls: bool | None = None
     json_object: bool = False
+    questions: tuple[DecisionQuestion, ...] = ()

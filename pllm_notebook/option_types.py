@@ -48,7 +48,8 @@ class ParseOptions(TypedDict, total=False):
     decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
     judge: str | None
     agreement_column: str | None
-    probabilities: bool | Literal["logprobs", "samples"] | None
+    probabilities: bool | Literal["decisions", "logprobs", "samples"] | None
+    decision_model: str | None
     confidence_column: str | None
     calibration: str | Sequence[str] | None
     evidence: bool
@@ -62,6 +63,7 @@ class ParseOptions(TypedDict, total=False):
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
+    prices: Mapping[str, Any]
     concurrency: int | None
     requests_per_min: float | None
     tokens_per_min: float | None
@@ -119,6 +121,7 @@ class CompleteOptions(TypedDict, total=False):
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
+    prices: Mapping[str, Any]
     concurrency: int | None
     requests_per_min: float | None
     tokens_per_min: float | None
@@ -170,6 +173,7 @@ class CallToolsOptions(TypedDict, total=False):
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
+    prices: Mapping[str, Any]
     concurrency: int | None
     requests_per_min: float | None
     tokens_per_min: float | None
@@ -217,6 +221,7 @@ class DecideOptions(TypedDict, total=False):
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
+    prices: Mapping[str, Any]
     concurrency: int | None
     requests_per_min: float | None
     tokens_per_min: float | None
@@ -253,6 +258,7 @@ class PromptListOptions(TypedDict, total=False):
     max_retries: int
     max_repairs: int
     max_cost_usd: float | None
+    prices: Mapping[str, Any]
     concurrency: int | None
     allow_empty: bool
     hedge: bool
@@ -322,7 +328,8 @@ class ConfigureOptions(TypedDict, total=False):
     decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
     judge: str | None
     agreement_column: str | None
-    probabilities: bool | Literal["logprobs", "samples"] | None
+    probabilities: bool | Literal["decisions", "logprobs", "samples"] | None
+    decision_model: str | None
     confidence_column: str | None
     calibration: str | Sequence[str] | None
     evidence: bool | None
@@ -336,6 +343,7 @@ class ConfigureOptions(TypedDict, total=False):
     max_retries: int | None
     max_repairs: int | None
     max_cost_usd: float | None
+    prices: Mapping[str, Any] | None
     concurrency: int | None
     requests_per_min: float | None
     tokens_per_min: float | None
@@ -367,6 +375,7 @@ class ConfigureOptions(TypedDict, total=False):
     cache_share: str | os.PathLike[str] | None
     servers: Mapping[str, str] | None
     clients: Mapping[str, Any] | None
+    decision_formats: Mapping[str, str] | None
     sim: Mapping[str, Any] | None
     loop: Literal["private", "notebook"] | None
     poll: bool | None

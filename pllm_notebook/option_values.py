@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
+
+from pllm_notebook.option_fields import is_finite
 
 __all__ = ["CacheUse", "Effort", "Mode", "ServiceTier", "Voting"]
 
@@ -59,6 +62,14 @@ def is_paths(value: Any) -> bool:
 def is_stop(value: Any) -> bool:
     """Return whether a value is a text or a list of texts, none of them empty."""
     return bool(value) and (isinstance(value, str) or (is_names(value) and all(value)))
+
+
+def is_prices(value: Any) -> bool:
+    """Return whether a value maps models to a price, or to a pair of prices."""
+    if not isinstance(value, Mapping):
+        return False
+    pairs = [each if isinstance(each, (list, tuple)) else (each, 0) for each in value.values()]
+    return all(len(pair) == 2 and all(is_finite(one) and one >= 0 for one in pair) for pair in pairs)
 
 
 def is_shard(value: Any) -> bool:

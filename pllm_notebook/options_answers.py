@@ -11,7 +11,7 @@ from pllm_notebook.option_values import PARSE, ROWS, is_models, is_names
 __all__ = ["AnswerOptions"]
 
 _DECIDE = ("vote", "judge", "escalate")
-_PROBABILITIES = ("logprobs", "samples")
+_PROBABILITIES = ("decisions", "logprobs", "samples")
 
 
 def _is_probabilities(value: Any) -> bool:
@@ -70,12 +70,18 @@ class AnswerOptions:
     probabilities: bool | str | None = option(
         None,
         'A [probability for each option](confidence.md) of a field whose values are known: `"logprobs"`, the '
-        'model\'s own, of its tokens, or `"samples"`, the share of `samples=k` answers. `True` is the first. None: '
-        "none.",
+        'model\'s own, of its tokens, `"decisions"`, those of a [decision endpoint](decisions.md), which answers in '
+        'its place, or `"samples"`, the share of `samples=k` answers. `True` is the first. None: none.',
         more="`.llm.probabilities`, `.llm.confidence` and `.llm.doubtful` show them.",
-        accepts='bool | Literal["logprobs", "samples"] | None',
+        accepts='bool | Literal["decisions", "logprobs", "samples"] | None',
         choices=_PROBABILITIES,
-        expects=('True, False, "logprobs" or "samples"', _is_probabilities),
+        expects=('True, False, "decisions", "logprobs" or "samples"', _is_probabilities),
+        takes=PARSE,
+    )
+    decision_model: str | None = option(
+        None,
+        'The model behind the decision endpoint that `probabilities="decisions"` asks, `"provider:name"`. None: that '
+        "of the provider or server of `model`.",
         takes=PARSE,
     )
     confidence_column: str | None = option(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pllm_notebook.option_fields import ABOVE_ZERO, option
-from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS, is_shard
+from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS, is_prices, is_shard
 
 __all__ = ["LimitOptions"]
 
@@ -32,6 +34,14 @@ class LimitOptions:
         "[`not_sent`](cost.md). None: no ceiling.",
         at_least=0,
         takes=LISTS | {"request"},
+    )
+    prices: Mapping[str, Any] = option(
+        {},
+        "Prices that no table has, in US dollars for a million tokens: of input, or of input and output: "
+        '`{"google:gemini-decision-1": 0.10, "mine:large": (0.50, 2.00)}`.',
+        more="They are in force before the table's, for `estimate`, the cost of a run and its ceiling.",
+        expects=("a mapping from models to one price, or to a pair of them", is_prices),
+        takes=LISTS,
     )
     concurrency: int | None = option(
         None,

@@ -7,6 +7,7 @@ do for it (108 us). A model the table does not know costs None, "unknown", and n
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from pllm_notebook.types import Usage
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-__all__ = ["Rate", "is_deprecated", "rate_of"]
+__all__ = ["Rate", "is_deprecated", "rate_of", "stated_rate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,13 @@ FREE = Rate(0.0, 0.0, 0.0, 0.0, float("inf"), None)
 
 
 def rate_of(
-    provider: str, model: str, *, batch: bool = False, hour: bool = False, tier: str | None = None
+    provider: str,
+    model: str,
+    *,
+    batch: bool = False,
+    hour: bool = False,
+    tier: str | None = None,
+    writes: bool = True,
 ) -> Rate | None:
     """Look up a model's price.
 
@@ -86,6 +93,7 @@ def rate_of(
         hour: Whether it asks for its prompt to be cached for an hour: Anthropic charges twice the price of
             plain input for such a write, and 1.25 times for one that stays five minutes.
         tier: The live call's service tier, None for the standard one.
+        writes: Whether its replies have text; else it needs no price of output.
 
     Returns:
         None if the price is unknown, as that of a dearer tier is where the table has none. A cheaper one without a
@@ -116,8 +124,12 @@ def rate_of(
         return float(price) / 1e6
 
     plain, output = per_token("input_mtok"), per_token("output_mtok")
-    if plain is None or output is None:
+    if plain is None:
         return None
+    if output is None:
+        if writes:  # the table is not whole
+            return None
+        output = 0.0
     read, write = per_token("cache_read_mtok"), per_token("cache_write_1h_mtok") if hour else None
     if write is None:
         write = per_token("cache_write_mtok")
@@ -146,3 +158,9 @@ def is_deprecated(model: str) -> bool | None:
     except LookupError:
         return None
     return bool(found.deprecated)
+
+
+def stated_rate(given: float | Sequence[float]) -> Rate:
+    """Return the price that a person states: US dollars for a million tokens of input, or of input and output."""
+    each, output = (float(one) / 1e6 for one in (given if isinstance(given, Sequence) else (given, 0)))
+    return Rate(each, output, each, each, float("inf"), None)

@@ -75,6 +75,11 @@ class Settings:
     clients: Mapping[str, Any] = option(
         {}, 'Your own SDK clients (Azure, Bedrock, Vertex), name to client: `{"azure": AsyncAzureOpenAI(…)}`.'
     )
+    decision_formats: Mapping[str, str] = option(
+        {},
+        "The format of your servers' [decision endpoints](decisions.md#servers-of-your-own), name to one of "
+        '`"openai"`, `"google"`, `"systemone"`, `"sglang"`.',
+    )
     sim: Mapping[str, Any] = option(
         {},
         "Options of the [simulator](models.md#the-simulator): latency, limits, faults, and `answers`, a function of "
@@ -105,6 +110,7 @@ _NEAR = 0.9
 _SHAPES = {
     "servers": "{'vllm': 'http://localhost:8000/v1'}",
     "clients": "{'azure': AsyncAzureOpenAI(…)}",
+    "decision_formats": "{'jev': 'systemone'}",
     "sim": "{'latency_s': 0.5}",
 }
 

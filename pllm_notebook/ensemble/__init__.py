@@ -1,6 +1,7 @@
 """Several answers to one question, and one decision: samples, votes, a judge, a cascade."""
 
-from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, How, Member
+from pllm_notebook.ensemble.assembly import Assembly
+from pllm_notebook.ensemble.decisions import CellFailure, Decision, EnsembleSpec, How, Member
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.ensemble.guarantee_figures import GuaranteeFigures
 from pllm_notebook.ensemble.guaranteed_results import GuaranteedResults
@@ -11,6 +12,8 @@ from pllm_notebook.ensemble.votes import Vote, VoteCount
 
 __all__ = [
     "DECISION_MAKER_PROMPT",
+    "Assembly",
+    "CellFailure",
     "Decision",
     "EnsembleResults",
     "EnsembleSpec",

@@ -17,9 +17,12 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import Called
 
-__all__ = ["Decision", "EnsembleSpec", "How", "Member", "decide"]
+__all__ = ["CellFailure", "Decision", "EnsembleSpec", "How", "Member", "decide"]
 
-How = Literal["only", "agreed", "vote", "judge", "escalated", "function", "fallback", "failed"]
+How = Literal["only", "agreed", "vote", "judge", "escalated", "function", "fallback", "failed", "assembled"]
+
+
+Assembler = Callable[[Sequence[Outcome]], "tuple[Outcome, Decision]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class EnsembleSpec:
             neither.
         output: The caller's type, None for plain text.
         reasoned: The members' own type, where they write down their reasoning before the answer.
+        assembly: Makes one answer of the members', each of which has a part of it; None where each has all.
+        judging: Of the members, how many judge the rows' values apart from what is asked; the first ones.
         tolerant: Whether a member or a judge whose key, model or quota is refused fails alone, instead of ending
             the run. For a run of a few rows: all of them must be planned when it ends.
         promise: What a cascade promises of its rows, None for nothing.
@@ -60,6 +65,8 @@ class EnsembleSpec:
     further: CallSpec | None
     output: OutputType | None
     reasoned: Reasoned | None = None
+    assembly: Assembler | None = None
+    judging: int = 0
     tolerant: bool = False
     promise: Promise | None = None
 
@@ -75,12 +82,26 @@ class EnsembleSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CellFailure:
+    """A field without a value in a row that has others.
+
+    Attributes:
+        field: Its name; `outer.inner` inside a nested model.
+        failure: Why.
+    """
+
+    field: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What became of the answers to one call.
 
     Attributes:
         how: "only" one answer came; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
-            model; a "fallback" to the majority, since the judge or the strong model failed; all "failed".
+            model; a "fallback" to the majority, since the judge or the strong model failed; "assembled" of parts; all
+            "failed".
         chosen: Index of the member whose answer it is, None where it is no member's (synthesised, or failed).
         agreement: For each field (or the one value), the share of answers with its most common value; () where
             there was none.
@@ -88,6 +109,7 @@ class Decision:
         scores: A judge's mean mark for each member that it marked, by index.
         judge_error: What the judge or the strong model failed with, "" for nothing.
         reply: Key of the judge's or the strong model's reply, "" where it decided nothing.
+        cells: Of an assembled answer, the fields that have no value, and why.
     """
 
     how: How
@@ -97,6 +119,7 @@ class Decision:
     scores: Mapping[int, float] = field(default_factory=dict)
     judge_error: str = ""
     reply: str = ""
+    cells: tuple[CellFailure, ...] = ()
 
 
 def decide(
@@ -110,6 +133,8 @@ def decide(
         further: What that one answered, None where it has not been asked.
         question: Makes the prompt, which only a judge's marks need.
     """
+    if plan.assembly is not None:
+        return plan.assembly(outcomes)
     answered = [at for at, outcome in enumerate(outcomes) if outcome.failure is None]
     if not answered:
         return _all_failed(outcomes), Decision("failed", None)

@@ -12,9 +12,9 @@ from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
 from pllm_notebook.ensemble.judge_prompt import render_judge_prompt
 from pllm_notebook.ensemble.votes import VoteCount
-from pllm_notebook.execution import SKIPPED, UNPLANNED, Decider, Outcome, ResultTable
+from pllm_notebook.execution import SKIPPED, UNPLANNED, Decider, Outcome, ResultTable, is_retryable
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.formatting import format_usd
+from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
 from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.types import Spent
@@ -210,6 +210,7 @@ class EnsembleResults(Decider):
         results, members = self._results, self._rows.members
         groups = self.table.retryable(kinds)
         self.table.reopen(groups)
+        groups += self._reopen_cells(kinds)
         self.first_failure = None
         self._ready, self._contested, self._deciding = [], [], 0
         self._answered.clear()
@@ -228,6 +229,18 @@ class EnsembleResults(Decider):
                 if judge not in retried:
                     self._take(group, results.outcomes[judge] if judge >= 0 else None)
         return sent
+
+    def _reopen_cells(self, kinds: set[FailureKind] | None) -> list[int]:
+        """Forget the assembled groups that lack a field whose call a retry takes up; return them."""
+        found = []
+        for group, decision in self.decisions.items():
+            outcome = self.table.outcomes[group]
+            again = any(is_retryable(cell.failure.kind, kinds) for cell in decision.cells)
+            if again and outcome is not None and outcome.failure is None:
+                self.table.count(outcome, -self.table.weight[group])
+                self.table.outcomes[group] = None
+                found.append(group)
+        return found
 
     def _note_failure(self, position: int, failure: Failure) -> None:
         self.first_failure = self.first_failure or (position, failure)
@@ -288,12 +301,26 @@ class EnsembleResults(Decider):
 
     def warnings(self) -> Sequence[str]:
         """Return the warnings to show at the end."""
+        if self.plan.assembly is not None:
+            return self._cell_warnings()
         errors = [decision.judge_error for decision in self.decisions.values() if decision.judge_error]
         if not errors:
             return ()
         who = "judge" if self.plan.decide == "judge" else "strong model"
         failed = f"The {who} failed on {len(errors):,} of {self.judged:,} calls"
         return (f"{failed}, which have the majority's answer instead. The first: {errors[0]}",)
+
+    def _cell_warnings(self) -> Sequence[str]:
+        """Warn of fields without a value, in rows that have others."""
+        kinds: Counter[FailureKind] = Counter()
+        rows = 0
+        for group, decision in self.decisions.items():
+            kinds.update(cell.failure.kind for cell in decision.cells)
+            rows += bool(decision.cells) * self.table.weight[group]
+        if not rows:
+            return ()
+        named = ", ".join(f"{kind} ({times:,})" for kind, times in kinds.most_common())
+        return (f"{counted(rows, 'row')} lack{'s' if rows == 1 else ''} a field: {named}. `.errors` names each.",)
 
 
 def _no_prompt(group: int) -> str:

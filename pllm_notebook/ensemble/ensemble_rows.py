@@ -5,11 +5,30 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 
-from pllm_notebook.execution import DerivedRows, Rows
+from pllm_notebook.execution import DerivedRows, JudgedRows, Rows, RowSource
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Prompt
 
-__all__ = ["EnsembleRows"]
+__all__ = ["EnsembleRows", "JudgedInputs"]
+
+
+def inputs_of(rows: RowSource, some: range) -> Sequence[Prompt | Failure | None]:
+    """Return what a decision endpoint judges of some rows: their values, or the whole prompt where that is all."""
+    return rows.inputs(some) if isinstance(rows, JudgedRows) else rows.prompts(some)
+
+
+class JudgedInputs:
+    """The rows of a member that judges their values (see `RowSource`)."""
+
+    source = ""
+
+    def __init__(self, rows: RowSource) -> None:
+        self._rows = rows
+        self.total, self.items = rows.total, rows.items
+
+    def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
+        """Return what is judged of some rows."""
+        return inputs_of(self._rows, rows)
 
 
 class EnsembleRows(DerivedRows):
@@ -18,6 +37,7 @@ class EnsembleRows(DerivedRows):
     Args:
         rows: The user's.
         members: Their number; the judge's spec comes after theirs.
+        judging: Of these, the first ones, which judge the rows' values apart from what is asked.
 
     Attributes:
         members: As given.
@@ -27,8 +47,9 @@ class EnsembleRows(DerivedRows):
 
     judge_prompt: Callable[[int], str | Dialogue]
 
-    def __init__(self, rows: Rows, members: int) -> None:
+    def __init__(self, rows: Rows, members: int, judging: int = 0) -> None:
         self.members = members
+        self._judging = judging
         self.label = rows.label
         self.spec_of_row = array("I", range(members)) * rows.total
         self._rows = rows
@@ -52,8 +73,12 @@ class EnsembleRows(DerivedRows):
         own = range(rows.start, min(rows.stop, self._own))
         if own:
             first = own.start // self.members
-            prompts = self._rows.prompts(range(first, (own.stop - 1) // self.members + 1))
-            made += [prompts[row // self.members - first] for row in own]
+            asked = range(first, (own.stop - 1) // self.members + 1)
+            whole = self._rows.prompts(asked) if self._judging < self.members else ()
+            judged = inputs_of(self._rows, asked) if self._judging else ()
+            for row in own:
+                at, member = divmod(row, self.members)
+                made.append((judged if member < self._judging else whole)[at - first])
         made += [
             self.judge_prompt(self._contested[row - self._own]) for row in range(max(rows.start, self._own), rows.stop)
         ]

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.credentials import Key
+from pllm_notebook.ensemble.decision_calls import decision_calls
 from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
-from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
+from pllm_notebook.ensemble.ensemble_rows import EnsembleRows, JudgedInputs
 from pllm_notebook.ensemble.guaranteed_results import GuaranteedResults
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.probability_options import check_probabilities
@@ -58,7 +59,12 @@ _UNKNOWN_CALLS = 100_000
 
 
 def spec_for(
-    options: Options, output: OutputType | None, *, instruct: bool, examples: tuple[Example, ...] = ()
+    options: Options,
+    output: OutputType | None,
+    *,
+    instruct: bool,
+    examples: tuple[Example, ...] = (),
+    task: str = "",
 ) -> Spec:
     """Build the spec of a call to one model, or of an ensemble.
 
@@ -67,6 +73,7 @@ def spec_for(
         output: The type to parse, None for plain text.
         instruct: Whether there is no prompt, so that the type itself must say what is wanted.
         examples: Shown to the model before each row's prompt.
+        task: What the prompt asks, without the rows' values; decision endpoints alone read it.
 
     Raises:
         UsageError: When it cannot be asked as written. Nothing was sent.
@@ -75,6 +82,8 @@ def spec_for(
     if promise is not None:
         options = asked_options(promise, options)
     check_probabilities(options, output)
+    if options.probabilities == "decisions" and output is not None:
+        return decision_calls(options, output, task, instruct=instruct)
     if promise is not None:
         return replace(ensemble_spec_for(options, output, instruct=instruct), promise=promise)
     if options.samples > 1 or len(options.models or ()) > 1:
@@ -168,7 +177,7 @@ def ensemble_spec_for(
                 f"decide='escalate' asks a stronger model, and judge={options.judge!r} is one of those that answer. "
                 f"Nothing was sent."
             )
-    return EnsembleSpec(tuple(members), how, vote, further, output, before, tolerant)
+    return EnsembleSpec(tuple(members), how, vote, further, output, before, tolerant=tolerant)
 
 
 def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None) -> Run:
@@ -186,7 +195,7 @@ def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None) -> R
 def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices, on_end: Callable[[], None]) -> Execution:
     """Return the execution of an ensemble: each row once for each member, then what the judge is asked."""
     specs = [member.ask for member in plan.members]
-    asked = EnsembleRows(rows, len(specs))
+    asked = EnsembleRows(rows, len(specs), plan.judging)
     observer: Callable[[ResultTable], EnsembleResults] = partial(EnsembleResults, plan, asked)
     if plan.promise is not None:
         tokens = plan.promise.source == "logprobs"
@@ -206,7 +215,7 @@ def estimate(question: Spec, rows: Rows) -> Estimate:
     """Estimate a run of *question*, but for what is asked where the answers differ. Sends nothing."""
     if isinstance(question, CallSpec):
         return estimate_rows(question, rows)
-    whole = Estimate.together(list(_estimates(question.members, rows)))
+    whole = Estimate.together(list(_estimates(question, rows)))
     if question.promise is not None and question.further is not None:
         strong = estimate_rows(question.further, rows)
         looks = planned_looks(strong.rows - strong.skipped, question.promise.guarantee)
@@ -214,15 +223,15 @@ def estimate(question: Spec, rows: Rows) -> Estimate:
     return whole if question.further is None else replace(whole, decider=question.further.target.label)
 
 
-def _estimates(members: Sequence[Member], rows: Rows) -> Iterator[Estimate]:
+def _estimates(plan: EnsembleSpec, rows: Rows) -> Iterator[Estimate]:
     """Yield the estimate of each member, in order; of samples that nothing is known of, that of the last one walked."""
     unknown: dict[str, list[Estimate]] = {}
-    for member in members:
+    for at, member in enumerate(plan.members):
         before = unknown.setdefault(member.model, [])
-        if before and _is_exhausted(before, member.ask.options.cache):
+        if before and not plan.judging and _is_exhausted(before, member.ask.options.cache):
             yield before[-1]
             continue
-        part = estimate_rows(member.ask, rows)
+        part = estimate_rows(member.ask, JudgedInputs(rows) if at < plan.judging else rows)
         if part.cached or part.rejected or part.pending or part.measured:
             before.clear()
         else:

@@ -1,7 +1,7 @@
 """Plan a run, look up what is cached, send the rest, record the results: the only composer of the rooms below."""
 
 from pllm_notebook.display_registry import register_display
-from pllm_notebook.execution.asked_model import resolve_model, start_simulator
+from pllm_notebook.execution.asked_model import decision_target, resolve_model, start_simulator
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.cache_key import KEY_VERSION, OUTPUT_LIMIT
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
@@ -27,7 +27,7 @@ from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.execution.replies import UnreadReply, read_replies
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
-from pllm_notebook.execution.results import SKIPPED, UNPLANNED, ResultTable
+from pllm_notebook.execution.results import SKIPPED, UNPLANNED, ResultTable, is_retryable
 from pllm_notebook.execution.row_record import (
     STATUSES,
     RowRecord,
@@ -37,7 +37,7 @@ from pllm_notebook.execution.row_record import (
     record_of_calls,
     record_of_prompts,
 )
-from pllm_notebook.execution.row_source import DerivedRows, Rows, RowSource, WholePrompts
+from pllm_notebook.execution.row_source import DerivedRows, JudgedRows, Rows, RowSource, WholePrompts
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_recorder import RecordableRows
 from pllm_notebook.execution.run_registry import find, forget, runs
@@ -68,6 +68,7 @@ __all__ = [
     "Execution",
     "Explanation",
     "FieldCharts",
+    "JudgedRows",
     "Outcome",
     "Part",
     "RecordableRows",
@@ -90,6 +91,7 @@ __all__ = [
     "build_spec",
     "confirm",
     "confirm_price",
+    "decision_target",
     "decoded_body",
     "estimate_list",
     "estimate_rows",
@@ -99,6 +101,7 @@ __all__ = [
     "format_estimate",
     "full_message",
     "instruction_for",
+    "is_retryable",
     "key_prefixes",
     "kind_number",
     "live_lines",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.credentials import Key
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.providers import ResolvedModel, generation_fields, resolve
+from pllm_notebook.prices import Rate, stated_rate
+from pllm_notebook.providers import ResolvedModel, decision_model, generation_fields, resolve
 from pllm_notebook.settings import Options, current
 
 if TYPE_CHECKING:
     from pllm_notebook.sim import Simulator
 
-__all__ = ["extra_fields", "model_in_words", "resolve_model", "start_simulator"]
+__all__ = ["decision_target", "extra_fields", "model_in_words", "resolve_model", "start_simulator", "stated_price"]
 
 _NAMES = ("effort", "service_tier", "top_p", "seed", "stop")
 
@@ -35,6 +37,8 @@ def extra_fields(target: ResolvedModel, options: Options) -> Mapping[str, Any]:
 
 def model_in_words(target: ResolvedModel, options: Options) -> str:
     """Return the model as displays show it, with the effort and the service tier that were asked for."""
+    if target.decisions is not None:
+        return f"{target.label} (decisions)"
     effort = f"effort {options.effort}" if options.effort is not None else ""
     tier = f"tier {options.service_tier}" if options.service_tier is not None else ""
     asked = ", ".join(filter(None, (effort, tier)))
@@ -56,6 +60,28 @@ def resolve_model(options: Options, keys: Mapping[str, Key] | None = None) -> Re
         keys=keys or {},
         simulator=lambda wire: start_simulator().base_url(wire),
     )
+
+
+def decision_target(options: Options, keys: Mapping[str, Key] | None = None) -> ResolvedModel:
+    """Resolve the decision endpoint that *options* name, or that of the provider or server of their model.
+
+    Raises:
+        UsageError: Where there is none. Nothing was sent.
+    """
+    named = options.decision_model
+    target = resolve_model(options if named is None else replace(options, model=named), keys)
+    return decision_model(target, current().decision_formats, named=named is not None)
+
+
+def stated_price(target: ResolvedModel, prices: Mapping[str, Any]) -> Rate | None:
+    """Return the price that a person states of a model, None where they state none.
+
+    Args:
+        target: The model; a simulated one has also the price of the provider's own.
+        prices: As in `Options`.
+    """
+    names = [target.label, f"{target.api.name}:{target.model}"] if target.simulated else [target.label]
+    return next((stated_rate(prices[name]) for name in names if name in prices), None)
 
 
 def start_simulator() -> Simulator:

@@ -14,7 +14,7 @@ import orjson
 
 from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution.asked_model import extra_fields
+from pllm_notebook.execution.asked_model import extra_fields, stated_price
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.example_turns import ExampleTurns
@@ -206,6 +206,7 @@ class CallSpec:
                 tool_choice=choice,
                 parallel_tool_calls=None if self.toolbox is None else self.toolbox.parallel,
                 json_object=self._json_object,
+                questions=() if self.output is None else self.output.questions,
             )
         )
 
@@ -380,14 +381,19 @@ class CallSpec:
 
     @property
     def effort(self) -> str:
-        """The effort as a person reads it."""
+        """The effort as a person reads it, "" for a decision endpoint, which does not reason."""
+        if self.target.decisions is not None:
+            return ""
         return self.options.effort or default_effort(self.target, self._canonical_body)
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Return the model's price, None for unknown."""
-        target = self.target
+        target, stated = self.target, self.options.prices
+        if stated and (price := stated_price(target, stated)) is not None:
+            return price
         if target.price_provider is None:
             return None
         hour = kept_for_an_hour(self._extra)
         tier = None if batch else self.options.service_tier
-        return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour, tier=tier)
+        writes = target.decisions is None
+        return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour, tier=tier, writes=writes)

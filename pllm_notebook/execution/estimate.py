@@ -192,6 +192,8 @@ def estimate(
     each = sum(seen) / len(seen) if seen else ask.token_bounds.expected
     if ask.options.max_output_tokens is not None:
         each = min(each, ask.options.max_output_tokens)
+    decides = ask.target.decisions is not None
+    each = 0.0 if decides else each  # nothing is written
     tokens_in, tokens_out = size // BYTES_PER_TOKEN, round(each * unsent.calls)
     return Estimate(
         rows=rows.total,
@@ -201,12 +203,12 @@ def estimate(
         calls=calls,
         input_tokens=tokens_in,
         output_tokens=tokens_out,
-        measured=bool(seen),
-        bounded=not seen and ask.longest_answer is not None,
+        measured=bool(seen) or decides,
+        bounded=not seen and not decides and ask.longest_answer is not None,
         cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=False),
         batch_cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=True),
         time_s=_time(calls, tokens_in + tokens_out, samples, limiter),
-        model=ask.target.label,
+        model=f"{ask.target.label} (decisions)" if decides else ask.target.label,
         simulated=ask.target.simulated,
         pending=unsent.pending,
         rejected=unsent.rejected,

@@ -227,6 +227,8 @@ class ResultRecorder:
         target = self.spec.target
         spec = self.order.packing.asked if self.order.packing is not None and isinstance(tag, Pack) else self.spec
         try:
+            if spec.output is not None and spec.output.questions:
+                spec.output.check(reply.text)
             return StoredReply.of(
                 reply,
                 result.raw.body if spec.tokens is None else spec.tokens.kept(result.raw.body, reply.text),

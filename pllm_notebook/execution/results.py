@@ -208,12 +208,7 @@ class ResultTable:
         def wanted(outcome: Outcome | None) -> bool:
             if outcome is None:
                 return True
-            if outcome.failure is None:
-                return False
-            kind = outcome.failure.kind
-            if kinds is not None:
-                return kind in kinds
-            return kind.retried or kind.fatal or kind in (FailureKind.BUDGET, FailureKind.NOT_CACHED)
+            return outcome.failure is not None and is_retryable(outcome.failure.kind, kinds)
 
         return [call for call, outcome in enumerate(self.outcomes) if wanted(outcome)]
 
@@ -267,3 +262,10 @@ class ResultTable:
         if outcome.failure is not None:
             return "not_sent" if outcome.not_sent else "failed"
         return "cached" if outcome.cached else "ok"
+
+
+def is_retryable(kind: FailureKind, kinds: set[FailureKind] | None) -> bool:
+    """Return whether a retry of *kinds* takes up a failure; None for those that can pass."""
+    if kinds is not None:
+        return kind in kinds
+    return kind.retried or kind.fatal or kind in (FailureKind.BUDGET, FailureKind.NOT_CACHED)

@@ -15,6 +15,7 @@ __all__ = [
     "DerivedRows",
     "EvaluableRows",
     "JoinableRows",
+    "JudgedRows",
     "MixedRows",
     "NamedCells",
     "RowSource",
@@ -64,6 +65,20 @@ class NamedCells(Protocol):
 
     def cells(self, row: int) -> Sequence[Any]:
         """Return the values of a row in these columns."""
+
+
+@runtime_checkable
+class JudgedRows(Protocol):
+    """Rows that a decision endpoint can judge: what is asked is apart from what is judged.
+
+    Attributes:
+        task: What the prompt asks, in its own words, without the rows' values; "" for nothing.
+    """
+
+    task: str
+
+    def inputs(self, rows: range) -> Sequence[Prompt | Failure | None]:
+        """Return the rows' values alone, as `RowSource.prompts` returns whole prompts."""
 
 
 class DerivedRows(ABC):

@@ -243,7 +243,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         instruct = prompt is None and instruction is None  # a row's own instruction contains the type's text
         if calls:
             return tool_calls_for(options, instruct=instruct), rows
-        spec = ensemble.spec_for(options, output, instruct=instruct, examples=shown)
+        spec = ensemble.spec_for(options, output, instruct=instruct, examples=shown, task=rows.task)
         if against is not None and not isinstance(spec, CallSpec):
             columns = {column.name.removeprefix(options.prefix): column for column in shape.columns}
             spec = with_labels(spec, table, against, columns)

@@ -17,6 +17,7 @@ from pllm_notebook.frames.dtypes import Column, plain
 from pllm_notebook.frames.labels import check_known, check_single, classes_of, plain_values
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.sample_sizes import by_samples
+from pllm_notebook.frames.samples import sampled_by
 from pllm_notebook.frames.stored_labels import label_column
 from pllm_notebook.frames.table import FrameLibrary, Table
 
@@ -197,9 +198,9 @@ class EvaluationInput:
     @classmethod
     def of(cls, run: Run, shape: ResultColumns) -> EvaluationInput:
         """Return the input for a live run and its own rows."""
-        ensemble, rows = run.execution.decider, range(run.rows.total)
+        ensemble, rows = sampled_by(run), range(run.rows.total)
         samples: list[tuple[EnsembleResults, int] | None] | None = None
-        if isinstance(ensemble, EnsembleResults):
+        if ensemble is not None:
             samples = [(ensemble, run.table.call_of_row[row]) for row in rows]
         return cls(
             columns=shape.columns,

@@ -9,6 +9,7 @@ import numpy as np
 
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run
+from pllm_notebook.frames.decision_shares import decision_shares
 from pllm_notebook.frames.kept_calibrations import calibrated
 from pllm_notebook.frames.probability_types import Numbers, RowProbabilities
 from pllm_notebook.frames.registered_run import RegisteredRun
@@ -44,7 +45,7 @@ def stated_probabilities_of(run: Run | RegisteredRun, rows: Sequence[int]) -> Ro
     Raises:
         PllmError: When it has none.
     """
-    found = token_shares(run, rows) or sample_shares(run, rows)
+    found = decision_shares(run, rows) or token_shares(run, rows) or sample_shares(run, rows)
     if found is None:
         raise PllmError(
             "This run has no probabilities. They need probabilities=: True, or 'samples' with samples=5, for example."

@@ -25,7 +25,7 @@ class FieldProbabilities:
         p: Shape (n_rows, n_options), NaN where there is none. The options of a row add up to 1, those of a list field
             do not: each is the probability that it is in the list.
         source: "samples": the share of the samples that have the option; "logprobs": the model's own, of the tokens
-            that lead to it; "fixed": there is only one.
+            that lead to it; "decisions": a decision endpoint's; "fixed": there is only one.
         model: As it was asked.
         mass: For each row, how much of the model's probability fell on an option at all; None where that is not known.
     """

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from pllm_notebook.ensemble import Vote, VoteCount, verdict_type
+from pllm_notebook.ensemble import CellFailure, Vote, VoteCount, verdict_type
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import RowRecord
 from pllm_notebook.failures import FailureKind
+from pllm_notebook.frames.assembled_answers import AssembledAnswers
 from pllm_notebook.frames.dtypes import Column, Kind, read_back
 from pllm_notebook.frames.response_format import columns_as_before, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -19,7 +21,16 @@ from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow
 from pllm_notebook.frames.value_types import type_in
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import providers
-from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, FittedSchema, Invalid, OutputType, QuotingSchema
+from pllm_notebook.schema import (
+    GRAMMAR,
+    PLAIN,
+    DecisionAnswer,
+    Dialect,
+    FittedSchema,
+    Invalid,
+    OutputType,
+    QuotingSchema,
+)
 from pllm_notebook.settings import Options
 from pllm_notebook.store import open_store
 from pllm_notebook.stored_reply import StoredReply
@@ -120,6 +131,38 @@ class Answers:
                 yield SampledRow(position, label, values, failures, HOWS[how - 1] if how else None,
                               None if chosen < 0 else chosen, {})  # fmt: skip
 
+    @cached_property
+    def assembled(self) -> AssembledAnswers | None:
+        """What reads answers that were decided and written apart; None for a run that asked nothing so."""
+        written = (self._header["ensemble"] or {}).get("assembled")
+        assert self._asked.output is not None or written is None
+        return None if written is None else AssembledAnswers(cast(OutputType, self._asked.output), *written)
+
+    def decided_answers(self, rows: Sequence[int]) -> list[Mapping[str, DecisionAnswer | None]]:
+        """Return the answers to the questions of some rows, by name of the question."""
+        assert self.assembled is not None
+        texts = self._member_texts(rows)
+        return [self.assembled.answers(texts, at) for at in range(len(rows))]
+
+    def cells(self, rows: Sequence[int]) -> dict[int, tuple[CellFailure, ...]]:
+        """Return the fields without a value of those of some rows that have one in others."""
+        assert self.assembled is not None
+        own = [row for row in rows if self._wanted()[row]]
+        texts, kinds = self._member_texts(own), self._header["failure_kinds"]
+        found = {row: self.assembled.cells(texts, at, self._record, row, kinds) for at, row in enumerate(own)}
+        return {row: cells for row, cells in found.items() if cells}
+
+    def _member_texts(self, rows: Sequence[int]) -> list[list[bytes | None]]:
+        samples = self._record.samples
+        if samples is None:
+            return []
+        made = []
+        for at in range(len(self._header["ensemble"]["members"])):
+            keys = samples.keys[list(rows), at].copy()
+            keys[samples.failure[list(rows), at] != 0] = 0
+            made.append(self._texts(keys))
+        return made
+
     def _wanted(self) -> np.ndarray[Any, Any]:
         status = self._record.status
         return (status <= 1) | (status == 4) if self._interrupted else status <= 1
@@ -156,6 +199,9 @@ class Answers:
         samples, ensemble = self._record.samples, self._header["ensemble"]
         if samples is None:
             return [None] * len(rows)
+        if self.assembled is not None:
+            texts = self._member_texts(rows)
+            return [self.assembled.value(texts, at) for at in range(len(rows))]
         members = self._members(rows)
         replies = self._replies(rows, ensemble)
         vote = Vote(**ensemble["vote"])
@@ -206,14 +252,10 @@ class Answers:
 
     def _read(self, keys: np.ndarray[Any, Any], fitted: FittedSchema | None) -> list[Found | None]:
         """Return the value of the reply with each key prefix; None for zeros, and if it is not in the store."""
-        store: Any = open_store()
-        texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in keys]
-        whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
-        entries = _entries(store, list(whole.values()), takes_empty=self._header["takes_empty"])
-        held = [entries.get(whole.get(text, "")) for text in texts]
+        held = self._texts(keys)
         at = [place for place, entry in enumerate(held) if entry is not None]
         contents = [held[place] or b"" for place in at]
-        found: list[Found | None] = [None] * len(texts)
+        found: list[Found | None] = [None] * len(held)
         if fitted is None:
             for place, content in zip(at, contents, strict=True):
                 found[place] = (content.decode("utf-8", "surrogatepass"),)
@@ -228,6 +270,14 @@ class Answers:
                 if among is not None and among.failure is None:
                     found[place] = (among.value,)
         return found
+
+    def _texts(self, keys: np.ndarray[Any, Any]) -> list[bytes | None]:
+        """Return the text of the reply with each key prefix; None for zeros, and if it is not in the store."""
+        store: Any = open_store()
+        texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in keys]
+        whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
+        entries = _entries(store, list(whole.values()), takes_empty=self._header["takes_empty"])
+        return [entries.get(whole.get(text, "")) for text in texts]
 
 
 def columns_in(described: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:

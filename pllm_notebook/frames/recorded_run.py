@@ -11,6 +11,7 @@ import numpy as np
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import STATUSES, recorded_lines, shown
 from pllm_notebook.formatting import counted
+from pllm_notebook.frames.cell_failures import cell_records, cell_texts
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.libraries import default_library, table_to_join
 from pllm_notebook.frames.probabilities import least_confidence
@@ -62,6 +63,9 @@ class RecordedRun(RegisteredRun):
         columns: dict[str, list[Any]] = {"position": rows}
         for name in ("kind", "message", "attempts", "raw", "cost_usd"):
             columns[name] = [found[row][name] for row in rows]
+        for cell in [] if record is None else cell_records(self, range(len(record))):
+            for name, values in columns.items():
+                values.append(cell[name])
         library = default_library()
         return library.with_error_head(library.columns_frame(columns), self.retry_usd)
 
@@ -157,6 +161,7 @@ class RecordedRun(RegisteredRun):
         if shape.error_column is not None:
             failures = self.failures_of([row for row in rows.tolist() if row >= 0])
             texts = {row: f"{failure['kind']}: {failure['message']}" for row, failure in failures.items()}
+            texts |= cell_texts(self, [row for row in rows.tolist() if row >= 0])
             column = Column(shape.error_column, Kind.TEXT)
             made[shape.error_column] = library.array(column, [texts.get(row) for row in rows.tolist()])
         return made

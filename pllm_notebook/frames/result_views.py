@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +11,7 @@ from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import STATUSES, Explanation, Run, position_of, retry_price
 from pllm_notebook.failures import Failure
+from pllm_notebook.frames.cell_failures import cell_records
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
 from pllm_notebook.frames.evidence_views import evidence_lines
 from pllm_notebook.frames.provenance import Provenance, Source, named_run, provenance_of
@@ -18,7 +19,7 @@ from pllm_notebook.frames.recorded_answers import columns_in
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.rows import ERROR_COLUMNS, USAGE_COLUMNS, error_rows, prompts_of, usage_rows
-from pllm_notebook.frames.samples import sample_frame, samples_of
+from pllm_notebook.frames.samples import sample_frame, sampled_by, samples_of
 from pllm_notebook.frames.table import FrameLibrary, Table
 from pllm_notebook.templates import Template
 
@@ -89,6 +90,8 @@ def errors(table: Table) -> Any:
             if isinstance(source.run, RegisteredRun):
                 record["prompt"] = _prompt(table, source, position)[:100]
             records.append(record | {"label": table.label(position)})
+    records += _failed_cells(table, found)
+    records.sort(key=lambda record: record["position"])
     library = table.frame_library
     price = _retry_usd(found.sources[0].run) if len(found.sources) == 1 else None
     return library.with_error_head(library.report(ERROR_COLUMNS, records), price)
@@ -100,6 +103,17 @@ def _retry_usd(run: Run | RegisteredRun) -> float | None:
         return run.retry_usd
     progress = run.progress()
     return retry_price(progress.cost_usd, progress.done, 1)
+
+
+def _failed_cells(table: Table, found: Provenance) -> Iterator[dict[str, Any]]:
+    """Yield a record of each field without a value, in rows that have others."""
+    for source in found.sources:
+        place_of = {row: position for position, one, row in found.places() if one is source}
+        for record in cell_records(source.run, list(place_of)):
+            position = place_of[record["position"]]
+            if record["prompt"] is None:
+                record["prompt"] = _prompt(table, source, position)[:100]
+            yield record | {"position": position, "label": table.label(position)}
 
 
 def usage(table: Table) -> Any:
@@ -250,8 +264,7 @@ def _handle(run: Run | RegisteredRun) -> Run | RecordedRun:
 
 
 def _ensemble_of(source: Source) -> EnsembleResults | None:
-    ensemble = source.run.execution.decider if isinstance(source.run, Run) else None
-    return ensemble if isinstance(ensemble, EnsembleResults) else None
+    return sampled_by(source.run)
 
 
 def _values_of(source: Source) -> Callable[[Any], Sequence[Any]]:

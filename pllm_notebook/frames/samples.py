@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from pllm_notebook.ensemble import Decision, EnsembleResults, How
+from pllm_notebook.ensemble import Assembly, Decision, EnsembleResults, How
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import CallSpec, RowRecord, Run, SampleRecord, key_prefixes, kind_number
 from pllm_notebook.frames.dtypes import Column, Kind, column_of
@@ -23,6 +23,7 @@ __all__ = [
     "add_samples",
     "described",
     "sample_frame",
+    "sampled_by",
     "samples_of",
     "shares_of",
     "whole_agreement",
@@ -42,10 +43,16 @@ SAMPLE_KEY_BYTES = 12
 WHOLE = "whole_answer"
 
 
+def sampled_by(run: Any) -> EnsembleResults | None:
+    """Return what decides between several answers to each row; None for a run that asked each once, or in parts."""
+    ensemble = run.execution.decider if isinstance(run, Run) else None
+    return ensemble if isinstance(ensemble, EnsembleResults) and ensemble.plan.assembly is None else None
+
+
 def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
     """Return the shares of each row, field by field (see `df.llm.agreement`); {} where rows were asked once."""
-    ensemble = run.execution.decider
-    if not isinstance(ensemble, EnsembleResults):
+    ensemble = sampled_by(run)
+    if ensemble is None:
         return {}
     names = _names(ensemble)
     made: dict[str, list[float | None]] = {name: [] for name in names}
@@ -184,6 +191,7 @@ def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any
             "decide": plan.decide if isinstance(plan.decide, str) else "function",
             "vote": {"numbers": plan.vote.numbers, "lists": plan.vote.lists, "fields": dict(plan.vote.fields)},
             "further": None if plan.further is None else _dialect(plan.further),
+            "assembled": plan.assembly.written() if isinstance(plan.assembly, Assembly) else None,
         }  # fmt: skip
     return header
 
@@ -236,9 +244,10 @@ def add_samples(record: RowRecord, run: Run) -> None:
 
 
 def _ensemble_of(run: Run) -> EnsembleResults:
-    if not isinstance(run.execution.decider, EnsembleResults):
+    ensemble = sampled_by(run)
+    if ensemble is None:
         raise PllmError("This run asked each row once. Several answers need samples= or models=.")
-    return run.execution.decider
+    return ensemble
 
 
 def _names(ensemble: EnsembleResults) -> list[str]:

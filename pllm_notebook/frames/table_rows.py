@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
 from pllm_notebook.execution import RowRecord, Run, record_of_calls, retry_price
 from pllm_notebook.frames.answer_hashes import AnswerHashes
+from pllm_notebook.frames.cell_failures import cell_records, cell_texts
+from pllm_notebook.frames.decision_inputs import ValueTexts, task_of
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
 from pllm_notebook.frames.evidence_views import Quotation, evidence_lines, quotations_of_row
@@ -85,6 +87,7 @@ class TableRows:
 
     def __init__(self, table: Table, question: RowQuestion, *, alone: bool = False) -> None:
         options, template = question.options, question.template
+        self._options = options
         self.table = table = table.snapshot()
         self.shape, self.label, self.template = question.shape, question.label, template
         self.replaced = () if alone else replaceable(table, self.shape.names, options.replace)
@@ -100,18 +103,12 @@ class TableRows:
             if options.columns is not None:
                 names = chosen_columns("columns=", options.columns, names)
         self._asked_data = [table.column_data(names)]
-        texts = prompts_of(self._asked_data[0], template, options.na)
-        self.prompts: Any = texts
         if shown:
-            bare = template is None and not names
             self._asked_data.append(table.column_data(shown))
-            self.prompts = MediaPrompts(
-                texts, self._asked_data[1], options.na, bare=bare, images_from=options.images_from, model=options.model
-            )
         if question.instruction is not None:
-            data = table.column_data(question.instruction.template.names)
-            self._asked_data.append(data)
-            self.prompts = InstructedPrompts(self.prompts, question.instruction.texts(data, options.na))
+            self._asked_data.append(table.column_data(question.instruction.template.names))
+        self._is_bare, self._shows = template is None and not names, bool(shown)
+        self.prompts = self._prompts(prompts_of(self._asked_data[0], template, options.na), question.instruction)
         self.examples: RowExamples | None = None
         self._shown: ExamplePrompts | None = None
         if question.takes_examples and options.examples is not None:
@@ -119,6 +116,10 @@ class TableRows:
             self.examples = examples_for(options, row_prompt, question.output)
         if self.examples is not None:
             self.prompts = self._shown = ExamplePrompts(self.prompts, self._asked_data[0], self.examples)
+        self.task, self.inputs = "", self.prompts
+        if options.probabilities == "decisions":
+            self.task = task_of(template)
+            self.inputs = self._judged(question)
         self.asked = tuple(name for data in self._asked_data for name in data.names)
         if sent := [name for name in question.labels if name in self.asked]:
             raise UsageError(
@@ -127,9 +128,37 @@ class TableRows:
             )
         self.assembled = 0
         self._content: Any = None
-        self._options = options
         self._answers = AnswerHashes(table.frame_library, {}, None)
         self.source, self.items = self.prompts.source, self.prompts.items
+
+    def _prompts(self, texts: Any, instruction: RowInstruction | None) -> Any:
+        """Return prompts of these texts, with the images and the instruction of each row."""
+        options = self._options
+        prompts = texts
+        if self._shows:
+            prompts = MediaPrompts(
+                texts,
+                self._asked_data[1],
+                options.na,
+                bare=self._is_bare,
+                images_from=options.images_from,
+                model=options.model,
+            )
+        if instruction is not None:
+            prompts = InstructedPrompts(prompts, instruction.texts(self._asked_data[-1], options.na))
+        return prompts
+
+    def _judged(self, question: RowQuestion) -> Any:
+        """Return what a decision endpoint judges of each row; a row's own instruction has the task behind it."""
+        template, instruction = self.template, question.instruction
+        data = self._asked_data[0]
+        texts: Any = prompts_of(data, None, question.options.na)
+        if template is not None:
+            texts = ValueTexts(data, template, question.options.na)
+        if instruction is not None:
+            behind = "\n\n".join(filter(None, ("" if question.output is None else question.output.doc, self.task)))
+            instruction = replace(instruction, behind=behind)
+        return self._prompts(texts, instruction)
 
     def assemble(self, run: Run) -> Any:
         """Return the input columns and one column per field; same labels, same order, set by position."""
@@ -207,7 +236,9 @@ class TableRows:
 
     def errors(self, run: Run) -> Any:
         """Return one line per failed row."""
-        records = [record | {"label": self.table.label(record["position"])} for record in error_rows(run)]
+        failed = [*error_rows(run), *cell_records(run, range(self.total))]
+        failed.sort(key=lambda record: record["position"])
+        records = [record | {"label": self.table.label(record["position"])} for record in failed]
         library, progress = self.table.frame_library, run.progress()
         price = retry_price(progress.cost_usd, progress.done, 1)
         return library.with_error_head(library.report(ERROR_COLUMNS, records), price)
@@ -243,9 +274,12 @@ class TableRows:
 
     def _made_messages(self, run: Run, lines: Sequence[int], build: Build) -> dict[str, Any]:
         name = self.shape.error_column
-        return (
-            {} if name is None else {name: build(Column(name, Kind.TEXT), _at(self.shape.messages(run.table), lines))}
-        )
+        if name is None:
+            return {}
+        messages = self.shape.messages(run.table)
+        for row, text in cell_texts(run, range(self.total)).items():
+            messages[row] = text
+        return {name: build(Column(name, Kind.TEXT), _at(messages, lines))}
 
 
 class DecidingRows(TableRows):

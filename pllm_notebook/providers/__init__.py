@@ -2,6 +2,7 @@
 
 from pllm_notebook.providers.batch.jsonl import file_lines
 from pllm_notebook.providers.bodies import objects_at, schema_instruction
+from pllm_notebook.providers.deciding import decision_model
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.keywords import (
     CARRIED,
@@ -52,6 +53,7 @@ __all__ = [
     "check_accounts",
     "check_keywords",
     "compacted",
+    "decision_model",
     "decoded",
     "default_effort",
     "digest_of",

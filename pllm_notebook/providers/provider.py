@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pllm_notebook.credentials import Address, Key
 from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import BatchAPI, Transport, Wire
+from pllm_notebook.providers.decision_endpoints import DecisionEndpoint
 from pllm_notebook.providers.token_probabilities import TokenFormat
 from pllm_notebook.schema import Dialect
 from pllm_notebook.types import BatchLimits, BatchResult
@@ -209,6 +210,7 @@ class Provider:
         simulated: Whether the simulator answers as it does, under `sim:NAME`.
         service_tiers: Fields of the body for each `service_tier` that it has.
         token_formats: Token probabilities, by the names of its wire formats that have them.
+        decisions: Its decision endpoint, None for none.
     """
 
     name: str
@@ -235,6 +237,7 @@ class Provider:
     simulated: bool = False
     service_tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     token_formats: Mapping[str, TokenFormat] = field(default_factory=dict)
+    decisions: DecisionEndpoint | None = None
 
     @property
     def address_variable(self) -> str:

@@ -9,6 +9,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.local_files import LARGEST_BYTES
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import anthropic, google, local, openai
+from pllm_notebook.providers.decision_endpoints import DecisionEndpoint
 from pllm_notebook.providers.provider import Provider
 from pllm_notebook.providers.token_probabilities import TokenFormat
 from pllm_notebook.runtime import Slot
@@ -18,6 +19,7 @@ __all__ = [
     "SIMULATED",
     "canonical",
     "cheap_model_of",
+    "decision_endpoints",
     "find",
     "hosted",
     "is_hosted",
@@ -82,6 +84,11 @@ def providers() -> tuple[Provider, ...]:
 def token_formats() -> tuple[TokenFormat, ...]:
     """Return how each of all wire formats has token probabilities."""
     return tuple(each for provider in providers() for each in provider.token_formats.values())
+
+
+def decision_endpoints() -> dict[str, DecisionEndpoint]:
+    """Return the decision endpoints that are known, by the name of their format."""
+    return {one.name: one.decisions for one in providers() if one.decisions is not None}
 
 
 def names() -> tuple[str, ...]:

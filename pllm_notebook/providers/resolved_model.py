@@ -16,6 +16,7 @@ import orjson
 from pllm_notebook.exceptions import MissingKeyError, UsageError, sentence
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import BatchAPI, MalformedReply, Transport, Wire
+from pllm_notebook.providers.decision_endpoints import DecisionEndpoint
 from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.errors import beginning, unexplained
 from pllm_notebook.providers.prompt_cache import ASKERS, BYTES_PER_TOKEN, LEAST_LEAD, OUR_KEYS
@@ -63,6 +64,7 @@ class ResolvedModel:
         batch_format: The format of its batch request files; None if it has no batch API.
         no_batch_reason: Why it has no batch API, as a sentence; "" if it has one.
         address: The address of a caller's own server, "" for a provider.
+        decisions: The decision endpoint that it is, None for a chat model.
         host: The host that answers, unless it is the provider's own; "" then.
         path: The URL's path below the base address. It follows from the wire, whatever that is replaced by.
     """
@@ -89,6 +91,7 @@ class ResolvedModel:
     no_batch_reason: str = ""
     address: str = ""
     host: str = ""
+    decisions: DecisionEndpoint | None = None
     path: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from pllm_notebook.exceptions import MissingKeyError, UnknownModelError, UsageEr
 from pllm_notebook.protocols import BatchAPI, Transport, Wire
 from pllm_notebook.providers import registry
 from pllm_notebook.providers.clients import address_of, fingerprint, provider_of_client, serial_of
+from pllm_notebook.providers.deciding import check_decision_formats
 from pllm_notebook.providers.openai import COMPATIBLE_CHAT
 from pllm_notebook.providers.provider import BatchFormat, BatchSupport, InProcess, Provider
 from pllm_notebook.providers.quirks import quirks_of
@@ -94,12 +95,17 @@ def _resolve(
     return _hosted_model(provider, model, keys.get(prefix))
 
 
-def check_accounts(servers: Mapping[str, str] | None = None, clients: Mapping[str, Any] | None = None) -> None:
+def check_accounts(
+    servers: Mapping[str, str] | None = None,
+    clients: Mapping[str, Any] | None = None,
+    decision_formats: Mapping[str, str] | None = None,
+) -> None:
     """Refuse a server of a provider's own name, which would take that provider's models over, and other objects.
 
     Raises:
-        UsageError: For such a name, and for what is not a client of a provider's SDK.
+        UsageError: For such a name, for what is not a client of a provider's SDK, and for an unknown format.
     """
+    check_decision_formats(decision_formats or {})
     for name in servers or ():
         if name in registry.names():
             raise UsageError(

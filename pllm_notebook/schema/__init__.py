@@ -6,6 +6,7 @@ Pure: nothing here sends, waits or keeps anything.
 from __future__ import annotations
 
 from pllm_notebook.schema.choices import ChoiceField, spelling
+from pllm_notebook.schema.decided import DecisionOutput, Misread, read_answers
 from pllm_notebook.schema.evidence import QuotingSchema
 from pllm_notebook.schema.excerpts import extract_json
 from pllm_notebook.schema.fields import OutputField
@@ -15,28 +16,36 @@ from pllm_notebook.schema.json_length import longest_json
 from pllm_notebook.schema.json_types import kind_of
 from pllm_notebook.schema.number_checks import is_beyond
 from pllm_notebook.schema.output import OutputType, packed
+from pllm_notebook.schema.partial import partial_value
 from pllm_notebook.schema.plain_answers import PlainAnswers
 from pllm_notebook.schema.provider_support import GRAMMAR, NUMBER_KEYWORDS, PLAIN, STRING_KEYWORDS, Dialect
+from pllm_notebook.schema.questions import MAX_LEVELS, DecisionAnswer, FieldQuestions, QuestionPlan
 from pllm_notebook.schema.size_limits import check_limits
 from pllm_notebook.schema.value_spans import Path
 from pllm_notebook.schema.value_tokens import OptionShares, Token, ValueStep, chosen_option, option_shares, steps_of
 
 __all__ = [
     "GRAMMAR",
+    "MAX_LEVELS",
     "NUMBER_KEYWORDS",
     "PLAIN",
     "STRING_KEYWORDS",
     "ChoiceField",
+    "DecisionAnswer",
+    "DecisionOutput",
     "Dialect",
+    "FieldQuestions",
     "Fit",
     "FittedSchema",
     "Invalid",
+    "Misread",
     "OptionShares",
     "OutputField",
     "OutputType",
     "Parsed",
     "Path",
     "PlainAnswers",
+    "QuestionPlan",
     "QuotingSchema",
     "Token",
     "ValueStep",
@@ -49,6 +58,8 @@ __all__ = [
     "longest_json",
     "option_shares",
     "packed",
+    "partial_value",
+    "read_answers",
     "repair_lines",
     "spelling",
     "steps_of",

@@ -21,6 +21,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.messages_types import DecisionQuestion
 from pllm_notebook.schema.checked_schema import (
     CheckedSchema,
     Misfit,
@@ -64,7 +65,10 @@ class OutputType:
         fields: Of a model, dataclass or TypedDict, in the order they are declared; None for others.
         json_schema: As Pydantic makes it, by alias, for validation. Not to be changed.
         left: Type of what its validators leave of a value without fields (see `validators.left_by`).
+        questions: That a decision endpoint is asked in the place of the type; () for a chat model.
     """
+
+    questions: tuple[DecisionQuestion, ...] = ()
 
     def __init__(self, kind: Any, written: WrittenSchema | None = None) -> None:
         self.kind = kind
@@ -235,6 +239,13 @@ class OutputType:
         A key that a TypedDict leaves out gives None. A type without fields gives the value alone.
         """
         return self._values(value)
+
+    def check(self, text: str) -> None:
+        """Check what a reply says before it is kept, where that is not left to reading it.
+
+        Raises:
+            ValueError: For a reply that is none.
+        """
 
     def made_of(self, values: Sequence[Any]) -> Any:
         """Put a value together from what `field_values` gives, through the type's own validators.

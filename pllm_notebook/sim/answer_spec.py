@@ -9,10 +9,12 @@ from typing import Any
 import orjson
 
 from pllm_notebook.sim.author import make, schema_of, wrap_in_prose
+from pllm_notebook.sim.decision_author import answers_to, schema_of_questions
 from pllm_notebook.sim.draws import Draws, digest
 from pllm_notebook.sim.fault_draw import JSON_FAULTS
+from pllm_notebook.sim.known_model import KnownModel
 from pllm_notebook.sim.simulator_options import SimOptions
-from pllm_notebook.sim.token_author import asks_for_tokens, tokens_of
+from pllm_notebook.sim.token_author import asks_for_tokens, tokens_of, unsure
 from pllm_notebook.sim.tokens import count_input
 from pllm_notebook.sim.wire_types import GeneratedAnswer, ParsedRequest, Rejected, SimWire
 
@@ -53,15 +55,17 @@ def read(wire: SimWire, body: Any, model: str, options: SimOptions) -> ParsedReq
     if not isinstance(body, dict):
         raise Rejected(400, "The request's body is not a JSON object.")
     try:
-        return wire.read(body, model, options)
+        ask = wire.read(body, model, options)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         # The readers take well-formed bodies for granted; a provider would name the field here.
         raise Rejected(400, f"Invalid request body: {type(error).__name__}: {error}") from error
+    ask.known_model = KnownModel(options.known_errors, options.miscalibration, options.refused_questions)
+    return ask
 
 
 def spec_of(ask: ParsedRequest, seed: int) -> AnswerSpec:
     """Say what *ask* asks."""
-    schema = schema_of(ask)
+    schema = schema_of_questions(ask.questions) if ask.questions else schema_of(ask)
     schema_json = orjson.dumps(schema) if schema is not None else b""
     said = ask.said
     parts = [ask.system, *(part for turn in ask.messages for part in turn), *said.media, *said.called]
@@ -106,7 +110,15 @@ def answer(spec: AnswerSpec, fault: str, scripted: Mapping[str, Any] | None) -> 
         made = GeneratedAnswer(finish, text, calls if spec.ask.parallel else calls[:1])
     if fault == "truncation":
         made = GeneratedAnswer("length", made.text[: len(made.text) // 2])
-    if made.finish == "stop" and asks_for_tokens(spec.ask.body):
-        known = (scripted or {}).get("probabilities") or {}
+    ask, given = spec.ask, scripted or {}
+    known = given.get("probabilities") or {}
+    if ask.questions and made.finish == "stop":
+        refused = given.get("refused") or ()
+        value = orjson.loads(made.text)
+        made.decided = answers_to(ask.questions, value, known, refused, ask.known_model, spec.key)
+    elif made.finish == "stop" and spec.schema is not None and ask.known_model.errors:
+        made.text, bent = unsure(made.text, spec.schema, ask.known_model, spec.key)
+        known = bent | known
+    if made.finish == "stop" and asks_for_tokens(ask.body):
         made.tokens = tokens_of(made.text, spec.schema, known, Draws(spec.key + b"tokens"))
     return made

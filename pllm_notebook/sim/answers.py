@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
@@ -62,7 +62,8 @@ class SimAnswer:
         latency_s: Seconds, in place of the simulator's own; None leaves it.
         usage: Any of input_tokens, output_tokens, cached_tokens, reasoning_tokens, in place of the counted ones.
         probabilities: By field, that of each option (as text, or as JSON writes it), for requests that ask for token
-            probabilities; what is not given is made up.
+            probabilities, and by name of the question for a decision endpoint; what is not given is made up.
+        refused: Names of the questions that a decision endpoint refuses.
     """
 
     kind: Kind
@@ -74,6 +75,7 @@ class SimAnswer:
     latency_s: float | None = None
     usage: Mapping[str, int] = field(default_factory=dict)
     probabilities: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
     @classmethod
     def text(cls, text: str, **also: Any) -> SimAnswer:
@@ -146,7 +148,7 @@ def to_answer(value: Any, schema: Mapping[str, Any] | None) -> SimAnswer:
         if value.kind != "text" or value.code != _UNDRESSED:
             return value
         text = _as_answer(value.body, schema)
-        return SimAnswer("text", text, latency_s=value.latency_s, usage=value.usage, probabilities=value.probabilities)
+        return replace(value, code=200, content=text, body=None)
     return SimAnswer("text", value if isinstance(value, str) else _as_answer(value, schema))
 
 

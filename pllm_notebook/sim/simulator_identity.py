@@ -27,6 +27,9 @@ _ANSWERING = (
     "wrong_schema",
     "invalid_json",
     "faults_by",
+    "refused_questions",
+    "known_errors",
+    "miscalibration",
 )
 # A value that a function refers to counts up to this size; a larger one by its type.
 _MAX_BYTES = 1 << 20

@@ -78,6 +78,11 @@ class SimOptions:
         prompt_cache: Whether to model that cache in its place: what a request begins with can be read by those
             that come after its answer, from 1,024 tokens on (Anthropic: up to a marked block).
         reasoning_tokens: Reasoning tokens of every answer; they count as output and towards its limit.
+        refused_questions: Share of questions that a decision endpoint refuses.
+        known_errors: Mean share of values with known options that are wrong. Each has a chance of its own, from 0 to
+            twice that, and states the chance to be right as its probability: what is known can be measured.
+        miscalibration: How that probability is bent: {"temperature": 2.5}, {"slope": 0.5, "shift": 1} on its logit,
+            {"plateau": 0.9}; {} for not at all.
         keep_requests: Requests kept for `Simulator.requests`.
         batch_s: Seconds that a job takes, its lines being answered evenly over them; 0 ends it at the next look.
             A job that would take longer than its provider's window (24 h, Google 48 h) expires at its end.
@@ -131,6 +136,9 @@ class SimOptions:
     cached_prefix_tokens: int = 0
     prompt_cache: bool = False
     reasoning_tokens: int = 0
+    refused_questions: float = 0.0
+    known_errors: float = 0.0
+    miscalibration: Mapping[str, float] = field(default_factory=dict)
     keep_requests: int = 1000
     batch_s: float = 1.0
     batch_cancel_s: float = 0.0
@@ -172,6 +180,13 @@ class SimOptions:
         for name in _JOB_FAULTS:
             if (value := getattr(self, name)) > 1 and value != int(value):
                 raise UsageError(f"sim: {name} is a share below 1 or a whole number of jobs, not {value!r}.")
+        if not isinstance(self.miscalibration, Mapping) or not all(
+            name in _BENDS and _is_number(value) for name, value in self.miscalibration.items()
+        ):
+            raise UsageError(
+                f"sim: miscalibration has numbers for any of {', '.join(map(repr, _BENDS))}, not "
+                f"{self.miscalibration!r}."
+            )
         if not isinstance(self.limits, Mapping):
             raise UsageError("sim: limits is a mapping of model to (requests_per_min, tokens_per_min).")
         for model, pair in self.limits.items():
@@ -220,7 +235,9 @@ _CHOICES = {"headers": ("full", "retry_after", "none"), "faults_by": ("request",
 _RUNGS = ("json_schema", "json_object", "none", "ignored")
 _LINE_SHARES = ("batch_line_error", "batch_missing", "batch_expire")
 _JOB_FAULTS = ("batch_create_lost", "batch_create_500", "batch_fail")
-_RATES = {*FAULTS, *_LINE_SHARES}
+_BENDS = ("temperature", "slope", "shift", "plateau")
+_KNOWN = ("refused_questions", "known_errors")
+_RATES = {*FAULTS, *_LINE_SHARES, *_KNOWN}
 _MOST = {"batch_most_lines", "batch_most_bytes"}
 _OR_NONE = {"requests_per_min", "tokens_per_min", "slots", "refuse_slots", *_MOST}
 _COUNTS = {"cached_prefix_tokens", "reasoning_tokens", "keep_requests", "batch_unknown"}
@@ -228,6 +245,7 @@ _WHOLE = {"seed", "slots", "refuse_slots", *_COUNTS, *_MOST}
 _ABOVE_ZERO = {"requests_per_min", "tokens_per_min", "burst_s", "slots", *_MOST}
 _NUMBERS = (
     *FAULTS,
+    *_KNOWN,
     *_LINE_SHARES,
     *_JOB_FAULTS,
     *("latency_s", "latency_sigma", "burst_s", "hang_s", "drip_s", "batch_s", "batch_cancel_s", "batch_lag_s"),

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pllm_notebook.sim.draws import Draws
+from pllm_notebook.sim.known_model import KnownModel
 
-__all__ = ["SimToken", "asks_for_tokens", "tokens_of"]
+__all__ = ["SimToken", "asks_for_tokens", "tokens_of", "unsure"]
 
 _DECODER = json.JSONDecoder()
 _PIECES = re.compile(r"\w{1,3}|\s+|[^\w\s]", re.DOTALL)
@@ -55,6 +56,27 @@ def tokens_of(
         made += _spelled(text[start:end], _distribution(text[start:end], options, known.get(name), draws))
         at = end
     return [*made, *_plain(text[at:])]
+
+
+def unsure(
+    text: str, schema: Mapping[str, Any], model: KnownModel, key: bytes
+) -> tuple[str, dict[str, dict[str, float]]]:
+    """Return an answer as a model gives it that is wrong at times, and how sure it is of each option, by field.
+
+    Args:
+        text: The right answer.
+        schema: What it follows.
+        model: How sure it is, and how often it is wrong.
+        key: Of the request.
+    """
+    made, at, stated = "", 0, {}
+    for name, start, end, options in _values(text, schema):
+        if text[start:end] in options and len(options) > 1:
+            chosen, p = model.answered(key, name, len(options), options.index(text[start:end]))
+            stated[name] = dict(zip(options, p, strict=True))
+            made += text[at:start] + options[chosen]
+            at = end
+    return made + text[at:], stated
 
 
 def _plain(text: str) -> list[SimToken]:

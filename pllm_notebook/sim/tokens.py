@@ -38,6 +38,8 @@ def settle(
     reasoning = given.get("reasoning_tokens", options.reasoning_tokens)
     spoken = len(made.text) + sum(len(name) + len(orjson.dumps(args)) for name, args in made.calls)
     output = max(1, -(-spoken // BYTES_PER_TOKEN)) + reasoning
+    if ask.questions:  # nothing is written
+        output = reasoning = 0
     limit = ask.output_limit
     if limit is not None and output > limit:
         reasoning, output = min(reasoning, limit), limit

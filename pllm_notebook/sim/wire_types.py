@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from pllm_notebook.sim.decision_author import Decided, SimQuestion
+from pllm_notebook.sim.known_model import EXACT, KnownModel
 from pllm_notebook.sim.rate_limits import LimitState
 from pllm_notebook.sim.simulator_options import SimOptions
 from pllm_notebook.sim.token_author import SimToken
@@ -60,7 +62,7 @@ class ParsedRequest:
     `schema` is what the answer must follow; `json_mode` asks for any JSON object. `fenced` puts the answer
     in prose, as a server does that accepts a schema and ignores it. `forced` names the tools to be called,
     () for none; `parallel` says whether several may be called at once. `output_limit` is in tokens, None for no
-    limit.
+    limit. `questions` are those of a decision endpoint, () for all others; `known_model` is how sure the model is.
     """
 
     provider: str
@@ -74,6 +76,8 @@ class ParsedRequest:
     forced: Sequence[str] = ()
     parallel: bool = True
     output_limit: int | None = None
+    questions: Sequence[SimQuestion] = ()
+    known_model: KnownModel = EXACT
 
     @property
     def system(self) -> str:
@@ -99,6 +103,7 @@ class GeneratedAnswer:
     text: str = ""
     calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
     tokens: Sequence[SimToken] = ()
+    decided: Decided = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ _FORMAT = 1
 # Options that change how a call is sent, what it costs, or what is shown, and never which answer a row has.
 _TRANSPORT = frozenset({
     "cache", "concurrency", "confirm", "errors", "hedge", "images_from", "max_cost_usd", "max_retries", "mode",
+    "prices",
     "progress", "requests_per_min", "save_rows", "service_tier", "shard", "timeout_s", "tokens_per_min",
     "tool_timeout_s",
     "validator_timeout_s", "wait",

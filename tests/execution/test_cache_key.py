@@ -262,6 +262,7 @@ OTHER_VALUES: dict[str, Any] = {
     "tools": [],
     "tool_choice": "required",
     "pack": 10,
+    "prices": {"openai:x": 1},
     "shard": (0, 2),
     "wait": True,
     "parallel_tool_calls": False,

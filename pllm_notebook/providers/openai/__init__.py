@@ -8,6 +8,7 @@ from pllm_notebook.protocols import Transport, Wire
 from pllm_notebook.providers.openai import facts
 from pllm_notebook.providers.openai.batch import BATCH
 from pllm_notebook.providers.openai.chat import Chat
+from pllm_notebook.providers.openai.decision_wire import DECISIONS
 from pllm_notebook.providers.openai.file_lines import LINES
 from pllm_notebook.providers.openai.logprobs import CHAT_TOKENS, RESPONSES_TOKENS
 from pllm_notebook.providers.openai.responses import Responses
@@ -51,6 +52,7 @@ PROVIDER = Provider(
     models=facts.MODELS,
     service_tiers=facts.SERVICE_TIERS,
     token_formats={_CHAT.format_name: CHAT_TOKENS, _RESPONSES.format_name: RESPONSES_TOKENS},
+    decisions=DECISIONS,
     prompt_cache=facts.PROMPT_CACHE,
     batch=BATCH,
     lines=LINES,

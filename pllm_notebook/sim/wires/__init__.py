@@ -6,6 +6,7 @@ from pllm_notebook.sim.wire_types import SimWire
 from pllm_notebook.sim.wires.anthropic_messages import AnthropicMessages
 from pllm_notebook.sim.wires.google_generate import GoogleGenerate
 from pllm_notebook.sim.wires.openai_chat import OpenAIChat
+from pllm_notebook.sim.wires.openai_decisions import OpenAIDecisions
 from pllm_notebook.sim.wires.openai_responses import OpenAIResponses
 
 __all__ = ["find"]
@@ -13,6 +14,8 @@ __all__ = ["find"]
 _MOUNTS: dict[str, SimWire] = {
     "/openai/v1/chat/completions": OpenAIChat("openai"),
     "/openai/v1/responses": OpenAIResponses(),
+    "/openai/v1/decisions": OpenAIDecisions("openai"),
+    "/compatible/v1/decisions": OpenAIDecisions("compatible"),
     "/compatible/v1/chat/completions": OpenAIChat("compatible"),
     "/anthropic/v1/messages": AnthropicMessages(),
 }

@@ -1,0 +1,59 @@
+"""The calls of a row with `probabilities="decisions"`: a decision endpoint decides, and chat writes the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pllm_notebook.ensemble.assembly import Assembly
+from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
+from pllm_notebook.ensemble.votes import Vote
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import CallSpec, build_spec, decision_target
+from pllm_notebook.option_fields import fields_of
+from pllm_notebook.options import Options
+from pllm_notebook.schema import DecisionOutput, OutputType, QuestionPlan
+
+__all__ = ["decision_calls"]
+
+# What only a model that writes reads.
+_OF_WRITING = ("effort", "service_tier", "top_p", "seed", "stop", "max_output_tokens", "extra_body", "max_repairs")
+
+
+def decision_calls(options: Options, output: OutputType, task: str, *, instruct: bool) -> EnsembleSpec:
+    """Build the calls of each row: its questions, in as few requests as the endpoint takes, and chat for the rest.
+
+    Args:
+        options: As resolved.
+        output: The type.
+        task: What the prompt asks, without the rows' values (see `JudgedRows`).
+        instruct: Whether there is no prompt, so that the type itself must say what is wanted.
+
+    Raises:
+        UsageError: When it cannot be asked as written. Nothing was sent.
+    """
+    target = decision_target(options)
+    assert target.decisions is not None
+    if options.mode == "batch":
+        raise UsageError(
+            f"mode='batch' has no decisions: {target.decisions.title} has no batch API. Leave mode= out to ask it "
+            f"live, at its own price. Nothing was sent."
+        )
+    plan = QuestionPlan(output, target.decisions.most_options)
+    questions, most = plan.questions, target.decisions.most_questions
+    if not questions:
+        raise UsageError(
+            f"No field of {output.name} is a question for {target.decisions.title}: one has at most "
+            f"{target.decisions.most_options} values. Nothing was sent."
+        )
+    known = fields_of(Options)
+    own = replace(options, **{name: known[name].default for name in _OF_WRITING}, max_cost_usd=options.max_cost_usd)
+    own = replace(own, max_repairs=0)
+    system = "\n\n".join(filter(None, (options.system, output.doc, task))) or None
+    parts = [DecisionOutput(plan, questions[at : at + most]) for at in range(0, len(questions), most)]
+    members = [Member(CallSpec(target, own, part, system), target.label, 0) for part in parts]
+    if plan.rest is not None:
+        written = build_spec(options, plan.rest, instruct=instruct)
+        members.append(Member(written, written.target.label, 0))
+    return EnsembleSpec(
+        tuple(members), "vote", Vote(), None, output, assembly=Assembly(plan, parts), judging=len(parts)
+    )

@@ -1,0 +1,100 @@
+"""The parts of answers that were decided and written apart, of a run that is no longer in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from pllm_notebook.ensemble import Assembly, CellFailure
+from pllm_notebook.execution import RowRecord
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.frames.samples import NOT_ENDED
+from pllm_notebook.schema import (
+    GRAMMAR,
+    DecisionAnswer,
+    DecisionOutput,
+    Invalid,
+    Misread,
+    OutputType,
+    QuestionPlan,
+    read_answers,
+)
+
+__all__ = ["AssembledAnswers"]
+
+Texts = Sequence[Sequence[bytes | None]]
+"""Of each member, the text of each row's reply; None for none."""
+
+
+class AssembledAnswers:
+    """Read rows from the replies of the members (see `ensemble.Assembly`).
+
+    Args:
+        output: The type.
+        most_options: That a question had.
+        judging: How many members decided; a member after them wrote the rest.
+    """
+
+    def __init__(self, output: OutputType, most_options: int, judging: int) -> None:
+        plan = QuestionPlan(output, most_options)
+        self.assembly = Assembly(plan, [DecisionOutput(plan, plan.questions)])
+        self._judging = judging
+
+    @cached_property
+    def _rest(self) -> Any:
+        rest = self.assembly.plan.rest
+        return None if rest is None else rest.fit(GRAMMAR)
+
+    def answers(self, texts: Texts, at: int) -> dict[str, DecisionAnswer | None]:
+        """Return the answers to a row's questions; nothing for those of a part that has no reply."""
+        made: dict[str, DecisionAnswer | None] = {}
+        for member in texts[: self._judging]:
+            text = member[at]
+            for question in self.assembly.plan.questions if text is not None else ():
+                try:
+                    made |= read_answers([question], text or b"")
+                except Misread:  # it is of another part
+                    continue
+        return made
+
+    def value(self, texts: Texts, at: int) -> tuple[Any] | None:
+        """Return a row's value, None where it has none."""
+        answers = self.answers(texts, at)
+        text = texts[self._judging][at] if len(texts) > self._judging else None
+        rest = None
+        if text is not None and self._rest is not None:
+            found = self._rest.parse_many([text])[0]
+            rest = None if isinstance(found, Invalid) else found
+        if not answers and rest is None:
+            return None
+        value = self.assembly.value_of(answers, rest)
+        return None if isinstance(value, Invalid) else (value,)
+
+    def cells(
+        self, texts: Texts, at: int, record: RowRecord, row: int, kinds: Sequence[str]
+    ) -> tuple[CellFailure, ...]:
+        """Return the fields of a row that have no value, and why as far as that is known."""
+        assert record.samples is not None
+        answers = self.answers(texts, at)
+        refused = {name for name, answer in answers.items() if answer is None}
+        numbers = [int(number) for number in record.samples.failure[row]]
+        failed = [kinds[number - 1] for number in numbers if number not in (0, NOT_ENDED)]
+        made = []
+        for field in self.assembly.plan.fields:
+            if field.probabilities(answers) is None:
+                is_refused = any(question.name in refused for question in field.questions)
+                kind = "refusal" if is_refused or not failed else failed[0]
+                made.append(CellFailure(field.choice.name, _failure(kind)))
+        if len(numbers) > self._judging and numbers[self._judging] not in (0, NOT_ENDED):
+            kind = kinds[numbers[self._judging] - 1]
+            made += [CellFailure(".".join(path), _failure(kind)) for path in self.assembly.leaves]
+        return tuple(made)
+
+
+def _failure(kind: str) -> Failure:
+    known: Mapping[str, FailureKind] = {str(each): each for each in FailureKind}
+    message = "The message of this failure was not kept. Run the cell again to reproduce it."
+    if kind == "refusal":
+        message = "The model declined to answer the question; the others of the row are answered."
+    return Failure(known[kind], message)

@@ -1,0 +1,80 @@
+"""What a decision endpoint judges of each row, apart from what is asked.
+
+It takes all of its input for material: a question inside it would be judged and not answered. So the prompt's own words
+go to the instructions, and the rows' values alone are the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.frames.rows import ColumnData, prompts_of
+from pllm_notebook.prompts import as_labelled_json
+from pllm_notebook.templates import Template
+
+__all__ = ["ValueTexts", "task_of"]
+
+
+def task_of(template: Template | None) -> str:
+    """Return what a prompt asks, without the rows' values; "" for no prompt."""
+    if template is None:
+        return ""
+    source, names = template.source.strip(), dict.fromkeys(template.names)
+    if not names:
+        return source
+    if len(template.names) == 1 and any(not part.strip() for part in template.literals):
+        return "".join(template.literals).strip()
+    if len(names) == 1:
+        return f"In this task {{{template.names[0]}}} is the input:\n{source}"
+    return f"In this task a name in braces is the input's field of that name:\n{source}"
+
+
+class ValueTexts:
+    """The values of the rows that a template names: of one column its text, of several a JSON object.
+
+    Args:
+        given: The columns that the template names, in its order.
+        template: The prompt.
+        na: As in `Options`.
+    """
+
+    source = ""
+
+    def __init__(self, given: ColumnData, template: Template, na: str) -> None:
+        places = {name: at for at, name in enumerate(given.names)}
+        names = tuple(places)
+        own = ColumnData(
+            names,
+            tuple(given.values[at] for at in places.values()),
+            tuple(given.missing[at] for at in places.values()),
+            given.total,
+        )
+        self._given, self._skip = own, na != "send"
+        self._single = prompts_of(own, Template(f"{{{names[0]}}}", ("", ""), names), na) if len(names) == 1 else None
+        self._nothing = not names
+
+    def __call__(self, rows: range) -> Sequence[str | Failure | None]:
+        if self._nothing:
+            return [""] * len(rows)
+        return self._several(rows) if self._single is None else self._single(rows)
+
+    def items(self, rows: range) -> list[bytes]:
+        """Return what a pack would hold: there is none."""
+        return []
+
+    def _several(self, rows: range) -> list[str | Failure | None]:
+        given = self._given
+        made: list[str | Failure | None] = []
+        for row in rows:
+            cells = [None if gone[row] else values[row]
+                     for values, gone in zip(given.values, given.missing, strict=True)]  # fmt: skip
+            if self._skip and any(gone[row] for gone in given.missing):
+                made.append(None)
+                continue
+            try:
+                made.append(as_labelled_json(given.names, cells))
+            except UsageError as error:
+                made.append(Failure(FailureKind.INPUT, str(error)))
+        return made

@@ -1,0 +1,158 @@
+"""Decision endpoints: questions about one input, each answered with a probability for every option.
+
+A provider that has one says so in its `Provider`, with a wire format that is a `DecisionWire`. Servers of the caller's
+own are asked in one of the formats that are known by name (`registry.decision_endpoints`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.failures import Failure
+from pllm_notebook.messages_types import DecisionQuestion, Media, Request
+from pllm_notebook.protocols import MalformedReply
+from pllm_notebook.providers import typed
+from pllm_notebook.types import LimitReport, RawReply, Reply
+
+__all__ = [
+    "DecisionEndpoint",
+    "DecisionWire",
+    "Input",
+    "answer",
+    "encoded",
+    "instructed",
+    "listed",
+    "predicate",
+    "shown",
+]
+
+_Stated = dict[str, Any]
+"""An answer as `schema.read_answers` takes it."""
+
+Input = tuple[str, tuple[Media, ...]]
+"""What is judged: text, and what is shown beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionEndpoint:
+    """The decision endpoint of a provider, or of servers of one kind.
+
+    Attributes:
+        wire: Its wire format.
+        title: As sentences call it.
+        model: The model that is asked where none is named, "" for the server's own.
+        price_provider: genai-prices' provider id, "" where it has no prices.
+        most_questions: In one request; more are split over several.
+        most_options: Of one question.
+    """
+
+    wire: DecisionWire
+    title: str
+    model: str = ""
+    price_provider: str = ""
+    most_questions: int = 400
+    most_options: int = 255
+
+
+class DecisionWire(ABC):
+    """What the wire formats of decision endpoints share (see `protocols.Wire`)."""
+
+    model_in_path = False
+    reply_fields = ("answers",)
+    keywords = None
+    input_field = "input"
+    format_name: str
+
+    @abstractmethod
+    def path(self, model: str) -> str:
+        """The URL's path below the base address."""
+
+    @abstractmethod
+    def encode(self, request: Request) -> dict[str, Any]:
+        """Build the intended body: the questions, and last the input."""
+
+    @abstractmethod
+    def decode(self, body: Mapping[str, Any]) -> Reply:
+        """Decode a 200's body into the form of `schema.read_answers`."""
+
+    @abstractmethod
+    def error_from(self, raw: RawReply) -> Failure:
+        """Return the failure for a response other than 200."""
+
+    def relax_schema(self, body: Mapping[str, Any], schema_level: int) -> dict[str, Any]:
+        return dict(body)
+
+    def prefix(self, body: Mapping[str, Any], shown: int = 0) -> list[Any]:
+        return []
+
+    def mark_prompt_cache(
+        self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False, shown: int = 0
+    ) -> dict[str, Any]:
+        return dict(body)
+
+    def output_limit(self, body: Mapping[str, Any]) -> int | None:
+        return None
+
+    def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
+        return None
+
+
+def shown(request: Request) -> Input:
+    """Return what is to be judged: the user's only turn.
+
+    Raises:
+        UsageError: For a conversation. Nothing was sent.
+    """
+    if len(request.turns) != 1 or request.turns[0].role != "user":
+        raise UsageError("A decision endpoint judges one input, not a conversation. Nothing was sent.")
+    return request.turns[0].text, request.turns[0].media
+
+
+def instructed(request: Request, question: DecisionQuestion) -> str:
+    """Return a question's instructions behind those of all questions, for an endpoint whose input has no roles."""
+    return f"{request.system}\n\n{question.instructions}" if request.system else question.instructions
+
+
+def answer(p: Mapping[str, Any], choice: Any = None) -> _Stated:
+    """Return an answer with a probability for each option.
+
+    Raises:
+        MalformedReply: For a probability that is no number.
+    """
+    return {"p": {name: _number(one, name) for name, one in p.items()}} | ({} if choice is None else {"choice": choice})
+
+
+def predicate(probability: Any) -> _Stated:
+    """Return the answer to a statement. Raises as `answer` does."""
+    p = _number(probability, "a predicate")
+    return answer({"true": p, "false": 1 - p})
+
+
+def listed(probabilities: Any, name: str) -> dict[str, Any]:
+    """Return the probabilities of options that are listed one by one, by the field that names each.
+
+    Raises:
+        MalformedReply: For anything else, and for an option that is there twice.
+    """
+    given: Sequence[Mapping[str, Any]] = typed.mappings(probabilities, "probabilities")
+    made = {str(one.get(name)): one.get("probability") for one in given}
+    if len(made) < len(given):
+        raise MalformedReply("an option has two probabilities")
+    return made
+
+
+def encoded(answers: Mapping[str, _Stated | None]) -> str:
+    """Return the text of a reply with these answers."""
+    return orjson.dumps(answers).decode()
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise MalformedReply(f"the probability of {what[:80]} is {str(value)[:80]!r}, not a number")
+    return float(value)

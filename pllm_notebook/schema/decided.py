@@ -1,0 +1,120 @@
+"""The replies of a decision endpoint, read as answers to the questions that were asked.
+
+Every wire format brings them into one form, JSON: `{"NAME": {"p": {"OPTION": …}, "choice": "OPTION"}}`, and null for
+a question that was refused. Options of a scale are the positions of its levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from pllm_notebook.failures import FailureKind
+from pllm_notebook.messages_types import DecisionQuestion
+from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed
+from pllm_notebook.schema.output import OutputType
+from pllm_notebook.schema.provider_support import PLAIN, Dialect
+from pllm_notebook.schema.questions import DecisionAnswer, QuestionPlan
+
+__all__ = ["DecidedSchema", "DecisionOutput", "Misread", "read_answers"]
+
+# What probabilities add up to, where each is rounded to two decimals.
+_LEAST_SUM, _MOST_SUM = 0.98, 1.02
+
+
+class Misread(ValueError):
+    """A reply that does not answer the questions that were asked."""
+
+
+class DecidedSchema(FittedSchema):
+    """Read the replies to some questions: their values are the answers by name."""
+
+    __slots__ = ("_questions",)
+
+    def __init__(self, whole: FittedSchema, questions: Sequence[DecisionQuestion]) -> None:
+        self._questions = questions
+        for name in FittedSchema.__slots__:
+            setattr(self, name, getattr(whole, name))
+
+    def parse(self, text: bytes | str) -> Parsed:
+        """Read one reply (see `FittedSchema.parse`)."""
+        found = self.parse_many([text.encode() if isinstance(text, str) else text])[0]
+        return Parsed(failure=found) if isinstance(found, Invalid) else Parsed(found)
+
+    def parse_many(self, texts: Sequence[bytes]) -> list[Any]:
+        """Read many replies (see `FittedSchema.parse_many`)."""
+        made: list[Any] = []
+        for text in texts:
+            try:
+                made.append(read_answers(self._questions, text))
+            except Misread as error:
+                made.append(Invalid(FailureKind.MALFORMED, str(error), (((), "answers"),)))
+        return made
+
+
+class DecisionOutput(OutputType):
+    """A type whose fields a decision endpoint is asked about, some of them in one request.
+
+    Args:
+        plan: Of the whole type.
+        questions: Of this request.
+
+    Attributes:
+        plan: As given.
+    """
+
+    def __init__(self, plan: QuestionPlan, questions: tuple[DecisionQuestion, ...]) -> None:
+        vars(self).update(vars(plan.output))
+        self.plan = plan
+        self.questions = questions
+        self._decided: dict[Dialect, FittedSchema] = {}
+
+    def fit(self, dialect: Dialect) -> FittedSchema:
+        """Return what reads the replies; the questions are not a schema."""
+        found = self._decided.get(dialect)
+        if found is None:
+            found = self._decided[dialect] = DecidedSchema(self.plan.output.fit(PLAIN), self.questions)
+        return found
+
+    def check(self, text: str) -> None:
+        """Check that a reply answers the questions (see `OutputType.check`)."""
+        read_answers(self.questions, text.encode())
+
+
+def read_answers(questions: Sequence[DecisionQuestion], text: bytes) -> dict[str, DecisionAnswer | None]:
+    """Return the answer to each question, None for one that was refused.
+
+    Raises:
+        Misread: When a question has no answer, or one that does not fit it.
+    """
+    try:
+        said = orjson.loads(text)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise Misread("the answers are no JSON object")
+    return {question.name: _answer(question, said) for question in questions}
+
+
+def _answer(question: DecisionQuestion, said: Mapping[str, Any]) -> DecisionAnswer | None:
+    if question.name not in said:
+        raise Misread(f"there is no answer to the question {question.name!r}")
+    given = said[question.name]
+    if given is None:
+        return None
+    stated = given["p"]
+    options = [str(at) for at in range(len(question.options))] if question.kind == "scale" else question.options
+    if stated.keys() != set(options):
+        odd = sorted(stated.keys() ^ set(options))
+        raise Misread(f"the answer to {question.name!r} has other options than the question: {', '.join(odd)[:200]}")
+    p = tuple(float(stated[option]) for option in options)
+    if not all(0 <= one <= 1 for one in p) or not _LEAST_SUM <= sum(p) <= _MOST_SUM:
+        raise Misread(f"the probabilities of {question.name!r} add up to {sum(p):.3g}, not to 1")
+    most, choice = max(p), given.get("choice")
+    if choice is None:
+        return DecisionAnswer(p, p.index(most))
+    if choice not in stated or p[options.index(choice)] < most:
+        raise Misread(f"{question.name!r} is answered by {str(choice)[:80]!r}, which is not the most probable option")
+    return DecisionAnswer(p, options.index(choice))

@@ -1,0 +1,80 @@
+"""Values of a type some of whose fields have none: a question was refused, or a part of the answer failed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any, Optional, cast
+
+from pydantic import BaseModel, TypeAdapter, create_model
+from pydantic_core import to_json
+
+from pllm_notebook.schema.choices import spelling
+from pllm_notebook.schema.fields import bare
+from pllm_notebook.schema.output import OutputType
+
+__all__ = ["partial_value"]
+
+Paths = frozenset[tuple[str, ...]]
+
+
+def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) -> Any:
+    """Return a value of the type with None in the fields that are missing, through the validators of the others.
+
+    Where the validators of the whole do not take it so, each field has only its own.
+
+    Args:
+        output: Has fields.
+        value: As JSON has it, without what is missing.
+        missing: Names in JSON from the root, of each field without a value.
+
+    Raises:
+        ValueError: When what is there does not fit.
+    """
+    kind = bare(output.kind)
+    content = to_json(value)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        try:
+            return _without(kind, missing).model_validate_json(content)
+        except Exception:  # a validator of the whole, which needs what is missing
+            pass
+    fields = output.fields or ()
+    absent = {path[0] for path in missing}
+    parts = {
+        field.name: None
+        if field.alias in absent or field.alias not in value
+        else TypeAdapter(field.annotation).validate_json(spelling(value[field.alias]))
+        for field in fields
+    }
+    whole = SimpleNamespace(**parts)
+    # A TypedDict is taken apart by its keys, any other type by its attributes.
+    return parts if _is_mapping(output, parts) else whole
+
+
+def _is_mapping(output: OutputType, parts: dict[str, Any]) -> bool:
+    try:
+        output.field_values(parts)
+    except AttributeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def _without(kind: type[BaseModel], missing: Paths) -> type[BaseModel]:
+    """Return a class that is *kind* but for some fields, which may be left out."""
+    names = {info.validation_alias or info.alias or name: name for name, info in kind.model_fields.items()}
+    made: dict[str, Any] = {}
+    for path in missing:
+        name = names.get(path[0], path[0])
+        below = frozenset(one[1:] for one in missing if one[0] == path[0])
+        info = kind.model_fields[name]
+        inner = bare(info.annotation)
+        annotation: Any = info.annotation
+        if () not in below and isinstance(inner, type) and issubclass(inner, BaseModel):
+            annotation = _without(inner, below)
+        field = copy.copy(info)
+        field.default, field.default_factory = None, None
+        made[name] = (Optional[annotation], field)  # noqa: UP045
+    return cast(type[BaseModel], create_model(kind.__name__, __base__=kind, **made))

@@ -1,0 +1,338 @@
+"""Decision endpoints over the wire: one class over decisions and chat, cell by cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import openai
+import pandas as pd
+import pytest
+from pydantic import BaseModel, Field
+
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.execution import run_registry
+from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from tests.contract.scripts import words
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(rows failed|lacks? a field)")
+
+
+class Inner(BaseModel):
+    ok: bool
+
+
+class Decided(BaseModel):
+    """Facts stated in a review."""
+
+    mood: Literal["negative", "neutral", "positive"] = Field(description="How the writer feels")
+    stars: int = Field(ge=1, le=5)
+    again: bool
+    gift: bool | None
+    topics: list[Literal["price", "size"]]
+    inner: Inner
+    fixed: Literal["only"]
+
+
+class Review(Decided):
+    """Facts stated in a review."""
+
+    summary: str
+
+
+VALUE = {
+    "mood": "negative",
+    "stars": 4,
+    "again": True,
+    "gift": None,
+    "topics": ["size"],
+    "inner": {"ok": True},
+    "fixed": "only",
+    "summary": "Broken.",
+}
+TOLD: dict[str, dict[str, float]] = {
+    "mood": {"negative": 0.6, "neutral": 0.3, "positive": 0.1},
+    "stars": {"4": 0.5, "5": 0.25, "1": 0.25},
+    "gift": {"Not stated.": 0.7, "true": 0.2, "false": 0.1},
+    "topics.price": {"true": 0.1, "false": 0.9},
+    "topics.size": {"true": 0.8, "false": 0.2},
+    "inner.ok": {"true": 0.9, "false": 0.1},
+}
+
+
+def told(request: SimRequest) -> SimAnswer:
+    return SimAnswer.value(VALUE, probabilities=TOLD)
+
+
+def decided(kind: Any = Review, *texts: str, **options: Any) -> pd.DataFrame:
+    given = {"model": "openai:gpt-6-luna", "probabilities": "decisions"} | options
+    out: pd.DataFrame = words(*(texts or ("one",))).llm.parse(kind, "Read this review:\n{text}", **given)
+    return out
+
+
+def paths(sim: Simulator) -> list[str]:
+    return sorted(request["path"].rpartition("/")[2] for request in sim.requests())
+
+
+def test_what_has_known_values_is_decided_and_chat_writes_the_rest(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+
+    out = decided()
+
+    assert paths(sim) == ["completions", "decisions"]
+    assert out.drop(columns="text").iloc[0].to_dict() == VALUE
+    decision, chat = (next(one["body"] for one in sim.requests() if end in one["path"]) for end in ("decis", "chat"))
+    assert decision["input"] == [
+        {"role": "system", "content": "Facts stated in a review.\n\nRead this review:"},
+        {"role": "user", "content": "one"},
+    ]
+    assert [question["name"] for question in decision["questions"]] == [
+        "mood", "stars", "again", "gift", "topics.price", "topics.size", "inner.ok",
+    ]  # fmt: skip
+    assert list(chat["response_format"]["json_schema"]["schema"]["properties"]) == ["summary"]
+    assert chat["messages"][-1]["content"] == "Read this review:\none"
+
+
+def test_a_type_whose_values_are_all_known_is_one_call_a_row(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+
+    out = decided(Decided, "one", "two", "one")
+
+    assert paths(sim) == ["decisions", "decisions"]
+    assert out["mood"].tolist() == ["negative"] * 3
+
+
+def test_every_cell_has_its_source_and_its_probability(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+
+    out = decided(confidence_column="sure")
+
+    assert out["sure"].tolist() == [0.5]
+    for _ in range(2):
+        lines = out.llm.probabilities
+        found = {(line.field, line.option): line.p for line in lines.itertuples()}
+        assert [found["mood", option] for option in TOLD["mood"]] == [0.6, 0.3, 0.1]
+        assert found["stars", "4"] == 0.5
+        assert found["topics", "size"] == 0.8
+        assert set(lines["model"]) == {"openai:gpt-6-luna"}
+        assert set(lines["source"][lines["field"] == "mood"]) == {"decisions"}
+        assert set(lines["source"][lines["field"] == "fixed"]) == {"fixed"}
+        sure = out.llm.confidence
+        assert sure.columns.tolist() == ["mood", "stars", "again", "gift", "topics", "inner.ok", "fixed", "summary"]
+        assert sure[["mood", "stars", "gift", "topics", "inner.ok", "fixed"]].iloc[0].tolist() == pytest.approx(
+            [0.6, 0.5, 0.7, 0.8, 0.9, 1]
+        )
+        assert sure["summary"].isna().all()
+        run_registry.forget_all()  # and as a new kernel has it
+
+
+def test_running_the_cell_again_sends_nothing(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+    decided(Review, "one", "two")
+
+    out = decided(Review, "one", "two")
+
+    assert sim.stats().requests == 4
+    assert out.llm.status.tolist() == ["cached", "cached"]
+    assert out.llm.errors.empty
+
+
+def test_a_refused_question_fails_its_cell_alone(luna: str, sim: Simulator) -> None:
+    refusing = SimAnswer.value(VALUE, refused=("mood", "topics.price"))
+    sim.set(answers=lambda request: refusing if "two" in request.prompt else told(request))
+
+    out = decided(Review, "one", "two", error_column="why")
+
+    assert out["mood"].isna().tolist() == [False, True]
+    assert out["topics"].isna().tolist() == [False, True]
+    assert out["summary"].tolist() == ["Broken.", "Broken."]
+    assert out["stars"].tolist() == [4, 4]
+    assert out.llm.status.tolist() == ["ok", "ok"]
+    assert out["why"].iloc[0] is pd.NA or pd.isna(out["why"].iloc[0])
+    assert "mood: refusal" in out["why"].iloc[1]
+    for _ in range(2):
+        errors = out.llm.errors
+        assert errors[["position", "kind", "field"]].to_numpy().tolist() == [
+            [1, "refusal", "mood"],
+            [1, "refusal", "topics"],
+        ]
+        assert out.llm.confidence["mood"].isna().tolist() == [False, True]
+        run_registry.forget_all()
+    again = decided(Review, "one", "two")
+    assert again["mood"].isna().tolist() == [False, True]
+    assert sim.stats().requests == 4
+
+
+def test_a_call_that_fails_fails_its_own_cells_and_is_sent_again(luna: str, sim: Simulator) -> None:
+    def answers(request: SimRequest) -> SimAnswer:
+        failing = "questions" not in request.body
+        return SimAnswer.status(500) if failing else told(request)
+
+    sim.set(answers=answers)
+    first = decided(max_retries=0)
+    failed = first.llm.errors
+
+    sim.set(answers=told)
+    out = decided()
+
+    assert first["mood"].tolist() == ["negative"]
+    assert first["summary"].isna().all()
+    assert failed[["kind", "field"]].to_numpy().tolist() == [["server_error", "summary"]]
+    assert out["summary"].tolist() == ["Broken."]
+    assert len([path for path in paths(sim) if path == "decisions"]) == 1
+
+
+def test_a_retry_takes_up_a_row_that_lacks_a_field(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: told(request) if "questions" in request.body else SimAnswer.status(500))
+    run = words("one").llm.submit(Review, "{text}", model=luna, probabilities="decisions", max_retries=0)
+    run.wait()
+
+    sim.set(answers=told)
+    run.retry()
+    run.wait()
+
+    out = run.to_frame()
+    assert out["summary"].tolist() == ["Broken."]
+    assert (run.progress().done, run.progress().failed) == (1, 0)
+
+
+def test_a_reply_that_is_refused_by_a_validator_is_the_row_s_failure(luna: str, sim: Simulator) -> None:
+    class Strict(Decided):
+        def model_post_init(self, context: Any) -> None:
+            if self.mood == "negative":
+                raise ValueError("no moods")
+
+    sim.set(answers=told)
+
+    out = decided(Strict)
+
+    (kind,) = out.llm.errors["kind"]
+    assert kind == "schema"
+    assert out.llm.probabilities["p"].tolist()[:3] == [0.6, 0.3, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([], "no answer to the question 'mood'"),
+        ([{"type": "choice", "name": "mood", "choice": "a", "probabilities": []}], "other options than the question"),
+        ([{"type": "choice", "name": "mood", "choice": "good", "probabilities": [
+            {"value": "good", "probability": 0.5}, {"value": "bad", "probability": 0.3}]}], "add up to 0.8"),
+        ([{"type": "choice", "name": "mood", "choice": "bad", "probabilities": [
+            {"value": "good", "probability": 0.6}, {"value": "bad", "probability": 0.4}]}], "not the most probable"),
+        ([{"type": "choice", "name": "mood", "choice": "good", "probabilities": [
+            {"value": "good", "probability": "1"}, {"value": "bad", "probability": 0}]}], "not a number"),
+        ([{"type": "other", "name": "mood"}], "an answer of the type 'other'"),
+    ],
+)  # fmt: skip
+def test_a_reply_that_does_not_fit_its_questions_is_malformed(
+    luna: str, sim: Simulator, answers: list[Any], said: str
+) -> None:
+    class Mood(BaseModel):
+        mood: Literal["good", "bad"]
+
+    sim.set(answers=lambda request: SimAnswer.status(200, body={"answers": answers, "model": "m"}))
+
+    out = decided(Mood, max_retries=0)
+
+    ((kind, message),) = out.llm.errors[["kind", "message"]].to_numpy().tolist()
+    assert kind == "malformed_reply"
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"pack": 2}, "Leave pack= out"),
+        ({"samples": 3}, "Leave samples= out"),
+        ({"models": ["openai:gpt-6-luna", "google:gemini-3"]}, "Leave models= out"),
+        ({"mode": "batch"}, "OpenAI's decision endpoint has no batch API"),
+        ({"model": "anthropic:claude-haiku-5-5"}, "has no decision endpoint. Name a model that decides"),
+    ],
+)
+def test_what_decisions_cannot_be_asked_with_is_an_error_before_anything_is_sent(
+    luna: str, sim: Simulator, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        decided(**options)
+
+    assert sim.stats().requests == 0
+
+
+def test_a_type_without_known_values_is_refused(luna: str) -> None:
+    class Text(BaseModel):
+        summary: str
+
+    with pytest.raises(UsageError, match="needs a field whose values are known"):
+        decided(Text)
+
+
+def test_the_other_model_is_named_where_the_run_and_the_estimate_are_shown(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+
+    estimate = words("one").llm.estimate(Review, "{text}", model=luna, probabilities="decisions")
+    decided()
+
+    assert estimate.model == "openai:gpt-6-luna (decisions), openai:gpt-6-luna"
+    assert (estimate.calls, estimate.cost_usd is not None) == (2, True)
+    assert "openai:gpt-6-luna (decisions), openai:gpt-6-luna" in repr(pllm.runs()[-1])
+
+
+def test_a_ceiling_holds_for_decisions(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+
+    out = decided(Decided, *map(str, range(50)), max_cost_usd=0.0005, concurrency=1)
+
+    assert pllm.runs()[-1].cost <= 0.0005
+    assert 0 < sim.stats().requests < 50
+    assert out["mood"].isna().sum() == 50 - sim.stats().requests
+
+
+def test_samples_are_not_what_decisions_are(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+
+    out = decided()
+
+    with pytest.raises(PllmError, match="asked each row once"):
+        out.llm.samples  # noqa: B018
+
+
+def test_the_body_is_what_openai_s_client_sends_and_reads(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+    decided(Decided)
+    (ours,) = sim.requests()
+    client = openai.OpenAI(api_key="any", base_url=sim.base_url("openai"), max_retries=0)
+
+    with client:
+        reply = client.decisions.create(**ours["body"])
+
+    theirs = sim.requests()[-1]
+    assert theirs["path"] == ours["path"]
+    assert theirs["body"] == ours["body"]
+    kinds = [answer.type for answer in reply.answers]
+    assert kinds == ["choice", "score", "predicate", "choice", "predicate", "predicate", "predicate"]
+    assert reply.usage.output_tokens == 0
+
+
+@dataclass
+class Plain:
+    mood: Literal["good", "bad"]
+    again: bool
+
+
+def test_a_refused_cell_of_a_dataclass_leaves_the_others(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.value({"mood": "good", "again": True}, refused=("mood",)))
+
+    out = decided(Plain)
+
+    assert out["mood"].isna().all()
+    assert out["again"].tolist() == [True]
+
+
+def test_a_type_of_one_value_is_one_question(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.value({"answer": "bad"}))
+
+    out = decided(Literal["good", "bad"])
+
+    assert out["answer"].tolist() == ["bad"]
