@@ -9,7 +9,7 @@
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make spark                            Spark's rows through its driver, in an environment with Spark and Java 17 (five minutes)
-#   make browser                          a run and a review as they are seen in JupyterLab and Notebook 7, in a headless Chromium
+#   make browser                          a run and a review as they are seen in JupyterLab, Notebook 7 and marimo, in a headless Chromium
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
 #   make damage                           5,000 changed bytes in every file of the cache, instead of 300 (five minutes)
@@ -75,7 +75,7 @@ help:
 	@tools/make-env .venv-kernel631 '$(PYTHON)' '.[arrow,polars]' '' 'duckdb>=1.1' 'ipykernel>=6.31,<6.32'
 
 .venv-browser/ready: $(SOURCES)
-	@tools/make-env .venv-browser '$(PYTHON)' . '' 'jupyterlab>=4.4' 'notebook>=7.4' 'pytest>=8.3' 'pytest-timeout>=2.3' 'axe-playwright-python>=0.1.4'
+	@tools/make-env .venv-browser '$(PYTHON)' . '' 'jupyterlab>=4.4' 'notebook>=7.4' 'marimo>=0.20' 'pytest>=8.3' 'pytest-timeout>=2.3' 'axe-playwright-python>=0.1.4'
 
 .venv-docs/ready: $(SOURCES)
 	@tools/make-env .venv-docs '$(PYTHON)' . '' --group docs

@@ -19,8 +19,8 @@ __all__ = ["choose_display", "choose_session_display", "panel", "review_view", "
 def choose_display() -> Display | None:
     """Return the display for a run that starts now.
 
-    A kernel gets the view (plain text where its widget library cannot be imported), anything else a bar on
-    stderr. Loads a display library only here, and never IPython into a program that has not loaded it.
+    A kernel gets the view (plain text where its widget library cannot be imported), marimo a bar of its own, anything
+    else a bar on stderr. Loads a display library only here, and never IPython into a program that has not loaded it.
     """
     if in_kernel():
         from pllm_notebook.notebook.text import TextSink
@@ -30,6 +30,10 @@ def choose_display() -> Display | None:
         except ImportError:
             return TextSink()
         return ViewSink()
+    from pllm_notebook.notebook.marimo_sink import MarimoSink, in_marimo
+
+    if in_marimo():
+        return MarimoSink()
     from pllm_notebook.notebook.terminal import TerminalSink
 
     return TerminalSink()

@@ -1,0 +1,126 @@
+"""The package in marimo: a bar while a run goes on, the page of an ended run, and an interrupted cell."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.browser.chromium import PATIENCE_S, Page, chromium
+from tests.browser.lab import end
+
+pytestmark = pytest.mark.timeout(300)
+
+NOTEBOOK = """
+import marimo
+
+app = marimo.App()
+
+
+@app.cell
+def _():
+    import pandas as pd, pllm_notebook as pllm
+    from typing import Literal
+
+    pllm.configure(sim={"latency_s": 1.5, "latency_sigma": 0.0}, concurrency=4, model="sim:openai")
+    Mood = Literal["good", "bad"]
+    df = pd.DataFrame({"text": [f"review number {n}" for n in range(2_000)]})
+    return Mood, df, pllm
+
+
+@app.cell
+def _(Mood, df):
+    short = df.head(12).llm.parse(Mood, "Read this review: {text}")
+    return (short,)
+
+
+@app.cell
+def _(Mood, df, short):
+    long = df.tail(1_000).llm.parse(Mood, "Read it again: {text}")
+    return
+
+
+@app.cell
+def _(pllm, short):
+    short.llm
+    return
+
+
+if __name__ == "__main__":
+    app.run()
+"""
+# marimo's own components are in shadow roots, which the text of a page has not.
+BARS = (
+    "[...document.querySelectorAll('marimo-progress')].filter(e => e.shadowRoot?.textContent.includes('rows/s')).length"
+)
+
+
+@contextmanager
+def marimo(folder: Path) -> Iterator[str]:
+    """Start marimo on a notebook that runs when its page is opened; yield the page's address."""
+    (folder / "shown.py").write_text(NOTEBOOK)
+    (folder / "config" / "marimo").mkdir(parents=True)
+    (folder / "config" / "marimo" / "marimo.toml").write_text("[runtime]\nauto_instantiate = true\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [
+        sys.executable,
+        "-m",
+        "marimo",
+        "edit",
+        "--headless",
+        "--no-token",
+        "--skip-update-check",
+        f"--port={port}",
+    ]
+    own = {"PLLM_CACHE_DIR": str(folder / "cache"), "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
+    own["PYTHONPATH"] = os.pathsep.join(sys.path)
+    address = f"http://127.0.0.1:{port}/"
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen([*words, str(folder / "shown.py")], env=os.environ | own, stdout=log, stderr=log) as server,
+    ):
+        try:
+            _await(address, folder / "log")
+            yield address
+        finally:
+            end(server)
+
+
+def _await(address: str, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(address).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"marimo did not start.\n{log.read_text()}")
+
+
+def has(page: Page, text: str) -> None:
+    page.until(f"document.body.innerText.includes({text!r})")
+
+
+def test_marimo_shows_a_bar_then_the_page_and_an_interrupted_cell_stops_its_run(tmp_path: Path) -> None:
+    with chromium() as page, marimo(tmp_path) as address:
+        page.open(address)
+        page.until(f"{BARS} > 0")
+        has(page, "12 rows answered")
+        page.until(f"{BARS} > 0")
+        page.value("document.querySelector('[data-testid=interrupt-button]').click()")
+        has(page, "This cell was interrupted")  # marimo's own words, and the last line of its traceback ours
+        page.until(f"{BARS} == 0")
+        text = page.text()
+
+    assert "✓ Literal_good_bad: 12 rows answered" in text
+    assert "Stopped. " in text
