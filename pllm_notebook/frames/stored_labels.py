@@ -18,6 +18,7 @@ from pllm_notebook.execution import Run
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, read_back
 from pllm_notebook.frames.hashing import content_hashes
+from pllm_notebook.frames.label_values import field_schema, value_of
 from pllm_notebook.frames.labels import check_known, check_single, has_known_values, plain_values
 from pllm_notebook.frames.plain_data import plain_data
 from pllm_notebook.frames.provenance import Provenance, Source, provenance_of
@@ -137,10 +138,33 @@ def _label_corrected(table: Table, found: Provenance, field: str | None, note: L
                 continue
             changed = np.flatnonzero((found.source == at) & ~same & ~table.missing(column.name)).tolist()
             cells = table.column_data([column.name]).values[0]
-            values[name] = {row: cells[row] for row in changed}
+            values[name] = {row: _of_type(column, cells[row], source, name, row) for row in changed}
         total += _store(table, source.asked, values, replace(note, run=source.run.id))
         values = {}
     return total
+
+
+def _of_type(column: Column, cell: Any, source: Source, field: str, row: int) -> Any:
+    """Return a corrected cell, which is to be a value that the type of the answers has.
+
+    Raises:
+        UsageError: When it is none. Nothing was stored.
+    """
+    (value,) = plain_values([cell])
+    try:
+        value_of(column, plain_data(value), field_schema(schema_of(source), field))
+    except UsageError as error:
+        raise UsageError(f"Row {row:,} was corrected to what is no answer: {error}") from None
+    return cell
+
+
+def schema_of(source: Source) -> Any:
+    """Return the JSON schema that a run's answers were asked for with, None for text."""
+    run = source.run
+    if isinstance(run, RegisteredRun):
+        return run.header["schema"]
+    assert isinstance(run, Run)
+    return None if run.ask.output is None else run.ask.output.json_schema
 
 
 def _store(table: Table, asked: Sequence[str], values: Mapping[str, Mapping[int, Any]], note: LabelNote) -> int:

@@ -42,6 +42,7 @@ class AnswerSide:
         values: Field to values, None for a missing one.
         failures: For each line the kind of its failure, "" for none.
         examples: Whether each line, or a near-duplicate, was an example of the run that made it; shape (n,), bool.
+        twice: Result columns that are in the frame more than once, and so not among the fields.
     """
 
     source: Source
@@ -52,6 +53,7 @@ class AnswerSide:
     values: Mapping[str, Sequence[Any]]
     failures: Sequence[str]
     examples: Numbers
+    twice: Sequence[str] = ()
 
     @property
     def answered(self) -> Numbers:
@@ -88,6 +90,7 @@ def frame_side(table: Table) -> AnswerSide:
         values=values,
         failures=_failures_of(found, table.total),
         examples=found.examples,
+        twice=[column.name for column in first.made if names.count(column.name) > 1],
     )
 
 

@@ -220,6 +220,11 @@ class Comparison:
         if any(unanswered):
             lines.append(f"Without an answer: {unanswered[0]:,} rows of {old}, {unanswered[1]:,} of {new}. "
                          f"Rows that only one side answered count as changed, and in no field.")  # fmt: skip
+        lines += [
+            f"Left out: the column {column!r} is in the frame of {name} more than once."
+            for name, side in ((old, rows.old), (new, rows.new))
+            for column in side.twice
+        ]
         left = [f"{count:,} rows of {name}" for count, name in ((rows.only_old, old), (rows.only_new, new)) if count]
         if left:
             lines.append(f"Not on the other side, and left out: {', '.join(left)}.")

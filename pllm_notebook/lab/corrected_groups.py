@@ -76,6 +76,7 @@ class FieldAnswers:
         labelled: Whether each row has a label, shape (n,), bool.
         truths: What they say, None for none.
         failed: Whether each row has no answer, shape (n,), bool.
+        examples: Whether each row was an example of its run, or is nearly one; shape (n,), bool. It is not evaluated.
         counted: Whether each row is in the means; shape (n,), bool. Rows that failed are not where none of them could
             be labelled: a review shows answers alone.
         pi: Chance with which each row was drawn to be labelled, NaN where no label has one; shape (n,).
@@ -91,6 +92,7 @@ class FieldAnswers:
     labelled: Numbers
     truths: Sequence[Any]
     failed: Numbers
+    examples: Numbers
     counted: Numbers
     pi: Numbers
     question: Numbers
@@ -145,6 +147,7 @@ def field_answers(table: Table, side: AnswerSide, field: str, own: Mapping[str, 
         labelled=np.array([labels[row] is not None for row in rows.tolist()], dtype=bool),
         truths=[values[row] for row in rows.tolist()],
         failed=failed,
+        examples=np.asarray(side.examples[rows], dtype=bool),
         counted=counted_rows,
         pi=known,
         question=np.unique(question, return_inverse=True)[1].reshape(-1),
@@ -267,10 +270,14 @@ def accuracy_of(answers: FieldAnswers) -> CorrectedMean:
     """Return the accuracy in the whole table, from labels whose chance is known. A row that failed is wrong."""
     right = np.array([answer == truth for answer, truth in zip(answers.answers, answers.truths, strict=True)])
     known = answers.has_chance | answers.failed
+    here = ~answers.examples
     if answers.problem:
-        return _without(corrected_mean(right, right, known & False, question=answers.question), answers.problem)
+        found = corrected_mean(right[here], right[here], known[here] & False, question=answers.question[here])
+        return _without(found, answers.problem)
     pi = np.where(answers.failed, 1.0, answers.pi)
-    return corrected_mean(right & ~answers.failed, np.zeros(len(right)), known, pi, answers.question)
+    return corrected_mean(
+        (right & ~answers.failed)[here], np.zeros(int(here.sum())), known[here], pi[here], answers.question[here]
+    )
 
 
 def _by_group(

@@ -45,9 +45,9 @@ def label_facts(answers: FieldAnswers) -> dict[str, Any] | None:
 def evaluation_facts(answers: FieldAnswers, against: str) -> dict[str, Any] | None:
     """Return how right the answers are on labelled rows, by class, and in the whole table; None without labels.
 
-    A row that failed is wrong.
+    A row that failed is wrong; one that was an example of its run is left out.
     """
-    lines = np.flatnonzero(answers.labelled).tolist()
+    lines = np.flatnonzero(answers.labelled & ~answers.examples).tolist()
     if not lines or not (answers.is_listed or answers.is_number):
         return None
     truths, said = ([cells[at] for at in lines] for cells in (answers.truths, answers.answers))
@@ -58,6 +58,7 @@ def evaluation_facts(answers: FieldAnswers, against: str) -> dict[str, Any] | No
         "against": against,
         "rows": len(lines),
         "questions": len(np.unique(question)),
+        "examples": int((answers.labelled & answers.examples).sum()),
         "failed": sum(1 for answer in said if answer is None),
         "accuracy": float(np.mean(right)),
         "whole_table": figure_of(accuracy_of(answers)) if answers.has_chance.any() or answers.problem else None,

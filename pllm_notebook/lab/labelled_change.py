@@ -10,6 +10,7 @@ import numpy as np
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.formatting import counted
+from pllm_notebook.lab.class_scores import MacroF1Change, macro_f1_change
 from pllm_notebook.lab.paired_tests import (
     detectable_difference,
     difference_interval,
@@ -67,6 +68,7 @@ class LabelledChange:
     detectable: float
     examples: int = 0
     alpha: float = SIGNIFICANT
+    macro_f1: MacroF1Change | None = None
 
     @property
     def is_significant(self) -> bool:
@@ -93,6 +95,14 @@ class LabelledChange:
                 f"{counted(self.labels, 'labelled row')}{alike}; {self.better:,} became right, {self.worse:,} wrong."
             ),
         ]
+        if (f1 := self.macro_f1) is not None:
+            rest = "" if not f1.left_out else (
+                f"; with fewer than 10 labels, and left out: {', '.join(map(str, f1.left_out))}"
+            )  # fmt: skip
+            lines.append(
+                f"Macro-F1 {f1.old:.3f} → {f1.new:.3f}: {100 * f1.difference:+.1f} points (95 % interval "
+                f"{100 * f1.low:+.1f} to {100 * f1.high:+.1f}) over {len(f1.classes)} classes{rest}."
+            )
         if any(self.failed):
             lines.append(f"Failed and so counted as wrong: {self.failed[0]:,} old, {self.failed[1]:,} new.")
         if self.examples:
@@ -152,8 +162,20 @@ def labelled_change(
         p=sign_flip_p(sums),
         detectable=detectable_difference(effective, discordant, alpha),
         alpha=alpha,
+        macro_f1=_macro_f1(truths, old, new, question),
     )
     return made, change
+
+
+def _macro_f1(
+    truths: Sequence[Any], old: tuple[Sequence[Any], Numbers], new: tuple[Sequence[Any], Numbers], question: Numbers
+) -> MacroF1Change | None:
+    # Of a number of many values, a mean over them says nothing.
+    if any(isinstance(truth, float) for truth in truths):
+        return None
+    before, after = ([value if there else None for value, there in zip(values, known.tolist(), strict=True)]
+                     for values, known in (old, new))  # fmt: skip
+    return macro_f1_change(truths, before, after, question)
 
 
 def _p(p: float) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of, table_of
-from pllm_notebook.frames.response_format import NOT_GIVEN
+from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
 from pllm_notebook.frames.stored_labels import STORED, stored_labels
 from pllm_notebook.lab.comparison import Comparison
+from pllm_notebook.lab.labelled_questions import field_columns
 from pllm_notebook.lab.paired_tests import holm
-from pllm_notebook.lab.row_matching import compare_table
+from pllm_notebook.lab.row_matching import compare_table, labelled_field
 from pllm_notebook.option_fields import taken_by
 from pllm_notebook.option_types import ParseOptions
 from pllm_notebook.options import Options
@@ -118,6 +119,7 @@ def compare(  # type: ignore[misc]  # its own `against` is that of the compariso
     _check_labels(on, against, field)
     names = list(variants)
     asked = [_question(name, variants[name], response_format, options) for name in names]
+    _check_field(on, against, field, asked)
     runs: list[Run] = []
     try:
         for kind, prompt, given in asked:
@@ -164,6 +166,23 @@ def _check_labels(on: Any, against: Any, field: str | None) -> None:
             )
     elif all(table.labels(against, ()).missing):
         raise UsageError("No row has a label in against=. Nothing was sent.")
+
+
+def _check_field(
+    on: Any, against: Any, field: str | None, asked: Sequence[tuple[Any, str | None, dict[str, Any]]]
+) -> None:
+    """Refuse a field that the answers of a variant do not have, before any is paid for."""
+    table = table_of(on)
+    is_stored = isinstance(against, str) and against == STORED
+    if against is None or table is None or (is_stored and field is None and STORED not in table.names):
+        return
+    known = []
+    for kind, _, given in asked:
+        options = {**given}
+        known.append(list(field_columns(format_of(kind, options, "pllm.compare"), options)))
+    common = [name for name in known[0] if all(name in own for own in known)]
+    named = STORED if is_stored and STORED not in table.names else table.labels(against, ()).name
+    labelled_field(common, field, "labels" if named is None else str(named))
 
 
 def _compared(frame: Any, first: Run, against: Any, field: str | None, names: tuple[str, str]) -> Comparison:

@@ -151,10 +151,11 @@ def _evaluation(one: Facts) -> str:
         f"{one['field']} against {one['against']}: accuracy {one['accuracy']:.3f} on {one['rows']:,} labelled rows "
         f"({one['questions']:,} distinct; {one['failed']:,} without an answer, counted as wrong)."
     )
+    if one["examples"]:
+        text += f" {one['examples']:,} more were examples, and are left out."
     whole = one["whole_table"]
     if whole:
-        found = f"{whole['estimate']:.3f} ({whole['low']:.3f} to {whole['high']:.3f})"
-        text += f" In the whole table: {found if whole['method'] != 'none' else 'not known, ' + whole['reason']}."
+        text += f" In the whole table: {_interval(whole)}."
     if macro := one.get("macro_f1"):
         rest = f"; too few labels: {', '.join(macro['left_out'])}" if macro["left_out"] else ""
         text += f" Macro-F1 {macro['mean']:.3f} ({macro['low']:.3f} to {macro['high']:.3f}{rest})."
@@ -172,8 +173,7 @@ def _means(facts: Facts) -> str:
     for one in facts["means"]:
         of = [one["field"], "mean" if one["value"] is None else one["value"], *(one["group"] or ["all"] * len(by))]
         known = one["method"] != "none"
-        found = f"{one['estimate']:.3f} ({one['low']:.3f} to {one['high']:.3f})" if known else f"none: {one['reason']}"
-        figures = [f"{one['rows']:,}", f"{one['labels']:,}", found, one["method"] if known else "",
+        figures = [f"{one['rows']:,}", f"{one['labels']:,}", _interval(one), one["method"] if known else "",
                    _number(one["uncorrected"], 3)]  # fmt: skip
         cells = "".join(f"<td>{escape_html(cell)}</td>" for cell in [*of, *figures])
         lines.append(f"<tr>{cells}<td>{_bar(one) if known and one['value'] is not None else ''}</td></tr>")
@@ -185,6 +185,12 @@ def _means(facts: Facts) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>" + (
         several if len(lines) >= 10 else ""
     )
+
+
+def _interval(one: Facts) -> str:
+    if one["method"] == "none":
+        return f"not known: {one['reason']}"
+    return f"{one['estimate']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
 
 
 def _bar(one: Facts) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 from pllm_notebook import lab_registry
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.frames.label_values import choices_of, value_of, value_text
+from pllm_notebook.frames.label_values import choices_of, field_schema, value_of, value_text
 from pllm_notebook.frames.plain_data import plain_data
 from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_cells, stored_labels
 from pllm_notebook.frames.table import Table
-from pllm_notebook.lab.answer_sides import AnswerSide, frame_side
+from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
 from pllm_notebook.lab.review_queue import DrawnRow, ReviewOrder, drawn_rows
 from pllm_notebook.option_fields import is_number
 from pllm_notebook.store import LabelFile, current_directory
@@ -99,7 +99,9 @@ class Review:
         """
         here = self._here(at)
         if here is not None:
-            self._store(here, value_of(self._side.columns[self.items[here].field], value))
+            field = self.items[here].field
+            schema = field_schema(question_of(self._side.source)["schema"], field)
+            self._store(here, value_of(self._side.columns[field], value, schema))
 
     def skip(self, at: int | None = None) -> None:
         """Go on without a label."""

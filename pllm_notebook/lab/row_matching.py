@@ -186,5 +186,10 @@ def labelled_field(fields: Sequence[str], field: str | None, named: str, there: 
     if wanted in fields:
         return wanted
     if field is None:
-        raise UsageError(f"There are several fields, and none is named {named!r}. Pass field= with one of {fields}.")
-    raise UsageError(f"There is no field {field!r} {there}; these are: {fields}.{guess(field, fields)}")
+        raise UsageError(
+            f"There are several fields, and none is named {named!r}. Pass field= with one of {fields}. "
+            f"Nothing was sent."
+        )
+    raise UsageError(
+        f"There is no field {field!r} {there}; these are: {fields}.{guess(field, fields)} Nothing was sent."
+    )

@@ -399,3 +399,59 @@ def test_labels_that_are_not_there_are_refused_before_prompts_are_paid(sim_model
     with pytest.raises(UsageError):
         pllm.compare({"A": "A {text}", "B": "B {text}"}, Review, on=frame, against=against, field="mood")
     assert sim_model.asked == 0
+
+
+def test_macro_f1_is_compared_by_question_with_an_interval(sim_model: Sim) -> None:
+    sim_model.flips = set(texts(300)[::10])
+    frame = pd.DataFrame({"text": texts(300) * 2})
+    frame["gold"] = frame["text"].map(truth)
+    old, new = (frame.llm.parse(Review, f"{word} {{text}}") for word in "AB")
+
+    found = new.llm.compare(old, against="gold", field="mood").labelled
+
+    assert found is not None
+    assert found.macro_f1 is not None
+    assert (found.macro_f1.classes, found.macro_f1.left_out, found.macro_f1.old) == (("bad", "good", "mixed"), (), 1.0)
+    assert found.macro_f1.low < found.macro_f1.difference < found.macro_f1.high < 0
+    single = new.head(300).llm.compare(old.head(300), against="gold", field="mood").labelled
+    assert single.macro_f1 == found.macro_f1  # copies do not make it surer
+    assert "Macro-F1 1.000 → 0.9" in repr(new.llm.compare(old, against="gold", field="mood"))
+
+
+def test_a_class_of_few_labels_is_shown_and_left_out_of_macro_f1(sim_model: Sim) -> None:
+    frame = pd.DataFrame({"text": texts(60)})
+    frame["gold"] = [truth(text) if truth(text) != "mixed" or at < 9 else None for at, text in enumerate(texts(60))]
+    old, new = (frame.llm.parse(Review, f"{word} {{text}}") for word in "AB")
+
+    found = new.llm.compare(old, against="gold", field="mood")
+
+    assert found.labelled is not None
+    assert found.labelled.macro_f1 is not None
+    assert found.labelled.macro_f1.left_out == ("mixed",)
+    assert "with fewer than 10 labels, and left out: mixed" in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("against", "field", "message"),
+    [("gold", "moods", "Did you mean 'mood'"), ("gold", None, "Pass field= with one of"),
+     ("gold", "gold", "no field 'gold'")],
+)  # fmt: skip
+def test_a_field_that_no_answer_has_is_refused_before_prompts_are_paid(
+    sim_model: Sim, against: str, field: str | None, message: str
+) -> None:
+    frame = pd.DataFrame({"text": texts(3), "gold": ["good"] * 3})
+
+    with pytest.raises(UsageError, match=f"{message}.*Nothing was sent"):
+        pllm.compare({"A": "A {text}", "B": "B {text}"}, Review, on=frame, against=against, field=field)
+    assert sim_model.asked == 0
+
+
+def test_a_result_column_that_is_there_twice_is_said_to_be_left_out(sim_model: Sim) -> None:
+    frame = pd.DataFrame({"text": texts(3)})
+    old, new = (frame.llm.parse(Review, f"{word} {{text}}") for word in "AB")
+    twice = pd.concat([new, new[["mood"]]], axis=1)
+
+    found = twice.llm.compare(old)
+
+    assert list(found.fields) == ["stars"]
+    assert "Left out: the column 'mood' is in the frame of new more than once." in repr(found)

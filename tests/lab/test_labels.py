@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, StoreError, UsageError
@@ -239,3 +239,27 @@ def test_a_later_versions_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="later version"):
         file.current()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("stars", 9, "maximum 5"), ("stars", "many", "a whole number"), ("mood", "goood", "is one of"),
+     ("said", 5, "is text")],
+)  # fmt: skip
+def test_a_corrected_cell_that_is_no_answer_is_no_label(cache_dir: Path, column: str, value: Any, message: str) -> None:
+    class Bounded(BaseModel):
+        """A review."""
+
+        mood: Literal["good", "bad"]
+        stars: int = Field(ge=1, le=5)
+        said: str
+
+    answer = {"mood": "good", "stars": 3, "said": "x"}
+    pllm.configure(sim={"answers": lambda request: answer}, model="sim:openai")
+    out = pd.DataFrame({"text": ["a", "b"]}).llm.parse(Bounded, "A {text}")
+    out[column] = out[column].astype(object)
+    out.loc[1, column] = value
+
+    with pytest.raises(UsageError, match=f"Row 1 was corrected to what is no answer.*{message}.*Nothing was stored"):
+        out.llm.label()
+    assert len(pllm.labels()) == 0

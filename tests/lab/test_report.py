@@ -248,6 +248,17 @@ def test_comparisons_are_counted_once_each_with_what_they_led_to(frame: pd.DataF
     assert "No comparison with another question" in alone.methods
 
 
+def test_a_race_counts_its_arms(frame: pd.DataFrame) -> None:
+    frame = frame.head(60).assign(gold=lambda rows: rows["text"].map(true_mood))
+    race = frame.llm.race(Review, {name: f"{name} {{text}}" for name in "ABC"}, against="gold", field="mood")
+    out = frame.llm.parse(Review, "A {text}")
+
+    made = out.llm.report().data["comparisons"]
+
+    assert race.rule
+    assert (made["comparisons"], made["with_labels"], made["questions"]) == (1, 1, 3)
+
+
 def test_a_column_of_labels_is_for_the_evaluation_alone(out: pd.DataFrame) -> None:
     out["gold"] = out["text"].map(true_mood)
 

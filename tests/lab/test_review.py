@@ -200,6 +200,25 @@ def test_the_widget_does_what_the_browser_sends(out: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "given"),
+    [(Kind.INTEGER, True), (Kind.REAL, False), (Kind.TEXT, 3), (Kind.BOOLEAN, 1), (Kind.DATETIME, 5)],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused(kind: Kind, given: Any) -> None:
+    with pytest.raises(UsageError, match="Nothing was stored"):
+        value_of(Column("field", kind), given)
+
+
+def test_bounds_and_nothing_follow_from_the_fields_schema() -> None:
+    column, schema = Column("stars", Kind.INTEGER), {"type": "integer", "minimum": 1, "maximum": 5}
+
+    assert value_of(column, "5", schema) == 5
+    for wrong in (0, 6, None):
+        with pytest.raises(UsageError, match="Nothing was stored"):
+            value_of(column, wrong, schema)
+    assert value_of(column, None, {"anyOf": [schema, {"type": "null"}]}) is None
+
+
+@pytest.mark.parametrize(
     ("kind", "given", "value"),
     [(Kind.INTEGER, "3", 3), (Kind.REAL, "2.5", 2.5), (Kind.TEXT, "3", "3"), (Kind.BOOLEAN, "No", None),
      (Kind.BOOLEAN, "FALSE", False), (Kind.INTEGER, "x", None), (Kind.DATA, '["a"]', ["a"]), (Kind.DATA, "a", None),

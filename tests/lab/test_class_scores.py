@@ -1,0 +1,56 @@
+"""Macro-F1: scikit-learn's figure, and an interval that holds the true difference as often as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score  # type: ignore[import-untyped]
+
+from pllm_notebook.lab import class_scores
+from pllm_notebook.lab.class_scores import macro_f1_change, macro_f1_interval
+
+SHARES = [0.4, 0.3, 0.2, 0.1]
+
+
+def drawn(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw labels and the answers of two sides, the second worse for the rarest class."""
+    truth = rng.choice(4, rows, p=SHARES)
+    shared = rng.random(rows) < 0.15
+    other = (truth + rng.integers(1, 4, rows)) % 4
+    old = np.where(shared, other, truth)
+    return truth, old, np.where(shared | ((truth == 3) & (rng.random(rows) < 0.3)), other, truth)
+
+
+def test_the_figure_is_scikit_learns() -> None:
+    truth, old, new = drawn(np.random.default_rng(1), 300)
+
+    found = macro_f1_change(truth.tolist(), old.tolist(), new.tolist(), np.arange(300))
+
+    assert found is not None
+    assert found.old == pytest.approx(f1_score(truth, old, average="macro"))
+    assert found.new == pytest.approx(f1_score(truth, new, average="macro"))
+
+
+@pytest.mark.parametrize("many", [3_000, 0], ids=["bootstrap", "normal"])
+def test_its_interval_holds_the_true_difference(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_scores, "_MANY_QUESTIONS", many)
+    monkeypatch.setattr(class_scores, "_DRAWS", 400)
+    rng = np.random.default_rng(2)
+    truth, old, new = drawn(rng, 200_000)
+    difference = f1_score(truth, new, average="macro") - f1_score(truth, old, average="macro")
+
+    held = []
+    for _ in range(150):
+        found = macro_f1_change(*(side.tolist() for side in drawn(rng, 300)), np.arange(300))
+        assert found is not None
+        held.append(found.low <= difference <= found.high)
+
+    assert 0.9 <= np.mean(held) <= 0.99
+
+
+def test_copies_of_a_question_are_drawn_together() -> None:
+    truth, old, _ = drawn(np.random.default_rng(3), 200)
+    alone = macro_f1_interval(truth.tolist(), old.tolist(), np.arange(200))
+    copied = macro_f1_interval(np.tile(truth, 5).tolist(), np.tile(old, 5).tolist(), np.tile(np.arange(200), 5))
+
+    assert alone == copied
