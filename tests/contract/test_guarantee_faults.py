@@ -207,6 +207,20 @@ def test_jobs_follow_each_other(luna: str, sim: Simulator, monkeypatch: pytest.M
     pd.testing.assert_frame_equal(live, out)
 
 
+def test_rows_that_wait_in_a_job_are_left_to_it_and_nothing_is_promised(luna: str, sim: Simulator) -> None:
+    TwoModels(sim)
+    sim.set(batch_s=3600)
+    df = frame(120)
+    df.iloc[:50].llm.submit(Review, PROMPT, model=CHEAP, effort="none", mode="batch", confirm=False, wait=False).wait()
+
+    with pytest.warns(UserWarning, match="50 rows wait in batch job"):
+        out = ask(df)
+
+    assert out["mood"].isna().all()
+    assert out.llm.guarantee.figures.state == "unfinished"
+    assert sim.stats().answered == 70, "the strong model was asked nothing"
+
+
 def test_one_call_at_a_time_is_as_good(luna: str, sim: Simulator) -> None:
     models = TwoModels(sim)
 

@@ -30,6 +30,7 @@ ALONE = (
         ("--max-cost-usd 0.5 --max-retries 0", {"max_cost_usd": 0.5, "max_retries": 0}),
         ("--columns text,stars --no-progress", {"columns": ["text", "stars"], "progress": False}),
         ("df --samples 3 --judge x", {"data": "df", "samples": 3, "judge": "x"}),
+        ("--decide escalate --guarantee 0.9 --against y", {"decide": "escalate", "guarantee": 0.9, "against": "y"}),
     ],
 )
 def test_a_line_is_read(line: str, given: dict[str, object]) -> None:
