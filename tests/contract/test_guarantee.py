@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import pandas as pd
@@ -259,3 +260,31 @@ def test_a_preview_shows_the_strong_answers_and_what_all_rows_may_cost(luna: str
 
     assert set(found.frame["note"]) == {"strong"}
     assert found.estimate.least_strong == 100
+
+
+def test_rows_that_are_not_asked_are_no_part_of_the_promise(luna: str, sim: Simulator) -> None:
+    TwoModels(sim)
+    df = frame(160)
+    df.loc[:59, "text"] = None
+
+    out = ask(df, guarantee=0.9)
+
+    assert out.llm.guarantee.figures.rows == 100
+    assert out.llm.guarantee.figures.allowed == 10
+    assert out["mood"].isna().sum() == 60
+
+
+def test_it_is_awaited_as_any_other_and_a_column_alone_has_it(luna: str, sim: Simulator) -> None:
+    TwoModels(sim)
+    sim.set(answers=lambda request: SimAnswer.value({"value": True}, probabilities={"value": {"true": 0.9}}))
+    df = frame(90)
+
+    async def awaited() -> pd.DataFrame:
+        return await df.llm.aparse(bool, PROMPT, **options(guarantee=0.9))
+
+    out = asyncio.run(awaited())
+    alone = df["text"].llm.parse(bool, "What is {value}?", **options(guarantee=0.9))
+
+    assert out.llm.guarantee.proved
+    assert alone.tolist() == out["answer"].tolist() == [True] * 90
+    assert sim.stats().requests == 90 + out.llm.guarantee.rows_by_model[STRONG]
