@@ -123,6 +123,8 @@ def kinds_named(kinds: Iterable[str]) -> frozenset[FailureKind]:
     """
     if isinstance(kinds, str):
         raise UsageError(f"Kinds of failure are a list, such as [{kinds!r}], not {kinds!r}. Nothing was sent.")
+    if not isinstance(kinds, Iterable):
+        raise UsageError(f"Kinds of failure are a list, not {kinds!r}. Nothing was sent.")
     known = {str(kind): kind for kind in FailureKind}
     named = list(kinds)
     for kind in named:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.option_fields import is_number, one_of, option
-from pllm_notebook.option_values import PARSE, ROWS, is_models, is_names
+from pllm_notebook.option_values import PARSE, ROWS, is_models, is_stop
 
 __all__ = ["AnswerOptions"]
 
@@ -94,7 +94,7 @@ class AnswerOptions:
         "Names of [calibrations](confidence.md#calibration) that the confidence of their fields is read through. They "
         "are of this very question and model. None: the confidence as stated.",
         accepts="str | Sequence[str] | None",
-        expects=("a name, or a list of names", lambda value: isinstance(value, str) or is_names(value)),
+        expects=("a name, or a list of names", is_stop),
         takes=PARSE,
     )
     evidence: bool = option(

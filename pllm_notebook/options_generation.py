@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pllm_notebook.option_fields import option
+from pllm_notebook.option_fields import is_number, option
 from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS, Effort, ServiceTier, is_stop
 
 __all__ = ["GenerationOptions"]
@@ -52,7 +52,7 @@ class GenerationOptions:
         None,
         "Nucleus sampling: the share of probability that tokens are drawn from. None: not sent.",
         more="A model known to reject it is an error.",
-        at_least=0,
+        expects=("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1),
         takes=LISTS,
         keyed=True,
     )

@@ -13,7 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.events import CallEnded, Event, RunEnded, RunStarted
-from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.exceptions import MissingPackageError, UsageError
 from pllm_notebook.providers import registry
 
 if TYPE_CHECKING:
@@ -56,6 +56,14 @@ class Telemetry:
             from opentelemetry import metrics, trace
         except ImportError:
             raise MissingPackageError("pllm_notebook.otel", "opentelemetry-api", "otel") from None
+        for name, provider, method in (
+            ("tracer_provider", tracer_provider, "get_tracer"),
+            ("meter_provider", meter_provider, "get_meter"),
+        ):
+            if provider is not None and not hasattr(provider, method):
+                raise UsageError(f"{name} is one of OpenTelemetry's, or None for the application's, not {provider!r}.")
+        if not isinstance(prompts, bool):
+            raise UsageError(f"prompts is True or False, not {prompts!r}.")
         self._trace = trace
         self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
         meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)

@@ -38,9 +38,9 @@ __all__ = [
 
 
 def _is_listening(value: Any) -> bool:
-    # A coroutine function would be called and never awaited: every event would be lost.
+    # A coroutine function would be called and never awaited, and a class made: every event would be lost.
     return all(
-        callable(each) and not inspect.iscoroutinefunction(each)
+        callable(each) and not inspect.iscoroutinefunction(each) and not inspect.isclass(each)
         for each in (value if isinstance(value, (list, tuple)) else [value])
     )
 
@@ -96,7 +96,7 @@ class Settings:
         "A function, or several, called with [what happens](telemetry.md): a run's start, each call's end, the run's "
         "end. None: nothing is called.",
         accepts="Callable[[Event], object] | Sequence[Callable[[Event], object]] | None",
-        expects=("a function, or a list of functions, none of them async", _is_listening),
+        expects=("a function, or a list of functions, none of them async or a class", _is_listening),
         variable=False,
     )
     options: Mapping[str, Any] = field(default_factory=dict)

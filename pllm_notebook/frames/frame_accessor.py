@@ -185,7 +185,11 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         if not is_number(tokens, whole=True) or tokens < 1:
             raise UsageError(f"tokens is a whole number of at least 1, not {tokens!r}. Nothing was sent.")
         table = self._table()
-        names = chosen_columns("by=", [by] if isinstance(by, str) else by, table.names)
+        if not isinstance(prompt, str):
+            raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
+        if not by or not isinstance(by, (str, list, tuple)):
+            raise UsageError(f"by= is the name of a column, or a list of them, not {by!r}. Nothing was sent.")
+        names = chosen_columns("by=", [by] if isinstance(by, str) else list(dict.fromkeys(by)), table.names)
         parts = [name for name in template_for(prompt, table).names if name not in names]
         if len(parts) != 1:
             raise UsageError(

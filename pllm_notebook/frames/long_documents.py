@@ -26,6 +26,8 @@ _BETWEEN = "\n\n"
 def chunk_rows(table: Table, name: str, *, tokens: int, overlap: int, prefix: str) -> Any:
     """Return a frame with a row for each piece of a text; see `FrameAccessor.chunks`."""
     split = _splitter(tokens, overlap)
+    if not isinstance(prefix, str):
+        raise UsageError(f"prefix is text, not {prefix!r}.")
     made = (prefix + DOCUMENT, prefix + CHUNK)
     if clash := [column for column in made if column in table.names]:
         raise NameClashError(clash)
@@ -56,7 +58,7 @@ def token_count(text: str) -> int:
 
 def _splitter(tokens: int, overlap: int) -> Callable[[str], list[str]]:
     for name, value, least in (("tokens", tokens, 1), ("overlap", overlap, 0)):
-        if not is_number(value, whole=True) or value < least:
+        if not is_number(value, whole=True) or not least <= value < 2**63:
             raise UsageError(f"{name} is a whole number of at least {least}, not {value!r}.")
     if overlap >= tokens:
         raise UsageError(f"overlap is less than tokens; {overlap} is not less than {tokens}.")

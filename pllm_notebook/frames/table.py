@@ -136,8 +136,22 @@ class Table(ABC):
         return cells.values[0], cells.missing[0]
 
 
+def is_label(against: Any) -> bool:
+    """Return whether something can be a column's label, which arrays, frames and lists cannot."""
+    try:
+        hash(against)
+    except TypeError:
+        return False
+    return True
+
+
 def no_labels(against: Any, columns: Sequence[Any], times: int) -> UsageError:
     """Return the error for labels that are no column, or several of one name."""
+    if not is_label(against):
+        raise UsageError(
+            f"Labels are a column's name, or a Series that matches the rows, not a value of type "
+            f"{type(against).__name__}. Add labels that are in the order of the rows to the frame, and name the column."
+        )
     found = f"{times} columns" if times else "no column"
     return UsageError(
         f"The frame that was asked has {found} named {against!r:.100} among {columns}."

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import orjson
 
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import Run
@@ -22,6 +23,8 @@ from pllm_notebook.lab.paired_tests import binomial_tail, holm
 from pllm_notebook.option_fields import is_number, taken_by
 from pllm_notebook.options import Options
 from pllm_notebook.report_tables import HTMLFacts, text_facts
+from pllm_notebook.schema import OutputType
+from pllm_notebook.settings import resolve
 
 __all__ = ["Drift", "FieldDrift", "asked_again", "drift_p", "recheck_table"]
 
@@ -128,7 +131,10 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
     cells = {name: [None if gaps[row] else own[row] for row in rows]
              for name, own, gaps in zip(data.names, data.values, data.missing, strict=True)}  # fmt: skip
     frame = table.frame_library.columns_frame(cells)
+    if response_format is not None:
+        _check_type(side.source.run, response_format)
     kind, prompt, given = asked_again(side, response_format, "recheck")
+    resolve({**given, **options})  # what is wrong with them is raised before anything is announced
     # The same call of the same day goes on where it stopped; another day's asks again.
     day = datetime.now(UTC).date().isoformat()
     print(f"Asking {len(rows):,} rows twice: {2 * len(rows):,} calls.")
@@ -205,6 +211,24 @@ def asked_again(side: AnswerSide, response_format: Any, method: str) -> tuple[An
 
 def _decided(method: str) -> PllmError:
     return PllmError(f"{method} asks single answers again, and this run decided among several. Nothing was sent.")
+
+
+def _check_type(run: Run | RegisteredRun, response_format: Any) -> None:
+    """Check that a type is the one that the run asked for.
+
+    Raises:
+        UsageError: If it is another. Nothing was sent.
+    """
+    asked = OutputType.of(response_format)
+    if isinstance(run, RegisteredRun):
+        before = run.header["schema"]
+    else:
+        before = None if run.ask.output is None else run.ask.output.json_schema
+    if before is None or orjson.dumps(before, default=repr) != orjson.dumps(asked.json_schema, default=repr):
+        raise UsageError(
+            f"recheck asks what the run {run.id!r} asked, and {asked.name} is another type than its own. Pass that "
+            f"one, or none while the run is in memory. Nothing was sent."
+        )
 
 
 def _field_drifts(side: AnswerSide, rows: Sequence[int], new: Sequence[AnswerSide]) -> tuple[FieldDrift, ...]:

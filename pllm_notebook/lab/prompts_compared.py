@@ -14,7 +14,7 @@ from pllm_notebook.frames.stored_labels import STORED, stored_labels
 from pllm_notebook.lab.comparison import Comparison
 from pllm_notebook.lab.labelled_questions import field_columns
 from pllm_notebook.lab.paired_tests import holm
-from pllm_notebook.lab.row_matching import compare_table, labelled_field
+from pllm_notebook.lab.row_matching import check_field, compare_table, labelled_field
 from pllm_notebook.option_fields import taken_by
 from pllm_notebook.option_types import ParseOptions
 from pllm_notebook.options import Options
@@ -116,6 +116,9 @@ def compare(  # type: ignore[misc]  # its own `against` is that of the compariso
             'pllm.compare takes two or more prompts by name, {"A": "…", "B": "…"}; to compare answers that you have, '
             "new.llm.compare(old). Nothing was sent."
         )
+    if odd := [name for name in variants if not isinstance(name, str) or not name]:
+        raise UsageError(f"A variant's name is text, not {odd[0]!r}. Nothing was sent.")
+    check_field(against, field)
     _check_labels(on, against, field)
     names = list(variants)
     asked = [_question(name, variants[name], response_format, options) for name in names]

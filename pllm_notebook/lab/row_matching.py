@@ -26,6 +26,16 @@ __all__ = ["compare_table", "labelled_field"]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
+def check_field(against: Any, field: str | None) -> None:
+    """Check that a field is named for labels alone.
+
+    Raises:
+        UsageError: Where there are no labels. Nothing was sent.
+    """
+    if field is not None and against is None:
+        raise UsageError(f"field={field!r} says what the labels in against= are of. Pass those too. Nothing was sent.")
+
+
 def compare_table(
     table: Table, old: Any, against: Any = None, field: str | None = None, names: tuple[str, str] = ("old", "new")
 ) -> Comparison:
@@ -42,6 +52,7 @@ def compare_table(
         PllmError: When a side's rows are not known, or no row is in both.
         UsageError: When *old* or *against* means nothing that can be compared.
     """
+    check_field(against, field)
     new_side = frame_side(table)
     before = old_side(old, table, new_side)
     rows = _matched(table, new_side, before)

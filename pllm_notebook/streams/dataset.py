@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from pllm_notebook.callers import caller
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.file_errors import file_path
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
 from pllm_notebook.option_fields import taken_by
 from pllm_notebook.option_types import ParseOptions
@@ -213,7 +214,7 @@ def open_dataset(address: str | os.PathLike[str]) -> Dataset:
         MissingPackageError: Without PyArrow.
     """
     require_pyarrow()
-    parts = PartFiles(os.fspath(address))
+    parts = PartFiles(file_path(address, "a dataset's directory"))
     dataset = Dataset(parts.address, (), 0, 0, 0, 0, 0, 0.0, parts)
     there = parts.part_names()
     names = [name for name in dataset._manifest().get("parts") or there if name in there]

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 
 from pllm_notebook.callers import caller
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.file_errors import file_path
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
@@ -77,12 +78,15 @@ def parse_dataset(
     """
     if not is_number(rows, whole=True) or rows < 1:
         raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
+    if not isinstance(status, bool):
+        raise UsageError(f"status is True or False, not {status!r}. Nothing was sent.")
+    address = file_path(out, "a dataset's directory")
     given: dict[str, Any] = {**options}
     kind = format_of(response_format, given, "parse_dataset")
     question = Question(kind, prompt, given, rows, status)
     window_for(kind, prompt, {**given}, rows, "parse_dataset")  # a wrong option is refused before a file is opened
     require_pyarrow()
-    rows_in, parts = _source_of(source, rows), PartFiles(os.fspath(out))
+    rows_in, parts = _source_of(source, rows), PartFiles(address)
     question = question._replace(given=rows_in.question(prompt, given))
     window = window_for(kind, prompt, {**question.given}, rows, "parse_dataset")
     if isinstance(rows_in, ParquetSource):
@@ -123,7 +127,7 @@ def parse_dataset(
 def _source_of(source: Any, rows: int) -> DatasetSource:
     several = [source] if isinstance(source, str | os.PathLike) else source
     if isinstance(several, Sequence) and all(isinstance(each, str | os.PathLike) for each in several):
-        return ParquetSource([os.fspath(each) for each in several], rows)
+        return ParquetSource([file_path(each, "a Parquet file, or of a directory of them") for each in several], rows)
     found = dask_source(source, rows) or lazy_source(source, rows) or stream_of(source, rows)
     if found is None:
         raise UsageError(

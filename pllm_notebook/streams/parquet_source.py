@@ -136,12 +136,15 @@ def find_files(source: str | Sequence[str]) -> list[SourceFile]:
     for address in [source] if isinstance(source, str) else source:
         files, path = open_directory(address)
         files.invalidate_cache()
-        if any(mark in path for mark in "*?["):
-            paths = files.glob(path)
-        elif files.isdir(path):
-            paths = files.glob(f"{path}/*.parquet")
-        else:
-            paths = [path] if files.exists(path) else []
+        try:
+            if any(mark in path for mark in "*?["):
+                paths = files.glob(path)
+            elif files.isdir(path):
+                paths = files.glob(f"{path}/*.parquet")
+            else:
+                paths = [path] if files.exists(path) else []
+        except OSError as error:  # a host that is not there, a directory that may not be read
+            raise UsageError(f"{address!r} cannot be read: {error}. Nothing was sent.") from error
         if not paths:
             raise UsageError(f"No Parquet file was found at {address!r}. Nothing was sent.")
         for each in paths:

@@ -10,6 +10,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.file_errors import file_errors
 from pllm_notebook.store import open_directory
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class PartFiles:
         """Return the names of the files that are there whole."""
         try:
             paths = self.files.ls(self.path, detail=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return set()
         return {str(path).rstrip("/").rpartition("/")[2] for path in paths}
 
@@ -127,14 +128,15 @@ class PartFiles:
             self.files.pipe_file(path, content)
             return
         # A directory would show it while it grows. Readers of datasets leave out names that begin with a dot.
-        os.makedirs(self.path, exist_ok=True)
         partial = f"{self.path}/.{name}.{os.getpid()}.tmp"
         try:
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            with file_errors(self.path, "the directory of a dataset", "What was answered is kept.", writing=True):
+                os.makedirs(self.path, exist_ok=True)
+                with open(partial, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
         except BaseException:
             if os.path.exists(partial):
                 os.remove(partial)

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.protocols import Transport
 from pllm_notebook.providers import ResolvedModel, transports_replaced
 from pllm_notebook.testing.isolation import throwaway_settings
@@ -43,7 +44,8 @@ class Recording:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, must_exist: bool = False) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = os.path.abspath(file_path(path, "a recording"))
+        self.lost: OSError | None = None
         self._lock = threading.Lock()
         self._replies: defaultdict[bytes, list[bytes]] = defaultdict(list)
         self._replayed: Counter[bytes] = Counter()
@@ -56,6 +58,9 @@ class Recording:
                     f"There is no recording {self.path}. Make it with pllm.testing.record(…), which needs a key."
                 ) from None
             lines = []
+        except OSError as error:
+            with file_errors(self.path, "a recording"):
+                raise error
         for number, line in enumerate(lines, 1):
             try:
                 fields = orjson.loads(line)
@@ -94,8 +99,11 @@ class Recording:
         with self._lock:
             self._replies[key].append(orjson.dumps(reply))
             self._replayed[key] += 1
-            with open(self.path, "ab") as file:
-                file.write(orjson.dumps(line) + b"\n")
+            try:
+                with open(self.path, "ab") as file:
+                    file.write(orjson.dumps(line) + b"\n")
+            except OSError as error:  # it is paid for, and its row has it; the block's end raises
+                self.lost = self.lost or error
 
 
 @contextmanager
@@ -110,13 +118,19 @@ def record(path: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises:
         UsageError: If the file is not a recording. Nothing was sent.
+        FileError: If it cannot be written: before anything is sent, or at the end of the block.
     """
     recording = Recording(path)
+    with file_errors(recording.path, "a recording", writing=True), open(recording.path, "ab"):
+        pass  # every answer of the block is paid for
     with (
         throwaway_settings(network=True),
         transports_replaced(lambda model: _Recorder(recording, model), keyless=False),
     ):
         yield
+    if recording.lost is not None:
+        with file_errors(recording.path, "a recording", "Not all that was answered is in it.", writing=True):
+            raise recording.lost
 
 
 class _Recorder(Transport):

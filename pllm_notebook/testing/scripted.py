@@ -116,6 +116,8 @@ def fake(answers: Answers, *, network: bool = False) -> Iterator[Fake]:
         >>> out["answer"].tolist(), len(asked.requests)
         ([True, False], 2)
     """
+    if not isinstance(network, bool):
+        raise UsageError(f"network is True or False, not {network!r}.")
     if isinstance(answers, (str, os.PathLike)):
         recording = Recording(answers, must_exist=True)
         scripted = Fake(_unscripted)

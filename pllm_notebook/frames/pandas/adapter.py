@@ -19,7 +19,7 @@ from pllm_notebook.frames.pandas.column_hashes import short_hashes
 from pllm_notebook.frames.pandas.columns import array_of, join_columns
 from pllm_notebook.frames.pandas.failed_rows import Errors
 from pllm_notebook.frames.rows import ColumnData
-from pllm_notebook.frames.table import RUN_ATTR, Flags, FrameLibrary, LabelColumn, Table, no_labels
+from pllm_notebook.frames.table import RUN_ATTR, Flags, FrameLibrary, LabelColumn, Table, is_label, no_labels
 
 __all__ = ["FrameLLM", "PandasLibrary", "PandasTable", "SeriesLLM"]
 
@@ -131,7 +131,7 @@ class PandasTable(Table):
             )
         columns = [label for label, name in zip(self.frame.columns, self.names, strict=True) if name not in without]
         positions = [at for at, (label, name) in enumerate(zip(self.frame.columns, self.names, strict=True))
-                     if name not in without and label == against]  # fmt: skip
+                     if name not in without and is_label(against) and label == against]  # fmt: skip
         if len(positions) != 1:
             raise no_labels(against, columns, len(positions))
         return self.frame.iloc[:, positions[0]]
