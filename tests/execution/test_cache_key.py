@@ -256,6 +256,7 @@ OTHER_VALUES: dict[str, Any] = {
     "calibration": "a-name",
     "guarantee": 0.9,
     "confidence_level": 0.9,
+    "top_p": 0.9,
     "decide": "vote",
     "extra_body": {"seed": 1},
     "images_from": "anywhere",
