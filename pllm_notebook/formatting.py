@@ -32,7 +32,7 @@ def format_usd(amount_usd: float | None) -> str:
         amount_usd: None is "cost unknown".
 
     Examples:
-        >>> [money(amount) for amount in (None, 0, 0.000021, 0.0483, 12.3)]
+        >>> [format_usd(amount) for amount in (None, 0, 0.000021, 0.0483, 12.3)]
         ['cost unknown', '$0', '$0.000021', '$0.0483', '$12.30']
     """
     return format_usd_or(amount_usd, "cost unknown")
@@ -62,13 +62,13 @@ def maybe_paid_note(requests: int, amount_usd: float) -> str:
         amount_usd: What they can have cost at most, 0.0 where nothing was reserved for them.
 
     Examples:
-        >>> perhaps_paid(2, 0.0031), perhaps_paid(1, 0.0)
-        ('$0.0031 perhaps paid (2 requests)', '1 request perhaps paid')
+        >>> maybe_paid_note(2, 0.0031), maybe_paid_note(1, 0.0)
+        ('up to $0.0031 perhaps paid (2 requests)', '1 request perhaps paid')
     """
     if not requests:
         return ""
     count = counted(requests, "request")
-    return f"{format_usd(amount_usd)} perhaps paid ({count})" if amount_usd else f"{count} perhaps paid"
+    return f"up to {format_usd(amount_usd)} perhaps paid ({count})" if amount_usd else f"{count} perhaps paid"
 
 
 class Counts(Protocol):
@@ -125,7 +125,7 @@ def format_duration(seconds: float) -> str:
     """Write a time in at most two units: 0.4 s, 17 s, 2 min 05 s, 1 h 05 min, 3 d 4 h.
 
     Examples:
-        >>> [span(seconds) for seconds in (0.01, 0.42, 17, 125, 3900, 273_600)]
+        >>> [format_duration(seconds) for seconds in (0.01, 0.42, 17, 125, 3900, 273_600)]
         ['<0.1 s', '0.4 s', '17 s', '2 min 05 s', '1 h 05 min', '3 d 4 h']
     """
     if seconds < 0.05:
@@ -165,7 +165,7 @@ def short_number(number: float) -> str:
     """Write a large number in three digits: 999, 12.3k, 4.5M.
 
     Examples:
-        >>> short(999), short(12_345), short(4_500_000)
+        >>> short_number(999), short_number(12_345), short_number(4_500_000)
         ('999', '12.3k', '4.5M')
     """
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -132,7 +132,7 @@ class RunBudget:
             max_cost_usd: The ceiling, as the caller gave it.
             cut_at: The output limit at which its answer was cut off before, None for a call that was not sent.
         """
-        perhaps = f" and {format_usd(self.perhaps_usd)} perhaps paid" if self.perhaps_usd else ""
+        perhaps = f" and up to {format_usd(self.perhaps_usd)} perhaps paid" if self.perhaps_usd else ""
         paid, most = f"{format_usd(self.paid_usd)} paid{perhaps}", f"max_cost_usd={max_cost_usd:g}"
         message = f"Not sent: with {paid}, one more call could have passed {most}. Raise it."
         if cut_at is not None:

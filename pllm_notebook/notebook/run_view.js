@@ -390,7 +390,7 @@ class Mount {
     setText(fact.projected, projects ? `${usd(head.projected_usd)} projected` : "");
     setText(fact.ceiling, head.budget_usd === null ? "" : `${usd(head.budget_usd)} ceiling`);
     fact.projected.classList.toggle("pllm-over", projects && head.budget_usd !== null && head.projected_usd > head.budget_usd);
-    setText(fact.perhaps, head.maybe_paid_requests ? `${head.maybe_paid_usd ? usd(head.maybe_paid_usd) + " " : ""}perhaps paid (${plural(head.maybe_paid_requests, "request")})` : "");
+    setText(fact.perhaps, head.maybe_paid_requests ? `${head.maybe_paid_usd ? "up to " + usd(head.maybe_paid_usd) + " " : ""}perhaps paid (${plural(head.maybe_paid_requests, "request")})` : "");
     setText(fact.cached, head.cached ? `${count(head.cached)} from cache` : "");
     setText(fact.skipped, head.skipped ? `${count(head.skipped)} skipped` : "");
     setText(fact.unsent, head.not_sent ? `${count(head.not_sent)} not sent` : "");
