@@ -10,18 +10,14 @@ process, medians.
 from __future__ import annotations
 
 import argparse
-import gc
-import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
 
 import pllm_notebook as pllm
-from benchmarks.rows import MODEL, Review, entry, reply
+from benchmarks.rows import MODEL, Review, cpu_us, entry, reply
 from pllm_notebook.execution import run_registry
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.schema import OutputType
@@ -49,16 +45,6 @@ def fill_cache(frame: pd.DataFrame) -> None:
     store.flush()
 
 
-def median_us(times: int, rows: int, work: Callable[[], object]) -> float:
-    took = []
-    for _ in range(times):
-        gc.collect()
-        start = time.process_time()
-        work()
-        took.append(time.process_time() - start)
-    return statistics.median(took) / rows * 1e6
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
@@ -69,15 +55,15 @@ def main() -> None:
     pllm.configure(cache_dir=tempfile.mkdtemp(), progress=False, model=MODEL)
     frame = pd.DataFrame({"text": [f"review {n}: " + "it works as it should. " * 8 for n in range(rows)]})
     fill_cache(frame)
-    rerun = median_us(times, rows, lambda: frame.llm.parse(Review, PROMPTS[0]))
+    rerun = cpu_us(times, rows, lambda: frame.llm.parse(Review, PROMPTS[0]))
     runs = [frame.llm.submit(Review, prompt, cache="only") for prompt in PROMPTS]
     old, new = (run.result() for run in runs)
     found = new.llm.compare(old)
     assert len(found) == -(-rows // 10), len(found)
     in_memory = {
-        "two frames": median_us(times, rows, lambda: new.llm.compare(old)),
-        "a frame and a run": median_us(times, rows, lambda: new.llm.compare(runs[0])),
-        "shown as HTML": median_us(times, rows, lambda: new.llm.compare(old)._repr_html_()),
+        "two frames": cpu_us(times, rows, lambda: new.llm.compare(old)),
+        "a frame and a run": cpu_us(times, rows, lambda: new.llm.compare(runs[0])),
+        "shown as HTML": cpu_us(times, rows, lambda: new.llm.compare(old)._repr_html_()),
     }
     identity = runs[0].id
     runs.clear()
@@ -86,7 +72,7 @@ def main() -> None:
         run_registry.forget_all()
         assert len(new.llm.compare(identity)) == -(-rows // 10)
 
-    from_cache = median_us(times, rows, forgotten)
+    from_cache = cpu_us(times, rows, forgotten)
     print(f"| {rows:,} rows | us a row | s |\n| --- | --- | --- |")
     for name, took in {"a rerun, all cached": rerun, **in_memory, "a frame and a run in the cache": from_cache}.items():
         print(f"| {name} | {took:.2f} | {took * rows / 1e6:.2f} |")

@@ -25,6 +25,7 @@ from pllm_notebook.runtime import Slot
 __all__ = [
     "OptionField",
     "check",
+    "check_row_count",
     "check_with",
     "fields_of",
     "from_environment",
@@ -249,6 +250,16 @@ def plain(text: str) -> str:
 def is_number(value: Any, *, whole: bool = False) -> bool:
     """Return whether a value is a number, and neither a truth value nor NaN."""
     return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value == value
+
+
+def check_row_count(rows: Any) -> None:
+    """Check `rows=` of a call that takes rows in pieces.
+
+    Raises:
+        UsageError: If it is not a whole number of at least 1. Nothing was sent.
+    """
+    if not is_number(rows, whole=True) or rows < 1:
+        raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
 
 
 def is_finite(value: Any) -> bool:

@@ -21,7 +21,7 @@ from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.table_rows import RowQuestion, TableRows, template_for
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
-from pllm_notebook.option_fields import is_number, taken_by
+from pllm_notebook.option_fields import check_row_count, taken_by
 from pllm_notebook.option_types import CallToolsOptions, CompleteOptions, ParseOptions
 from pllm_notebook.options import Options
 from pllm_notebook.settings import refuse_without_tools
@@ -130,8 +130,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         Raises:
             UsageError: If *rows* is not a whole number of at least 1. Nothing was sent.
         """
-        if not is_number(rows, whole=True) or rows < 1:
-            raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
+        check_row_count(rows)
         given: Any = {**options}
         kind = format_of(response_format, given, "preview")
         head = type(self)(self._table().slice(range(rows)).data).parse(kind, prompt, **given)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
-from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError, guess
+from pllm_notebook.exceptions import PllmError, UsageError, guess
 from pllm_notebook.execution import Run
 from pllm_notebook.formatting import counted, escape_html, strip_control_chars
 from pllm_notebook.frames.dtypes import Column, plain
@@ -20,6 +20,7 @@ from pllm_notebook.frames.sample_sizes import by_samples
 from pllm_notebook.frames.samples import sampled_by
 from pllm_notebook.frames.stored_labels import label_column
 from pllm_notebook.frames.table import FrameLibrary, Table
+from pllm_notebook.statistics import new_axes, scikit_learn
 
 __all__ = ["Evaluation", "EvaluationInput", "evaluate"]
 
@@ -73,10 +74,7 @@ class Evaluation:
         library: FrameLibrary,
         examples: int = 0,
     ) -> None:
-        try:
-            from sklearn import metrics
-        except ImportError:
-            raise MissingPackageError("evaluate", "scikit-learn", "evaluate") from None
+        metrics = scikit_learn("sklearn.metrics", "evaluate")
         self.field = field
         self.against = against
         self.total = total
@@ -146,13 +144,10 @@ class Evaluation:
         Raises:
             MissingPackageError: Without matplotlib.
         """
-        try:
-            import matplotlib.pyplot  # noqa: F401 - scikit-learn's own error names no extra of ours
-        except ImportError:
-            raise MissingPackageError("evaluate's plot", "matplotlib", "evaluate") from None
-        from sklearn.metrics import ConfusionMatrixDisplay
-
-        shown = ConfusionMatrixDisplay(self._counts, display_labels=list(map(str, self._classes)))
+        # Before scikit-learn makes its own, whose error names no extra of ours.
+        ax = new_axes("evaluate's plot") if ax is None else ax
+        metrics = scikit_learn("sklearn.metrics", "evaluate")
+        shown = metrics.ConfusionMatrixDisplay(self._counts, display_labels=list(map(str, self._classes)))
         shown.plot(ax=ax, colorbar=False, values_format="d", xticks_rotation=30)
         shown.ax_.set(xlabel=self.field, ylabel=self.against)
         return shown.ax_

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.example_pool import RowPrompt, example_pool, row_texts
 from pllm_notebook.frames.example_selection import RowExamples
-from pllm_notebook.frames.rows import ColumnData
+from pllm_notebook.frames.rows import ColumnData, RowPrompts
 from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Turn
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
@@ -46,15 +46,6 @@ def examples_for(options: Options, asked: RowPrompt, output: OutputType | None) 
     return RowExamples(example_pool(options, asked, output), options)
 
 
-class _Prompts(Protocol):
-    def __call__(self, rows: range) -> Made: ...
-
-    @property
-    def source(self) -> str: ...
-
-    def items(self, rows: range) -> Sequence[bytes]: ...
-
-
 class ExamplePrompts:
     """A run's prompts, where a row has examples of its own or may not see one of those that all share.
 
@@ -68,7 +59,7 @@ class ExamplePrompts:
             as their prompts are made.
     """
 
-    def __init__(self, prompts: _Prompts, given: ColumnData, examples: RowExamples) -> None:
+    def __init__(self, prompts: RowPrompts, given: ColumnData, examples: RowExamples) -> None:
         self._prompts, self._given, self._examples = prompts, given, examples
         self.taken = np.zeros(given.total, dtype=np.bool_)
         self.source, self.items = prompts.source, prompts.items

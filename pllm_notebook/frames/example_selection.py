@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pllm_notebook.exceptions import MissingPackageError, UsageError
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.example_pool import ExamplePool
 from pllm_notebook.frames.near_duplicates import Fingerprints
 from pllm_notebook.messages_types import Example
 from pllm_notebook.settings import Options
+from pllm_notebook.statistics import scikit_learn
 
 __all__ = ["RowExamples"]
 
@@ -144,11 +145,8 @@ class _Similarities:
     """Texts by the weights of their three-letter pieces (TF-IDF), fitted to these texts alone."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        try:
-            from sklearn.feature_extraction.text import TfidfVectorizer
-        except ImportError:
-            raise MissingPackageError("example_selection", "scikit-learn", "evaluate") from None
-        self._vectorizer: Any = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), dtype=np.float64)
+        text = scikit_learn("sklearn.feature_extraction.text", "example_selection")
+        self._vectorizer: Any = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), dtype=np.float64)
         try:
             self.vectors: Any = self._vectorizer.fit_transform(texts)
         except ValueError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import instruction_for
 from pllm_notebook.failures import Failure
-from pllm_notebook.frames.rows import ColumnData, prompts_of
+from pllm_notebook.frames.rows import ColumnData, RowPrompts, prompts_of
 from pllm_notebook.messages_types import Dialogue, Prompt, Turn
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
@@ -85,15 +85,6 @@ def row_instruction(
     return replace(options, system=None), RowInstruction(template, behind)
 
 
-class _Prompts(Protocol):
-    def __call__(self, rows: range) -> Made: ...
-
-    @property
-    def source(self) -> str: ...
-
-    def items(self, rows: range) -> list[bytes]: ...
-
-
 class InstructedPrompts:
     """A run's prompts, each with its own instruction. A row that lacks part of either is skipped.
 
@@ -102,7 +93,7 @@ class InstructedPrompts:
         instructions: Returns the instructions of some rows.
     """
 
-    def __init__(self, prompts: _Prompts, instructions: Callable[[range], Sequence[str | Failure | None]]) -> None:
+    def __init__(self, prompts: RowPrompts, instructions: Callable[[range], Sequence[str | Failure | None]]) -> None:
         self._prompts = prompts
         self._instructions = instructions
         self.source, self.items = prompts.source, prompts.items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -14,10 +14,11 @@ from pllm_notebook.execution import Run
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import CellType
+from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompts import as_labelled_json, prompt_as_text
 from pllm_notebook.templates import Template
 
-__all__ = ["ERROR_COLUMNS", "USAGE_COLUMNS", "ColumnData", "error_rows", "prompts_of", "usage_rows"]
+__all__ = ["ERROR_COLUMNS", "USAGE_COLUMNS", "ColumnData", "RowPrompts", "error_rows", "prompts_of", "usage_rows"]
 
 ERROR_COLUMNS = {
     "position": CellType.COUNT,
@@ -87,6 +88,20 @@ def prompts_of(given: ColumnData, template: Template | None, na: str) -> _Prompt
                     f"na='raise'. Fill or drop them, or pass na='skip'. Nothing was sent."
                 )
     return _Prompts(given, template, skip=na != "send")
+
+
+class RowPrompts(Protocol):
+    """The prompts of a run's rows, as `prompts_of` makes them, or those that add something to each."""
+
+    def __call__(self, rows: range) -> Sequence[Prompt | Failure | None]:
+        """Return the prompts of some rows; None for a row to skip."""
+
+    @property
+    def source(self) -> str:
+        """The template that all share, "" for none (see `execution.Rows`)."""
+
+    def items(self, rows: range) -> Sequence[bytes]:
+        """Return what a pack holds for each row that has a prompt."""
 
 
 class _Prompts:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pllm_notebook.exceptions import MissingPackageError, UsageError, guess
+from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.execution import STATUSES, Run
 from pllm_notebook.formatting import counted, format_usd_or
 from pllm_notebook.frames.dtypes import CellType, Column, Kind
@@ -21,6 +21,7 @@ from pllm_notebook.lab.field_changes import FieldChange, FieldValues
 from pllm_notebook.lab.labelled_change import LabelledChange
 from pllm_notebook.lab.question_diff import WordChange, option_diff, schema_diff, word_diff
 from pllm_notebook.lab.run_costs import RunCosts, costs_of
+from pllm_notebook.statistics import new_axes
 
 __all__ = ["ComparedRows", "Comparison"]
 
@@ -183,11 +184,7 @@ class Comparison:
             UsageError: For a field that both sides do not have, or one of too many values.
             MissingPackageError: Without matplotlib.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError:
-            raise MissingPackageError("compare's plot", "matplotlib", "evaluate") from None
-        ax = pyplot.subplots()[1] if ax is None else ax
+        ax = new_axes("compare's plot") if ax is None else ax
         return plot_churn(self.changes, ax) if field is None else plot_field(self._change(field), self.names, ax)
 
     def _view(self, examples: int) -> ComparisonView:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from pllm_notebook.callers import caller
-from pllm_notebook.exceptions import MissingPackageError, UsageError
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.formatting import counted, escape_html, format_duration, format_usd_or, strip_control_chars
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.lab.labelled_questions import LabelledQuestions
@@ -16,7 +16,7 @@ from pllm_notebook.lab.race_arms import Arm
 from pllm_notebook.lab.race_picture import RacePoint, plot_race, svg_race
 from pllm_notebook.option_fields import is_number
 from pllm_notebook.report_tables import html_table, text_table
-from pllm_notebook.statistics import RaceRule, RaceStanding
+from pllm_notebook.statistics import RaceRule, RaceStanding, new_axes
 
 __all__ = ["Race", "RacedArm"]
 
@@ -172,11 +172,7 @@ class Race:
         """
         if by not in ("cost", "time"):
             raise UsageError(f"by is 'cost' or 'time', not {by!r}.")
-        try:
-            from matplotlib import pyplot
-        except ImportError:
-            raise MissingPackageError("race's plot", "matplotlib", "evaluate") from None
-        return plot_race(self._points(by), by, pyplot.subplots()[1] if ax is None else ax)
+        return plot_race(self._points(by), by, new_axes("race's plot") if ax is None else ax)
 
     def _asked(self) -> list[int]:
         return [at for at, one in enumerate(self.arms) if not one.refused]

@@ -8,6 +8,7 @@ function says what it assumes. Every draw has a fixed seed, so that the same dat
 - `calibration`: the choice among them by cross-validation, and the report of it.
 - `corrected_means`: means and shares of a table's answers, corrected by labels of some rows, with intervals.
 - `racing`: which of several ways to ask is right most often, and what may be said of it.
+- `evaluate_extra`: the packages of the extra, imported when they are first used.
 - `certificate`: how low a confidence may be for a cheap answer to be kept, with a promise for the whole table.
 
 scikit-learn and scipy do the work; both come with the extra `evaluate`, and are imported when they are first used.
@@ -31,6 +32,7 @@ from pllm_notebook.statistics.corrected_means import (
     chances_fit,
     corrected_mean,
 )
+from pllm_notebook.statistics.evaluate_extra import new_axes, scikit_learn
 from pllm_notebook.statistics.racing import RaceRule, RaceStanding, race_looks
 from pllm_notebook.statistics.reliability import Reliability, ReliabilityBin, measure
 
@@ -56,6 +58,8 @@ __all__ = [
     "forecast",
     "known_threshold",
     "measure",
+    "new_axes",
     "planned_looks",
     "race_looks",
+    "scikit_learn",
 ]

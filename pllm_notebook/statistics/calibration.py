@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pllm_notebook.exceptions import MissingPackageError, UsageError
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.statistics.calibrators import CalibrationMethod, Calibrator, fit
+from pllm_notebook.statistics.evaluate_extra import new_axes
 from pllm_notebook.statistics.reliability import Floats, Reliability, log_loss_of, measure
 
 __all__ = ["LEAST_LABELS", "Calibration", "CalibrationMethod", "calibrate"]
@@ -56,11 +57,7 @@ class Calibration:
         Raises:
             MissingPackageError: Without matplotlib.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError:
-            raise MissingPackageError("calibrate's plot", "matplotlib", "evaluate") from None
-        axes = pyplot.subplots()[1] if ax is None else ax
+        axes = new_axes("calibrate's plot") if ax is None else ax
         axes.plot([0, 1], [0, 1], linestyle=":", color="gray", label="perfect")
         for name, found, marker in (("as stated", self.before, "o"), ("calibrated", self.after, "s")):
             stated, observed = [b.stated for b in found.bins], [b.observed for b in found.bins]

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pllm_notebook.exceptions import MissingPackageError, UsageError
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.statistics.evaluate_extra import scikit_learn
 from pllm_notebook.statistics.reliability import Floats
 
 __all__ = ["Certificate", "Guarantee", "certify", "draw_order", "forecast", "known_threshold", "planned_looks"]
@@ -202,10 +203,7 @@ def _passed(counts: NDArray[Any], most: int) -> int:
 
 def _most(rows: int, size: int, guarantee: Guarantee) -> int:
     """Return how many of *size* sampled rows may be bad and still prove the promise: -1 where not even none does."""
-    try:
-        from scipy.stats import hypergeom
-    except ImportError:
-        raise MissingPackageError("guarantee", "scikit-learn", "evaluate") from None
+    hypergeom = scikit_learn("scipy.stats", "guarantee").hypergeom
     too_many = guarantee.allowed(rows) + 1
     if too_many > rows:
         return size

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.statistics.evaluate_extra import scikit_learn
 
 __all__ = ["Floats", "Reliability", "ReliabilityBin", "clipped", "edge_of", "log_loss_of", "measure"]
 
@@ -82,10 +82,7 @@ def measure(p: Sequence[float] | Floats, right: Sequence[bool] | Any, groups: An
     Raises:
         MissingPackageError: Without scikit-learn.
     """
-    try:
-        from sklearn.metrics import brier_score_loss
-    except ImportError:
-        raise MissingPackageError("calibrate", "scikit-learn", "evaluate") from None
+    brier_score_loss = scikit_learn("sklearn.metrics", "calibrate").brier_score_loss
     stated, true = np.asarray(p, dtype=np.float64), np.asarray(right, dtype=bool)
     bin_of = _bins_of(stated)
     group_of = np.arange(len(stated)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]

@@ -14,7 +14,7 @@ from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
-from pllm_notebook.option_fields import taken_by
+from pllm_notebook.option_fields import check_row_count, taken_by
 from pllm_notebook.option_types import ParseOptions
 from pllm_notebook.options import Options
 from pllm_notebook.signatures import shows
@@ -68,7 +68,8 @@ def parse_batches(
     """
     if not isinstance(tables, Iterable) or _is_table(tables):
         raise _not_tables(tables)
-    window = window_for(response_format, prompt, {**options}, _checked(rows), "parse_batches")
+    check_row_count(rows)
+    window = window_for(response_format, prompt, {**options}, rows, "parse_batches")
     return _frames(answered(window, cut(tables, rows), caller()))
 
 
@@ -92,7 +93,8 @@ def aparse_batches(
     """
     if not isinstance(tables, Iterable | AsyncIterable) or _is_table(tables):
         raise _not_tables(tables)
-    window = window_for(response_format, prompt, {**options}, _checked(rows), "aparse_batches")
+    check_row_count(rows)
+    window = window_for(response_format, prompt, {**options}, rows, "aparse_batches")
     return _async_frames(window, _AsyncPieces(tables, rows), caller())
 
 
@@ -243,12 +245,6 @@ class _AsyncPieces:
 def _is_table(tables: Any) -> bool:
     # An Arrow reader is both: as an iterator it yields batches, as a table it would be read whole.
     return not isinstance(tables, Iterator) and table_of(tables) is not None
-
-
-def _checked(rows: int) -> int:
-    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
-        raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
-    return rows
 
 
 def _not_tables(tables: Any) -> UsageError:

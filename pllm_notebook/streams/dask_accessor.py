@@ -15,7 +15,7 @@ from pllm_notebook.execution import Estimate
 from pllm_notebook.frames.accessor import LLMAccessor, Preview
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
-from pllm_notebook.option_fields import is_number, taken_by
+from pllm_notebook.option_fields import check_row_count, taken_by
 from pllm_notebook.option_types import ParseOptions
 from pllm_notebook.options import Options
 from pllm_notebook.signatures import shows
@@ -110,8 +110,7 @@ class DaskFrameLLM:
             rows: Number of rows, from the top.
             **options: As for `df.llm.parse`.
         """
-        if not is_number(rows, whole=True) or rows < 1:
-            raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
+        check_row_count(rows)
         given: Any = {**options}
         kind = format_of(response_format, given, "preview")
         head = self._data.head(rows, npartitions=-1, compute=True)

@@ -13,7 +13,7 @@ from pllm_notebook.file_errors import file_path
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
-from pllm_notebook.option_fields import is_number, taken_by
+from pllm_notebook.option_fields import check_row_count, taken_by
 from pllm_notebook.option_types import ParseOptions
 from pllm_notebook.options import Options
 from pllm_notebook.signatures import shows
@@ -76,8 +76,7 @@ def parse_dataset(
     Example:
         pllm.parse_dataset("in/*.parquet", "out/", Review, "Read:\n{text}", max_cost_usd=20).scan().to_table()
     """
-    if not is_number(rows, whole=True) or rows < 1:
-        raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
+    check_row_count(rows)
     if not isinstance(status, bool):
         raise UsageError(f"status is True or False, not {status!r}. Nothing was sent.")
     address = file_path(out, "a dataset's directory")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,20 +21,7 @@ from pllm_notebook.exceptions import (
 from pllm_notebook.sim import Simulator
 
 from .frame_libraries import FrameKit
-
-
-class Named(BaseModel):
-    name: str
-
-
-@pytest.fixture
-def echo(sim: Simulator, cache_dir: object) -> Iterator[Callable[[], int]]:
-    """Answer with the prompt itself, and count the requests."""
-    sim.set(answers=lambda request: {"name": request.prompt})
-    pllm.configure(servers={"mine": sim.base_url("compatible")}, model="mine:m")
-    yield lambda: sim.stats().requests
-    sim.set(answers=None)
-
+from .known_answers import Named
 
 COLUMNS = {"review": ["good", "bad"], "stars": [5, 1]}
 Ask = Callable[[Any], Any]

@@ -3,59 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError, PllmError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.frames.libraries import table_of
-from pllm_notebook.sim import SimAnswer, SimRequest
 
 from .frame_libraries import FrameKit
+from .known_answers import Label, Other, Sent
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
-
-# No list: what the function of the simulator refers to is a part of its calls' keys, where JSON can hold it.
-Sent = deque[str]
-
-
-class Label(BaseModel):
-    """Label the text."""
-
-    category: Literal["short", "long"]
-    size: int
-
-
-class Other(BaseModel):
-    """Say it again."""
-
-    echo: str
-
-
-@pytest.fixture
-def sent(cache_dir: object) -> Sent:
-    """Answer from the prompt alone, so that the truth of each row is known; refuse what begins with "-"."""
-    sent: Sent = deque()
-
-    def answer(request: SimRequest) -> Any:
-        said = request.messages[-1][1]
-        sent.append(said)
-        if said.startswith("-"):
-            return SimAnswer.refusal()
-        properties = (request.schema or {}).get("properties", {})
-        if "category" in properties:
-            return {"category": "long" if len(said) > 3 else "short", "size": len(said)}
-        return {"echo": said} if "echo" in properties else f"said {said}"
-
-    pllm.configure(sim={"answers": answer}, model="sim:openai")
-    return sent
 
 
 Texts = Callable[..., Any]

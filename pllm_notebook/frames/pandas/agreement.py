@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.statistics import new_axes
 
 __all__ = ["Agreement"]
 
@@ -33,11 +33,7 @@ class Agreement(pd.DataFrame):
         Raises:
             MissingPackageError: Without matplotlib.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError:
-            raise MissingPackageError("The plot of agreement", "matplotlib", "evaluate") from None
-        ax = pyplot.subplots(figsize=(7, 3))[1] if ax is None else ax
+        ax = new_axes("The plot of agreement", (7, 3)) if ax is None else ax
         edges = [at / bins for at in range(bins + 1)]
         columns = [self[name].dropna().astype(float).to_list() for name in self.columns]
         ax.hist(columns, bins=edges, label=list(self.columns))

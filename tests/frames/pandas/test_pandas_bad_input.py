@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import BaseModel
 
-import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError, UsageError
-from pllm_notebook.sim import Simulator
-
-
-class Named(BaseModel):
-    name: str
-
-
-@pytest.fixture
-def echo(sim: Simulator, cache_dir: object) -> Iterator[Callable[[], int]]:
-    """Answer with the prompt itself, and count the requests."""
-    sim.set(answers=lambda request: {"name": request.prompt})
-    pllm.configure(servers={"mine": sim.base_url("compatible")}, model="mine:m")
-    yield lambda: sim.stats().requests
-    sim.set(answers=None)
+from tests.frames.known_answers import Named
 
 
 def names(frame: pd.DataFrame, prompt: str = "{t}") -> list[Any]:

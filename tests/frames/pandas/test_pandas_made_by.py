@@ -5,56 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
 
 import pandas as pd
 import pytest
-from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import run_registry
-from pllm_notebook.sim import SimAnswer, SimRequest
+from tests.frames.known_answers import Label, Sent
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
-
-# No list: what the function of the simulator refers to is a part of its calls' keys, where JSON can hold it.
-Sent = deque[str]
-
-
-class Label(BaseModel):
-    """Label the text."""
-
-    category: Literal["short", "long"]
-    size: int
-
-
-class Other(BaseModel):
-    """Say it again."""
-
-    echo: str
-
-
-@pytest.fixture
-def sent(cache_dir: object) -> Sent:
-    """Answer from the prompt alone, so that the truth of each row is known; refuse what begins with "-"."""
-    sent: Sent = deque()
-
-    def answer(request: SimRequest) -> Any:
-        said = request.messages[-1][1]
-        sent.append(said)
-        if said.startswith("-"):
-            return SimAnswer.refusal()
-        properties = (request.schema or {}).get("properties", {})
-        if "category" in properties:
-            return {"category": "long" if len(said) > 3 else "short", "size": len(said)}
-        return {"echo": said} if "echo" in properties else f"said {said}"
-
-    pllm.configure(sim={"answers": answer}, model="sim:openai")
-    return sent
 
 
 def texts(*values: str) -> pd.DataFrame:
