@@ -136,7 +136,7 @@ class Estimate(HTMLFacts):
             ("calls to send", f"{self.calls:,}"),
             ("input tokens", f"about {self.input_tokens:,}"),
             ("output tokens", f"about {self.output_tokens:,}{guessed}"),
-            ("cost", f"{_money(self.cost_usd)} live, {_money(self.batch_cost_usd)} as a batch{self._in_jobs()}"),
+            ("cost", f"{_money(self.cost_usd)} live, {self._as_batch()}"),
             *self._strong_facts(),
             ("decided by", f"{self.decider}, where answers differ; not in the cost" if self.decider else ""),
             (
@@ -161,6 +161,11 @@ class Estimate(HTMLFacts):
                 ends = f"{format_usd(cheap + share * whole)} to {format_usd(cheap + whole)}"
                 facts.append((name, f"{ends}; {strong.model} alone {format_usd(whole)}"))
         return facts
+
+    def _as_batch(self) -> str:
+        if not self.fills and self.batch_cost_usd is None and self.cost_usd is not None:
+            return "and no batch"
+        return f"{_money(self.batch_cost_usd)} as a batch{self._in_jobs()}"
 
     def _in_jobs(self) -> str:
         return f" of {counted(self.jobs, 'job')}" if self.jobs else ""
@@ -227,6 +232,8 @@ def _fill(form: BatchFormat, calls: int, size: int) -> float:
 
 
 def _cost(ask: CallSpec, calls: int, tokens_in: int, tokens_out: float, *, batch: bool) -> float | None:
+    if batch and ask.target.decisions is not None:
+        return None
     if calls == 0:
         return 0.0
     rate = ask.rate(batch=batch)

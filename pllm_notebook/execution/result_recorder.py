@@ -227,7 +227,7 @@ class ResultRecorder:
         target = self.spec.target
         spec = self.order.packing.asked if self.order.packing is not None and isinstance(tag, Pack) else self.spec
         try:
-            if spec.output is not None and spec.output.questions:
+            if spec.output is not None and spec.output.questions and reply.finish is Finish.COMPLETE:
                 spec.output.check(reply.text)
             return StoredReply.of(
                 reply,

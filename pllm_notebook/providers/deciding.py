@@ -30,7 +30,8 @@ def decision_model(target: ResolvedModel, formats: Mapping[str, str], *, named: 
         UsageError: Where there is none. Nothing was sent.
     """
     endpoint = _endpoint_of(target, formats)
-    model = target.model if named or not endpoint.model else endpoint.model
+    is_server = bool(target.address)
+    model = target.model if named or is_server or not endpoint.model else endpoint.model
     provider = replace(
         target.api, models=_NO_THOUGHTS, prompt_cache=None, batch=None, token_formats={}, service_tiers={}
     )

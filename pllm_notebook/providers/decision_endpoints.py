@@ -28,6 +28,8 @@ __all__ = [
     "encoded",
     "instructed",
     "listed",
+    "named_answers",
+    "named_questions",
     "predicate",
     "shown",
 ]
@@ -101,6 +103,42 @@ class DecisionWire(ABC):
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
         return None
+
+
+def named_questions(request: Request) -> dict[str, dict[str, Any]]:
+    """Return the questions by name, in the words of System One, which Google's endpoint has too."""
+    made: dict[str, dict[str, Any]] = {}
+    for question in request.questions:
+        asked = {"instructions": instructed(request, question)}
+        if question.kind == "predicate":
+            made[question.name] = {"type": "noul", **asked}
+        elif question.kind == "scale":
+            made[question.name] = {"type": "score", **asked, "criteria": list(question.options)}
+        else:
+            made[question.name] = {"type": "choice", **asked, "criteria": dict.fromkeys(question.options, "")}
+    return made
+
+
+def named_answers(answers: Any) -> str:
+    """Return the text of a reply whose answers are by name, in the words of System One.
+
+    Raises:
+        MalformedReply: For an answer that is not documented.
+    """
+    made: dict[str, _Stated | None] = {}
+    for name, given in typed.mapping(answers, "answers").items():
+        about = typed.mapping(given, f"the answer to {name[:80]}")
+        kind = about.get("type")
+        if kind == "noul":
+            made[name] = predicate(about.get("noul"))
+        elif kind == "choice":
+            p = typed.mapping(about.get("probabilities"), "probabilities")
+            made[name] = answer(p, typed.text(about.get("choice"), "choice"))
+        elif kind == "score":
+            made[name] = answer(typed.mapping(about.get("probabilities"), "probabilities"))
+        else:
+            raise MalformedReply(f"an answer of the type {str(kind)[:80]!r}")
+    return encoded(made)
 
 
 def shown(request: Request) -> Input:

@@ -11,6 +11,7 @@ from pllm_notebook.protocols import Wire
 from pllm_notebook.providers import anthropic, google, local, openai
 from pllm_notebook.providers.decision_endpoints import DecisionEndpoint
 from pllm_notebook.providers.provider import Provider
+from pllm_notebook.providers.server_decisions import SERVER_ENDPOINTS
 from pllm_notebook.providers.token_probabilities import TokenFormat
 from pllm_notebook.runtime import Slot
 
@@ -88,7 +89,7 @@ def token_formats() -> tuple[TokenFormat, ...]:
 
 def decision_endpoints() -> dict[str, DecisionEndpoint]:
     """Return the decision endpoints that are known, by the name of their format."""
-    return {one.name: one.decisions for one in providers() if one.decisions is not None}
+    return {one.name: one.decisions for one in providers() if one.decisions is not None} | SERVER_ENDPOINTS
 
 
 def names() -> tuple[str, ...]:

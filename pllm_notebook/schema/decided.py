@@ -105,7 +105,9 @@ def _answer(question: DecisionQuestion, said: Mapping[str, Any]) -> DecisionAnsw
     if given is None:
         return None
     stated = given["p"]
-    options = [str(at) for at in range(len(question.options))] if question.kind == "scale" else question.options
+    options: Sequence[str] = question.options
+    if question.kind == "scale" and stated.keys() != set(options):  # servers name levels by position, or by label
+        options = [str(at) for at in range(len(options))]
     if stated.keys() != set(options):
         odd = sorted(stated.keys() ^ set(options))
         raise Misread(f"the answer to {question.name!r} has other options than the question: {', '.join(odd)[:200]}")

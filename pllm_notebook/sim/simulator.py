@@ -25,7 +25,14 @@ __all__ = ["Simulator", "shared"]
 
 logger = logging.getLogger("pllm_notebook")
 
-_PATHS = {"openai": "/openai/v1", "compatible": "/compatible/v1", "anthropic": "/anthropic", "google": "/google"}
+_PATHS = {
+    "openai": "/openai/v1",
+    "compatible": "/compatible/v1",
+    "anthropic": "/anthropic",
+    "google": "/google",
+    "systemone": "/systemone/v1",
+    "sglang": "/sglang/v1",
+}
 _ERRORS_KEPT = 100
 
 
@@ -85,7 +92,8 @@ class Simulator:
     def base_url(self, provider: str) -> str:
         """Return what the SDK of "openai", "anthropic" or "google" takes as its base address.
 
-        "compatible" is an OpenAI-compatible server, with the rungs of structured output that the options say.
+        "compatible" is an OpenAI-compatible server, with the rungs of structured output that the options say;
+        "systemone" and "sglang" are servers with a decision endpoint of that format, and chat.
         """
         if provider not in _PATHS:
             raise UsageError(f"sim: a provider is one of {', '.join(map(repr, _PATHS))}, not {provider!r}.")

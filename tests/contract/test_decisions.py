@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import words
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(rows failed|lacks? a field)")
 
@@ -313,6 +316,200 @@ def test_the_body_is_what_openai_s_client_sends_and_reads(luna: str, sim: Simula
     kinds = [answer.type for answer in reply.answers]
     assert kinds == ["choice", "score", "predicate", "choice", "predicate", "predicate", "predicate"]
     assert reply.usage.output_tokens == 0
+
+
+GOOGLE = "google:gemini-3.5-flash-lite"
+SERVERS = {"jev": "systemone", "sgl": "sglang"}
+
+
+def reach_all(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_API_KEY", "any-key")
+    monkeypatch.setenv("GOOGLE_BASE_URL", sim.base_url("google"))
+    addresses = {name: sim.base_url(kind) for name, kind in SERVERS.items()} | {"fire": sim.base_url("compatible")}
+    pllm.configure(servers=addresses, decision_formats=SERVERS | {"fire": "openai"})
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "deciding"),
+    [
+        (GOOGLE, "/google/v1beta/decisions", "google:gemini-decision-1"),
+        ("jev:jev-latest", "/systemone/v1/systemone", "jev:jev-latest"),
+        ("sgl:qwen", "/sglang/v1/decisions", "sgl:qwen"),
+        ("fire:qwen", "/compatible/v1/decisions", "fire:qwen"),
+    ],
+)
+def test_every_format_decides_the_same_class(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch, model: str, path: str, deciding: str
+) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=told)
+
+    out = decided(model=model)
+    again = decided(model=model)
+
+    assert sim.stats().requests == 2
+    assert path in [request["path"] for request in sim.requests()]
+    assert out.drop(columns="text").iloc[0].to_dict() == again.drop(columns="text").iloc[0].to_dict() == VALUE
+    sure = out.llm.confidence[["mood", "stars", "gift", "topics", "inner.ok", "fixed"]].iloc[0]
+    assert sure.tolist() == pytest.approx([0.6, 0.5, 0.7, 0.8, 0.9, 1])
+    assert set(out.llm.probabilities["model"]) == {deciding}
+
+
+def test_without_roles_the_task_precedes_each_question(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=told)
+
+    decided(Decided, model="jev:jev-latest", system="Be strict.")
+
+    (request,) = sim.requests()
+    assert request["body"]["state"] == "one"
+    assert request["body"]["questions"]["mood"] == {
+        "type": "choice",
+        "instructions": "Be strict.\n\nFacts stated in a review.\n\nRead this review:\n\nmood: How the writer feels",
+        "criteria": {"negative": "", "neutral": "", "positive": ""},
+    }
+
+
+def test_the_body_is_what_google_s_client_sends_and_reads(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from google import genai
+
+    reach_all(sim, monkeypatch)
+    sim.set(answers=told)
+    decided(Decided, model=GOOGLE)
+    (ours,) = sim.requests()
+    client = genai.Client(api_key="any", http_options={"base_url": sim.base_url("google"), "api_version": "v1beta"})
+
+    reply = client.decisions.create(**ours["body"])
+
+    theirs = sim.requests()[-1]
+    assert theirs["path"] == ours["path"] == "/google/v1beta/decisions"
+    assert theirs["body"] == ours["body"]
+    assert reply.answers["mood"].choice == "negative"
+    assert reply.usage.total_output_tokens == 0
+    client.close()
+
+
+def test_google_refuses_an_input_as_a_whole(luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=lambda request: SimAnswer.filtered())
+
+    out = decided(Decided, model=GOOGLE)
+
+    assert out.llm.errors["kind"].tolist() == ["content_filter"]
+    assert sim.stats().requests == 1
+
+
+@pytest.mark.parametrize(("code", "kind"), [(400, "bad_request"), (500, "server_error")])
+@pytest.mark.parametrize("model", [GOOGLE, "jev:jev-latest", "openai:gpt-6-luna"])
+def test_an_error_is_sent_as_often_as_the_engine_says_and_no_more(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch, model: str, code: int, kind: str
+) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=lambda request: SimAnswer.status(code))
+
+    out = decided(Decided, model=model, max_retries=0)
+
+    assert out.llm.errors["kind"].tolist() in ([kind], ["rejected"])
+    assert sim.stats().requests == 1
+
+
+def test_a_server_without_a_known_format_is_an_error_that_says_how_to_name_it(luna: str, sim: Simulator) -> None:
+    pllm.configure(servers={"vllm": sim.base_url("compatible")})
+
+    with pytest.raises(UsageError, match=r"decision_formats=\{'vllm': 'systemone'\}"):
+        decided(model="vllm:qwen")
+    with pytest.raises(UsageError, match=r"'syst'; expected one of .*'sglang'"):
+        pllm.configure(decision_formats={"vllm": "syst"})
+
+    assert sim.stats().requests == 0
+
+
+def test_another_provider_can_decide(luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=told)
+
+    out = decided(model=luna, decision_model="google:gemini-decision-1")
+
+    paths_seen = sorted(request["path"] for request in sim.requests())
+    assert paths_seen == ["/google/v1beta/decisions", "/openai/v1/chat/completions"]
+    assert set(out.llm.probabilities["model"]) == {"google:gemini-decision-1"}
+
+
+def test_a_price_that_no_table_has_can_be_stated(luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=told)
+    ask: dict[str, Any] = {"model": GOOGLE, "probabilities": "decisions"}
+    rows = words("one", "two")
+
+    unknown = rows.llm.estimate(Decided, "{text}", **ask)
+    with pytest.raises(UsageError, match="price"):
+        decided(Decided, model=GOOGLE, max_cost_usd=1)
+    known = rows.llm.estimate(Decided, "{text}", prices={"google:gemini-decision-1": 0.10}, **ask)
+    out = decided(Decided, model=GOOGLE, max_cost_usd=1, prices={"google:gemini-decision-1": 0.10})
+
+    assert (unknown.cost_usd, unknown.batch_cost_usd) == (None, None)
+    assert known.cost_usd == pytest.approx(known.input_tokens * 0.10 / 1e6, rel=0.1)
+    assert pllm.runs()[-1].cost == pytest.approx(sim.stats().input_tokens * 0.10 / 1e6)
+    assert out["mood"].tolist() == ["negative"]
+
+
+class Many(BaseModel):
+    labels: list[Literal[tuple(f"l{n}" for n in range(250))]]  # type: ignore[valid-type]
+    others: list[Literal[tuple(f"o{n}" for n in range(250))]]  # type: ignore[valid-type]
+
+
+def test_questions_beyond_the_limit_are_split_over_requests(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.value({"labels": ["l7"], "others": ["o249"]}))
+
+    out = decided(Many)
+
+    assert sorted(len(request["body"]["questions"]) for request in sim.requests()) == [100, 400]
+    assert (out["labels"].tolist(), out["others"].tolist()) == ([["l7"]], [["o249"]])
+    assert out.llm.confidence.notna().all(axis=None)
+
+
+def test_what_an_endpoint_has_too_few_options_for_is_left_to_chat(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wide(BaseModel):
+        mood: Literal["good", "bad"]
+        day: int = Field(ge=1, le=31)
+
+    reach_all(sim, monkeypatch)
+    sim.set(answers=lambda request: SimAnswer.value({"mood": "bad", "day": 30}))
+
+    out = decided(Wide, model="sgl:qwen")
+
+    assert (out["mood"].tolist(), out["day"].tolist()) == (["bad"], [30])
+    assert out.llm.confidence["day"].isna().all()
+    assert sim.stats().requests == 2
+
+
+def test_images_are_shown_beside_the_input(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=told)
+    picture = tmp_path / "a.png"
+    picture.write_bytes(base64.b64decode(PIXEL))
+    frame = pd.DataFrame({"text": ["one"], "photo": [str(picture)]})
+
+    for model in ("openai:gpt-6-luna", GOOGLE):
+        frame.llm.parse(
+            Decided, "Look: {text}", model=model, probabilities="decisions", images="photo", images_from=str(tmp_path)
+        )
+
+    ours, theirs = (request["body"]["input"] for request in sim.requests())
+    url = f"data:image/png;base64,{PIXEL}"
+    assert ours[-1]["content"] == [{"type": "input_image", "image_url": url}, {"type": "input_text", "text": "one"}]
+    assert theirs == [
+        {"type": "image", "mime_type": "image/png", "data": PIXEL},
+        {"type": "text", "text": "one"},
+    ]
 
 
 @dataclass

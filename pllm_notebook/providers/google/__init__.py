@@ -6,6 +6,7 @@ from typing import Any
 
 from pllm_notebook.providers.google import facts
 from pllm_notebook.providers.google.batch import BATCH
+from pllm_notebook.providers.google.decision_wire import DECISIONS
 from pllm_notebook.providers.google.file_lines import LINES
 from pllm_notebook.providers.google.generate import TOKENS, Generate
 from pllm_notebook.providers.google.transport import GenaiTransport, connect
@@ -43,6 +44,7 @@ PROVIDER = Provider(
     service_tiers=facts.SERVICE_TIERS,
     token_formats={_GENERATE.format_name: TOKENS},
     prompt_cache=facts.PROMPT_CACHE,
+    decisions=DECISIONS,
     batch=BATCH,
     lines=LINES,
     simulated=True,

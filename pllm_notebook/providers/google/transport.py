@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import orjson
@@ -17,7 +17,12 @@ from pllm_notebook.providers.client_faults import fault_of, what_broke
 from pllm_notebook.providers.connections import RedirectRefused, session
 from pllm_notebook.types import RawReply
 
-__all__ = ["GenaiTransport", "connect"]
+__all__ = ["DECISIONS_PATH", "GenaiTransport", "connect"]
+
+DECISIONS_PATH = "decisions"
+"""The path of the decision endpoint, below the API's version."""
+
+_DECISIONS_VERSION = "v1beta"
 
 
 class GenaiTransport:
@@ -45,6 +50,8 @@ class GenaiTransport:
 
     async def post(self, path: str, content: bytes) -> RawReply:
         types = self._types
+        if path == DECISIONS_PATH:
+            return await self._sent(self._decide(content))
         config = types.GenerateContentConfig(
             http_options=types.HttpOptions(extra_body=orjson.loads(content), retry_options=self._once),
             should_return_http_response=True,
@@ -52,8 +59,23 @@ class GenaiTransport:
             automatic_continuation=False,
         )
         model = path.removeprefix("models/").partition(":")[0]
+        return await self._sent(self._generate(model, config))
+
+    async def _generate(self, model: str, config: Any) -> Any:
+        answer = await self._client.aio.models.generate_content(model=model, contents="-", config=config)
+        return answer.sdk_http_response
+
+    async def _decide(self, content: bytes) -> Any:
+        # One level below the SDK's resource, which checks nothing and retries. Its own version by
+        # default is v1, which has no such endpoint.
+        options = self._types.HttpOptions(api_version=_DECISIONS_VERSION, retry_options=self._once)
+        inner = self._client._api_client
+        return await inner.async_request("post", DECISIONS_PATH, orjson.loads(content), options)
+
+    async def _sent(self, sending: Awaitable[Any]) -> RawReply:
+        """Return the response to a request that is sent, whatever its status."""
         try:
-            answer = await self._client.aio.models.generate_content(model=model, contents="-", config=config)
+            response = await sending
         except self._api_error as error:
             headers = getattr(error.response, "headers", None) or {}
             body = orjson.dumps(error.details, default=str)
@@ -64,7 +86,6 @@ class GenaiTransport:
             raise TransportFault(FailureKind.MALFORMED, what_broke(error)) from error
         except Exception as error:
             raise fault_of(error) from error
-        response = answer.sdk_http_response
         return RawReply(200, _lower(response.headers or {}), (response.body or "").encode())
 
     async def aclose(self) -> None:

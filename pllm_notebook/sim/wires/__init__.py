@@ -5,9 +5,11 @@ from __future__ import annotations
 from pllm_notebook.sim.wire_types import SimWire
 from pllm_notebook.sim.wires.anthropic_messages import AnthropicMessages
 from pllm_notebook.sim.wires.google_generate import GoogleGenerate
+from pllm_notebook.sim.wires.named_decisions import GoogleDecisions, SystemOneDecisions
 from pllm_notebook.sim.wires.openai_chat import OpenAIChat
 from pllm_notebook.sim.wires.openai_decisions import OpenAIDecisions
 from pllm_notebook.sim.wires.openai_responses import OpenAIResponses
+from pllm_notebook.sim.wires.sglang_decisions import SGLangEndpoint
 
 __all__ = ["find"]
 
@@ -17,6 +19,11 @@ _MOUNTS: dict[str, SimWire] = {
     "/openai/v1/decisions": OpenAIDecisions("openai"),
     "/compatible/v1/decisions": OpenAIDecisions("compatible"),
     "/compatible/v1/chat/completions": OpenAIChat("compatible"),
+    "/systemone/v1/systemone": SystemOneDecisions(),
+    "/systemone/v1/chat/completions": OpenAIChat("compatible"),
+    "/sglang/v1/decisions": SGLangEndpoint(),
+    "/sglang/v1/chat/completions": OpenAIChat("compatible"),
+    "/google/v1beta/decisions": GoogleDecisions(),
     "/anthropic/v1/messages": AnthropicMessages(),
 }
 _GOOGLE = GoogleGenerate()
