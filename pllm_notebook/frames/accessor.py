@@ -255,7 +255,13 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
 
 
 def submit_piece(
-    accessor: LLMAccessor[Any, Any, Any], kind: Any, prompt: str | None, given: dict[str, Any], run_budget: RunBudget
+    accessor: LLMAccessor[Any, Any, Any],
+    kind: Any,
+    prompt: str | None,
+    given: dict[str, Any],
+    run_budget: RunBudget,
+    *,
+    part_of: str = "",
 ) -> Run:
     """Start `parse` for rows that are a piece of something larger, whose pieces share their money.
 
@@ -265,9 +271,12 @@ def submit_piece(
         prompt: As for `parse`.
         given: The options, as for `parse`.
         run_budget: The money of all pieces.
+        part_of: What the run is a step of, such as "race"; "" for rows that are a person's.
     """
     refuse_in_pieces(options_for({**given}))
-    return ensemble.submit(*accessor._prepare(kind, prompt, {**given}), run_budget)
+    spec, rows = accessor._prepare(kind, prompt, {**given})
+    rows.part_of = part_of
+    return ensemble.submit(spec, rows, run_budget)
 
 
 def asked_columns(

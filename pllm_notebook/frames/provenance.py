@@ -45,24 +45,27 @@ class Source:
         asked: Names of the columns that it was asked about.
         made: The columns of its result.
         explode: Whether an answer has a line for each of its items.
+        part_of: What the run was a step of, such as "race": no frame of a person's is one of its. "" for nothing.
     """
 
     run: Run | RegisteredRun
     asked: tuple[str, ...]
     made: tuple[Column, ...]
     explode: bool
+    part_of: str = ""
 
     @classmethod
     def of(cls, run: Run | RegisteredRun) -> Source | None:
         """Return the source for a handle, None if its run has no dataframe."""
         if isinstance(run, RegisteredRun):
             asked = tuple(run.header["asked"])
-            return cls(run, asked, run.columns, run.header["explode"]) if asked else None
+            part_of = run.header.get("part_of", "")
+            return cls(run, asked, run.columns, run.header["explode"], part_of) if asked else None
         # A frame may have no columns; a list never has any.
         if not isinstance(run.rows, RecordableRows) or not (run.rows.asked or hasattr(run.rows, "table")):
             return None
         header = run.rows.described(run)
-        return cls(run, run.rows.asked, columns_in(header["made"]), header["explode"])
+        return cls(run, run.rows.asked, columns_in(header["made"]), header["explode"], header.get("part_of", ""))
 
     @cached_property
     def record(self) -> RowRecord | None:
@@ -303,17 +306,17 @@ def _candidates(names: list[str]) -> Iterator[Source]:
 
 
 def _known() -> Iterator[Source]:
-    """Yield all known runs over frames, newest first; those of this process by their live handles."""
+    """Yield all known runs over frames, newest first; those of this process by their live handles. No steps."""
     seen = set()
     for run in reversed(runs()):
         seen.add(run.id)
         source = Source.of(run)
-        if source is not None:
+        if source is not None and not source.part_of:
             yield source
     for recorded in RegisteredRun.newest_first():
         if recorded.id not in seen:
             source = Source.of(recorded)
-            if source is not None:
+            if source is not None and not source.part_of:
                 yield source
 
 

@@ -78,6 +78,7 @@ class TableRows:
         asked: Names of the columns that go into the prompts, images last.
         replaced: Names of the columns that the result replaces.
         examples: What rows are shown first, None for nothing.
+        part_of: What the run is a step of, such as "race"; "" for nothing.
         assembled: For which of the run's endings the registry knows the values of the result; 0 for none.
 
     Raises:
@@ -126,6 +127,7 @@ class TableRows:
                 f"The column {sent[0]!r} is sent to the model, and against= says that it has what is right. Take "
                 f"{{{sent[0]}}} out of the prompt. Nothing was sent."
             )
+        self.part_of = ""
         self.assembled = 0
         self._content: Any = None
         self._answers = AnswerHashes(table.frame_library, {}, None)
@@ -189,6 +191,7 @@ class TableRows:
             "template": None if self.template is None else [self.template.literals, self.template.names],
             **described(run, self.shape, self._options),
             **({} if self.examples is None else {"examples": self.examples.described}),
+            **({"part_of": self.part_of} if self.part_of else {}),
         }
 
     def record(self, run: Run, *, whole: bool = False) -> RowRecord:

@@ -118,7 +118,7 @@ def _newest_first() -> Iterator[Source]:
     every += [run for run in RegisteredRun.newest_first() if run.id not in live]
     for run in sorted(every, key=_began, reverse=True):
         source = Source.of(run)
-        if source is not None:
+        if source is not None and not source.part_of:
             yield source
 
 

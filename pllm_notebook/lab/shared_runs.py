@@ -98,7 +98,9 @@ class SharedRuns:
     def _start(self, asked: Asked) -> Run:
         ceiling = {} if self.budget.ceiling_usd is None else {"max_cost_usd": self.budget.ceiling_usd}
         given = {**asked.options, **ceiling, "progress": False}
-        run = submit_piece(accessor_of(asked.frame), asked.response_format, asked.prompt, given, self.budget)
+        run = submit_piece(
+            accessor_of(asked.frame), asked.response_format, asked.prompt, given, self.budget, part_of=self._label
+        )
         self._going.append(run)
         self._progress.open(self, run)
         return run

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, RunInterrupted, UsageError
+from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimAnswer, SimRequest
 from tests.frames.frame_libraries import LIBRARIES, FrameKit
 
@@ -276,6 +277,22 @@ def test_a_row_that_an_arm_was_shown_as_an_example_measures_none(sim_model: Sim)
 
     assert [one.questions for one in race.arms] == [35, 35]
     assert "Left out since an arm was shown them as examples: 5 labelled rows." in repr(race)
+
+
+@pytest.mark.parametrize("live", [True, False], ids=["live", "recorded"])
+def test_rounds_are_not_taken_for_the_run_of_a_frame(sim_model: Sim, live: bool) -> None:
+    frame = frame_of(60)
+    old = frame.llm.parse(Review, "A {text}")
+    for number in range(6):  # rounds enough to hide a run among the newest that are looked at
+        prompts = {"A": "A {text}", f"B{number}": f"B {number} {{text}}"}
+        frame.llm.race(Review, prompts, models=MODELS, against="gold", field="mood")
+    if not live:
+        run_registry.forget_all()
+    bare = pd.DataFrame({name: list(old[name]) for name in old})
+
+    assert bare.llm.run.id == old.llm.run.id
+    new = frame.llm.parse(Review, "B {text}")
+    assert new.llm.compare("previous").rows.old.source.run.id == old.llm.run.id
 
 
 def test_a_race_is_shown_as_text_html_and_a_picture(sim_model: Sim) -> None:
