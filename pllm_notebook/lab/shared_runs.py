@@ -79,9 +79,13 @@ class SharedRuns:
             if self._is_stopped:
                 kept, total = sum(run.execution.kept for run in runs), sum(run.rows.total for run in runs)
                 raise RunInterrupted(f"{self._label.capitalize()} was stopped.", kept=kept, total=total)
-        except BaseException:
+        except BaseException as error:
             self.stop()
             self._progress.close(self._going, "cancelled")
+            if isinstance(error, KeyboardInterrupt):  # its own message is of one of the runs
+                raise KeyboardInterrupt(
+                    f"{self._label.capitalize()} was stopped. What is answered is kept: run the cell again to continue."
+                ) from None
             raise
         return runs
 
@@ -107,8 +111,11 @@ class SharedRuns:
 
     def _end(self, run: Run) -> None:
         self._going.remove(run)
-        self._progress.add(run.progress())
+        counts = run.progress()
+        self._progress.add(counts)
         forget(run)
+        if not counts.done and not counts.failed:  # what sends nothing is no line of the registry
+            run.recorder = None
         self.cost_usd = None if self.cost_usd is None or run.cost is None else self.cost_usd + run.cost
 
 

@@ -148,6 +148,12 @@ def test_no_held_out_row_is_seen_by_the_model_that_proposes(cache_dir: Path) -> 
     shown = "\n".join(task.requests)
     seen = {role for text, role in zip(frame["text"], roles, strict=True) if f"{text}\n" in shown}
     assert seen == {"examples"}
+    prompts = dict.fromkeys(("validation", "test"), 0)
+    for text, role in zip(frame["text"], roles, strict=True):
+        if role in prompts:
+            prompts[role] = max(prompts[role], sum(f": {text}\n" in f"{asked}\n" for asked in task.asked))
+    assert prompts["validation"] > 1
+    assert prompts["test"] == 2  # the old prompt and the best
     counts = Counter(roles)
     assert improved.rows == (counts["examples"], counts["validation"], counts["test"])
 
@@ -157,11 +163,12 @@ def test_the_same_call_again_sends_nothing(cache_dir: Path) -> None:
     ready(task)
     out = task.frame(150).llm.parse(Review, "Say what this is: {text}")
     first = out.llm.improve(against="gold", field="mood", proposals=4)
-    asked, requests = task.asked.total(), len(task.requests)
+    asked, requests, runs = task.asked.total(), len(task.requests), len(pllm.runs().frame)
 
     again = out.llm.improve(against="gold", field="mood", proposals=4)
 
     assert (task.asked.total(), len(task.requests)) == (asked, requests)
+    assert len(pllm.runs().frame) == runs
     assert (again.candidate, again.test, again.cost_usd) == (first.candidate, first.test, 0.0)
 
 

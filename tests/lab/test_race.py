@@ -192,6 +192,30 @@ def test_the_ceiling_is_one_for_all_arms_and_what_is_left_out_is_said(sim_model:
     assert max(sim_model.asked.values()) == 1
 
 
+class Long(BaseModel):
+    """A review."""
+
+    mood: Literal["good", "bad", "mixed"]
+    note: str
+
+
+def test_the_ceiling_holds_where_answers_are_longer_than_was_estimated(cache_dir: Path) -> None:
+    def answer(request: SimRequest) -> Any:
+        return {"mood": MOODS[int(request.prompt.split()[-1]) % 3], "note": "words " * 1_000}
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+    frame = frame_of(80)
+    estimated = frame.llm.estimate(Long, PROMPTS["A"]).cost_usd
+    assert estimated is not None
+
+    ceiling = 2.5 * estimated  # more than the first round is estimated to take, and less than it does
+    race = frame.llm.race(Long, PROMPTS, models=MODELS, against="gold", field="mood", max_cost_usd=ceiling)
+
+    assert race.cost_usd is not None
+    assert 0 < race.cost_usd <= ceiling
+    assert "was reached: " in race.left_out
+
+
 def test_a_ceiling_that_pays_for_no_round_is_refused(sim_model: Sim) -> None:
     with pytest.raises(UsageError, match=r"pays for about .* of each of the 4 arms.*Nothing was sent"):
         frame_of(200).llm.race(
