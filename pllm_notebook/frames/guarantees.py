@@ -22,7 +22,15 @@ from pllm_notebook.frames.stored_labels import STORED, label_column
 from pllm_notebook.frames.table import LabelColumn, Table
 from pllm_notebook.options import Options
 
-__all__ = ["RowGuarantee", "guarantee_of", "names_of_labels", "promise_of", "refuse_in_pieces", "with_labels"]
+__all__ = [
+    "RowGuarantee",
+    "figures_of",
+    "guarantee_of",
+    "names_of_labels",
+    "promise_of",
+    "refuse_in_pieces",
+    "with_labels",
+]
 
 
 @dataclass(frozen=True)
@@ -117,18 +125,24 @@ def guarantee_of(table: Table) -> RowGuarantee:
 
 def promise_of(source: Source) -> str | None:
     """Return what a run promises of its rows, or why nothing, in a sentence; None for a run without `guarantee=`."""
-    figures = _figures_of(source, priced=False)
+    figures = figures_of(source, priced=False)
     return None if figures is None else figures.promise
 
 
 def _figures(source: Source) -> GuaranteeFigures:
-    figures = _figures_of(source, priced=True)
+    figures = figures_of(source, priced=True)
     if figures is None:
         raise PllmError("This run promises nothing of its rows. A promise needs decide='escalate' and guarantee=.")
     return figures
 
 
-def _figures_of(source: Source, *, priced: bool) -> GuaranteeFigures | None:
+def figures_of(source: Source, *, priced: bool = True) -> GuaranteeFigures | None:
+    """Return the figures of a run with `guarantee=`, None for another.
+
+    Args:
+        source: The run.
+        priced: Whether to read what the answers of a live run cost.
+    """
     run: Run | RegisteredRun = source.run
     if isinstance(run, Run):
         decider = run.execution.decider

@@ -32,6 +32,11 @@ def _asking(facts: Facts) -> Iterator[str]:
         f"We asked {models}{named} ({when}) one question of each of {counted(rows['of_a_run'], 'row')}{distinct}, with "
         f"pllm_notebook {facts['package']}."
     )
+    for one in facts["promises"]:
+        yield (
+            f"{one['strong']} answered {one['escalated']:,} of {counted(one['rows'], 'row')} in place of "
+            f"{one['low_cost']}. {one['promise']}"
+        )
     if any(run["simulated"] for run in runs):
         yield "The answers are SIMULATED: no language model was asked."
     fields = _listed(question["fields"])
@@ -39,7 +44,7 @@ def _asking(facts: Facts) -> Iterator[str]:
         yield f"Answers were constrained to a JSON schema with the {_plural('field', question['fields'])} {fields}."
     options = question["options"]
     if samples := options.get("samples"):
-        decided = options.get("decide")
+        decided = "vote" if facts["promises"] else options.get("decide")
         yield f"Each row was asked {samples} times, and the answers were decided {_decided(decided)}."
     if settings := [f"{name} {options[name]}" for name in ("temperature", "top_p", "effort") if name in options]:
         yield f"Settings: {_listed(settings)}."

@@ -16,6 +16,7 @@ from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.files import replacing
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import CellType
+from pllm_notebook.frames.guarantees import figures_of
 from pllm_notebook.frames.provenance import provenance_of
 from pllm_notebook.frames.stored_labels import STORED
 from pllm_notebook.frames.table import Table
@@ -179,6 +180,11 @@ def _facts(table: Table, side: AnswerSide, groups: Any, rows: int) -> dict[str, 
         "holds_rows": rows > 0,
         "question": question_facts(headers[0], with_rows=rows > 0),
         "runs": [run_facts(header) for header in headers],
+        "promises": [
+            figures.written() | {"promise": figures.promise, "lines": figures.lines()}
+            for source in found.sources
+            if (figures := figures_of(source)) is not None
+        ],
         "rows": row_facts(table, side, found),
         "answers": [answer_facts(one) | {"column": one.column.name} for one in fields],
         "agreement": agreement_facts(found, table.total),

@@ -51,6 +51,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Methods", f"<p>{escape_html(facts['methods'])}</p>"
     yield "Question", _question(facts["question"])
     yield "Models", _table([_run_line(run) for run in facts["runs"]])
+    yield "Promise", "".join(f"<p>{escape_html(line)}</p>" for one in facts["promises"] for line in one["lines"])
     yield "Rows", _rows(facts["rows"])
     yield "Answers, as they are", _answers(facts)
     yield "Labels", _labels(facts["labels"])

@@ -238,6 +238,10 @@ def test_a_result_with_a_promise_has_the_views_of_every_other(luna: str, sim: Si
     assert out.llm.explain(0).key
     assert f"rows by {CHEAP}, {strong.sum()} by {STRONG}" in out.llm.run.progress().note
     assert out.llm.guarantee.promise in repr(out.llm)
+    report = out.llm.report()
+    assert "at most 10 % of the 120 rows (12) keep an answer of" in report.html
+    assert report.data["promises"][0]["promise"] == out.llm.guarantee.promise
+    assert f"{STRONG} answered {strong.sum()} of 120 rows in place of {CHEAP}. With 95 %" in report.methods
     half = out.iloc[:50].llm.guarantee
     assert half.figures == out.llm.guarantee.figures
     assert half.answered_by.tolist() == out.llm.guarantee.answered_by[:50].tolist()
