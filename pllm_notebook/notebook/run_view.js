@@ -498,10 +498,10 @@ class Mount {
 
   drawColumns(columns) {
     const line = make("tr");
-    const names = [[this.store.data.head?.unit ?? "row", ""], ["status", ""], ...columns.input.map((name) => [name, "pllm-input"]), ...columns.output.map((name) => [name, "pllm-output"]), ...(columns.confidence ? [["confidence", "pllm-right"]] : []), ["cost", "pllm-right"], ["time", "pllm-right"], ["", ""]];
+    const names = [[this.store.data.head?.unit ?? "row", ""], ["status", ""], ...columns.input.map((name) => [name, "pllm-input"]), ...columns.output.map((name) => [name, "pllm-output"]), ...(columns.confidence ? [["confidence", "pllm-right"]] : []), ["cost", "pllm-right"], ["time", "pllm-right"]];
     for (const [name, style] of names) {
-      const cell = make(name ? "th" : "td", style, name);
-      if (name) cell.scope = "col";
+      const cell = make("th", style, name);
+      cell.scope = "col";
       line.append(cell);
     }
     this.thead.replaceChildren(line);
@@ -572,13 +572,11 @@ class Mount {
     if (this.store.data.columns?.confidence) line.append(make("td", "pllm-right", row.confidence === null ? "" : row.confidence.toFixed(2)));
     line.append(make("td", "pllm-right", row.cost_usd === null ? "" : usd(row.cost_usd)));
     line.append(make("td", "pllm-right", row.latency_s === null ? "" : duration(row.latency_s)));
-    const last = make("td", "pllm-pins");
     const pin = make("button", "pllm-link pllm-pin", "☆");
     pin.type = "button";
     pin.setAttribute("aria-label", `Pin ${this.store.data.head?.unit ?? "row"} ${row.label}`);
     pin.disabled = !this.store.live;
-    last.append(pin);
-    line.append(last);
+    first.append(" ", pin);
     return { line, pin, said };
   }
 
