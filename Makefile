@@ -6,6 +6,7 @@
 #   make test-full                        every test and every case, and the long runs of kills, ceilings, replies and lives (two hours)
 #   make shuffle [SEEDS="1 2 3"]          the tests that are quick, in three other orders
 #   make test-newest                      the tests of providers, frames and notebooks on the newest Python that is here
+#   make test-oldest                      the same and the core, with the lowest versions that pyproject.toml allows
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make spark                            Spark's rows through its driver, in an environment with Spark and Java 17 (five minutes)
@@ -54,7 +55,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-full shuffle test-newest test-all kernel631 kill spark browser ceilings damage check wheel docs gallery options fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test test-full shuffle test-newest test-oldest test-all kernel631 kill spark browser ceilings damage check wheel docs gallery options fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -64,6 +65,9 @@ help:
 
 .venv-newest/ready: $(SOURCES)
 	@tools/make-env .venv-newest "$$(tools/find-python newest)" '.[google,local]' $(WEIGHTS) --group test
+
+.venv-oldest/ready: $(SOURCES)
+	@PLLM_LOWEST=1 tools/make-env .venv-oldest '$(PYTHON)' '.[google,local]' $(WEIGHTS) --group test
 
 .venv-demo/ready: $(SOURCES)
 	@tools/make-env .venv-demo '$(PYTHON)' '.[google,local]' $(WEIGHTS) $(NOTEBOOK)
@@ -101,6 +105,10 @@ shuffle: .venv/ready
 
 test-newest: .venv-newest/ready
 	@.venv-newest/bin/python -m pytest -n '$(JOBS)' $(BY_FILE) -m 'not full' tests/contract tests/frames tests/notebook
+
+test-oldest: .venv-oldest/ready
+	@.venv-oldest/bin/python -m pytest -n '$(JOBS)' $(BY_FILE) -m 'not full' tests/unit tests/schema tests/store tests/providers \
+		tests/execution tests/contract tests/frames tests/notebook
 
 test-all:
 	@tools/test-all

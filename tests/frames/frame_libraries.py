@@ -94,7 +94,7 @@ class _Pandas(FrameKit):
     name = "pandas"
 
     def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
-        return pd.DataFrame({name: pd.array(list(own)) for name, own in columns.items()})
+        return pd.DataFrame({name: _pandas_column(list(own)) for name, own in columns.items()})
 
     def series(self, values: Sequence[Any], name: str = "value") -> Any:
         return pd.Series(values, name=name)
@@ -133,6 +133,12 @@ class _Pandas(FrameKit):
         frame = frame.copy()
         frame.attrs = {}
         return frame
+
+
+def _pandas_column(values: list[Any]) -> Any:
+    if any(isinstance(value, (list, dict)) for value in values):  # pandas 2.2 takes lists for rows of an array
+        return pd.Series(values, dtype="object")
+    return pd.array(values)
 
 
 class _Polars(FrameKit):

@@ -26,14 +26,14 @@ from tests.streams.test_dataset import ready
 
 __all__ = ["ready"]
 
-ROWS = 120
+ROWS = 60
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    """Three workers in processes of their own, which end with the tests of this file."""
+    """Two workers in processes of their own, of which one may be killed; they end with the tests of this file."""
     with dask.config.set({"distributed.worker.daemon": True}):
-        made = LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None, processes=True)
+        made = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True)
     yield made
     made.close()
 
@@ -174,7 +174,7 @@ def test_killed_workers_lose_no_row_and_pay_for_none_twice(ready: Simulator, cli
 
     ready.set(answers=answered)
     numbers = [n % (ROWS - 10) for n in range(ROWS)]
-    asked = dd.from_pandas(pd.DataFrame({"n": numbers, "t": [f"row {n}" for n in numbers]}), npartitions=8)
+    asked = dd.from_pandas(pd.DataFrame({"n": numbers, "t": [f"row {n}" for n in numbers]}), npartitions=6)
     thread = threading.Thread(target=kill)
     thread.start()
 
