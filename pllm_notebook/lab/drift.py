@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import Run, decoded_body
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.registered_run import RegisteredRun
@@ -22,6 +22,7 @@ from pllm_notebook.lab.field_changes import coded
 from pllm_notebook.lab.paired_tests import binomial_tail, holm
 from pllm_notebook.option_fields import is_number, taken_by
 from pllm_notebook.options import Options
+from pllm_notebook.prices import is_deprecated
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import resolve
@@ -32,6 +33,8 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 # With so many rows a change of 5 % of them is nearly always found, where asking twice changes nothing.
 _ROWS_FOR_5_PERCENT = 200
+_LOOKED_AT, _SERVED_SAMPLE = 5, 20
+"""Rows by which it is seen that the question is the same, and whose replies say who answered."""
 _FIXED = ("prompt", "response_format", "salt", "samples", "models", "explode", "wait")
 
 
@@ -64,6 +67,9 @@ class Drift(HTMLFacts):
         fields: What each field shows.
         model: As it was asked.
         served: Names in which the provider answered then, and now.
+        fingerprints: What OpenAI calls `system_fingerprint`, then and now; () where replies have none.
+        retiring: Whether the table of prices (genai-prices) lists the model as deprecated by its provider; None for a
+            model that it does not know.
         drawn: Rows that were drawn.
         frames: Both new results, for `compare`.
     """
@@ -73,6 +79,8 @@ class Drift(HTMLFacts):
     served: tuple[Sequence[str], Sequence[str]]
     drawn: int
     frames: tuple[Any, Any]
+    fingerprints: tuple[Sequence[str], Sequence[str]] = ((), ())
+    retiring: bool | None = None
 
     @property
     def has_drifted(self) -> bool:
@@ -96,6 +104,11 @@ class Drift(HTMLFacts):
         facts = [("drift", said), ("model", self.model)]
         then, now = (", ".join(names) or "not known" for names in self.served)
         facts.append(("served", then if then == now else f"{then}, now {now}"))
+        if any(self.fingerprints):
+            before, after = (", ".join(prints) or "not known" for prints in self.fingerprints)
+            facts.append(("fingerprint", before if before == after else f"{before}, now {after}"))
+        if self.retiring:
+            facts.append(("retiring", "genai-prices lists this model as deprecated by its provider"))
         for one in self.fields:
             odd = f"the old answer is the odd one in {one.old_differs:,} of {one.odd:,} (a third by chance)"
             facts.append(
@@ -135,6 +148,8 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
         _check_type(side.source.run, response_format)
     kind, prompt, given = asked_again(side, response_format, "recheck")
     resolve({**given, **options})  # what is wrong with them is raised before anything is announced
+    if isinstance(side.source.run, RegisteredRun) and kind is not None:
+        _check_question(side, rows, frame, kind, prompt, given)
     # The same call of the same day goes on where it stopped; another day's asks again.
     day = datetime.now(UTC).date().isoformat()
     print(f"Asking {len(rows):,} rows twice: {2 * len(rows):,} calls.")
@@ -155,13 +170,50 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
         made = table_of(result)
         assert made is not None
         sides.append(frame_side(made))
+    model = str(question_of(side.source)["model"])
+    then = _served(side.source.run, [row for row in side.row[rows].tolist() if row >= 0])
+    now = _served(runs[0], range(len(rows)))
     return Drift(
         fields=_field_drifts(side, rows, sides),
-        model=str(question_of(side.source)["model"]),
-        served=(_served(side.source.run), _served(runs[0])),
+        model=model,
+        served=(then[0], now[0]),
         drawn=len(rows),
         frames=(results[0], results[1]),
+        fingerprints=(then[1], now[1]),
+        retiring=is_deprecated(model),
     )
+
+
+def _check_question(
+    side: AnswerSide, rows: Sequence[int], frame: Any, kind: Any, prompt: str | None, given: Mapping[str, Any]
+) -> None:
+    """Check that an earlier kernel's question is asked again, and not one like it.
+
+    A type that was changed since, or a simulator with other answers, makes other calls: their answers would differ
+    without any drift. So the stored answers must be found by the calls that are about to be made.
+
+    Raises:
+        UsageError: When none is. Nothing was sent.
+    """
+    run = side.source.run
+    assert isinstance(run, RegisteredRun)
+    if "pack" in run.header["options"] or (side.row[rows] < 0).all():
+        return
+    table = table_of(frame)
+    assert table is not None
+    first = [at for at, row in enumerate(rows[:_LOOKED_AT]) if side.row[row] >= 0]
+    kept = run.replies_of([int(side.row[rows[at]]) for at in first])
+    if not kept:  # deleted, or never kept: nothing to compare with
+        return
+    salt = run.header["options"].get("salt")
+    asked = {**given} if salt is None else {**given, "salt": salt}
+    ask = accessor_of(table.slice(range(min(table.total, _LOOKED_AT))).data, "recheck")
+    if not ask.estimate(kind, prompt, **asked).cached:
+        simulated = " The simulator of this kernel may have other answers." if run.header["simulated"] else ""
+        raise UsageError(
+            f"The cache has answers of the run {run.id!r}, and not to the question that would be asked now: the type, "
+            f"or an option, is not that of the run.{simulated} Nothing was sent."
+        )
 
 
 def _drawn(side: AnswerSide, n: int) -> list[int]:
@@ -250,8 +302,17 @@ def _field_drifts(side: AnswerSide, rows: Sequence[int], new: Sequence[AnswerSid
     )
 
 
-def _served(run: Any) -> Sequence[str]:
-    if isinstance(run, RegisteredRun):
-        return list(run.header["served"])
-    recorded = RegisteredRun.find(run.id)
-    return [] if recorded is None else list(recorded.header["served"])
+def _served(run: Any, rows: Sequence[int]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the names and fingerprints in which some rows of a run were answered, as far as replies are kept."""
+    recorded = run if isinstance(run, RegisteredRun) else RegisteredRun.find(run.id)
+    if recorded is None:
+        return (), ()
+    names: dict[str, None] = dict.fromkeys(recorded.header["served"])
+    prints: dict[str, None] = {}
+    for _, entry in recorded.replies_of(list(rows)[:_SERVED_SAMPLE]).values():
+        if name := entry.metadata.get("model"):
+            names[str(name)] = None
+        body = decoded_body(entry.raw)
+        if isinstance(body, Mapping) and body.get("system_fingerprint"):
+            prints[str(body["system_fingerprint"])] = None
+    return tuple(names), tuple(prints)

@@ -8,13 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from scipy import stats  # type: ignore[import-untyped]
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import run_registry
+from pllm_notebook.lab import drift
 from pllm_notebook.lab.drift import drift_p
+from pllm_notebook.prices import is_deprecated
 
 
 class Mood(BaseModel):
@@ -160,3 +162,39 @@ def test_text_is_asked_for_as_text_again(cache_dir: Path) -> None:
     run_registry.forget_all()
     out.llm.recheck(n=2)  # text needs no type to be asked again by a later kernel
     assert set(asked) == set(asked[:2])
+
+
+def test_who_answered_then_and_now_is_shown(sim_model: Sim, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = pd.DataFrame({"text": ["row 1", "row 2"]}).llm.parse(Mood, "Read {text}")
+    monkeypatch.setattr(drift, "is_deprecated", lambda model: model == "sim:openai/gpt-6-luna")
+
+    found = out.llm.recheck(n=2)
+
+    assert found.served == (("gpt-6-luna",), ("gpt-6-luna",))
+    assert found.fingerprints == (("fp_simulated",), ("fp_simulated",))
+    assert "fp_simulated" in repr(found)
+    assert "genai-prices lists this model as deprecated by its provider" in repr(found)
+
+
+def test_retirement_is_what_the_table_of_prices_says() -> None:
+    assert is_deprecated("google:gemini-2.0-flash") is True
+    assert is_deprecated("openai:gpt-4o-mini") is False
+    assert is_deprecated("vllm:of-our-own") is None
+
+
+@pytest.mark.parametrize("changed", ["type", "simulator"])
+def test_another_question_than_the_earlier_kernels_is_refused(sim_model: Sim, changed: str) -> None:
+    """It would differ without any drift."""
+    out = pd.DataFrame({"text": [f"row {n}" for n in range(8)]}).llm.parse(Mood, "Read {text}")
+    run_registry.forget_all()
+    kind: Any = Mood
+    if changed == "type":
+        kind = create_model("Mood", __doc__="Another review.", mood=(Literal["good", "bad"], ...))
+    else:
+        pllm.configure(sim={"answers": lambda request: {"mood": "bad"}})
+    asked = sim_model.asked
+
+    with pytest.raises(UsageError, match=r"not to the question that would be asked now.*Nothing was sent"):
+        out.llm.recheck(kind, n=8)
+
+    assert sim_model.asked == asked
