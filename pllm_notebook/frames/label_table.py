@@ -184,13 +184,8 @@ def read_labels(path: str | os.PathLike[str]) -> list[Label]:
 
 
 def store_labels(given: Sequence[Label]) -> int:
-    """Add labels to the cache directory, but for those that it has already; return how many were new."""
-    file = LabelFile(current_directory())
-    known = {_identity(label) for label in file.current()}
-    new = [label for label in given if _identity(label) not in known]
-    # The newest counts: those that are added go behind older ones, in the order of time.
-    file.add(sorted(new, key=lambda label: label.at))
-    return len(new)
+    """Add labels to the cache directory, and return how many were new (see `LabelFile.merge`)."""
+    return LabelFile(current_directory()).merge(given)
 
 
 def _line(label: Label) -> dict[str, Any]:
@@ -227,10 +222,6 @@ def _label(line: Mapping[str, Any]) -> Label:
         run=line["run"] or None,
         row=orjson.loads(row) if row else None,
     )
-
-
-def _identity(label: Label) -> tuple[Any, ...]:
-    return label.columns, label.content, label.field, label.by, _json(label.value)
 
 
 def _json(value: Any) -> str:

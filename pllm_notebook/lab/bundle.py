@@ -194,12 +194,12 @@ def _labels_of(table: Table, *, with_rows: bool) -> list[Label]:
             continue
         content = set(content_hashes([table.column_data(columns)], table.total).tolist())
         found += [label for label in file.current(columns) if label.content in content]
-    chances = {field: file.chances(field) for field in {label.field for label in found}}
-    made = []
-    for label in found:
-        pi, drawn_by = chances[label.field].get((label.columns, label.content), (label.pi, label.drawn_by))
-        made.append(replace(label, pi=pi, drawn_by=drawn_by, row=label.row if with_rows else None))
-    return made
+    kept = {(label.columns, label.content) for label in found}
+    return [
+        label if with_rows else replace(label, row=None)
+        for label in file.for_others()
+        if (label.columns, label.content) in kept
+    ]
 
 
 def _written(table: Table, name: str, at: Sequence[int]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pllm_notebook.failures import FailedCall
 from pllm_notebook.formatting import counted, format_usd, strip_control_chars
 from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.store import export_file
+from pllm_notebook.store.label_file import Label, LabelFile
 from pllm_notebook.store.process_stores import flush_stores, open_store
 
 if TYPE_CHECKING:
@@ -144,13 +145,28 @@ class CacheHandle:
             models=dict(sorted(models.items(), key=lambda pair: (-pair[1], pair[0]))),
         )
 
-    def export(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
-        """Write every answer into one file for another machine (see `export_file.export`); give their number."""
-        return export_file.export(self._open(), path, overwrite=overwrite)
+    def export(self, path: str | os.PathLike[str], *, overwrite: bool = False, labels: bool = False) -> int:
+        """Write every answer into one file for another machine (see `export_file.export`); give their number.
+
+        Args:
+            path: The file; `.jsonl.gz` is a fitting end.
+            overwrite: Whether a file of that name is replaced.
+            labels: Whether the labels of the directory go with them. They hold cells of the labelled rows.
+        """
+        store = self._open()
+        given = LabelFile(store.directory).for_others() if labels else ()
+        return export_file.export(store, path, overwrite=overwrite, labels=given)
 
     def import_(self, path: str | os.PathLike[str]) -> int:
-        """Add the answers of an exported file that are not here yet (see `export_file.import_`); give their number."""
-        return export_file.import_(self._open(), path)
+        """Add the answers of an exported file that are not here yet (see `export_file.import_`); give their number.
+
+        Labels that are in it are added, too, but for what the same person has said otherwise since.
+        """
+        store = self._open()
+        labels: list[Label] = []
+        added = export_file.import_(store, path, labels)
+        LabelFile(store.directory).merge(labels)
+        return added
 
     def clear(self, model: str | None = None, older_than: timedelta | float | None = None) -> int:
         """Delete answers, and calls that failed; asking for answers again pays again.

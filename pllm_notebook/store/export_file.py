@@ -12,7 +12,8 @@ import re
 import secrets
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import IO, Any, Protocol
 
 import orjson
@@ -20,6 +21,7 @@ import orjson
 from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.files import replacing
+from pllm_notebook.store.label_file import Label, label_from_json, label_to_json
 from pllm_notebook.store.writer import Done
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
@@ -54,13 +56,16 @@ _UNWRITTEN = "Nothing was written."
 _UNREAD = "Nothing was imported."
 
 
-def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
+def export(
+    store: _Source, path: str | os.PathLike[str], *, overwrite: bool = False, labels: Sequence[Label] = ()
+) -> int:
     """Write every entry into one file, as they are at one moment; writers go on meanwhile.
 
     Args:
         store: Whose entries.
         path: The file; `.jsonl.gz` is a fitting end. It appears under its name when it is whole.
         overwrite: Whether a file of that name is replaced.
+        labels: What goes with them.
 
     Returns:
         The number of entries written.
@@ -74,22 +79,25 @@ def export(store: _Source, path: str | os.PathLike[str], *, overwrite: bool = Fa
         raise _taken(path)
     store.flush()
     with file_errors(path, "an export", _UNWRITTEN, writing=True):
-        return _write(store, path, overwrite=overwrite)
+        return _write(store, path, labels, overwrite=overwrite)
 
 
-def _write(store: _Source, path: str, *, overwrite: bool) -> int:
+def _write(store: _Source, path: str, labels: Sequence[Label], *, overwrite: bool) -> int:
     partial = os.path.join(os.path.dirname(path), f".pllm-export-{secrets.token_hex(8)}")
     with replacing(path, partial=partial, place=os.replace if overwrite else _name) as file:
-        return write_entries(file, store.iterate())
+        return write_entries(file, store.iterate(), labels=labels)
 
 
-def write_entries(file: IO[bytes], entries: Iterable[tuple[str, StoredReply]], level: int = 3) -> int:
+def write_entries(
+    file: IO[bytes], entries: Iterable[tuple[str, StoredReply]], level: int = 3, labels: Sequence[Label] = ()
+) -> int:
     """Write *entries* into an open file, in the format of an export, and return their number.
 
     Args:
         file: Open for writing; stays open.
         entries: Key and entry.
         level: Of compression, from 1 (fast) to 9 (small).
+        labels: Written behind the last line, where an earlier version reads no more.
     """
     number = 0
     # Buffered here, and read in chunks below: a write or read of a compressed file costs as much as a line's JSON.
@@ -102,15 +110,18 @@ def write_entries(file: IO[bytes], entries: Iterable[tuple[str, StoredReply]], l
             lines.write(_line(_to_json(key, entry)))
             number += 1
         lines.write(_line({"entries": number}))
+        for label in labels:
+            lines.write(_line({"label": label_to_json(label)}))
     return number
 
 
-def import_(store: _Target, path: str | os.PathLike[str]) -> int:
+def import_(store: _Target, path: str | os.PathLike[str], labels: list[Label] | None = None) -> int:
     """Add the entries of an exported file that are not here yet. Entries that are here stay as they are.
 
     Args:
         store: Gets the entries.
         path: A file that `export` wrote. It is read as data: nothing in it can run.
+        labels: Takes the labels of the file; None to leave them out.
 
     Returns:
         The number of entries added, all on disk.
@@ -142,7 +153,7 @@ def import_(store: _Target, path: str | os.PathLike[str]) -> int:
 
     group: dict[str, StoredReply] = {}
     try:
-        for key, entry in _entries_of(path):
+        for key, entry in _entries_of(path, labels):
             group[key] = entry
             if len(group) >= _GROUP:
                 added += add(group)
@@ -175,17 +186,18 @@ def is_key(key: object) -> bool:
     return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 
-def _entries_of(path: str) -> Iterator[tuple[str, StoredReply]]:
+def _entries_of(path: str, labels: list[Label] | None) -> Iterator[tuple[str, StoredReply]]:
     with open(path, "rb") as file:
-        yield from read_entries(file, path)
+        yield from read_entries(file, path, labels)
 
 
-def read_entries(file: IO[bytes], path: str) -> Iterator[tuple[str, StoredReply]]:
+def read_entries(file: IO[bytes], path: str, labels: list[Label] | None = None) -> Iterator[tuple[str, StoredReply]]:
     """Read the entries of an export, each verified, from a file that is open.
 
     Args:
         file: Open for reading; stays open.
         path: Its name, for messages.
+        labels: Takes the labels of the file, those that can be some; None to leave them out.
 
     Raises:
         NewerExport: If a later version of this package wrote it.
@@ -208,10 +220,20 @@ def read_entries(file: IO[bytes], path: str) -> Iterator[tuple[str, StoredReply]
                 yield _from_json(fields, path, number)
             if fields["entries"] != number:
                 raise StoreError(f"{path} holds {number} entries where its last line says {fields['entries']!r}.")
+            if labels is not None:
+                labels += _labels_in(lines)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         if number:
             raise StoreError(f"{path} is damaged or cut short after entry {number}: {error}.") from None
         raise StoreError(f"{path} is not an export of pllm_notebook ({error}). Nothing was imported.") from None
+
+
+def _labels_in(lines: Iterator[bytes]) -> Iterator[Label]:
+    for line in lines:
+        with suppress(orjson.JSONDecodeError, AttributeError):
+            label = label_from_json(orjson.loads(line).get("label"))
+            if label is not None:
+                yield label
 
 
 def _lines(compressed: gzip.GzipFile) -> Iterator[bytes]:
@@ -244,7 +266,7 @@ def _read_line(lines: Iterator[bytes], path: str) -> dict[str, Any]:
 
 
 def _line(fields: dict[str, Any]) -> bytes:
-    return orjson.dumps(fields) + b"\n"
+    return orjson.dumps(fields, default=str) + b"\n"
 
 
 def _to_json(key: str, entry: StoredReply) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
@@ -19,7 +19,7 @@ import orjson
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import create_private, make_private_directory
 
-__all__ = ["Label", "LabelFile"]
+__all__ = ["Label", "LabelFile", "label_from_json", "label_to_json"]
 
 _FILE = "labels.db"
 _FORMAT = 1
@@ -154,6 +154,36 @@ class LabelFile:
             found = connection.execute(query, [field]).fetchall()
         return {(tuple(orjson.loads(columns)), content % _WHOLE): (float(pi), by) for columns, content, pi, by in found}
 
+    def for_others(self) -> list[Label]:
+        """Return the labels as they go elsewhere: each with the chance with which its row was drawn (see `chances`)."""
+        every = self.current()
+        chances = {field: self.chances(field) for field in {label.field for label in every}}
+        made = []
+        for label in every:
+            pi, drawn_by = chances[label.field].get((label.columns, label.content), (label.pi, label.drawn_by))
+            made.append(replace(label, pi=pi, drawn_by=drawn_by))
+        return made
+
+    def merge(self, labels: Sequence[Label]) -> int:
+        """Add labels that came from elsewhere, and return how many were new.
+
+        What is here already is left out, and so is what the same person has said otherwise since.
+        """
+        here = {(one.columns, one.content, one.field, one.by): one for one in self.current()}
+        new = {}
+        for label in sorted(labels, key=lambda label: label.at):
+            place = (label.columns, label.content, label.field, label.by)
+            known = here.get(place)
+            if known is None or (label.at > known.at and _written(label.value) != _written(known.value)):
+                new[place] = label
+        # The newest counts: they go behind what is here, in the order of time.
+        self.add(list(new.values()))
+        return len(new)
+
+    def newest(self) -> int:
+        """Return the largest id, 0 without a label."""
+        return max((label.id for label in self.current()), default=0)
+
     def column_sets(self) -> list[tuple[str, ...]]:
         """Return the sets of columns that identify rows with labels."""
         return list(dict.fromkeys(label.columns for label in self.current()))
@@ -213,3 +243,28 @@ def _label(row: tuple[Any, ...]) -> Label:
 
 def _written(value: Any) -> str:
     return orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS).decode()
+
+
+def label_to_json(label: Label) -> dict[str, Any]:
+    """Return a label as plain data, without its id."""
+    return asdict(label) | {"id": 0}
+
+
+def label_from_json(fields: Any) -> Label | None:
+    """Return the label that `label_to_json` wrote, None for what is none: it may come from anywhere."""
+    try:
+        label = Label(**{**fields, "columns": tuple(fields["columns"]), "id": 0})
+    except (TypeError, KeyError, ValueError):
+        return None
+    texts = (label.field, label.by, *label.columns)
+    optional = (label.drawn_by, label.note, label.run)
+    is_whole = (
+        all(type(text) is str for text in texts)
+        and all(text is None or type(text) is str for text in optional)
+        and type(label.content) is int
+        and 0 <= label.content < _WHOLE
+        and type(label.at) in (int, float)
+        and (label.pi is None or (type(label.pi) in (int, float) and 0 < label.pi <= 1))
+        and (label.row is None or type(label.row) is dict)
+    )
+    return label if is_whole else None

@@ -1,7 +1,8 @@
 """A directory that several machines share: each ships its new answers there, and takes in those of the others.
 
-It holds segments alone, which are exports of a few answers (see `export_file`): written once, whole, under a name
-of its own, and never changed. So it needs no lock and no server, and an object store will do.
+It holds segments alone, which are exports of a few answers (see `export_file`) or of labels (see `label_share`):
+written once, whole, under a name of its own, and never changed. So it needs no lock and no server, and an object store
+will do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.files import replacing
 from pllm_notebook.formatting import counted
 from pllm_notebook.store.export_file import NewerExport, read_entries, write_entries
+from pllm_notebook.store.label_share import LabelShare
 from pllm_notebook.store.outbox import Outbox
 from pllm_notebook.stored_reply import StoredReply
 
@@ -75,6 +77,7 @@ class Share:
         self._store = store
         self._files, self._path = open_directory(address)
         self._outbox = Outbox(directory, address)
+        self._labels = LabelShare(directory, self._outbox, self._write, self._read)
         self._owner = uuid.uuid4().hex
         self._looked_at: float | None = None
         # Keys that are being taken in: their commits are no answers of this machine.
@@ -86,6 +89,8 @@ class Share:
         self._closing = False
         self._failing = False
         self._thread: threading.Thread | None = None
+        with suppress(Exception):
+            self._labels.begin()
         if self._outbox.count():
             self._wake(self._outbox.count())
 
@@ -116,10 +121,14 @@ class Share:
             taken = self._outbox.taken()
             # Some file systems remember listings, and another machine's segment would never be seen.
             self._files.invalidate_cache()
-            names = [name for name in self._names() if name not in taken]
+            there = self._names()
+            names = [name for name in there if name.startswith(_PREFIX) and name not in taken]
         except Exception as error:
             _log.warning("The shared answers in %s cannot be read now (%s).", self.address, error)
             return 0
+        self._share_labels(there)
+        if self._thread is None:  # it ships what is labelled until the end of the process
+            self._wake(0)
         done: list[str] = []
         try:
             return sum(self._take_segment(name, done) for name in sorted(names))
@@ -127,6 +136,15 @@ class Share:
             # In one transaction, after their answers: one that is not noted is only read again.
             with suppress(Exception):
                 self._outbox.take(done)
+
+    def _share_labels(self, names: Sequence[str] = ()) -> None:
+        """Ship new labels, and take in those of segments among *names*."""
+        try:
+            with self._shipping:
+                self._labels.ship()
+                self._labels.take_in(names)
+        except Exception as error:
+            _log.warning("Labels cannot be shared with %s now (%s).", self.address, error)
 
     def ship(self) -> int:
         """Write what is waiting as segments, and return the number of answers that are shipped now.
@@ -190,6 +208,7 @@ class Share:
         self._try_to_ship()
 
     def _try_to_ship(self) -> None:
+        self._share_labels()
         try:
             self.ship()
             left = self._outbox.count()
@@ -223,7 +242,7 @@ class Share:
         except FileNotFoundError:  # nothing was shipped yet
             return []
         names = (str(path).rstrip("/").rpartition("/")[2] for path in paths)
-        return [name for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+        return [name for name in names if name.endswith(_SUFFIX)]
 
     def _take_segment(self, name: str, done: list[str]) -> int:
         """Add one segment's answers and its name to *done*. One damaged or too large is left out, with a warning."""
@@ -271,14 +290,21 @@ class Share:
         write_entries(content, entries.items(), level=1)
         name = f"{_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}{_SUFFIX}"
         self._outbox.take([name])  # before it is there: it is never read back here
+        self._write(name, content.getvalue())
+
+    def _read(self, name: str) -> bytes:
+        content: bytes = self._files.cat_file(f"{self._path}/{name}")
+        return content
+
+    def _write(self, name: str, content: bytes) -> None:
         path = f"{self._path}/{name}"
         if "file" in _protocols(self._files):
             # An object store shows a file when it is whole; a directory would show it while it grows.
             os.makedirs(self._path, exist_ok=True)
             with replacing(path, mode=0o666) as file:  # less the umask: it is for others to read
-                file.write(content.getvalue())
+                file.write(content)
         else:
-            self._files.pipe_file(path, content.getvalue())
+            self._files.pipe_file(path, content)
 
 
 def open_directory(address: str) -> tuple[AbstractFileSystem, str]:
