@@ -189,8 +189,8 @@ def _check_question(
 ) -> None:
     """Check that an earlier kernel's question is asked again, and not one like it.
 
-    A type that was changed since, or a simulator with other answers, makes other calls: their answers would differ
-    without any drift. So the stored answers must be found by the calls that are about to be made.
+    A simulator with other answers, or another setting, makes other calls: their answers would differ without any drift.
+    So the stored answers must be found by the calls that are about to be made.
 
     Raises:
         UsageError: When none is. Nothing was sent.
@@ -211,8 +211,8 @@ def _check_question(
     if not ask.estimate(kind, prompt, **asked).cached:
         simulated = " The simulator of this kernel may have other answers." if run.header["simulated"] else ""
         raise UsageError(
-            f"The cache has answers of the run {run.id!r}, and not to the question that would be asked now: the type, "
-            f"or an option, is not that of the run.{simulated} Nothing was sent."
+            f"The cache has answers of the run {run.id!r}, and not to the question that would be asked now: a "
+            f"setting is not that of the run.{simulated} Nothing was sent."
         )
 
 
