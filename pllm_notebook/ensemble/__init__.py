@@ -1,6 +1,7 @@
 """Several answers to one question, and one decision: samples, votes, a judge, a cascade."""
 
 from pllm_notebook.ensemble.assembly import Assembly
+from pllm_notebook.ensemble.decision_calls import first_bodies
 from pllm_notebook.ensemble.decisions import CellFailure, Decision, EnsembleSpec, How, Member
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.ensemble.guarantee_figures import GuaranteeFigures
@@ -27,6 +28,7 @@ __all__ = [
     "VoteCount",
     "ensemble_spec_for",
     "estimate",
+    "first_bodies",
     "lines",
     "render_judge_prompt",
     "spec_for",

@@ -4,19 +4,41 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
+
 from pllm_notebook.ensemble.assembly import Assembly
 from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
+from pllm_notebook.ensemble.ensemble_rows import JudgedInputs
 from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import CallSpec, build_spec, decision_target
+from pllm_notebook.execution import CallSpec, RowSource, build_spec, decision_target
+from pllm_notebook.failures import Failure
 from pllm_notebook.option_fields import fields_of
 from pllm_notebook.options import Options
 from pllm_notebook.schema import DecisionOutput, OutputType, QuestionPlan
 
-__all__ = ["decision_calls"]
+__all__ = ["decision_calls", "first_bodies"]
+
+# Rows that are looked at for one that can be sent.
+_LOOKED_AT = 100
 
 # What only a model that writes reads.
 _OF_WRITING = ("effort", "service_tier", "top_p", "seed", "stop", "max_output_tokens", "extra_body", "max_repairs")
+
+
+def first_bodies(plan: EnsembleSpec, rows: RowSource) -> tuple[str, ...]:
+    """Return what is sent for the first row that can be: path and body of each of its calls. Sends nothing."""
+    made = []
+    for at, member in enumerate(plan.members):
+        source = JudgedInputs(rows) if at < plan.judging else rows
+        prompts = source.prompts(range(min(rows.total, _LOOKED_AT)))
+        first = next((one for one in prompts if one is not None and not isinstance(one, Failure)), None)
+        encoded = None if first is None else member.ask.encoded(first)
+        if encoded is not None and not isinstance(encoded, Failure):
+            member.ask.shown = True
+            body = orjson.dumps(orjson.loads(member.ask.content(encoded)), option=orjson.OPT_INDENT_2).decode()
+            made.append(f"POST {member.ask.target.path}\n{body}")
+    return tuple(made)
 
 
 def decision_calls(options: Options, output: OutputType, task: str, *, instruct: bool) -> EnsembleSpec:

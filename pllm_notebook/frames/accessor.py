@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from pllm_notebook import ensemble
-from pllm_notebook.ensemble import Spec
+from pllm_notebook.ensemble import EnsembleSpec, Spec
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, Estimate, RequestLines, Run, RunBudget, options_for, shown_examples
 from pllm_notebook.failures import Failure
@@ -135,7 +135,8 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         kind = format_of(response_format, given, "preview")
         head = type(self)(self._table().slice(range(rows)).data).parse(kind, prompt, **given)
         spec, whole = self._prepare(kind, prompt, given)
-        return Preview(head, ensemble.estimate(spec, whole), _first_examples(spec, whole))
+        sent = ensemble.first_bodies(spec, whole) if isinstance(spec, EnsembleSpec) and spec.judging else ()
+        return Preview(head, ensemble.estimate(spec, whole), _first_examples(spec, whole), sent)
 
     @shows(taken_by(Options, "parse"))
     def estimate(
@@ -298,14 +299,19 @@ class Preview:
         frame: The first rows with their answers; a Series where `parse` returns one.
         estimate: What all rows would send and cost, measured on these.
         examples: What the first row's call shows before it, each with its answer as it is sent; () for nothing.
+        sent: With `probabilities="decisions"`, path and body of each call of the first row, as they are sent.
     """
 
     frame: Any
     estimate: Estimate
     examples: tuple[str, ...] = ()
+    sent: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return strip_control_chars(f"{self._shown()}{self.frame!r}\n\n{self.estimate!r}")
+        return strip_control_chars(f"{self._shown()}{self.frame!r}\n\n{self.estimate!r}{self._requests()}")
+
+    def _requests(self) -> str:
+        return "".join(f"\n\n{each}" for each in ("Sent for the first row:", *self.sent)) if self.sent else ""
 
     def _shown(self) -> str:
         return "".join(f"{each}\n" for each in ("Examples:", *self.examples, "")) if self.examples else ""
@@ -315,7 +321,8 @@ class Preview:
         as_html = getattr(frame, "_repr_html_", None)  # Arrow's tables have none
         shown = f"<pre>{escape_html(repr(frame))}</pre>" if as_html is None else as_html()
         examples = f"<pre>{escape_html(self._shown())}</pre>" if self.examples else ""
-        return strip_control_chars(f"{examples}{shown}{self.estimate._repr_html_()}")
+        sent = f"<pre>{escape_html(self._requests().strip())}</pre>" if self.sent else ""
+        return strip_control_chars(f"{examples}{shown}{self.estimate._repr_html_()}{sent}")
 
 
 def _first_examples(spec: Spec, rows: TableRows) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import openai
+import orjson
 import pandas as pd
 import pytest
 from pydantic import BaseModel, Field
@@ -510,6 +511,67 @@ def test_images_are_shown_beside_the_input(
         {"type": "image", "mime_type": "image/png", "data": PIXEL},
         {"type": "text", "text": "one"},
     ]
+
+
+def test_a_preview_shows_what_is_sent(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+
+    seen = words("one", "two").llm.preview(
+        Review, "Is {text} good? Say so.", rows=1, model=luna, probabilities="decisions"
+    )
+
+    by_path = {request["path"].removeprefix("/openai/v1"): request["body"] for request in sim.requests()}
+    shown = [text.partition("\n") for text in seen.sent]
+    assert {head.removeprefix("POST "): orjson.loads(body) for head, _, body in shown} == by_path
+    assert by_path["/decisions"]["input"][0]["content"].endswith(
+        "In this task {text} is the input:\nIs {text} good? Say so."
+    )
+    assert "POST /decisions" in repr(seen)
+    assert "POST /decisions" in seen._repr_html_()
+
+
+def test_what_is_judged_of_several_columns_is_one_object(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+    frame = pd.DataFrame({"title": ["a", None], "text": ["b", "c"]})
+
+    out = frame.llm.parse(Decided, "{title}: {text}. {title}?", model=luna, probabilities="decisions")
+
+    (request,) = sim.requests()
+    assert orjson.loads(request["body"]["input"][-1]["content"]) == {"title": "a", "text": "b"}
+    assert out.llm.status.tolist() == ["ok", "skipped"]
+
+
+def test_a_row_s_own_instruction_has_the_task_behind_it(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+    frame = pd.DataFrame({"who": ["Ann"], "text": ["b"]})
+
+    frame.llm.parse(Decided, "Judge: {text}", model=luna, probabilities="decisions", system="You are {who}.")
+
+    (request,) = sim.requests()
+    assert request["body"]["input"] == [
+        {"role": "system", "content": "You are Ann.\n\nFacts stated in a review.\n\nJudge:"},
+        {"role": "user", "content": "b"},
+    ]
+
+
+class Mood(BaseModel):
+    mood: Literal["bad", "good"]
+
+
+@pytest.mark.parametrize("how", ["decisions", "logprobs"])
+def test_a_known_miscalibration_is_stated_and_can_be_found(luna: str, sim: Simulator, how: str) -> None:
+    pytest.importorskip("sklearn")
+    sim.set(answers=lambda request: {"mood": "good"}, known_errors=0.25, miscalibration={"temperature": 3.0})
+    frame = pd.DataFrame({"text": [f"row {n}" for n in range(600)], "label": ["good"] * 600})
+
+    out = frame.llm.parse(Mood, "{text}", model=luna, probabilities=how, effort="none")
+    found = out.llm.calibrate(against="label", field="mood")
+
+    right = (out["mood"] == "good").mean()
+    stated = out.llm.confidence["mood"].mean()
+    assert 0.68 < right < 0.82
+    assert stated > right + 0.07
+    assert abs(found.confidence.mean() - right) < 0.03
 
 
 @dataclass
