@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pllm_notebook.formatting import escape_html, format_duration, format_usd
+from pllm_notebook.formatting import format_duration, format_usd, strip_control_chars
 
 __all__ = ["RacePoint", "plot_race", "svg_race"]
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 48, 16, 12, 40
 _LABEL = 34
 """Characters of an arm's name that the picture has room for."""
+
+_LETTER, _LINE = 6, 12
+"""Room of a letter and of a line of text."""
 
 _TITLES = {"cost": "US dollars of the full run", "time": "seconds of the full run"}
 
@@ -87,6 +91,7 @@ def svg_race(points: Sequence[RacePoint], by: Literal["cost", "time"]) -> str:
     front = sorted((place, point.accuracy) for place, point in zip(places, points, strict=True) if point.on_front)
     line = " ".join(f"{across(place):.1f},{up(accuracy):.1f}" for place, accuracy in front)
     parts.append(f"<polyline points='{line}' fill='none' stroke='#1f77b4'/>")
+    labels: list[tuple[float, float]] = []
     for place, point in zip(places, points, strict=True):
         x, color = across(place), "#e67700" if point.is_leader else "#1f77b4" if point.on_front else "#999"
         parts.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{up(point.low):.1f}' y2='{up(point.high):.1f}' "
@@ -94,9 +99,11 @@ def svg_race(points: Sequence[RacePoint], by: Literal["cost", "time"]) -> str:
                      f"fill='{color}'/>")  # fmt: skip
         name = point.name if len(point.name) <= _LABEL else f"{point.name[: _LABEL - 1]}…"
         is_right = x > _WIDTH / 2
-        parts.append(
-            _text(x + (-7 if is_right else 7), up(point.accuracy) - 6, name, "end" if is_right else "start")
-        )  # fmt: skip
+        start, height = x - (7 + _LETTER * len(name) if is_right else -7), up(point.accuracy) - 6
+        while any(abs(height - other) < _LINE and abs(start - begin) < _LETTER * _LABEL for begin, other in labels):
+            height += _LINE
+        labels.append((start, height))
+        parts.append(_text(x + (-7 if is_right else 7), height, name, "end" if is_right else "start"))
     return (
         f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' width='{_WIDTH}' height='{_HEIGHT}' role='img' "
         f"aria-label='Accuracy of each arm against the {_TITLES[by]}'>{''.join(parts)}</svg>"
@@ -104,7 +111,6 @@ def svg_race(points: Sequence[RacePoint], by: Literal["cost", "time"]) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return (
-        f"<text x='{x:.1f}' y='{y:.1f}' font-size='11' fill='currentColor' text-anchor='{anchor}'>"
-        f"{escape_html(text)}</text>"
-    )
+    # Between two dollar signs a page may set text as mathematics; what is no element of SVG ends the picture.
+    shown = html.escape(strip_control_chars(text)).replace("$", "<tspan>$</tspan>")
+    return f"<text x='{x:.1f}' y='{y:.1f}' font-size='11' fill='currentColor' text-anchor='{anchor}'>{shown}</text>"

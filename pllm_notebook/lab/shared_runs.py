@@ -15,6 +15,8 @@ from pllm_notebook.streams import WindowProgress
 __all__ = ["Asked", "SharedRuns", "answers_in"]
 
 _TICK_S = 0.2
+# Whatever is configured: a failed row is a result here, and nothing is paid for twice.
+_ALWAYS = {"progress": False, "mode": "async", "errors": "coerce", "cache": "use"}
 
 
 class Asked(NamedTuple):
@@ -101,7 +103,7 @@ class SharedRuns:
 
     def _start(self, asked: Asked) -> Run:
         ceiling = {} if self.budget.ceiling_usd is None else {"max_cost_usd": self.budget.ceiling_usd}
-        given = {**asked.options, **ceiling, "progress": False}
+        given = {**asked.options, **ceiling, **_ALWAYS}
         run = submit_piece(
             accessor_of(asked.frame), asked.response_format, asked.prompt, given, self.budget, part_of=self._label
         )

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pandas as pd
@@ -249,6 +250,16 @@ def test_without_a_prompt_the_labels_are_not_sent(sim_model: Sim) -> None:
     assert "prompt" not in race.best()
 
 
+def test_what_is_configured_for_other_runs_does_not_change_a_race(sim_model: Sim) -> None:
+    sim_model.refused = {"text 3"}
+    pllm.configure(errors="raise", mode="sync")
+
+    race = frame_of(30).llm.race(Review, PROMPTS, against="gold", field="mood")
+
+    assert [one.failures for one in race.arms] == [{"refusal": 1}] * 2
+    assert "errors" not in race.best()
+
+
 def test_an_arm_that_the_provider_refuses_leaves_and_the_others_go_on(sim_model: Sim) -> None:
     prompts = {**PROMPTS, "C": {"prompt": "C {text}", "temperature": 0.5}}
     sim_model.refused_words = {"C"}
@@ -324,7 +335,9 @@ def test_a_race_is_shown_as_text_html_and_a_picture(sim_model: Sim) -> None:
 
     html = race._repr_html_()
 
-    assert "<svg" in html
+    picture = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + len("</svg>")])
+    assert {part.tag for part in picture.iter()} == {"svg", "line", "text", "tspan", "polyline", "circle"}
+    assert "<b>" in "".join(picture.itertext())
     assert "<b>" not in html
     assert race.plot().get_xlabel() == "US dollars of the full run"
     assert race.plot("time").get_xlabel() == "seconds of the full run"
