@@ -43,6 +43,9 @@ def _asking(facts: Facts) -> Iterator[str]:
     if question["schema"] is not None:
         yield f"Answers were constrained to a JSON schema with the {_plural('field', question['fields'])} {fields}."
     options = question["options"]
+    if question["examples"]:
+        how = options.get("example_selection", "first")
+        yield f"Rows with right answers were shown as examples before each row (selection: {how})."
     if samples := options.get("samples"):
         decided = "vote" if facts["promises"] else options.get("decide")
         yield f"Each row was asked {samples} times, and the answers were decided {_decided(decided)}."

@@ -74,6 +74,7 @@ def question_facts(header: Mapping[str, Any], *, with_rows: bool) -> dict[str, A
         "schema": header["schema"],
         "source": header["source"],
         "options": options,
+        "examples": header.get("examples"),
     }
 
 

@@ -72,6 +72,8 @@ def _question(question: Facts) -> str:
         parts.append(f"<p>The columns {escape_html(', '.join(question['columns']))}, as data.</p>")
     if question["options"]:
         parts.append(html_table(("option", "value"), [(name, _text(v)) for name, v in question["options"].items()]))
+    if examples := question["examples"]:
+        parts.append('<p class="w">examples</p>' + html_table(("", ""), [(n, _text(v)) for n, v in examples.items()]))
     for name in ("schema", "source"):
         if question[name]:
             text = question[name] if isinstance(question[name], str) else _json(question[name])

@@ -259,6 +259,17 @@ def test_a_race_counts_its_arms(frame: pd.DataFrame) -> None:
     assert (made["comparisons"], made["with_labels"], made["questions"]) == (1, 1, 3)
 
 
+def test_examples_are_named_and_not_shown(frame: pd.DataFrame) -> None:
+    shown = pd.DataFrame({"text": ["example text 1"], "mood": ["good"], "stars": [1], "said": ["example said"]})
+    out = frame.head(5).llm.parse(Review, "Read {text}", examples=shown)
+
+    report = out.llm.report()
+
+    assert report.data["question"]["examples"]
+    assert "shown as examples before each row (selection: first)" in report.methods
+    assert "example text" not in report.html + json.dumps(report.data)
+
+
 def test_a_column_of_labels_is_for_the_evaluation_alone(out: pd.DataFrame) -> None:
     out["gold"] = out["text"].map(true_mood)
 
