@@ -40,6 +40,7 @@ class ParseOptions(TypedDict, total=False):
     columns: Sequence[str] | None
     column: str
     explode: bool | str
+    validation_context: str | Sequence[str] | Mapping[str, Any] | Callable[[dict[str, Any]], Any] | None
     nested: Literal["data", "model", "json"]
     flatten: bool
     pack: int | None
@@ -320,6 +321,7 @@ class ConfigureOptions(TypedDict, total=False):
     columns: Sequence[str] | None
     column: str | None
     explode: bool | str | None
+    validation_context: str | Sequence[str] | Mapping[str, Any] | Callable[[dict[str, Any]], Any] | None
     nested: Literal["data", "model", "json"] | None
     flatten: bool | None
     pack: int | None

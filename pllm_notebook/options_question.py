@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pllm_notebook.option_fields import option
-from pllm_notebook.option_values import DATA, FRAMES, LISTS, CacheUse, Mode, is_columns
+from pllm_notebook.option_values import DATA, FRAMES, LISTS, PARSE, CacheUse, Mode, is_columns, is_names
 
 __all__ = ["QuestionOptions"]
 
@@ -97,6 +98,19 @@ class QuestionOptions:
         "item of that list, the other fields repeated.",
         expects=("True, False or the name of a field", lambda value: isinstance(value, (bool, str))),
         takes=DATA,
+    )
+    validation_context: Any = option(
+        None,
+        "What [validators of the type](examples.md#validators-that-need-their-row) find in `info.context`: a column "
+        "or several, as a dict of the row's cells; a mapping, the same for all rows; or a function from the row's "
+        "cells, as a dict, to the context. It is not sent. None: no context.",
+        accepts="str | Sequence[str] | Mapping[str, Any] | Callable[[dict[str, Any]], Any] | None",
+        expects=(
+            "a column, a list of columns, a mapping or a function",
+            lambda value: callable(value) or isinstance(value, (str, Mapping)) or is_names(value),
+        ),
+        variable=False,
+        takes=PARSE,
     )
     nested: Literal["data", "model", "json"] = option(
         "data",

@@ -123,7 +123,11 @@ class Decision:
 
 
 def decide(
-    plan: EnsembleSpec, outcomes: Sequence[Outcome], further: Outcome | None, question: Callable[[], str]
+    plan: EnsembleSpec,
+    outcomes: Sequence[Outcome],
+    further: Outcome | None,
+    question: Callable[[], str],
+    context: Any = None,
 ) -> tuple[Outcome, Decision] | None:
     """Decide one call, or return None where the judge or the strong model must be asked.
 
@@ -132,6 +136,7 @@ def decide(
         outcomes: One for each member, in order.
         further: What that one answered, None where it has not been asked.
         question: Makes the prompt, which only a judge's marks need.
+        context: What the type's validators find in `info.context`.
     """
     if plan.assembly is not None:
         return plan.assembly(outcomes)
@@ -160,7 +165,7 @@ def decide(
     else:
         if further is not None and further.failure is not None:
             how, judge_error = "fallback", f"{further.failure.kind}: {further.failure.message}"
-        value, at = tally.majority(plan.vote)
+        value, at = tally.majority(plan.vote, context)
     decision = Decision(
         how, None if at is None else answered[at], tally.agreement, tally.whole, scores, judge_error, reply
     )

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
@@ -50,6 +51,7 @@ class EnsembleResults(Decider):
         self.judged = 0
         self._rows = rows
         rows.judge_prompt = self._judge_prompt
+        rows.judged_row = lambda group: self.table.first_row[group]
         self._results = results
         # A batch asks the judge in one job, and a run that sends one call at a time asks it last.
         self._waits_for_members = options.mode in ("batch", "sync")
@@ -127,7 +129,7 @@ class EnsembleResults(Decider):
             table.count_failed(failure, 1)
             self._note_failure(position, failure)
             return -1
-        group = table.add(position, self._results.keys[call])
+        group = table.add(position, self._results.keys[call], context=self._results.context_of_call.get(call, ""))
         if len(self._samples) < len(table.keys) * self._rows.members:
             self._samples.extend([UNPLANNED] * self._rows.members)
         table.weight[group] += 1
@@ -177,7 +179,7 @@ class EnsembleResults(Decider):
 
     def decide(self, ready: Sequence[_Ready]) -> list[tuple[Outcome, Decision] | None]:
         """Decide groups; None for one that must be sent to the judge. In a worker thread."""
-        return [decide(self.plan, self._answers(group), further, partial(self._question, group))
+        return [decide(self.plan, self._answers(group), further, partial(self._question, group), self._context(group))
                 for group, further in ready]  # fmt: skip
 
     def record(self, ready: Sequence[_Ready], decided: Sequence[tuple[Outcome, Decision] | None]) -> None:
@@ -250,6 +252,10 @@ class EnsembleResults(Decider):
     def _answers(self, group: int) -> list[Outcome]:
         return [outcome for outcome in self.outcomes(group) if outcome is not None]
 
+    def _context(self, group: int) -> Any:
+        contexts = self._rows.contexts
+        return None if contexts is None else contexts.of(self.table.first_row[group] * self._rows.members)
+
     def _prompt(self, group: int) -> Prompt:
         row = self.table.first_row[group] * self._rows.members
         (prompt,) = self._rows.prompts(range(row, row + 1))
@@ -283,7 +289,7 @@ class EnsembleResults(Decider):
 
     def release(self) -> None:
         """Let go of what refers to these results."""
-        self._rows.judge_prompt = _no_prompt
+        self._rows.judge_prompt, self._rows.judged_row = _no_prompt, _no_row
 
     def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:
         """Return how often the judge was called, and what a cascade cost (see `Decider.news`)."""
@@ -321,6 +327,11 @@ class EnsembleResults(Decider):
             return ()
         named = ", ".join(f"{kind} ({times:,})" for kind, times in kinds.most_common())
         return (f"{counted(rows, 'row')} lack{'s' if rows == 1 else ''} a field: {named}. `.errors` names each.",)
+
+
+def _no_row(group: int) -> int:
+    """Return nothing of use, for the same reason."""
+    return group
 
 
 def _no_prompt(group: int) -> str:

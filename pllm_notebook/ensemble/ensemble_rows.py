@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from pllm_notebook.execution import DerivedRows, JudgedRows, Rows, RowSource
+from pllm_notebook.execution import Contexts, ContextualRows, DerivedRows, JudgedRows, Rows, RowSource
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Prompt
 
@@ -43,9 +44,12 @@ class EnsembleRows(DerivedRows):
         members: As given.
         spec_of_row: See `MixedRows`.
         judge_prompt: Builds the judge's prompt for a group of equal rows; set before there is any.
+        judged_row: Returns the user's row that a group begins with; set likewise.
+        contexts: What validators are given of each row, None for nothing.
     """
 
     judge_prompt: Callable[[int], str | Dialogue]
+    judged_row: Callable[[int], int]
 
     def __init__(self, rows: Rows, members: int, judging: int = 0) -> None:
         self.members = members
@@ -56,6 +60,9 @@ class EnsembleRows(DerivedRows):
         self._own = rows.total * members
         # The group that each further row asks about.
         self._contested = array("q")
+        self.contexts: Contexts | None = None
+        if isinstance(rows, ContextualRows) and rows.contexts is not None:
+            self.contexts = _MemberContexts(rows.contexts, self._user_row)
 
     @property
     def total(self) -> int:
@@ -104,3 +111,20 @@ class EnsembleRows(DerivedRows):
         """Add a row that asks the judge about *group*."""
         self.spec_of_row.append(self.members)
         self._contested.append(group)
+
+    def _user_row(self, row: int) -> int:
+        return row // self.members if row < self._own else self.judged_row(self._contested[row - self._own])
+
+
+class _MemberContexts:
+    """The contexts of the user's rows, for the rows of their members and of the judge."""
+
+    def __init__(self, contexts: Contexts, user_row: Callable[[int], int]) -> None:
+        self._contexts = contexts
+        self._user_row = user_row
+
+    def of(self, row: int) -> Any:
+        return self._contexts.of(self._user_row(row))
+
+    def ids(self, rows: Sequence[int]) -> Sequence[str | Failure]:
+        return self._contexts.ids([self._user_row(row) for row in rows])

@@ -124,7 +124,7 @@ class VoteCount:
         whole = tuple(map(identity, parts))
         return self._wholes.index(whole) if whole in self._wholes else None
 
-    def majority(self, vote: Vote) -> tuple[Any, int | None]:
+    def majority(self, vote: Vote, context: Any = None) -> tuple[Any, int | None]:
         """Return the answer that the fields' own majorities make, and the index of the sample equal to it.
 
         Where the type's validators refuse the mixture, it is the most common whole answer instead.
@@ -141,7 +141,7 @@ class VoteCount:
         if self._output is None or self._output.fields is None:
             return chosen[0], None
         try:
-            return self._output.made_of(chosen), None
+            return self._output.made_of(chosen, context), None
         except ValueError:
             at = self.leader
             return self.values[at], at

@@ -37,7 +37,16 @@ from pllm_notebook.execution.row_record import (
     record_of_calls,
     record_of_prompts,
 )
-from pllm_notebook.execution.row_source import DerivedRows, JudgedRows, Rows, RowSource, WholePrompts
+from pllm_notebook.execution.row_source import (
+    ContextFailed,
+    Contexts,
+    ContextualRows,
+    DerivedRows,
+    JudgedRows,
+    Rows,
+    RowSource,
+    WholePrompts,
+)
 from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_recorder import RecordableRows
 from pllm_notebook.execution.run_registry import find, forget, runs
@@ -60,6 +69,9 @@ __all__ = [
     "UNPLANNED",
     "CallSpec",
     "Confirm",
+    "ContextFailed",
+    "Contexts",
+    "ContextualRows",
     "CountsModel",
     "Decider",
     "DerivedRows",

@@ -6,7 +6,8 @@ is paid for twice. A look costs a read, and is left out where nothing can have a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Sequence
 
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import UnreadReply
@@ -24,11 +25,20 @@ class CacheRecheck:
         own_replies: Replies of this run's own calls: nothing that another run has stored.
     """
 
-    def __init__(self, spec: CallSpec, store: Store | None, refresh_since: float | None = None) -> None:
+    def __init__(
+        self,
+        spec: CallSpec,
+        store: Store | None,
+        refresh_since: float | None = None,
+        repeated: Collection[int] = (),
+    ) -> None:
         self._spec = spec
         # A run that refreshes wants none of what was stored before, and its plan has not looked.
         self._since = refresh_since if spec.options.cache == "refresh" else None
         self._store = None if spec.options.cache == "refresh" and self._since is None else store
+        # Calls whose request another call of this run makes too: its reply, of this run, serves them.
+        self._repeated = repeated
+        self._own_store, self._began = store, 0.0
         self._dispatcher: CallDispatcher
         self.own_replies = 0
         self._replies_before = self._written_before = 0
@@ -46,6 +56,7 @@ class CacheRecheck:
         """Note the counts of this moment, before the plan looks into the store."""
         self._dispatcher = dispatcher
         self._replies_before, self.own_replies = dispatcher.replies, 0
+        self._began = self._began or time.time()
         if self._store is None:
             return
         self._written_before = self._store.written_by_others
@@ -70,6 +81,8 @@ class CacheRecheck:
         It cannot where every reply since then was to a call of this run, none was on its way to the store, and no
         other process has written.
         """
+        if call in self._repeated:
+            return self._own_store is not None and call not in self._fresh
         if self._store is None or call in self._fresh:
             return False
         return self._since is not None or self._any_from_others() or call in self._recheck
@@ -81,12 +94,16 @@ class CacheRecheck:
             Its key, the answer, and whether it is on disk. One that is still queued is queued again by the caller,
             which changes nothing: its row is reported after the commit.
         """
-        if self._store is None or call in self._fresh:
+        store, since = self._store, self._since
+        if call in self._repeated:
+            store = self._own_store
+            since = self._began if self._spec.options.cache == "refresh" and since is None else since
+        if store is None or call in self._fresh:
             return None
         for key in keys:
-            queued = self._store.queued(key)
-            entry = queued or self._store.get_many([key]).get(key)
-            if entry is not None and self._takes(entry):
+            queued = store.queued(key)
+            entry = queued or store.get_many([key]).get(key)
+            if entry is not None and self._takes(entry, since):
                 return key, entry, queued is None
         return None
 
@@ -97,11 +114,11 @@ class CacheRecheck:
         stored = self._store.get_many([reply.key for reply in replies])
         for reply in replies:
             entry = self._store.queued(reply.key) or stored.get(reply.key)
-            if entry is not None and reply.call not in self._fresh and self._takes(entry):
+            if entry is not None and reply.call not in self._fresh and self._takes(entry, self._since):
                 reply.entry = entry
 
-    def _takes(self, entry: StoredReply) -> bool:
-        if self._since is not None and entry.metadata["created_at"] < self._since:
+    def _takes(self, entry: StoredReply, since: float | None) -> bool:
+        if since is not None and entry.metadata["created_at"] < since:
             return False
         if self._spec.tokens is not None and not self._spec.tokens.has_tokens(entry):
             return False

@@ -225,7 +225,7 @@ class CallQueue:
 
     def is_exhausted(self) -> bool:
         """Return whether no more calls will come until some have ended: all are sent, or over budget."""
-        return self.results.planned and not self.tools.working and (not self.order.has_calls or self._over_budget)
+        return self.results.planned and not self.tools.working and (not self.order.has_next or self._over_budget)
 
     def is_answered(self, call: PendingCall) -> bool:
         """End a failed *call* with an answer that another run has stored meanwhile, if any, instead of a retry."""

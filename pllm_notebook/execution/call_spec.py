@@ -18,6 +18,7 @@ from pllm_notebook.execution.asked_model import extra_fields, stated_price
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.example_turns import ExampleTurns
+from pllm_notebook.execution.row_source import Contexts
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
 from pllm_notebook.execution.token_question import TokenQuestion
 from pllm_notebook.execution.tool_options import toolbox_for
@@ -76,6 +77,7 @@ class CallSpec:
             cache mark: it would pay for a write that is never read.
         tokens: How it asks for token probabilities, None where it does not.
         shown: Whether its requests are only shown, and not sent. Set before the first is made.
+        contexts: What validators are given of each row of the run that asks it, None for nothing.
         longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
         allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
             output limit on the wire comes of it.
@@ -152,6 +154,7 @@ class CallSpec:
             self._shared_keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, k)
         self.shared = True
         self.shown = False
+        self.contexts: Contexts | None = None
         self.ceiling: UserRateLimit | None = None
         self.retry_bounds: RetryBounds | None = None
         # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from itertools import repeat
 from typing import NamedTuple
 
 from pllm_notebook.execution.call_spec import CallSpec
@@ -16,7 +17,7 @@ from pllm_notebook.execution.follow_ups import PromptUnavailable
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.replies import FollowUp, Step, UnreadReply
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.row_source import MixedRows, RowSource
+from pllm_notebook.execution.row_source import ContextualRows, MixedRows, RowSource
 from pllm_notebook.execution.token_question import TokenQuestion, beside
 from pllm_notebook.execution.user_code import read_with_timeout
 from pllm_notebook.failures import Failure
@@ -79,6 +80,9 @@ class Planner:
         self._spec_of_row = rows.spec_of_row if isinstance(rows, MixedRows) else None
         self._results = results
         self._store = store
+        self._contexts = rows.contexts if isinstance(rows, ContextualRows) else None
+        for spec in specs:
+            spec.contexts = self._contexts
         self.on_miss: Callable[[], None] | None = None
         self._at = 0
         self._checked_hosts: set[int] = set()
@@ -126,7 +130,8 @@ class Planner:
         weights: dict[int, int] = {}
         plain: dict[int, str] = {}
         skipped = failed = 0
-        for row, prompt in zip(rows, prompts, strict=True):
+        contexts = repeat("", len(rows)) if self._contexts is None else self._contexts.ids(rows)
+        for row, prompt, context in zip(rows, prompts, contexts, strict=True):
             if prompt is None:
                 results.skip(row)
                 skipped += 1
@@ -136,7 +141,11 @@ class Planner:
                 results.fail(row, encoded)
                 failed += 1
                 continue
-            call = results.add(row, spec.key(encoded), at)
+            if isinstance(context, Failure):
+                results.fail(row, context)
+                failed += 1
+                continue
+            call = results.add(row, spec.key(encoded), at, context)
             weights[call] = weights.get(call, 0) + 1
             if spec.pack is not None and call >= first_new:
                 plain[call] = spec.plain_key(encoded)

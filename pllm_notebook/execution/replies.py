@@ -132,7 +132,8 @@ def _read(
             text = replies[i].entry.text.decode("utf-8", "surrogatepass")
             steps[i] = _text(spec, replies[i], text)
     else:
-        parsed = spec.fitted.parse_many([replies[i].entry.text or spec.empty_json for i in whole])
+        contexts = None if spec.contexts is None else [spec.contexts.of(replies[i].row) for i in whole]
+        parsed = spec.fitted.parse_many([replies[i].entry.text or spec.empty_json for i in whole], contexts)
         for i, value in zip(whole, parsed, strict=True):
             if type(value) is Invalid:
                 steps[i] = _invalid(spec, store, prompt, replies[i], value)
@@ -227,7 +228,7 @@ def _invalid(
     if "pack" in reply.entry.metadata:
         return _alone(spec, store, prompt, reply, invalid.kind, invalid.message)
     if invalid.kind is FailureKind.INVALID_JSON:
-        found = spec.fitted.find(text)
+        found = spec.fitted.find(text, None if spec.contexts is None else spec.contexts.of(reply.row))
         if found is not None and found.failure is None:
             return _value(reply, found.value)
         invalid = invalid if found is None or found.failure is None else found.failure

@@ -36,6 +36,8 @@ class ResultTable:
         first_row: The row whose prompt the call sends.
         spec_of_call: Index of what is asked, among the run's specs.
         weight: Rows that the call answers.
+        context_of_call: What tells the context of its validators from others', where there is one.
+        repeated: Calls whose request another call with another such context makes too.
         outcomes: None until a call has ended.
         own_failures: Rows that failed without a call.
         progress: Counts of rows.
@@ -52,6 +54,8 @@ class ResultTable:
         self.first_row = array("q")
         self.spec_of_call = array("I")
         self.weight = array("q")
+        self.context_of_call: dict[int, str] = {}
+        self.repeated: set[int] = set()
         self.outcomes: list[Outcome | None] = []
         self.own_failures: dict[int, Failure] = {}
         self.planned = False
@@ -63,14 +67,22 @@ class ResultTable:
         self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
         self.progress = RunProgress(time.monotonic())
 
-    def add(self, row: int, key: str, spec: int = 0) -> int:
-        """Assign *row* the call of *spec* with *key* and return the call's index; its weight is counted later."""
+    def add(self, row: int, key: str, spec: int = 0, context: str = "") -> int:
+        """Assign *row* the call of *spec* with *key* and return the call's index; its weight is counted later.
+
+        Rows that are validated in unlike contexts have calls of their own, whose requests are one.
+        """
         new = len(self.keys)
         shard = self._index[hash(key) & (_SHARDS - 1)]
-        call = shard.setdefault(key, new)
+        name = f"{key} {context}" if context else key
+        call = shard.setdefault(name, new)
         if call != new and self.spec_of_call[call] != spec:
-            call = shard.setdefault(f"{spec} {key}", new)
+            call = shard.setdefault(f"{spec} {name}", new)
         if call == new:
+            if context:
+                self.context_of_call[call] = context
+                if shard.setdefault(f"{spec} {key} of any context", new) != new:
+                    self.repeated.add(call)
             self.keys.append(key)
             self.first_row.append(row)
             self.spec_of_call.append(spec)

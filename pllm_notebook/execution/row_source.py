@@ -12,6 +12,9 @@ from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Prompt
 
 __all__ = [
+    "ContextFailed",
+    "Contexts",
+    "ContextualRows",
     "DerivedRows",
     "EvaluableRows",
     "JoinableRows",
@@ -51,6 +54,39 @@ class MixedRows(Protocol):
     """
 
     spec_of_row: Sequence[int]
+
+
+class ContextFailed(Exception):
+    """The caller's function made no context of a row. Never reaches a person; it becomes the row's failure."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+class Contexts(Protocol):
+    """What validators are given of each row. Used in worker threads."""
+
+    def of(self, row: int) -> Any:
+        """Return the context of a row.
+
+        Raises:
+            ContextFailed: Where there is none.
+        """
+
+    def ids(self, rows: Sequence[int]) -> Sequence[str | Failure]:
+        """Return what tells contexts of rows apart, "" where all have the same; a failure where there is none."""
+
+
+@runtime_checkable
+class ContextualRows(Protocol):
+    """Rows whose answers are validated in a context of their own.
+
+    Attributes:
+        contexts: None where there is none.
+    """
+
+    contexts: Contexts | None
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
+from pllm_notebook.execution.same_requests import SameRequests
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.token_question import beside
 from pllm_notebook.failures import Failure, FailureKind
@@ -113,6 +114,7 @@ class SendOrder:
         self._cleared = 0
         self._elsewhere: deque[int | FollowUp] = deque()
         self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
+        self._same: SameRequests | None = None
 
     @classmethod
     def of(cls, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices) -> SendOrder:
@@ -128,11 +130,17 @@ class SendOrder:
             soon=partial(loop.call_later, _RELEASED_TOGETHER_S),
             now=loop.time,
         )
-        return cls(spec, results, planner.prompt, packing, CacheRecheck(spec, store, services.refresh_since), claims)
+        recheck = CacheRecheck(spec, store, services.refresh_since, results.repeated)
+        return cls(spec, results, planner.prompt, packing, recheck, claims)
 
     @property
     def has_calls(self) -> bool:
         """Whether any call waits to be sent."""
+        return self.has_next or (self._same is not None and self._same.any_held)
+
+    @property
+    def has_next(self) -> bool:
+        """Whether any call waits to be sent that does not wait for the reply to another."""
         return bool(self._follow_ups) or self._head < len(self._pending) or bool(self._elsewhere)
 
     @property
@@ -173,6 +181,7 @@ class SendOrder:
             self._follow_ups.extend(alone)
         self._pending, self._head, self._cleared = array("q", calls), 0, 0
         self._elsewhere.clear()
+        self._same = None
         self.in_jobs.clear()
         self._forget_prefetched()
 
@@ -180,6 +189,8 @@ class SendOrder:
         """Drop everything: yield each call with the outcome that *failure* makes of it."""
         calls, follow_ups = self._pending[self._head :], list(self._follow_ups)
         calls.extend(tag for tag in self._elsewhere if not isinstance(tag, FollowUp))
+        if self._same is not None:
+            calls.extend(self._same.drain())
         follow_ups.extend(tag for tag in self._elsewhere if isinstance(tag, FollowUp))
         self._pending, self._head, self._cleared = array("q"), 0, 0
         self._follow_ups.clear()
@@ -226,11 +237,23 @@ class SendOrder:
         """Remove the call that `peek` returned, which is being sent."""
         if isinstance(tag, int):
             self._pass()
+            self._note_sent((tag,))
         elif isinstance(tag, Pack):
             self._head += len(tag.calls)
             self._cleared -= len(tag.calls)
+            self._note_sent(tag.calls)
         else:
             self._follow_ups.popleft()
+
+    def free_repeats(self, call: int) -> None:
+        """Take up the calls that have waited for the reply to a call which has ended."""
+        for repeat in () if self._same is None else self._same.freed_by(call):
+            self._push_front(repeat)
+
+    def _note_sent(self, calls: Sequence[int]) -> None:
+        if self.results.context_of_call:  # only where rows have contexts can two calls make one request
+            self._same = self._same or SameRequests(self.results)
+            self._same.note(calls)
 
     def release_claims(self, call: int) -> None:
         """Release the claims of a call that has ended, and of the follow-up calls that led to its outcome."""
@@ -357,6 +380,10 @@ class SendOrder:
         while at < end and len(calls) < self._most:
             call = self._pending[at]
             at += 1
+            if call in self.results.repeated:
+                self._same = self._same or SameRequests(self.results)
+                if self._same.holds(call, calls):
+                    continue
             if not (self.recheck.may_find(call) and self.take_if_stored(call, self._keys(call), None)):
                 calls.append(call)
         if at - len(calls) > self._head:  # the answered ones are behind us now

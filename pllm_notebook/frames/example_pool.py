@@ -16,6 +16,7 @@ from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.near_duplicates import ROLES, roles_of
 from pllm_notebook.frames.rows import ColumnData, prompts_of
+from pllm_notebook.frames.validation_context import context_of_cells
 from pllm_notebook.messages_types import Example
 from pllm_notebook.schema import Invalid, OutputType, PlainAnswers
 from pllm_notebook.settings import Options
@@ -55,11 +56,12 @@ class ExamplePool:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One example as given: the cells of its prompt by column, the answer, and its name in errors."""
+    """One example as given: the cells of its prompt by column, the answer, its name in errors, and all its cells."""
 
     cells: Mapping[str, Any]
     answer: Any
     named: str
+    row: Mapping[str, Any]
 
 
 _NONE = object()
@@ -92,7 +94,7 @@ def example_pool(options: Options, asked: RowPrompt, output: OutputType | None) 
     made: dict[str, tuple[Example, str]] = {}
     for line, prompt, text in zip(lines, prompts, row_texts(data, range(len(lines))), strict=True):
         if isinstance(prompt, str) and prompt not in made:
-            made[prompt] = Example(prompt, _answer(line, output, plain)), text
+            made[prompt] = Example(prompt, _answer(line, output, plain, options)), text
     if not made:
         raise UsageError(
             f"Every example lacks a value in one of {list(asked.names)}, and na='skip' leaves such rows out. "
@@ -150,7 +152,7 @@ def _cells(names: Sequence[str], lines: Sequence[_Line]) -> ColumnData:
     return ColumnData(tuple(names), values, tuple([is_missing(cell) for cell in own] for own in values), len(lines))
 
 
-def _answer(line: _Line, output: OutputType | None, plain: PlainAnswers | None) -> str:
+def _answer(line: _Line, output: OutputType | None, plain: PlainAnswers | None, options: Options) -> str:
     """Return an answer as it is written: text, or JSON in the type's own form."""
     if output is None or plain is None:
         if not isinstance(line.answer, str):
@@ -158,7 +160,7 @@ def _answer(line: _Line, output: OutputType | None, plain: PlainAnswers | None) 
                 f"{line.named} has the answer {line.answer!r:.100}, and the answer is text. Nothing was sent."
             )
         return line.answer
-    value = plain.of(line.answer)
+    value = plain.of(line.answer, context_of_cells(options.validation_context, line.row))
     if isinstance(value, Invalid):
         raise UsageError(f"{line.named} has an answer that is no {output.name}: {value.message}. Nothing was sent.")
     return to_json(value, inf_nan_mode="constants").decode()
@@ -199,7 +201,7 @@ def _rows(
         answer = _answer_of(row, options, output, there)
         if answer is not _NONE:
             cells = {name: row.get(source) for name, source in sources.items()}
-            yield _Line(cells, answer, f"Row {at} of examples=")
+            yield _Line(cells, answer, f"Row {at} of examples=", row)
 
 
 def _source(name: str, there: Sequence[str], asked: RowPrompt) -> str:
@@ -249,6 +251,7 @@ def _pair(at: int, one: Any, asked: RowPrompt) -> _Line:
             f"each row, is expected. Nothing was sent."
         )
     given, answer = one
+    row = given if isinstance(given, Mapping) else {asked.names[0]: given}
     if isinstance(given, Mapping):
         there = list(given)
         cells = {name: given[_source(name, there, asked)] for name in asked.names}
@@ -259,7 +262,7 @@ def _pair(at: int, one: Any, asked: RowPrompt) -> _Line:
             f"Item {at} of examples= has the input {given!r:.100}, and a row is asked about by several columns, "
             f"{list(asked.names)}: give a mapping of them. Nothing was sent."
         )
-    return _Line(cells, answer, f"Item {at} of examples=")
+    return _Line(cells, answer, f"Item {at} of examples=", row)
 
 
 def _stored(options: Options, asked: RowPrompt, output: OutputType | None) -> Iterable[_Line]:
@@ -288,7 +291,7 @@ def _stored(options: Options, asked: RowPrompt, output: OutputType | None) -> It
             answer = answer[options.column]
         else:
             answer = {field.alias: answer[field.name] for field in output.fields if field.name in answer}
-        kept.append(_Line({name: row[name] for name in asked.names}, answer, f"The label of {row!r:.100}"))
+        kept.append(_Line({name: row[name] for name in asked.names}, answer, f"The label of {row!r:.100}", row))
     roles = roles_of(row_texts(_cells(asked.names, kept), range(len(kept))))
     shown = [line for line, role in zip(kept, roles, strict=True) if role == "examples"]
     if not shown:

@@ -29,6 +29,7 @@ from pllm_notebook.frames.row_instruction import InstructedPrompts, RowInstructi
 from pllm_notebook.frames.rows import ERROR_COLUMNS, error_rows, prompts_of
 from pllm_notebook.frames.samples import add_samples, described, whole_agreement
 from pllm_notebook.frames.table import Table
+from pllm_notebook.frames.validation_context import RowContexts, contexts_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 from pllm_notebook.templates import Template
@@ -51,7 +52,7 @@ class RowQuestion:
         instruction: Each row's own, None where all have the same.
         labels: Columns that say what is right, which are not sent.
         output: The type of the answer, None for text; examples are read by it.
-        takes_examples: Whether rows may be shown the examples of the options.
+        takes_examples: Whether the options of examples, and of the validators' context, apply to its rows.
     """
 
     template: Template | None
@@ -75,10 +76,11 @@ class TableRows:
 
     Attributes:
         table: What was asked.
-        asked: Names of the columns that go into the prompts, images last.
+        asked: Names of the columns that a row's answer follows from: those of the prompt, and those of its context.
         replaced: Names of the columns that the result replaces.
         examples: What rows are shown first, None for nothing.
         part_of: What the run is a step of, such as "race"; "" for nothing.
+        contexts: What validators are given of each row, None for nothing.
         assembled: For which of the run's endings the registry knows the values of the result; 0 for none.
 
     Raises:
@@ -128,6 +130,13 @@ class TableRows:
                 f"{{{sent[0]}}} out of the prompt. Nothing was sent."
             )
         self.part_of = ""
+        self.contexts: RowContexts | None = None
+        if question.takes_examples and question.output is not None and options.validation_context is not None:
+            self.contexts = contexts_for(options.validation_context, table)
+            # A row's answer follows from them too, so a row is known by them, though they are not sent.
+            beside = [name for name in self.contexts.columns if name not in self.asked]
+            self._asked_data.append(table.column_data(beside))
+            self.asked = (*self.asked, *beside)
         self.assembled = 0
         self._content: Any = None
         self._answers = AnswerHashes(table.frame_library, {}, None)

@@ -188,15 +188,16 @@ class CheckedSchema(FittedSchema):
             setattr(self, name, getattr(made, name))
         self._check = check
 
-    def parse(self, text: bytes | str) -> Parsed:
-        parsed = super().parse(text)
+    def parse(self, text: bytes | str, context: Any = None) -> Parsed:
+        parsed = super().parse(text, context)
         if parsed.failure is not None:
             return parsed
         checked = self._checked(parsed.value)
         return Parsed(failure=checked) if isinstance(checked, Invalid) else parsed
 
-    def parse_many(self, texts: Sequence[bytes]) -> list[Any]:
-        return [value if isinstance(value, Invalid) else self._checked(value) for value in super().parse_many(texts)]
+    def parse_many(self, texts: Sequence[bytes], contexts: Sequence[Any] | None = None) -> list[Any]:
+        values = super().parse_many(texts, contexts)
+        return [value if isinstance(value, Invalid) else self._checked(value) for value in values]
 
     def _checked(self, value: Any) -> Any:
         found = self._check(value)

@@ -47,18 +47,21 @@ class QuotingSchema(FittedSchema):
         super().__init__(kind, TypeAdapter(kind), fit, dialect)
         self._check = check
 
-    def parse(self, text: bytes | str) -> Parsed:
-        parsed = super().parse(text)
+    def parse(self, text: bytes | str, context: Any = None) -> Parsed:
+        parsed = super().parse(text, context)
         if parsed.failure is not None:
             return parsed
         value = self._answer(parsed.value)
         return Parsed(failure=value) if isinstance(value, Invalid) else Parsed(value)
 
-    def parse_many(self, texts: Sequence[bytes]) -> list[Any]:
-        return [value if isinstance(value, Invalid) else self._answer(value) for value in super().parse_many(texts)]
+    def parse_many(self, texts: Sequence[bytes], contexts: Sequence[Any] | None = None) -> list[Any]:
+        values = super().parse_many(texts, contexts)
+        return [value if isinstance(value, Invalid) else self._answer(value) for value in values]
 
-    def _one_by_one(self, texts: Sequence[bytes]) -> list[Any]:
-        parsed = [FittedSchema.parse(self, text) for text in texts]  # the answers are taken out later, of all alike
+    def _one_by_one(self, texts: Sequence[bytes], context: Any) -> list[Any]:
+        parsed = [
+            FittedSchema.parse(self, text, context) for text in texts
+        ]  # the answers are taken out later, of all alike
         return [one.value if one.failure is None else one.failure for one in parsed]
 
     def quotes(self, text: bytes) -> Mapping[str, str | None]:

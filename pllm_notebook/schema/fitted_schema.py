@@ -97,18 +97,19 @@ class FittedSchema:
     def __repr__(self) -> str:
         return f"<FittedSchema for {self.dialect}, {len(self.schema['properties'])} properties>"
 
-    def parse(self, text: bytes | str) -> Parsed:
+    def parse(self, text: bytes | str, context: Any = None) -> Parsed:
         """Read one reply.
 
         Args:
             text: A JSON text and nothing else; white space around it is fine.
+            context: What validators find in `info.context`.
 
         Returns:
             The value, or why it has no value. Nothing escapes, whatever the type's validators raise.
         """
         content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         try:
-            value = self._found_finite(self._read(content), content)
+            value = self._found_finite(self._read(content, context), content)
             return Parsed(failure=value) if isinstance(value, Invalid) else Parsed(value)
         except ValidationError as error:
             return Parsed(failure=self._invalid(error))
@@ -117,23 +118,29 @@ class FittedSchema:
                 raise
             return Parsed(failure=_raised(error))
 
-    def parse_many(self, texts: Sequence[bytes]) -> list[Any]:
+    def parse_many(self, texts: Sequence[bytes], contexts: Sequence[Any] | None = None) -> list[Any]:
         """Read many replies.
 
         Args:
             texts: One JSON text each.
+            contexts: The context of each; where they are one object, as for None, all are read at once.
 
         Returns:
             In the same order, a value each, or an `Invalid` where `parse` would give a failure.
         """
         results: list[Any] = []
+        first = contexts[0] if contexts else None
+        if contexts is not None and any(context is not first for context in contexts):
+            for text, context in zip(texts, contexts, strict=True):
+                results += self._one_by_one([text], context)
+            return results
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
-            values = self._chunk(chunk)
+            values = self._chunk(chunk, first)
             results += values if self._finite is None else map(self._found_finite, values, chunk)
         return results
 
-    def find(self, text: str) -> Parsed | None:
+    def find(self, text: str, context: Any = None) -> Parsed | None:
         """Read a reply whose value is surrounded by prose.
 
         Each JSON value in it is tried against the type, the last first, and those that have all fields before those
@@ -146,7 +153,7 @@ class FittedSchema:
         for look in (excerpts, literals):
             found = [one for one in look(text) if self.wrapped or isinstance(one.value, dict)]
             for one in sorted(found, key=self._leaves_out):
-                parsed = self.parse(one.text)
+                parsed = self.parse(one.text, context)
                 if parsed.failure is None:
                     return parsed
                 first = first or parsed
@@ -166,8 +173,10 @@ class FittedSchema:
             None where the provider is asked for a form in which it cannot be written.
         """
         fitted = {"value": value} if self.wrapped else value
-        text = to_json(fitted if self._plan is None else self._plan.fit(fitted))
-        return text.decode() if self.parse(text).failure is None else None
+        if self._plan is None:
+            return to_json(fitted, inf_nan_mode="constants").decode()
+        text = to_json(self._plan.fit(fitted), inf_nan_mode="constants")
+        return text.decode() if from_json(self._converted(text)) == fitted else None
 
     def _leaves_out(self, one: Excerpt) -> bool:
         return not self.wrapped and not self.schema["properties"].keys() <= one.value.keys()
@@ -181,19 +190,19 @@ class FittedSchema:
         place = f"{_dotted(where)}: " if where else ""
         return Invalid(FailureKind.SCHEMA, f"{place}Input should be a finite number", ((where, "finite_number"),))
 
-    def _read(self, content: bytes) -> Any:
+    def _read(self, content: bytes, context: Any) -> Any:
         if not self.wrapped:
-            return self._one.validate_json(self._converted(content))
+            return self._one.validate_json(self._converted(content), context=context)
         try:
-            return self._one.validate_json(self._converted(content))["value"]
+            return self._one.validate_json(self._converted(content), context=context)["value"]
         except ValidationError as error:
             # A server that enforces nothing may have answered with the bare value, which may be an object itself.
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             if (first["loc"], first["type"]) == ((), "dict_type"):
-                return self._value.validate_json(self._bare(content))
+                return self._value.validate_json(self._bare(content), context=context)
             if (first["loc"], first["type"]) == (("value",), "missing"):
                 with suppress(ValidationError):
-                    return self._value.validate_json(self._bare(content))
+                    return self._value.validate_json(self._bare(content), context=context)
             raise
 
     def _converted(self, content: bytes) -> bytes:
@@ -210,12 +219,12 @@ class FittedSchema:
             return content
         return to_json(self._plan({"value": _decode(content)})["value"], inf_nan_mode="constants")
 
-    def _chunk(self, texts: Sequence[bytes]) -> list[Any]:
+    def _chunk(self, texts: Sequence[bytes], context: Any) -> list[Any]:
         bad: set[int] = set()
         try:
-            values = self._at_once(texts)
+            values = self._at_once(texts, context)
             if values is None:
-                return self._one_by_one(texts)
+                return self._one_by_one(texts, context)
             return values
         except ValidationError as error:
             bad = _bad_rows(error)
@@ -226,17 +235,17 @@ class FittedSchema:
         values = None
         if bad and good:
             with suppress(Exception, SystemExit):
-                values = self._at_once(good)
+                values = self._at_once(good, context)
         if values is None:
-            return self._one_by_one(texts)
+            return self._one_by_one(texts, context)
         rest = iter(values)
-        return [self._one_by_one([text])[0] if n in bad else next(rest) for n, text in enumerate(texts)]
+        return [self._one_by_one([text], context)[0] if n in bad else next(rest) for n, text in enumerate(texts)]
 
-    def _one_by_one(self, texts: Sequence[bytes]) -> list[Any]:
-        parsed = map(self.parse, texts)
+    def _one_by_one(self, texts: Sequence[bytes], context: Any) -> list[Any]:
+        parsed = [self.parse(text, context) for text in texts]
         return [one.value if one.failure is None else one.failure for one in parsed]
 
-    def _at_once(self, texts: Sequence[bytes]) -> list[Any] | None:
+    def _at_once(self, texts: Sequence[bytes], context: Any) -> list[Any] | None:
         """Read all *texts* as one document; None where they do not come apart as they were."""
         content = b"{" + b",\n".join(map(add, _PREFIXES, texts)) + b"}"
         keys = _KEYS[: len(texts)]
@@ -244,7 +253,7 @@ class FittedSchema:
         if plan is not None:
             rows: dict[str, Any] = _decode(content)
             content = to_json({key: plan(row) for key, row in rows.items()}, inf_nan_mode="constants")
-        values = self._many.validate_json(content)
+        values = self._many.validate_json(content, context=context)
         if list(values) != keys:
             return None
         return [row["value"] for row in values.values()] if self.wrapped else list(values.values())

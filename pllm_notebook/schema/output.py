@@ -247,7 +247,7 @@ class OutputType:
             ValueError: For a reply that is none.
         """
 
-    def made_of(self, values: Sequence[Any]) -> Any:
+    def made_of(self, values: Sequence[Any], context: Any = None) -> Any:
         """Put a value together from what `field_values` gives, through the type's own validators.
 
         Raises:
@@ -260,7 +260,7 @@ class OutputType:
             for field, value in zip(self.fields, values, strict=True)
             if value is not None or field.required or not typed_dict  # a key that was left out has come as None
         }
-        return self._adapter.validate_python(parts, by_name=True, by_alias=False)
+        return self._adapter.validate_python(parts, context=context, by_name=True, by_alias=False)
 
 
 def _from_schema(written: WrittenSchema) -> OutputType:
