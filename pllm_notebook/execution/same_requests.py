@@ -29,8 +29,7 @@ class SameRequests:
     def note(self, calls: Iterable[int]) -> None:
         """Note that these calls are sent."""
         for call in calls:
-            if call in self._results.context_of_call:
-                self._waiting.setdefault(self._results.keys[call], [])
+            self._waiting.setdefault(self._results.keys[call], [])
 
     def holds(self, call: int, chosen: Sequence[int]) -> bool:
         """Hold back a call whose request is out, or is among *chosen*; return False where it may be sent."""
@@ -43,7 +42,7 @@ class SameRequests:
 
     def freed_by(self, call: int) -> Sequence[int]:
         """Return the calls that have waited for the reply to a call which has ended: it is in the store, or failed."""
-        return self._waiting.pop(self._results.keys[call], ()) if call in self._results.context_of_call else ()
+        return self._waiting.pop(self._results.keys[call], ())
 
     def drain(self) -> Iterator[int]:
         """Yield the calls that are held back, and forget all."""
