@@ -83,9 +83,15 @@ def spec_for(
         options = asked_options(promise, options)
     check_probabilities(options, output)
     if options.probabilities == "decisions" and output is not None:
+        for name in ("examples", "validation_context"):
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"probabilities='decisions' asks an endpoint that is shown no examples and whose answers are put "
+                    f"together field by field, so {name}= does not apply. Leave one of them out. Nothing was sent."
+                )
         return decision_calls(options, output, task, instruct=instruct)
     if promise is not None:
-        return replace(ensemble_spec_for(options, output, instruct=instruct), promise=promise)
+        return replace(ensemble_spec_for(options, output, instruct=instruct, examples=examples), promise=promise)
     if options.samples > 1 or len(options.models or ()) > 1:
         return ensemble_spec_for(options, output, instruct=instruct, examples=examples)
     for name in ("decide", "judge", "judge_effort", "agreement_column"):

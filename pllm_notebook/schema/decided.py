@@ -38,12 +38,12 @@ class DecidedSchema(FittedSchema):
         for name in FittedSchema.__slots__:
             setattr(self, name, getattr(whole, name))
 
-    def parse(self, text: bytes | str) -> Parsed:
+    def parse(self, text: bytes | str, context: Any = None) -> Parsed:
         """Read one reply (see `FittedSchema.parse`)."""
         found = self.parse_many([text.encode() if isinstance(text, str) else text])[0]
         return Parsed(failure=found) if isinstance(found, Invalid) else Parsed(found)
 
-    def parse_many(self, texts: Sequence[bytes]) -> list[Any]:
+    def parse_many(self, texts: Sequence[bytes], contexts: Sequence[Any] | None = None) -> list[Any]:
         """Read many replies (see `FittedSchema.parse_many`)."""
         made: list[Any] = []
         for text in texts:
