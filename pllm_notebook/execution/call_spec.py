@@ -238,10 +238,9 @@ class CallSpec:
                 self._bodies = True
             else:
                 fields, uncounted = self.canonical_body(self.dialogue(prompt)), uncounted_bytes(prompt.turns)
-                has_gone_on = bool(self._history) or any(turn.role == "assistant" for turn in prompt.turns)
-                body = RawRequest(fields, has_gone_on=has_gone_on)
-                if uncounted:
-                    body = MediaBody(fields, uncounted, has_gone_on=has_gone_on)
+                gone_on = bool(self._history) or any(turn.role == "assistant" for turn in prompt.turns)
+                body = RawRequest(fields, has_gone_on=gone_on)
+                body = MediaBody(fields, uncounted, has_gone_on=gone_on) if uncounted else body
             orjson.dumps(body.fields)
         except UsageError as error:
             return Failure(FailureKind.INPUT, str(error))
@@ -275,8 +274,8 @@ class CallSpec:
         """
         if isinstance(encoded, RawRequest):
             # A conversation that has gone on goes on; a caller's whole request is sent as it is.
-            goes_on = encoded.has_gone_on or self._runs_tools
-            return self._to_wire(encoded.fields, limit, turns=not self._bodies and goes_on)
+            turns = not self._bodies and (encoded.has_gone_on or self._runs_tools)
+            return self._to_wire(encoded.fields, limit, turns=turns)
         parts, text_json = self._template_for(encoded, limit)
         return parts.fill(text_json)
 
@@ -289,9 +288,8 @@ class CallSpec:
 
     def prefix(self) -> str | None:
         """Name what all rows' bodies begin with, None where the provider's prompt cache keeps no such, or is not to."""
-        if not self._marks:
-            return None
-        return self.target.prefix_name(self._canonical_body, self._common_prefix.text, 2 * len(self.examples))
+        shown = 2 * len(self.examples)
+        return self.target.prefix_name(self._canonical_body, self._common_prefix.text, shown) if self._marks else None
 
     def row_bytes(self, size: int) -> int | None:
         """Return how many of a request's bytes are its own; None where nothing is known to be shared.

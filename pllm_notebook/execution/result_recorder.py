@@ -111,8 +111,6 @@ class ResultRecorder:
         """
         self.results.record(call, outcome)
         self.order.release_claims(call)
-        if call in self.results.context_of_call:
-            self.order.free_repeats(call)
         if outcome.failure is None:
             self.any_cached = self.any_cached or outcome.cached
         else:

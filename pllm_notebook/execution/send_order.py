@@ -23,6 +23,7 @@ from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
 from pllm_notebook.execution.same_requests import SameRequests
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.token_question import beside
+from pllm_notebook.execution.wire_body import wants_several
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
 
@@ -114,7 +115,7 @@ class SendOrder:
         self._cleared = 0
         self._elsewhere: deque[int | FollowUp] = deque()
         self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
-        self._same: SameRequests | None = None
+        self._same = SameRequests(results)
 
     @classmethod
     def of(cls, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices) -> SendOrder:
@@ -136,7 +137,7 @@ class SendOrder:
     @property
     def has_calls(self) -> bool:
         """Whether any call waits to be sent."""
-        return self.has_next or (self._same is not None and self._same.any_held)
+        return self.has_next or any(self._same.waiting.values())
 
     @property
     def has_next(self) -> bool:
@@ -181,7 +182,7 @@ class SendOrder:
             self._follow_ups.extend(alone)
         self._pending, self._head, self._cleared = array("q", calls), 0, 0
         self._elsewhere.clear()
-        self._same = None
+        self._same = SameRequests(self.results)
         self.in_jobs.clear()
         self._forget_prefetched()
 
@@ -189,8 +190,7 @@ class SendOrder:
         """Drop everything: yield each call with the outcome that *failure* makes of it."""
         calls, follow_ups = self._pending[self._head :], list(self._follow_ups)
         calls.extend(tag for tag in self._elsewhere if not isinstance(tag, FollowUp))
-        if self._same is not None:
-            calls.extend(self._same.drain())
+        calls.extend(self._same.drain())
         follow_ups.extend(tag for tag in self._elsewhere if isinstance(tag, FollowUp))
         self._pending, self._head, self._cleared = array("q"), 0, 0
         self._follow_ups.clear()
@@ -228,35 +228,28 @@ class SendOrder:
                 return None
             if not isinstance(encoded, Failure):
                 content = partial(spec.content, encoded)
-                return NextCall(self.results.keys[call], content, spec.size(encoded), call, _wants_several(encoded))
+                return NextCall(self.results.keys[call], content, spec.size(encoded), call, wants_several(encoded))
             self._pass()
             self.unsendable.append((call, encoded))
         return None
 
     def take(self, tag: Tag) -> None:
         """Remove the call that `peek` returned, which is being sent."""
+        if self.results.context_of_call and not isinstance(tag, FollowUp):
+            self._same.note((tag,) if isinstance(tag, int) else tag.calls)
         if isinstance(tag, int):
             self._pass()
-            self._note_sent((tag,))
         elif isinstance(tag, Pack):
             self._head += len(tag.calls)
             self._cleared -= len(tag.calls)
-            self._note_sent(tag.calls)
         else:
             self._follow_ups.popleft()
 
-    def free_repeats(self, call: int) -> None:
-        """Take up the calls that have waited for the reply to a call which has ended."""
-        for repeat in () if self._same is None else self._same.freed_by(call):
-            self._push_front(repeat)
-
-    def _note_sent(self, calls: Sequence[int]) -> None:
-        if self.results.context_of_call:  # only where rows have contexts can two calls make one request
-            self._same = self._same or SameRequests(self.results)
-            self._same.note(calls)
-
     def release_claims(self, call: int) -> None:
-        """Release the claims of a call that has ended, and of the follow-up calls that led to its outcome."""
+        """Release the claims of a call that has ended and of its follow-up calls, and the calls that waited for it."""
+        if call in self.results.context_of_call:
+            for repeat in self._same.freed_by(call):
+                self._push_front(repeat)
         if self.claims.ahead:
             self.claims.release_soon((self.results.keys[call], *self._follow_up_keys.pop(call, ())))
 
@@ -380,10 +373,8 @@ class SendOrder:
         while at < end and len(calls) < self._most:
             call = self._pending[at]
             at += 1
-            if call in self.results.repeated:
-                self._same = self._same or SameRequests(self.results)
-                if self._same.holds(call, calls):
-                    continue
+            if call in self.results.repeated and self._same.holds(call, calls):
+                continue
             if not (self.recheck.may_find(call) and self.take_if_stored(call, self._keys(call), None)):
                 calls.append(call)
         if at - len(calls) > self._head:  # the answered ones are behind us now
@@ -407,12 +398,3 @@ class SendOrder:
     def _forget_prefetched(self) -> None:
         if self.prefetch is not None:
             self.prefetch.forget()
-
-
-def _wants_several(encoded: EncodedPrompt) -> bool:
-    """Return whether a caller's own body asks for several answers at once."""
-    if not isinstance(encoded, RawRequest):
-        return False
-    config = encoded.fields.get("generationConfig")
-    wanted = encoded.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
-    return any(number not in (None, 1) for number in wanted)

@@ -10,7 +10,7 @@ from pllm_notebook.execution.cache_key import BodyTemplate
 from pllm_notebook.execution.token_bounds import set_output_limit
 from pllm_notebook.messages_types import RawRequest, Turn
 
-__all__ = ["MediaBody", "WireBody", "uncounted_bytes", "with_output_limit"]
+__all__ = ["MediaBody", "WireBody", "uncounted_bytes", "wants_several", "with_output_limit"]
 
 
 class WireBody(NamedTuple):
@@ -62,3 +62,12 @@ def uncounted_bytes(turns: Iterable[Turn]) -> int:
         for turn in turns
         for media in turn.media
     )
+
+
+def wants_several(encoded: bytes | RawRequest) -> bool:
+    """Return whether a caller's own body asks for several answers at once."""
+    if not isinstance(encoded, RawRequest):
+        return False
+    config = encoded.fields.get("generationConfig")
+    wanted = encoded.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
+    return any(number not in (None, 1) for number in wanted)
