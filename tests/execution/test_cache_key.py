@@ -262,6 +262,7 @@ OTHER_VALUES: dict[str, Any] = {
     "images_from": "anywhere",
     "tools": [],
     "tool_choice": "required",
+    "validation_context": "text",
     "pack": 10,
     "prices": {"openai:x": 1},
     "shard": (0, 2),
