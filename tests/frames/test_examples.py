@@ -395,3 +395,41 @@ def test_the_registry_keeps_no_text_of_examples(cache_dir: Path) -> None:
         for path in cache_dir.rglob("*")
         if "runs" in str(path) and path.is_file()
     )
+
+
+def learner(request: SimRequest) -> Any:
+    """Answer rightly with examples, and "good" without."""
+    SEEN.append(request)
+    knows = len(request.messages) > 1
+    return {"mood": "bad" if knows and "rain" in request.prompt else "good", "note": "x"}
+
+
+@pytest.mark.parametrize("source", ["frame", "labels"])
+def test_the_gain_of_examples_is_measured_on_rows_that_were_not_shown(source: str) -> None:
+    pllm.configure(sim={"answers": learner})
+    rng = random.Random(3)
+    words = ["soup", "waiter", "music", "price", "chair", "wine", "door", "night", "salt", "bread", "lamp", "fork"]
+    texts = [" ".join([*rng.sample(words, 6), "rain" if row % 2 else "sun"]) for row in range(60)]
+    df = pd.DataFrame({"text": texts, "gold": ["bad" if row % 2 else "good" for row in range(60)]})
+    roles = pllm.example_roles(df, ["text"])
+    examples: Any = df[roles == "examples"].rename(columns={"gold": "mood"})
+    against: Any = "gold"
+    if source == "labels":
+        df.llm.label(against="gold", field="mood", columns=["text"])
+        examples = against = "labels"
+
+    found = pllm.compare(
+        {"without": {"prompt": "{text}"}, "with": {"prompt": "{text}", "examples": examples}},
+        on=df,
+        response_format=Mood,
+        against=against,
+        field="mood",
+    )
+
+    gain = found.labelled  # type: ignore[union-attr]
+    shown = {text for request in SEEN for role, text in request.messages[:-1] if role == "user"}
+    assert shown == set(df.text[roles == "examples"])
+    assert (gain.examples, gain.labels) == (len(shown), 60 - len(shown))
+    held_out = df[roles != "examples"]
+    assert gain.difference == pytest.approx((held_out.gold == "bad").mean())
+    assert 0 < gain.low < gain.difference < gain.high
