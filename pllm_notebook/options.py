@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pllm_notebook.option_fields import option
@@ -26,7 +26,7 @@ from pllm_notebook.options_generation import GenerationOptions
 from pllm_notebook.options_limits import LimitOptions
 from pllm_notebook.options_question import QuestionOptions
 
-__all__ = ["CacheUse", "Effort", "Mode", "Options", "ServiceTier", "Voting"]
+__all__ = ["CacheUse", "Effort", "Mode", "Options", "ServiceTier", "Voting", "given_options"]
 
 _VIEWS = ("view", "bar")
 
@@ -106,3 +106,17 @@ class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, Qu
         "file can read.",
         takes=LISTS,
     )
+
+
+_DEFAULTS = Options()
+
+
+def given_options(options: Options) -> dict[str, Any]:
+    """Return the options that differ from their defaults, by name."""
+    given = {each.name: getattr(options, each.name) for each in fields(Options)}
+    # A frame is not compared with a default of None: pandas would compare each of its cells.
+    return {
+        name: value
+        for name, value in given.items()
+        if value is not (default := getattr(_DEFAULTS, name)) and (default is None or value != default)
+    }

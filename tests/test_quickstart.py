@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.notebook.executing import executed as whole_notebook
+
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 QUICKSTART = NOTEBOOKS / "quickstart.ipynb"
 
@@ -77,6 +79,33 @@ def test_the_quickstart_runs_from_the_first_cell_to_the_last(tmp_path: Path, mon
     assert again[1] == again[2]
 
 
+@pytest.mark.kernel
+@pytest.mark.local_model
+@needs_local_model
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("prompt_lab", ["Not significant", "The new answers are better", "Paid now: $0", "corrected for the model's"]),
+        ("confidence", ["calibrated by", "SIMULATED", "wrong of the 30 most doubtful"]),
+    ],
+)
+def test_a_notebook_with_its_answers_asks_the_local_model_nothing(
+    name: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("packages.csv", "packages_answers.jsonl.gz"):
+        (tmp_path / file).write_bytes((NOTEBOOKS / file).read_bytes())
+
+    notebook = whole_notebook(f"{name}.ipynb", tmp_path, monkeypatch)
+
+    text = "\n".join(shown(cell) for cell in notebook.cells if cell.cell_type == "code")
+    runs = re.findall(r"(\d+) rows answered · (.*)local:", text)
+    assert len(runs) >= 1
+    for rows, figures in runs:
+        assert f"{rows} from cache" in figures
+    for words in said:
+        assert words in text
+
+
 def executed(folder: Path) -> list[Any]:
     notebook = nbformat.read(QUICKSTART, as_version=4)
     check = nbformat.v4.new_code_cell(
@@ -94,7 +123,10 @@ def executed(folder: Path) -> list[Any]:
 
 
 def shown_by(cells: list[Any], start: str) -> str:
-    cell = next(cell for cell in cells if cell.cell_type == "code" and cell.source.startswith(start))
+    return shown(next(cell for cell in cells if cell.cell_type == "code" and cell.source.startswith(start)))
+
+
+def shown(cell: Any) -> str:
     return "\n".join(
         output.text if output.output_type == "stream" else output.data.get("text/plain", "") for output in cell.outputs
     )

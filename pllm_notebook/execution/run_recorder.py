@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import fields
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -23,6 +22,7 @@ import orjson
 from pllm_notebook.execution.results import UNPLANNED
 from pllm_notebook.execution.row_record import RowRecord
 from pllm_notebook.failures import FailureKind
+from pllm_notebook.options import given_options
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
@@ -229,15 +229,13 @@ def _redacted(header: dict[str, Any]) -> dict[str, Any]:
     return redacted
 
 
-_DEFAULTS = Options()
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def _options(options: Options) -> dict[str, Any]:
     """Return the options that differ from the defaults; of functions and types, their names."""
     # The registry holds no text of rows; of examples, a run's own description has a digest.
-    given = {f.name: getattr(options, f.name) for f in fields(Options) if f.name != "examples"}
-    return {name: _as_json_value(value) for name, value in given.items() if value != getattr(_DEFAULTS, name)}
+    return {name: _as_json_value(value) for name, value in given_options(options).items() if name != "examples"}
 
 
 def _as_json_value(value: Any) -> Any:

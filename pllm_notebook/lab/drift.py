@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
 from pllm_notebook.lab.field_changes import coded
 from pllm_notebook.lab.paired_tests import binomial_tail, holm
 from pllm_notebook.option_fields import is_number, taken_by
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, given_options
 from pllm_notebook.prices import is_deprecated
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.schema import OutputType
@@ -249,14 +249,17 @@ def asked_again(side: AnswerSide, response_format: Any, method: str) -> tuple[An
             )
         if run.header["ensemble"] is not None:
             raise _decided(method)
+        if run.header.get("examples") is not None:  # the registry holds no text of rows
+            raise PllmError(
+                f"The run {run.id!r} was shown examples and is no longer in memory: run its cell again, which sends "
+                f"nothing, and then out.llm.{method}(). Nothing was sent."
+            )
         given = {name: value for name, value in run.header["options"].items() if name in taken}
         return None if is_text else response_format, prompt, given | {"model": run.header["model"]}
     assert isinstance(run, Run)
     if run.execution.decider is not None:
         raise _decided(method)
-    defaults = Options()
-    given = {field.name: getattr(run.ask.options, field.name) for field in fields(Options) if field.name in taken}
-    given = {name: value for name, value in given.items() if value != getattr(defaults, name)}
+    given = {name: value for name, value in given_options(run.ask.options).items() if name in taken}
     kind = None if run.ask.output is None else run.ask.output.kind if response_format is None else response_format
     return kind, prompt, given
 

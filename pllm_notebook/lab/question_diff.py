@@ -6,14 +6,13 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from typing import Any, NamedTuple
 
 from pllm_notebook.execution import Run
-from pllm_notebook.formatting import escape_html
+from pllm_notebook.formatting import counted, escape_html
 from pllm_notebook.frames.provenance import Source
 from pllm_notebook.frames.registered_run import RegisteredRun
-from pllm_notebook.options import Options
+from pllm_notebook.options import given_options
 
 __all__ = ["WordChange", "html_diff", "option_diff", "schema_diff", "text_diff", "word_diff"]
 
@@ -88,16 +87,20 @@ def option_diff(old: Source, new: Source) -> list[tuple[str, str, str]]:
     return [(name, before.get(name, ""), after.get(name, "")) for name in names if before.get(name) != after.get(name)]
 
 
-_DEFAULTS = Options()
-
-
 def _options_of(source: Source) -> dict[str, str]:
     run = source.run
     if isinstance(run, RegisteredRun):
-        return {name: _written(value) for name, value in run.header["options"].items()}
-    assert isinstance(run, Run)
-    given = {field.name: getattr(run.ask.options, field.name) for field in fields(Options)}
-    return {name: _written(value) for name, value in given.items() if value != getattr(_DEFAULTS, name)}
+        given, examples = run.header["options"], run.header.get("examples")
+    else:
+        assert isinstance(run, Run)
+        rows: Any = run.rows
+        given, examples = given_options(run.ask.options), rows.described(run).get("examples")
+    written = {name: _written(value) for name, value in given.items() if name != "examples"}
+    return (
+        written
+        if examples is None
+        else written | {"examples": f"{counted(examples['of'], 'row')} ({examples['digest']})"}
+    )
 
 
 def _written(value: Any) -> str:

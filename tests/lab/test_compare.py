@@ -304,6 +304,23 @@ def test_prompts_schemas_and_models_are_shown_beside_each_other(sim_model: Sim) 
     assert '"none"' in changes[schema][1]
 
 
+def test_examples_of_two_runs_are_named_by_their_number_and_content(sim_model: Sim) -> None:
+    frame = pd.DataFrame({"text": texts(6)})
+    gold = pd.DataFrame({"text": ["Never 7", "Always 8"], "mood": ["bad", "good"], "stars": [1, 5]})
+    bare = frame.llm.parse(Review, "A {text}", model="sim:openai")
+    one = frame.llm.parse(Review, "A {text}", model="sim:openai", examples=gold)
+    other = frame.llm.parse(Review, "A {text}", model="sim:openai", examples=gold.head(1))
+
+    changed = {name: (old, new) for name, old, new in one.llm.compare(bare).question_diff}
+    assert changed["examples"][0] == ""
+    assert changed["examples"][1].startswith("2 rows (")
+    both = {name: (old, new) for name, old, new in other.llm.compare(one).question_diff}
+    assert both["examples"][0] == changed["examples"][1]
+    assert both["examples"][1].startswith("1 row (")
+    assert not one.llm.compare(one.llm.run).question_diff
+    assert not one.llm.compare(pllm.run(one.llm.run.id)).question_diff
+
+
 def test_shown_text_is_escaped_and_marked(sim_model: Sim) -> None:
     sim_model.flips = {"text 1<script>"}
     frame = pd.DataFrame({"text": ["text 1<script>", "text 2"]})
