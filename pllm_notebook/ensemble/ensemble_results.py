@@ -216,7 +216,7 @@ class EnsembleResults(Decider):
         self.first_failure = None
         self._ready, self._contested, self._deciding = [], [], 0
         self._answered.clear()
-        retried = set(results.retryable(kinds))
+        retried = set(results.retryable(kinds)) | self._refusing(groups, kinds)
         # What never ended is sent in any case.
         sent = {call for call in retried if results.outcomes[call] is None}
         for group in groups:
@@ -243,6 +243,20 @@ class EnsembleResults(Decider):
                 self.table.outcomes[group] = None
                 found.append(group)
         return found
+
+    def _refusing(self, groups: Sequence[int], kinds: set[FailureKind] | None) -> set[int]:
+        """Return the calls of some groups that refused a question, where a retry of refusals takes them up."""
+        if self.plan.assembly is None or not is_retryable(FailureKind.REFUSAL, kinds):
+            return set()
+        members = self._rows.members
+        places = [group * members + at for group in groups for at in range(self.plan.judging)]
+        made: set[int] = set()
+        for place in places:
+            outcome = self._sample(place)
+            answered = outcome is not None and outcome.failure is None
+            if self._samples[place] >= 0 and outcome is not None and answered and None in outcome.value.values():
+                made.add(self._samples[place])
+        return made
 
     def _note_failure(self, position: int, failure: Failure) -> None:
         self.first_failure = self.first_failure or (position, failure)

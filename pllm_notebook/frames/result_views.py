@@ -253,7 +253,8 @@ def _prompt(table: Table, source: Source, position: int) -> str:
 def _recorded_samples(run: RegisteredRun, rows: list[tuple[int, Any, int]], library: FrameLibrary) -> Any:
     """Return the answers behind some rows of a run that is no longer in memory, read from the cache."""
     ensemble = run.header.get("ensemble")
-    if ensemble is None or run.record is None or run.record.samples is None:
+    parts = ensemble is not None and ensemble.get("assembled") is not None
+    if ensemble is None or parts or run.record is None or run.record.samples is None:
         raise PllmError("This run asked each row once. Several answers need samples= or models=.")
     members = [(model, sample) for model, sample, _ in ensemble["members"]]
     return sample_frame(columns_in(ensemble["columns"]), members, run.read_answers().sampled(rows), library)

@@ -574,6 +574,38 @@ def test_a_known_miscalibration_is_stated_and_can_be_found(luna: str, sim: Simul
     assert abs(found.confidence.mean() - right) < 0.03
 
 
+def test_a_refused_question_is_asked_again_where_a_retry_says_so(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.value(VALUE, refused=("mood",)))
+    run = words("one").llm.submit(Review, "{text}", model=luna, probabilities="decisions")
+    run.wait()
+
+    sim.set(answers=told)
+    run.retry()
+    run.wait()
+    still = run.to_frame()["mood"].isna().tolist()
+    run.retry(kinds=["refusal"])
+    run.wait()
+
+    assert still == [True]
+    assert run.to_frame()["mood"].tolist() == ["negative"]
+    assert run.errors.empty
+    assert paths(sim) == ["completions", "decisions", "decisions"]
+
+
+def test_a_dataset_is_decided_part_by_part(luna: str, sim: Simulator, tmp_path: Any) -> None:
+    pytest.importorskip("pyarrow")
+    sim.set(answers=told)
+    words("one", "two", "three").to_parquet(tmp_path / "in.parquet")
+
+    pllm.parse_dataset(
+        tmp_path / "in.parquet", tmp_path / "out", Decided, "{text}", model=luna, probabilities="decisions", rows=2
+    )
+
+    made = pd.read_parquet(tmp_path / "out")
+    assert made["mood"].tolist() == ["negative"] * 3
+    assert sim.stats().requests == 3
+
+
 @dataclass
 class Plain:
     mood: Literal["good", "bad"]
