@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 import pandas as pd
 import pytest
 from pydantic import BaseModel, Field
@@ -433,3 +434,18 @@ def test_the_gain_of_examples_is_measured_on_rows_that_were_not_shown(source: st
     held_out = df[roles != "examples"]
     assert gain.difference == pytest.approx((held_out.gold == "bad").mean())
     assert 0 < gain.low < gain.difference < gain.high
+
+
+def test_shared_examples_are_what_the_providers_prompt_cache_keeps() -> None:
+    long = [(f"example {number} " + "word " * 400, "yes") for number in range(20)]
+    df = pd.DataFrame({"text": ["one text", "another text", "third"]})
+
+    def body(model: str, name: str) -> dict[str, Any]:
+        lines = df.llm.request_lines(None, "Rate: {text}", examples=long, max_example_tokens=20_000, model=model)
+        made: dict[str, Any] = orjson.loads(lines[0])[name]
+        return made
+
+    said = body("sim:anthropic", "params")["messages"]
+    marked = [at for at, turn in enumerate(said) if "cache_control" in str(turn)]
+    assert (marked, said[-2]["role"]) == ([len(said) - 2], "assistant")
+    assert body("sim:openai", "body")["prompt_cache_key"].startswith("pllm-")
