@@ -247,7 +247,15 @@ def test_tab_in_the_body_and_elsewhere_is_left_to_ipython(kernel: Kernel) -> Non
     [
         (
             'out = df.llm.parse(Review, "Read: {text}", max_',
-            ["max_cost_usd=", "max_output_tokens=", "max_repairs=", "max_retries=", "max_turns="],
+            [
+                "max_cost_usd=",
+                "max_example_tokens=",
+                "max_examples=",
+                "max_output_tokens=",
+                "max_repairs=",
+                "max_retries=",
+                "max_turns=",
+            ],
         ),
         ("await df.llm.aparse(Review, images", ["images=", "images_from="]),
         ('df.llm.submit(Review, "{text}", conc', ["concurrency="]),
