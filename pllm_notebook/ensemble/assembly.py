@@ -75,9 +75,9 @@ class Assembly:
             return []
         return [(path, CellFailure(".".join(path), written.failure)) for path in self.leaves]
 
-    def written(self) -> list[int]:
-        """Return what a registry keeps of it: the options that a question may have, and the number of decided parts."""
-        return [self.plan.most_options, len(self._parts)]
+    def written(self) -> list[Any]:
+        """Return what a registry keeps of it: options that a question may have, number of decided parts, names."""
+        return [self.plan.most_options, len(self._parts), [question.name for question in self.plan.questions]]
 
     def value_of(self, answers: Mapping[str, DecisionAnswer | None], rest: Any) -> Any:
         """Return the whole value through the type's validators, or an `Invalid`.

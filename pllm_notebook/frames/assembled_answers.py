@@ -11,9 +11,9 @@ from pllm_notebook.execution import RowRecord
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.frames.samples import NOT_ENDED
 from pllm_notebook.schema import (
-    GRAMMAR,
     DecisionAnswer,
     DecisionOutput,
+    Dialect,
     Invalid,
     Misread,
     OutputType,
@@ -34,17 +34,25 @@ class AssembledAnswers:
         output: The type.
         most_options: That a question had.
         judging: How many members decided; a member after them wrote the rest.
+        written: What the rest was written as.
+        names: Of the questions as they were asked. A recorded schema has the names of JSON, and a type with aliases
+            was asked by its own.
     """
 
-    def __init__(self, output: OutputType, most_options: int, judging: int) -> None:
+    def __init__(
+        self, output: OutputType, most_options: int, judging: int, written: Dialect, names: Sequence[str] = ()
+    ) -> None:
         plan = QuestionPlan(output, most_options)
+        if names:
+            plan.name_questions(names)
         self.assembly = Assembly(plan, [DecisionOutput(plan, plan.questions)])
         self._judging = judging
+        self._written = written
 
     @cached_property
     def _rest(self) -> Any:
         rest = self.assembly.plan.rest
-        return None if rest is None else rest.fit(GRAMMAR)
+        return None if rest is None else rest.fit(self._written)
 
     def answers(self, texts: Texts, at: int) -> dict[str, DecisionAnswer | None]:
         """Return the answers to a row's questions; nothing for those of a part that has no reply."""

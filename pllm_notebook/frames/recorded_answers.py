@@ -134,9 +134,14 @@ class Answers:
     @cached_property
     def assembled(self) -> AssembledAnswers | None:
         """What reads answers that were decided and written apart; None for a run that asked nothing so."""
-        written = (self._header["ensemble"] or {}).get("assembled")
-        assert self._asked.output is not None or written is None
-        return None if written is None else AssembledAnswers(cast(OutputType, self._asked.output), *written)
+        ensemble = self._header["ensemble"] or {}
+        kept = ensemble.get("assembled")
+        if kept is None:
+            return None
+        most_options, judging, *names = kept
+        rest = ensemble["members"][judging:]
+        written = _dialect(rest[0][2]) if rest and rest[0][2] is not None else GRAMMAR
+        return AssembledAnswers(cast(OutputType, self._asked.output), most_options, judging, written, *names)
 
     def decided_answers(self, rows: Sequence[int]) -> list[Mapping[str, DecisionAnswer | None]]:
         """Return the answers to the questions of some rows, by name of the question."""

@@ -20,8 +20,9 @@ from pllm_notebook.schema.questions import DecisionAnswer, QuestionPlan
 
 __all__ = ["DecidedSchema", "DecisionOutput", "Misread", "read_answers"]
 
-# What probabilities add up to, where each is rounded to two decimals.
-_LEAST_SUM, _MOST_SUM = 0.98, 1.02
+# How far from 1 probabilities add up, where each is rounded to two decimals: a rounding errs by half a hundredth.
+_LEAST_SLACK, _SLACK_OF_OPTION, _MOST_SLACK = 0.02, 0.005, 0.5
+_FLOAT_ERROR = 1e-9
 
 
 class Misread(ValueError):
@@ -112,7 +113,8 @@ def _answer(question: DecisionQuestion, said: Mapping[str, Any]) -> DecisionAnsw
         odd = sorted(stated.keys() ^ set(options))
         raise Misread(f"the answer to {question.name!r} has other options than the question: {', '.join(odd)[:200]}")
     p = tuple(float(stated[option]) for option in options)
-    if not all(0 <= one <= 1 for one in p) or not _LEAST_SUM <= sum(p) <= _MOST_SUM:
+    slack = min(max(_LEAST_SLACK, _SLACK_OF_OPTION * len(p)), _MOST_SLACK) + _FLOAT_ERROR
+    if not all(0 <= one <= 1 for one in p) or abs(sum(p) - 1) > slack:
         raise Misread(f"the probabilities of {question.name!r} add up to {sum(p):.3g}, not to 1")
     most, choice = max(p), given.get("choice")
     if choice is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -109,6 +109,14 @@ class QuestionPlan:
     def questions(self) -> tuple[DecisionQuestion, ...]:
         """All questions, in the order of the fields."""
         return tuple(question for field in self.fields for question in field.questions)
+
+    def name_questions(self, names: Sequence[str]) -> None:
+        """Rename the questions, in their order."""
+        left = iter(names)
+        self.fields = tuple(
+            replace(field, questions=tuple(replace(question, name=next(left)) for question in field.questions))
+            for field in self.fields
+        )
 
     @cached_property
     def rest(self) -> OutputType | None:

@@ -12,7 +12,8 @@ from pllm_notebook.sim.known_model import KnownModel
 
 __all__ = ["Decided", "SimQuestion", "answers_to", "schema_of_questions"]
 
-_CENTS = 2
+# Decimals of a probability. Two would make nothing of most options of a long question.
+_FEW_OPTIONS, _DECIMALS, _DECIMALS_OF_MANY = 10, 2, 4
 YES_NO = ("true", "false")
 
 Decided = dict[str, "list[float] | None"]
@@ -48,7 +49,7 @@ def answers_to(
     model: KnownModel,
     key: bytes,
 ) -> Decided:
-    """Return the answer to each question, rounded to two decimals.
+    """Return the answer to each question, rounded to two decimals; with more than ten options, to four.
 
     Args:
         questions: As they were asked.
@@ -68,7 +69,8 @@ def answers_to(
         else:
             right = _position(question, _found(value, question.name))
             _, p = model.answered(key, question.name, len(question.options), right)
-        made[question.name] = [round(one, _CENTS) for one in p]
+        decimals = _DECIMALS if len(p) <= _FEW_OPTIONS else _DECIMALS_OF_MANY
+        made[question.name] = [round(one, decimals) for one in p]
     return made
 
 

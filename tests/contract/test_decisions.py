@@ -627,3 +627,37 @@ def test_a_type_of_one_value_is_one_question(luna: str, sim: Simulator) -> None:
     out = decided(Literal["good", "bad"])
 
     assert out["answer"].tolist() == ["bad"]
+
+
+class Aliased(BaseModel):
+    mood: Literal["good", "bad"] = Field(alias="the-mood")
+    counts: dict[str, int]
+    pair: tuple[bool, str]
+
+
+@pytest.mark.parametrize("kind", [None, Aliased])
+def test_a_later_kernel_reads_what_was_decided_and_written(luna: str, sim: Simulator, kind: Any) -> None:
+    out = decided(Aliased, "one", "two")
+    sure = out.llm.confidence
+    run_registry.forget_all()
+
+    run = pllm.run(out.attrs["pllm_run"])
+
+    pd.testing.assert_frame_equal(run.to_frame(response_format=kind), out[["mood", "counts", "pair"]])
+    assert run.errors.empty
+    pd.testing.assert_frame_equal(out.llm.confidence, sure)
+    assert sure["mood"].notna().all()
+
+
+def test_many_options_are_rounded_one_by_one(luna: str, sim: Simulator) -> None:
+    class Share(BaseModel):
+        percent: int = Field(ge=0, le=100)
+
+    assert decided(Share)["percent"].notna().all(), "of the simulator"
+
+    stated = {str(value): 0.71 if value == 7 else 0.0 for value in range(101)}  # as hundredths of what adds up to 1
+    sim.set(answers=lambda request: SimAnswer.value({"percent": 7}, probabilities={"percent": stated}))
+    out = decided(Share, "two")
+
+    assert out["percent"].tolist() == [7]
+    assert out.llm.confidence["percent"].tolist() == [0.71]
