@@ -334,6 +334,9 @@ class RunState:
             self._is_short = True
             self._close_alone(queue)
             return
+        if self.decider is not None and not self._isolates:  # answers to a row are no rows: counted at the end
+            self.stop(*halt)
+            return
         at = self.queues.index(queue)
         kept, total = self.results.counts_of(at)
         error = halt.error(kept=kept, total=total)

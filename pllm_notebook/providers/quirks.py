@@ -18,7 +18,7 @@ from pllm_notebook.providers.bodies import object_at, objects_at
 from pllm_notebook.providers.prompt_cache import OUR_KEYS
 from pllm_notebook.runtime import Slot
 
-__all__ = ["Quirks", "quirks_of"]
+__all__ = ["Quirks", "effort_in", "quirks_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -45,6 +45,12 @@ _UNFORCED = re.compile(r"(?<![\w.])tool_choice\b(?!.*not found)", re.DOTALL)
 _TOO_COMPLEX = re.compile(r"schema is too complex|grammar is too large|too many states", re.IGNORECASE)
 
 
+def effort_in(body: Mapping[str, Any]) -> str | None:
+    """Return the effort that a body asks for, None where it is left to the model."""
+    effort = body.get("reasoning_effort") or object_at(body, "reasoning").get("effort")
+    return None if effort is None else str(effort)
+
+
 class Quirks:
     """One model's peculiarities at one server.
 
@@ -52,7 +58,8 @@ class Quirks:
         version: Increases with every change, so that prepared bodies are rebuilt.
         forced: Whether it can be forced to call a tool; otherwise it chooses.
         marks: Whether it accepts marks for its prompt cache.
-        gives_tokens: Whether it gives token probabilities, None while that is unknown.
+        gives_tokens: Whether its replies have token probabilities, None while that is unknown.
+        refuses_tokens: The efforts with which it has refused a request for them, None for its own.
         schema_level: How much help with structured output the server gives: see `Wire.relax_schema`.
     """
 
@@ -61,6 +68,7 @@ class Quirks:
         self.forced = True
         self.marks = True
         self.gives_tokens: bool | None = None
+        self.refuses_tokens: set[str | None] = set()
         self.schema_level = 0
         self._tokenless = 0
         self._dropped: set[str] = set()
@@ -119,7 +127,7 @@ class Quirks:
             return False
         said = f"{failure.field} {failure.message}"
         if "ogprobs" in said:
-            self.gives_tokens = False
+            self.refuses_tokens.add(effort_in(body))
             return False
         mark = _mark_of(body)
         if mark and mark in said:

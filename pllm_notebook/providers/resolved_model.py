@@ -21,7 +21,7 @@ from pllm_notebook.providers.decoding import decoded, loaded
 from pllm_notebook.providers.errors import beginning, unexplained
 from pllm_notebook.providers.prompt_cache import ASKERS, BYTES_PER_TOKEN, LEAST_LEAD, OUR_KEYS
 from pllm_notebook.providers.provider import BatchFormat, Provider
-from pllm_notebook.providers.quirks import Quirks
+from pllm_notebook.providers.quirks import Quirks, effort_in
 from pllm_notebook.providers.registry import SIMULATED, is_hosted
 from pllm_notebook.providers.token_probabilities import OTHER_WAYS, TokenFormat
 from pllm_notebook.runtime import Locked, Slot
@@ -246,10 +246,12 @@ class ResolvedModel:
 
     def gives_tokens(self, body: Mapping[str, Any]) -> bool | None:
         """Return whether answers to *body* can have token probabilities, None where that has to be tried."""
-        if self.token_format is None or self.quirks.gives_tokens is not None:
-            return self.token_format is not None and self.quirks.gives_tokens
+        if self.token_format is None or effort_in(body) in self.quirks.refuses_tokens:
+            return False
         named = self.price_provider is not None or self.api.in_process is not None
-        return self.api.models.gives_tokens(self.price_model or self.model, body) if named else None
+        known = self.api.models.gives_tokens(self.price_model or self.model, body) if named else None
+        # What a model gave without reasoning says nothing of a body with which it reasons.
+        return known if known is False or self.quirks.gives_tokens is None else self.quirks.gives_tokens
 
     def note_tokens(self, *, has_any: bool) -> None:
         """Remember whether a reply had the token probabilities that were asked for; one that had them counts."""

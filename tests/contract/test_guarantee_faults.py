@@ -15,7 +15,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.batch_jobs import service as offices
-from pllm_notebook.exceptions import PllmError, RunInterrupted, UsageError
+from pllm_notebook.exceptions import PllmError, ProviderRejectedError, RunInterrupted, UsageError
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.two_models import CHEAP, PROMPT, STRONG, Review, TwoModels, ask, frame, options
 from tests.faults.children import until
@@ -135,6 +135,25 @@ def test_what_the_low_cost_model_fails_at_the_strong_one_answers(luna: str, sim:
     assert out["mood"].notna().all()
     assert set(out["note"][out["text"].isin(refused)]) == {"strong"}
     assert is_true(out, models, allowed=7)
+
+
+@pytest.mark.parametrize("refusing", [CHEAP, STRONG])
+def test_a_model_that_refuses_all_ends_the_run_and_answers_to_a_row_are_no_rows(
+    luna: str, sim: Simulator, refusing: str
+) -> None:
+    models, answered = TwoModels(sim), iter(range(1_000))
+    sim.set(
+        answers=lambda request: (
+            SimAnswer.status(401)
+            if refusing.endswith(request.model) and (refusing == STRONG or next(answered) >= 50)
+            else models(request)
+        )
+    )
+
+    with pytest.raises(ProviderRejectedError, match="0 of 300 rows are answered and kept") as caught:
+        ask(frame(300))
+
+    assert (caught.value.kept, caught.value.total) == (0, 300)
 
 
 def test_what_the_strong_model_fails_at_has_no_answer_and_counts_as_bad(luna: str, sim: Simulator) -> None:

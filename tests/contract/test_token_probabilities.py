@@ -188,6 +188,37 @@ def test_a_model_that_is_known_to_give_none_is_an_error_before_anything_is_sent(
     assert sim.stats().requests == 0
 
 
+def test_what_a_model_gives_without_reasoning_says_nothing_of_reasoning(luna: str, sim: Simulator) -> None:
+    sim.set(answers=told)
+    ask(luna)
+    sent = sim.stats().requests
+
+    with pytest.raises(UsageError, match=r"while it reasons; with effort='none' it may"):
+        ask(luna, "two", effort=None)
+    assert sim.stats().requests == sent
+
+    assert ask(luna, "two").llm.confidence["mood"].notna().all()
+
+
+def test_a_refusal_is_remembered_for_the_effort_that_was_asked(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach(COMPATIBLE, sim, monkeypatch)
+    sim.set(
+        answers=lambda request: (
+            told(request)
+            if request.body.get("reasoning_effort") == "low"
+            else SimAnswer.status(400, body={"error": {"message": "no logprobs", "param": "logprobs"}})
+        )
+    )
+
+    assert ask(COMPATIBLE.model)["mood"].isna().all()
+    with pytest.raises(UsageError, match=r"gives no token probabilities"):
+        ask(COMPATIBLE.model)
+
+    assert ask(COMPATIBLE.model, effort="low")["mood"].tolist() == ["negative"]
+
+
 @pytest.mark.parametrize("options", [{"samples": 3}, {"pack": 2}, {"models": ["openai:gpt-6-luna", "google:gemini-3"]}])
 def test_token_probabilities_are_of_one_answer_in_a_call_of_its_own(luna: str, options: dict[str, Any]) -> None:
     (name,) = options
