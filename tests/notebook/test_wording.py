@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pllm_notebook.notebook import progress_format
@@ -92,14 +94,16 @@ def test_simulated_answers_are_marked_in_every_form() -> None:
     assert "SIMULATED" in running_words(simulated, 0.0)["text/html"]
 
 
-@pytest.mark.parametrize(("kind", "bars"), [("histogram", 2), ("categories", 3)])
-def test_missing_values_are_in_words_and_a_bar_beside_categories_alone(kind: str, bars: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "bars", "words"), [("histogram", 2, "50 % missing"), ("categories", 3, "missing missing: 50 50 %")]
+)
+def test_missing_values_are_in_words_and_a_bar_beside_categories_alone(kind: str, bars: int, words: str) -> None:
     field = {"name": "price", "kind": kind, "of": "", "counted": 100, "missing": 50, "low": 1, "high": 2, "mean": 1.5}
     field |= {"bars": [{"label": "1", "count": 20}, {"label": "2", "count": 30}], "more": 0}
 
     page = ended_page({"jobs": [], "failures": [], "fields": [field]}, "done", "", False)["text/html"]
 
-    assert "50 % missing" in page
+    assert words in " ".join(re.sub(r"<[^>]*>", " ", page).split())
     assert page.count("<rect") == bars
 
 
