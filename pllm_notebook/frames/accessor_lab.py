@@ -73,7 +73,7 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         against: Any = None,
         *,
         field: str | None = None,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         by: str | None = None,
         drawn_by: str | None = None,
         pi: float | None = None,
@@ -106,6 +106,11 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         """
         if pi is not None and not (is_number(pi) and 0 < pi <= 1):
             raise UsageError(f"pi is a chance over 0 and at most 1, not {pi!r}. Nothing was stored.")
+        for name, said in (("by", by), ("drawn_by", drawn_by)):
+            if said is not None and not isinstance(said, str):
+                raise UsageError(f"{name} is text, not {said!r}. Nothing was stored.")
+        if isinstance(columns, str):
+            columns = [columns]
         note = LabelNote(current_user() if by is None else by, drawn_by, pi)
         return label_table(self._table(), against, field, columns, note)
 

@@ -103,7 +103,7 @@ def example_pool(options: Options, asked: RowPrompt, output: OutputType | None) 
     return ExamplePool(tuple(example for example, _ in made.values()), tuple(text for _, text in made.values()))
 
 
-def example_roles(data: Any, columns: Sequence[str] | None = None) -> Any:
+def example_roles(data: Any, columns: str | Sequence[str] | None = None) -> Any:
     """Return the role of each labelled row: "examples" (40 %), "validation" or "test" (30 % each). Sends nothing.
 
         roles = pllm.example_roles(gold, ["text"])
@@ -120,12 +120,16 @@ def example_roles(data: Any, columns: Sequence[str] | None = None) -> Any:
         A column of categories in the order of the rows, with the frame's index where the library has one.
 
     Raises:
-        UsageError: For what is no frame, or a column that is not there.
+        UsageError: For what is no frame, no column, or one that is not there.
     """
     table = table_of(data)
     if table is None:
         raise UsageError(f"pllm.example_roles takes a DataFrame or a Series, not {type(data).__name__}.")
-    names = list(dict.fromkeys(table.names)) if columns is None else list(columns)
+    names = (
+        list(dict.fromkeys(table.names)) if columns is None else [columns] if isinstance(columns, str) else [*columns]
+    )
+    if not names:
+        raise UsageError("columns= names no column, so that all rows would be the same and have one role.")
     for name in names:
         if name not in table.names:
             raise UnknownColumnError(name, table.names, "columns=")
@@ -278,7 +282,11 @@ def _stored(options: Options, asked: RowPrompt, output: OutputType | None) -> It
             by_row.setdefault((label.columns, label.content), {})[label.field] = label
     whole = [found for found in by_row.values() if all(name in found for name in required)]
     if not whole:
-        some = f" {counted(len(by_row), 'row')} has labels of some of them." if by_row else ""
+        some = (
+            f" {counted(len(by_row), 'row')} {'has' if len(by_row) == 1 else 'have'} labels of some of them."
+            if by_row
+            else ""
+        )
         raise UsageError(
             f"examples='labels': the cache directory has no row with the columns {list(asked.names)} and labels of "
             f"{required}.{some} df.llm.label(against='column', field=…) stores those of a column. Nothing was sent."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import numbers
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.dtypes import Column, Kind
 
-__all__ = ["check_known", "check_single", "classes_of", "has_known_values", "plain_values"]
+__all__ = ["check_kind", "check_known", "check_single", "classes_of", "has_known_values", "plain_values"]
 
 _SHOWN = 5
 # Frames from the warnings here to the caller's own line: check_known, evaluate, `evaluate` of the rows or the frame,
@@ -89,6 +90,35 @@ def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequ
             f"as wrong: {_some(strange)}.{_near(strange, allowed)}",
             stacklevel=_LEVEL,
         )
+
+
+def check_kind(column: Column, named: str, truths: Sequence[Any]) -> None:
+    """Check that labels can be values of a field at all, before answers to compare them with are paid for.
+
+    Args:
+        column: Of the answers.
+        named: Name of the labels.
+        truths: The labels.
+
+    Raises:
+        UsageError: When no label at all can be a value of the field.
+    """
+    if has_known_values(column):
+        check_known(column, named, truths, ())
+        return
+    kinds, what = _HOLDS.get(column.kind, (object, ""))
+    if truths and not any(isinstance(truth, kinds) for truth in truths):
+        raise UsageError(
+            f"No label in {named!r} can be a value of {column.name!r}, which holds {what}: the labels are "
+            f"{_some({repr(truth): truth for truth in truths}.values())}. Nothing was sent."
+        )
+
+
+_HOLDS: dict[Kind, tuple[type, str]] = {
+    Kind.INTEGER: (numbers.Number, "numbers"),
+    Kind.REAL: (numbers.Number, "numbers"),
+    Kind.TEXT: (str, "text"),
+}
 
 
 def has_known_values(column: Column) -> bool:

@@ -161,11 +161,14 @@ def _by_content(table: Table, found: Provenance | None) -> Provenance:
     same = [_all_same(table, source, at) for source, at in zip(tried, rows, strict=True)]
     if found is None:
         found = Provenance([], np.full(table.total, -1), np.full(table.total, -1), np.zeros(table.total, dtype=bool))
-    # Of runs with the same columns, the newest first: the rows whose values are a run's too, then, of runs that have
-    # such, those whose values were changed. Only what is left is looked for among runs with other columns.
+    # Of runs with the same columns: the rows whose values are a run's too, then, of runs that have such, those whose
+    # values were changed. Only what is left is looked for among runs with other columns. First comes the run with the
+    # most such rows, since two prompts agree on many rows, which are not the newer one's for that; then the newest.
     alike: dict[tuple[str, ...], list[int]] = {}
     for at, source in enumerate(tried):
         alike.setdefault(tuple(column.name for column in source.made), []).append(at)
+    for group in alike.values():
+        group.sort(key=lambda at: -int((same[at] & (found.source < 0)).sum()))
     for group, wholly in itertools.product(alike.values(), (True, False)):
         for at in group:
             taken = (found.source < 0) & (same[at] if wholly else rows[at] >= 0)

@@ -19,7 +19,7 @@ from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, read_back
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.label_values import field_schema, value_of
-from pllm_notebook.frames.labels import check_known, check_single, has_known_values, plain_values
+from pllm_notebook.frames.labels import check_kind, check_single, has_known_values, plain_values
 from pllm_notebook.frames.plain_data import plain_data
 from pllm_notebook.frames.provenance import Provenance, Source, provenance_of
 from pllm_notebook.frames.registered_run import RegisteredRun
@@ -118,10 +118,11 @@ def label_table(table: Table, against: Any, field: str | None, columns: Sequence
     asked = _identifying(table, found, columns, str(labels.name))
     lines = [row for row in range(table.total) if not labels.missing[row]]
     column = None if found is None else answer_columns(found.sources[0]).get(str(named))
-    if lines and column is not None and has_known_values(column):
+    if lines and column is not None:
         values = plain_values([labels.values[row] for row in lines])
-        check_single(str(labels.name), values)
-        check_known(column, str(labels.name), values, ())
+        if has_known_values(column):
+            check_single(str(labels.name), values)
+        check_kind(column, str(labels.name), values)
     return _store(table, asked, {str(named): {row: labels.values[row] for row in lines}}, note)
 
 

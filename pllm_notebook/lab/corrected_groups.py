@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -216,6 +216,10 @@ def groups_of(table: Table, side: AnswerSide, by: str | Sequence[str] | None) ->
         UsageError: For an answer, or a column of very many values.
     """
     every: dict[tuple[str, ...], Numbers] = {(): np.arange(table.total)}
+    if not (
+        by is None or isinstance(by, str) or (isinstance(by, Iterable) and all(isinstance(one, str) for one in by))
+    ):
+        raise UsageError(f"by= is the name of a column, or a list of names, not {by!r}. Nothing was written.")
     columns = () if by is None else (by,) if isinstance(by, str) else tuple(by)
     if not columns:
         return RowGroups((), every)

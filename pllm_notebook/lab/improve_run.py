@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import BudgetError, PllmError, UsageError
 from pllm_notebook.execution import options_for
-from pllm_notebook.formatting import format_usd
+from pllm_notebook.formatting import counted, format_usd
+from pllm_notebook.frames.accessor import asked_columns
 from pllm_notebook.frames.example_pool import row_texts
+from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.near_duplicates import ROLES, roles_of
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import frame_side
@@ -68,22 +70,27 @@ def improve_table(
     trials = PromptTrials(task, questions, runs)
     kept = _reserve(trials, task.text, roles["test"], resolved.max_cost_usd)
     runs.budget.ceiling_usd = None if resolved.max_cost_usd is None else resolved.max_cost_usd - kept
-    model = {"model": resolved.model} if proposer is None else {"model": proposer}
-    found = search_prompts(
-        trials,
-        task.text,
-        roles,
-        lambda request: _proposal(runs, trials, table, request, model),
-        proposals=proposals,
-        seed=seed,
-    )
+    proposing = _Proposing(runs, trials, table, {"model": resolved.model if proposer is None else proposer})
+    try:
+        found = search_prompts(trials, task.text, roles, proposing.reply, proposals=proposals, seed=seed)
+    finally:
+        if proposing.error is not None:  # gepa goes on after it, until it is asked for answers
+            raise proposing.error from None
     runs.budget.ceiling_usd = resolved.max_cost_usd
     left_out = ""
+    if proposing.failures:
+        if len(proposing.failures) == found.proposed and not trials.is_over:
+            runs.close()
+            raise PllmError(
+                f"The model that proposes made no proposal, so nothing was compared: {proposing.failures[-1]} The same "
+                f"call asks it again; the answers to the rows are kept."
+            )
+        left_out = f"{counted(len(proposing.failures), 'proposal')} failed: {proposing.failures[-1]}"
     if trials.is_over:
         left_out = (
-            f"max_cost_usd={resolved.max_cost_usd:g} ended the search after {found.proposed} of {proposals} proposals; "
-            f"the same call with a higher ceiling goes on from there."
-        )
+            f"{left_out} max_cost_usd={resolved.max_cost_usd:g} ended the search after {found.proposed} of {proposals} "
+            f"proposals; the same call with a higher ceiling goes on from there."
+        ).strip()
     at = _best(found)
     test = None if at == 0 else _tested(trials, task.text, found.texts[at], roles["test"])
     runs.close()
@@ -93,7 +100,7 @@ def improve_table(
         test=test,
         validation=(found.scores[0], found.scores[at]),
         rows=(len(roles["examples"]), len(roles["validation"]), len(roles["test"])),
-        proposed=found.proposed,
+        proposed=found.proposed - len(proposing.failures),
         cost_usd=runs.cost_usd,
         left_out=left_out,
     )
@@ -143,15 +150,49 @@ def _reserve(trials: PromptTrials, text: str, lines: Sequence[int], ceiling: flo
     return old + new
 
 
-def _proposal(runs: SharedRuns, trials: PromptTrials, table: Table, request: str, model: Mapping[str, Any]) -> str:
-    """Return the reply of the model that proposes, "" for none."""
-    frame = table.frame_library.columns_frame({"request": [request]})
-    (run,) = runs.ask([Asked(frame, None, "{request}", {**model, "column": "proposal"})])
-    if run.execution.error is not None:
-        raise run.execution.error
-    status = run.table.status(0)
-    trials.is_over = trials.is_over or status == "not_sent"
-    return str(answers_in(run, "proposal")[0]) if status in ("ok", "cached") else ""
+class _Proposing:
+    """The model that proposes.
+
+    Args:
+        runs: The money and the display.
+        trials: Their `is_over` is set when the money is over.
+        table: Of the library whose frames are asked.
+        model: The option.
+
+    Attributes:
+        failures: Why it did not reply, for each time.
+        error: What refused or ended the last call, None for nothing.
+
+    Raises:
+        UsageError: When there is no such model. Nothing was sent.
+    """
+
+    def __init__(self, runs: SharedRuns, trials: PromptTrials, table: Table, model: Mapping[str, Any]) -> None:
+        self.failures: list[str] = []
+        self.error: Exception | None = None
+        self._runs, self._trials, self._table = runs, trials, table
+        self._options = {**model, "column": "proposal"}
+        asked_columns(accessor_of(self._frame("")), None, "{request}", self._options)
+
+    def reply(self, request: str) -> str:
+        """Return what it proposes, "" for nothing."""
+        try:
+            (run,) = self._runs.ask([Asked(self._frame(request), None, "{request}", self._options)])
+            if not isinstance(run.execution.error, BudgetError | None):
+                raise run.execution.error
+        except Exception as error:
+            self.error, self._trials.is_over = error, True
+            raise
+        status, failure = run.table.status(0), run.table.failure(0)
+        self._trials.is_over = self._trials.is_over or status == "not_sent"
+        if status in ("ok", "cached"):
+            return str(answers_in(run, "proposal")[0])
+        if failure is not None:
+            self.failures.append(f"{failure.kind}: {failure.message}")
+        return ""
+
+    def _frame(self, request: str) -> Any:
+        return self._table.frame_library.columns_frame({"request": [request]})
 
 
 def _best(found: SearchResult) -> int:

@@ -12,7 +12,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import options_for
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.hashing import content_hashes
-from pllm_notebook.frames.labels import check_known, check_single, has_known_values, plain_values
+from pllm_notebook.frames.labels import check_kind, check_single, plain_values
 from pllm_notebook.frames.response_format import output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.stored_labels import label_column
@@ -112,8 +112,7 @@ def labelled_questions(
         raise UsageError(f"No row has a label in {named!r}. Nothing was sent.")
     values = plain_values([labels.values[row] for row in there])
     check_single(named, values)
-    if has_known_values(columns[chosen]):
-        check_known(columns[chosen], named, values, ())
+    check_kind(columns[chosen], named, values)
     sent = asked()
     if isinstance(against, str) and any(against in names for names in sent):
         raise UsageError(

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run
 from pllm_notebook.formatting import counted
+from pllm_notebook.frames.labels import check_kind, has_known_values
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
 from pllm_notebook.frames.stored_labels import STORED, stored_labels
@@ -174,18 +175,34 @@ def _check_labels(on: Any, against: Any, field: str | None) -> None:
 def _check_field(
     on: Any, against: Any, field: str | None, asked: Sequence[tuple[Any, str | None, dict[str, Any]]]
 ) -> None:
-    """Refuse a field that the answers of a variant do not have, before any is paid for."""
+    """Refuse answers without a common field, and labels that no answer can be equal to, before any is paid for."""
     table = table_of(on)
-    is_stored = isinstance(against, str) and against == STORED
-    if against is None or table is None or (is_stored and field is None and STORED not in table.names):
+    if table is None:
         return
     known = []
     for kind, _, given in asked:
         options = {**given}
-        known.append(list(field_columns(format_of(kind, options, "pllm.compare"), options)))
+        known.append(field_columns(format_of(kind, options, "pllm.compare"), options))
+    for own in known[1:]:
+        if not set(own) & set(known[0]):
+            raise UsageError(
+                f"The answers of the variants have no field in common, so nothing can be compared: the first has "
+                f"{list(known[0])}, another {list(own)}. Nothing was sent."
+            )
+    is_stored = isinstance(against, str) and against == STORED and STORED not in table.names
+    if against is None or (is_stored and field is None):
+        return
     common = [name for name in known[0] if all(name in own for own in known)]
-    named = STORED if is_stored and STORED not in table.names else table.labels(against, ()).name
-    labelled_field(common, field, "labels" if named is None else str(named))
+    if is_stored:
+        labelled_field(common, field, STORED)
+        return
+    labels = table.labels(against, ())
+    named = "labels" if labels.name is None else str(labels.name)
+    chosen = labelled_field(common, field, named)
+    values = [value for value, gap in zip(labels.values, labels.missing, strict=True) if not gap]
+    for own in known:
+        if not has_known_values(own[chosen]):
+            check_kind(own[chosen], named, values)
 
 
 def _compared(frame: Any, first: Run, against: Any, field: str | None, names: tuple[str, str]) -> Comparison:

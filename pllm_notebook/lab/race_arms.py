@@ -72,6 +72,7 @@ def arms_of(
     arms: list[Arm] = []
     for name, prompt in named.items():
         own = dict(prompt) if isinstance(prompt, Mapping) else {"prompt": prompt}
+        _check_own(str(name), own, models, efforts)
         for model in by_model:
             for effort in by_effort:
                 given = {**options, **model, **effort, **own}
@@ -90,6 +91,26 @@ def arms_of(
     if len({arm.name for arm in arms}) < len(arms):
         raise UsageError(f"Two arms are the same: {[arm.name for arm in arms]}. Nothing was sent.")
     return arms
+
+
+def _check_own(name: str, own: Mapping[str, Any], models: Any, efforts: Any) -> None:
+    """Refuse what a prompt's mapping says and the race decides: it would be ignored, or the arm's name untrue.
+
+    Raises:
+        UsageError: For such an option. Nothing was sent.
+    """
+    decided = [
+        *_NOT_PASSED_ON,
+        *(["model"] if models is not None else []),
+        *(["effort"] if efforts is not None else []),
+    ]
+    for option in decided:
+        if option in own:
+            taken = {"model": "models=", "effort": "effort="}.get(option, f"{option}=")
+            raise UsageError(
+                f"The prompt {name!r} says {option}={own[option]!r}, and {taken} of the race is for all arms. Leave "
+                f"one of them out. Nothing was sent."
+            )
 
 
 def _listed(option: str, values: str | Sequence[Any] | None) -> list[Any]:

@@ -132,6 +132,12 @@ def report_table(
     target = None if path is None else _page_path(path)
     if not is_number(rows, whole=True) or rows < 0:
         raise UsageError(f"rows is a whole number of rows to show, not {rows!r}. {_UNWRITTEN}")
+    if title is not None and not isinstance(title, str):
+        raise UsageError(f"title is text, not {title!r}. {_UNWRITTEN}")
+    if not isinstance(bundle_rows, bool):  # any text is true, "no" as well, and rows would be in the bundle
+        raise UsageError(f"bundle_rows is True or False, not {bundle_rows!r}. {_UNWRITTEN}")
+    if bundle_rows and bundle is None:
+        raise UsageError(f"bundle_rows=True says what is in a bundle, and bundle= names none. {_UNWRITTEN}")
     packed = None if bundle is None else bundle_path(bundle)
     side = frame_side(table)
     groups = groups_of(table, side, by)

@@ -224,6 +224,8 @@ def review_table(
         raise UsageError(f"n is a whole number of rows, at least 1, not {n!r}.")
     if not is_number(random_share) or not 0 <= random_share <= 1:
         raise UsageError(f"random_share is a share from 0 to 1, not {random_share!r}.")
+    if by is not None and not isinstance(by, str):
+        raise UsageError(f"by is text, not {by!r}.")
     side = frame_side(table)
     known = list(side.columns)
     chosen = _chosen(known, fields, side)

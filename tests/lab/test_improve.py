@@ -16,9 +16,9 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError
+from pllm_notebook.exceptions import MissingPackageError, PllmError, ProviderRejectedError, UsageError
 from pllm_notebook.frames.near_duplicates import roles_of
-from pllm_notebook.sim import SimRequest
+from pllm_notebook.sim import SimAnswer, SimRequest
 
 MOODS = ("good", "bad", "mixed")
 WORDS = ["apple", "river", "stone", "cloud", "tiger", "maple", "ocean", "frost", "ember", "quilt", "zebra", "lemon"]
@@ -217,6 +217,59 @@ def test_a_proposal_that_cannot_be_asked_sends_nothing(cache_dir: Path) -> None:
     assert improved.proposed == 3
     assert task.asked.total() == asked
     assert "of 3 proposals none is better" in repr(improved)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "message"),
+    [
+        (SimAnswer.refusal(), PllmError, "The model that proposes made no proposal, so nothing was compared: refusal:"),
+        (SimAnswer.status(401), ProviderRejectedError, r"refused \(authentication\)"),
+    ],
+)
+def test_a_model_that_proposes_nothing_is_no_search_without_an_improvement(
+    cache_dir: Path, reply: SimAnswer, error: type[PllmError], message: str
+) -> None:
+    task = Task({"refund": "bad"})
+    pllm.configure(
+        sim={"answers": lambda request: reply if request.prompt.startswith(PROPOSAL) else task.answer(request)},
+        model="sim:openai",
+    )
+    out = task.frame(180).llm.parse(Review, "Say what this is: {text}")
+    asked = task.asked.total()
+
+    with pytest.raises(error, match=message):
+        out.llm.improve(against="gold", field="mood", proposals=2)
+
+    assert task.asked.total() == asked
+
+
+def test_proposals_that_failed_are_counted_apart(cache_dir: Path) -> None:
+    task, replies = Task({"refund": "bad"}), iter([SimAnswer.refusal()])
+    pllm.configure(
+        sim={
+            "answers": lambda request: (
+                (next(replies, None) if request.prompt.startswith(PROPOSAL) else None) or task.answer(request)
+            )
+        },
+        model="sim:openai",
+    )
+    out = task.frame(180).llm.parse(Review, "Say what this is: {text}")
+
+    improved = out.llm.improve(against="gold", field="mood", proposals=2)
+
+    assert improved.proposed == 1
+    assert "1 proposal failed: refusal" in repr(improved)
+
+
+def test_an_unknown_model_to_propose_is_refused_before_anything_is_sent(cache_dir: Path) -> None:
+    task = Task({"refund": "bad"})
+    ready(task)
+    out = task.frame(180).llm.parse(Review, "Say what this is: {text}")
+
+    with pytest.raises(PllmError, match="There is no provider 'openay'"):
+        out.llm.improve(against="gold", field="mood", proposer="openay:x")
+
+    assert task.requests == []
 
 
 def test_what_cannot_be_improved_is_refused(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
