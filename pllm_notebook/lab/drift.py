@@ -150,13 +150,16 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
     resolve({**given, **options})  # what is wrong with them is raised before anything is announced
     if isinstance(side.source.run, RegisteredRun) and kind is not None:
         _check_question(side, rows, frame, kind, prompt, given)
-    # The same call of the same day goes on where it stopped; another day's asks again.
+    # The same call of the same day goes on where it stopped, in another kernel too, where the same question is another
+    # run; another day's asks again. The question's own salt is in it: what a recheck answered would else be compared
+    # with itself.
+    own = _salt_of(side.source.run)
     day = datetime.now(UTC).date().isoformat()
     print(f"Asking {len(rows):,} rows twice: {2 * len(rows):,} calls.")
     runs = []
     try:
         for time in (1, 2):
-            asked = {**given, **options, "salt": f"recheck {side.source.run.id} {day} {time}"}
+            asked = {**given, **options, "salt": f"recheck {own}{day} {time}"}
             ask = accessor_of(frame, "recheck")
             # Text is asked for as text: the type `str` is another question, whose answers differ from the old ones.
             runs.append(ask.submit_text(prompt, **asked) if kind is None else ask.submit(kind, prompt, **asked))
@@ -214,6 +217,12 @@ def _check_question(
             f"The cache has answers of the run {run.id!r}, and not to the question that would be asked now: a "
             f"setting is not that of the run.{simulated} Nothing was sent."
         )
+
+
+def _salt_of(run: Any) -> str:
+    """Return the salt of a run's question as the beginning of another, "" for none."""
+    salt = run.header["options"].get("salt") if isinstance(run, RegisteredRun) else run.ask.options.salt
+    return f"{salt} " if salt else ""
 
 
 def _drawn(side: AnswerSide, n: int) -> list[int]:

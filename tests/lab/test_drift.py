@@ -97,6 +97,12 @@ def test_rows_are_asked_twice_and_a_drift_is_found(
     assert "No change found" in repr(still)
     assert out.llm.recheck(Mood, n=30).drawn == 30  # the same day's goes on where it stopped
     assert sim_model.asked - before == 60
+    # In a later kernel the cell above makes another run of the same question.
+    frame.llm.parse(Mood, "A {text}").llm.recheck(Mood, n=30)
+    assert sim_model.asked - before == 60
+    # What a recheck answered is asked again, and not compared with itself.
+    still.frames[0].llm.recheck(Mood, n=30)
+    assert sim_model.asked - before == 120
 
 
 def test_what_has_changed_is_named(sim_model: Sim) -> None:
