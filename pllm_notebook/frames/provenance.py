@@ -167,11 +167,12 @@ def _by_content(table: Table, found: Provenance | None) -> Provenance:
     alike: dict[tuple[str, ...], list[int]] = {}
     for at, source in enumerate(tried):
         alike.setdefault(tuple(column.name for column in source.made), []).append(at)
+    wider = [_wholly_of_a_wider(at, tried, same) for at in range(len(tried))]
     for group in alike.values():
         group.sort(key=lambda at: -int((same[at] & (found.source < 0)).sum()))
     for group, wholly in itertools.product(alike.values(), (True, False)):
         for at in group:
-            taken = (found.source < 0) & (same[at] if wholly else rows[at] >= 0)
+            taken = (found.source < 0) & (same[at] if wholly else rows[at] >= 0) & ~wider[at]
             if not taken.any() or not same[at].any():
                 continue
             if tried[at] not in found.sources:
@@ -181,6 +182,19 @@ def _by_content(table: Table, found: Provenance | None) -> Provenance:
             found.changed[taken] = not wholly
     if not found.sources:
         raise PllmError(_unknown(names))
+    return found
+
+
+def _wholly_of_a_wider(at: int, tried: Sequence[Source], same: Sequence[Flags]) -> Flags:
+    """Return for each row whether a run with all of one's columns, and more, gave all of its values; shape (n,).
+
+    Such a row is not one of the narrower run's with other values, as where frames of both were put together.
+    """
+    names = {made.name for made in tried[at].made}
+    found = np.zeros_like(same[at])
+    for other, own in zip(tried, same, strict=True):
+        if names < {made.name for made in other.made}:
+            found |= own
     return found
 
 

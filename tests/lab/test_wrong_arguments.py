@@ -157,6 +157,21 @@ def test_roles_are_of_the_columns_that_are_named(frame: pd.DataFrame) -> None:
         pllm.example_roles(frame, [])
 
 
+def test_rows_of_another_type_below_are_not_taken_for_corrected_ones(sim_model: Sim, frame: pd.DataFrame) -> None:
+    class Longer(Review):
+        """A longer review."""
+
+        why: str = ""
+
+    wide = frame.llm.parse(Longer, "B {text}")
+    narrow = frame.llm.parse(Review, "A {text}")
+
+    both = pd.concat([narrow, wide])
+
+    assert both.llm.status.value_counts()["changed"] == 0
+    assert both.llm.label() == 0
+
+
 def test_a_frame_without_a_run_id_is_that_of_the_run_that_all_its_values_are_of(
     sim_model: Sim, frame: pd.DataFrame
 ) -> None:
