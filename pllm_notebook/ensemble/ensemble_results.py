@@ -13,7 +13,7 @@ from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
 from pllm_notebook.ensemble.judge_prompt import render_judge_prompt
 from pllm_notebook.ensemble.votes import VoteCount
-from pllm_notebook.execution import SKIPPED, UNPLANNED, Decider, Outcome, ResultTable, is_retryable
+from pllm_notebook.execution import SKIPPED, UNPLANNED, CallSpec, Decider, Outcome, ResultTable, is_retryable
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
@@ -76,6 +76,19 @@ class EnsembleResults(Decider):
         """Return what each member has made of a group, None for what has not ended. From any thread."""
         members = self._rows.members
         return [self._sample(at) for at in range(group * members, (group + 1) * members)]
+
+    def reply_of(self, row: int) -> tuple[CallSpec, str] | None:
+        """Return the spec and the key of the reply that is a row's answer (see `Decider.reply_of`)."""
+        group = self.table.call_of_row[row]
+        decision = self.decisions.get(group)
+        if decision is None:
+            return None
+        if decision.how == "escalated" and self.plan.further is not None and decision.reply:
+            return self.plan.further, decision.reply
+        chosen = None if decision.chosen is None else self.outcomes(group)[decision.chosen]
+        if chosen is None or decision.chosen is None or chosen.entry is not None:
+            return None
+        return self.plan.members[decision.chosen].ask, chosen.last or chosen.key
 
     def samples(self, member: int) -> tuple[list[str], list[Outcome | None]]:
         """Return the keys and outcomes of one member's calls, by group. From any thread."""

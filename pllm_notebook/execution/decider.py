@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.failures import Failure, FailureKind
@@ -48,6 +49,10 @@ class Decider(ABC):
     @abstractmethod
     def recorded(self, call: int, outcome: Outcome) -> None:
         """Note how a call ended (see `ResultObserver`)."""
+
+    def reply_of(self, row: int) -> tuple[CallSpec, str] | None:
+        """Return the spec and the key of the reply that is a row's answer, None where it is no single one."""
+        return None
 
     @abstractmethod
     def take_ready(self) -> Sequence[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -155,14 +155,20 @@ def position_of(row: int, total: int, whole: str) -> int:
     return position
 
 
-def explain(ask: CallSpec, rows: RowSource, results: ResultTable, store: Store | None, position: int) -> Explanation:
-    """Gather what is known of the row at *position*, which was asked *ask*. Sends nothing."""
+def explain(
+    ask: CallSpec, rows: RowSource, results: ResultTable, store: Store | None, position: int, decided_key: str = ""
+) -> Explanation:
+    """Gather what is known of the row at *position*, which was asked *ask*. Sends nothing.
+
+    Of an answer that was decided among several, *ask* and *decided_key* are of the reply that it is.
+    """
     (prompt,) = rows.prompts(range(position, position + 1))
     asked = None if isinstance(prompt, Failure) else prompt
     outcome, failure = results.outcome(position), results.failure(position)
     call = results.call_of_row[position]
     key = outcome.key if outcome is not None else results.keys[call] if call >= 0 else ""
-    entry: StoredReply | None = None if outcome is None else outcome.entry
+    entry: StoredReply | None = None if outcome is None or decided_key else outcome.entry
+    key = decided_key or key
     if entry is None and store is not None and outcome is not None and outcome.metas:
         entry = store.get_many([key]).get(key)
     replies = [] if outcome is None else outcome.replies()
@@ -188,7 +194,7 @@ def explain(ask: CallSpec, rows: RowSource, results: ResultTable, store: Store |
         cost_usd=outcome.cost_usd if replies and outcome is not None else None,
         pack=pack,
         pack_id=pack_id,
-        steps=tuple(map(_step, replies)) if len(replies) > 1 else (),
+        steps=_steps(replies, is_decided=bool(decided_key)) if len(replies) > 1 else (),
         examples=() if asked is None else shown_examples(ask, asked),
     )
 
@@ -208,13 +214,18 @@ def with_evidence(run: Any, explained: Explanation) -> Explanation:
     return explained if quoted is None else replace(explained, evidence=quoted(run, explained.position))
 
 
-def _step(metadata: Mapping[str, Any]) -> str:
+def _steps(replies: Sequence[Mapping[str, Any]], *, is_decided: bool) -> tuple[str, ...]:
+    """Return a line for each reply or tool, which names the model where an answer was decided among several."""
+    return tuple(_step(one, (one.get("asked") if is_decided else None) or "the model") for one in replies)
+
+
+def _step(metadata: Mapping[str, Any], model: str) -> str:
     """Describe in one line what a reply or a tool returned (see `Outcome.replies`)."""
     tool = metadata.get("tool")
     if tool is not None:
         return f"{tool['name']} {'failed' if tool['failed'] else 'gave'}: {tool['content']}"
     calls = ", ".join(f"{name}({arguments})" for _, name, arguments in metadata.get("calls") or ())
-    return f"the model called {calls}" if calls else "the model answered"
+    return f"{model} called {calls}" if calls else f"{model} answered"
 
 
 def _body(ask: CallSpec, rows: RowSource, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:

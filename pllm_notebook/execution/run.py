@@ -259,7 +259,8 @@ class Run:
             UsageError: For a row that is not there.
         """
         at = position_of(row, self.rows.total, "run")
-        return with_evidence(self, explain(self.execution.ask_of(at), self.rows, self.table, self._store, at))
+        ask, key = self.execution.answer_of(at)
+        return with_evidence(self, explain(ask, self.rows, self.table, self._store, at, key))
 
     def retry(self, kinds: Sequence[str] | None = None) -> Run:
         """Send failed rows again, in this run, and return at once.

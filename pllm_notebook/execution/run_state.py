@@ -171,6 +171,11 @@ class RunState:
             return self.specs[self.rows.spec_of_row[row]]
         return self.specs[0]
 
+    def answer_of(self, row: int) -> tuple[CallSpec, str]:
+        """Return the spec whose reply is a row's answer, and the reply's key, "" where it is the row's own."""
+        decided = None if self.decider is None else self.decider.reply_of(row)
+        return decided or (self.ask_of(row), "")
+
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
         """Return the calls that a retry would send: never ended, or failed in a way that can pass."""
         return self.table.retryable(kinds)

@@ -249,6 +249,21 @@ def test_a_result_with_a_promise_has_the_views_of_every_other(luna: str, sim: Si
     assert pd.isna(out.llm.guarantee.answered_by[0])
 
 
+def test_a_row_s_explanation_is_of_the_model_whose_answer_it_has(luna: str, sim: Simulator) -> None:
+    TwoModels(sim)
+    out = ask(frame(120), guarantee=0.9)
+    models = out.llm.guarantee.answered_by.tolist()
+
+    for model, value in ((CHEAP, "cheap"), (STRONG, "strong")):
+        explained = out.llm.explain(models.index(model))
+
+        assert explained.model == model
+        assert explained.body["model"] == explained.reply["model"] == model.removeprefix("openai:")
+        assert explained.value.note == value
+        assert f'"note":"{value}"' in explained.reply["choices"][0]["message"]["content"]
+    assert explained.steps == (f"{CHEAP} answered", f"{STRONG} answered")
+
+
 def test_a_run_without_a_promise_says_so(luna: str, sim: Simulator) -> None:
     TwoModels(sim)
     out = frame(3).llm.parse(Review, PROMPT, model=CHEAP)
