@@ -78,15 +78,19 @@ def test_a_pause_sends_nothing_new_and_going_on_finishes_the_run(tmp_path: Path)
         page.value("[...document.querySelectorAll('.pllm-button')].find(b => b.innerText == 'Pause').click()")
         page.until("document.querySelector('.pllm-state').innerText == 'paused'")
         rows = "document.querySelector('.pllm-fact-rows').innerText"
-        before = page.value(rows)
-        time.sleep(2)  # longer than two answers take
-        after = page.value(rows)
+        seen = [page.value(rows)]
+        while len(seen) < 20 and seen[-2:].count(seen[-1]) < 2:  # what was on the wire comes in
+            time.sleep(2)  # longer than two answers take
+            seen.append(page.value(rows))
+        time.sleep(2)
+        before, after = seen[-1], page.value(rows)
         page.value("[...document.querySelectorAll('.pllm-button')].find(b => b.innerText == 'Go on').click()")
         page.until(f"{rows} != {json.dumps(after)}")
         page.value("document.querySelector('.pllm-stop').click()")
         page.until(state("stopped"))
 
     assert before == after
+    assert not after.startswith("480 ")
 
 
 def test_a_row_opens_by_keyboard_and_escape_goes_back_to_it(tmp_path: Path) -> None:
