@@ -72,7 +72,8 @@ class GuaranteeFigures:
                 f"Run it again to go on; what is answered is not paid for again."
             )
         if self.state == "too_few":
-            return f"{self._rows} are too few to prove anything by a sample, so {self.strong} answers all of them."
+            verb = "is" if self.rows == 1 else "are"
+            return f"{self._rows} {verb} too few to prove anything by a sample, so {self.strong} answers all of them."
         if self.state == "unproved":
             return (
                 f"{self.low_cost} is bad too often to promise {self._percent(1 - self.share)}: of {self.sampled:,} "

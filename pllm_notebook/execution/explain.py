@@ -11,6 +11,7 @@ import orjson
 from pllm_notebook import prompts
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.conversation import conversation
+from pllm_notebook.execution.row_source import JudgedRows
 from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import escape_html, format_usd_or, strip_control_chars
 from pllm_notebook.messages_types import Prompt, RawRequest
@@ -162,7 +163,10 @@ def explain(
 
     Of an answer that was decided among several, *ask* and *decided_key* are of the reply that it is.
     """
-    (prompt,) = rows.prompts(range(position, position + 1))
+    one = range(position, position + 1)
+    # A decision endpoint is sent what is judged, apart from what is asked.
+    decides = ask.target.decisions is not None
+    (prompt,) = rows.inputs(one) if decides and isinstance(rows, JudgedRows) else rows.prompts(one)
     asked = None if isinstance(prompt, Failure) else prompt
     outcome, failure = results.outcome(position), results.failure(position)
     call = results.call_of_row[position]

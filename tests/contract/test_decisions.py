@@ -649,6 +649,14 @@ def test_a_later_kernel_reads_what_was_decided_and_written(luna: str, sim: Simul
     assert sure["mood"].notna().all()
 
 
+def test_an_explanation_has_the_body_that_was_sent(luna: str, sim: Simulator) -> None:
+    out = decided(Decided)
+
+    (sent,) = sim.requests()
+    assert out.llm.explain(0).body == sent["body"]
+    assert sent["body"]["input"][-1]["content"] == "one"
+
+
 def test_many_options_are_rounded_one_by_one(luna: str, sim: Simulator) -> None:
     class Share(BaseModel):
         percent: int = Field(ge=0, le=100)
