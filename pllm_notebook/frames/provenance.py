@@ -167,12 +167,14 @@ def _by_content(table: Table, found: Provenance | None) -> Provenance:
     alike: dict[tuple[str, ...], list[int]] = {}
     for at, source in enumerate(tried):
         alike.setdefault(tuple(column.name for column in source.made), []).append(at)
-    wider = [_wholly_of_a_wider(at, tried, same) for at in range(len(tried))]
+    others = [_wholly_of_another(table, at, tried, same) for at in range(len(tried))]
     for group in alike.values():
         group.sort(key=lambda at: -int((same[at] & (found.source < 0)).sum()))
     for group, wholly in itertools.product(alike.values(), (True, False)):
         for at in group:
-            taken = (found.source < 0) & (same[at] if wholly else rows[at] >= 0) & ~wider[at]
+            taken = (found.source < 0) & (
+                same[at] & ~others[at][0] if wholly else (rows[at] >= 0) & ~others[at][0] & ~others[at][1]
+            )
             if not taken.any() or not same[at].any():
                 continue
             if tried[at] not in found.sources:
@@ -185,17 +187,21 @@ def _by_content(table: Table, found: Provenance | None) -> Provenance:
     return found
 
 
-def _wholly_of_a_wider(at: int, tried: Sequence[Source], same: Sequence[Flags]) -> Flags:
-    """Return for each row whether a run with all of one's columns, and more, gave all of its values; shape (n,).
+def _wholly_of_another(table: Table, at: int, tried: Sequence[Source], same: Sequence[Flags]) -> tuple[Flags, Flags]:
+    """Return for each row whether a wider run gave all of its values, and whether a narrower one did; shape (n,) each.
 
-    Such a row is not one of the narrower run's with other values, as where frames of both were put together.
+    A wider run has all columns of this one, and more; a narrower one has less, and the others have no value in the row.
+    Such a row is not one of this run's with other values, as where frames of both were put together.
     """
     names = {made.name for made in tried[at].made}
-    found = np.zeros_like(same[at])
+    wider, narrower = np.zeros_like(same[at]), np.zeros_like(same[at])
     for other, own in zip(tried, same, strict=True):
-        if names < {made.name for made in other.made}:
-            found |= own
-    return found
+        theirs = {made.name for made in other.made}
+        if names < theirs:
+            wider |= own
+        elif theirs < names:
+            narrower |= own & np.logical_and.reduce([table.missing(name) for name in names - theirs])
+    return wider, narrower
 
 
 def asked_rows(record: RowRecord, asked: Sequence[str], table: Table, run_id: str) -> Rows:

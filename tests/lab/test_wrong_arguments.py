@@ -157,14 +157,18 @@ def test_roles_are_of_the_columns_that_are_named(frame: pd.DataFrame) -> None:
         pllm.example_roles(frame, [])
 
 
-def test_rows_of_another_type_below_are_not_taken_for_corrected_ones(sim_model: Sim, frame: pd.DataFrame) -> None:
+@pytest.mark.parametrize("newer", ["narrow", "wide"])
+def test_rows_of_another_type_below_are_not_taken_for_corrected_ones(
+    sim_model: Sim, frame: pd.DataFrame, newer: str
+) -> None:
     class Longer(Review):
         """A longer review."""
 
         why: str = ""
 
-    wide = frame.llm.parse(Longer, "B {text}")
-    narrow = frame.llm.parse(Review, "A {text}")
+    asked = [(Longer, "B {text}"), (Review, "A {text}")]
+    made = {kind: frame.llm.parse(kind, prompt) for kind, prompt in (asked if newer == "narrow" else asked[::-1])}
+    wide, narrow = made[Longer], made[Review]
 
     both = pd.concat([narrow, wide])
 
