@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pllm_notebook.notebook.text import VIEW, CellOutput
 from pllm_notebook.notebook.view_sink import attach_view, has_no_place
 from pllm_notebook.notebook.view_widget import receive_while_busy
 from pllm_notebook.runtime import Slot
+from pllm_notebook.shell import current_shell
 
 __all__ = ["RunsTable", "show_table"]
 
@@ -48,6 +51,7 @@ class RunsTable(anywidget.AnyWidget):
     def __init__(self, runs: list[str], place: CellOutput) -> None:
         self._place = place
         self._opened: set[str] = set()
+        self._parents = _parents()
         super().__init__(view_id=secrets.token_hex(8), runs=runs)
         self.on_msg(self._on_message)
         receive_while_busy(self)
@@ -56,7 +60,8 @@ class RunsTable(anywidget.AnyWidget):
         if not isinstance(message, dict) or message.get("run") not in self.runs:
             return
         try:
-            self._place.within(lambda: self._open(message["run"]))
+            with _published_for(self._parents):
+                self._place.within(lambda: self._open(message["run"]))
             self.problem = ""
         except PllmError as error:
             self.problem = str(error)
@@ -72,6 +77,30 @@ class RunsTable(anywidget.AnyWidget):
         elif run_id not in self._opened:
             self._opened.add(run_id)
             self._place.beside().show(recorded_page(run))
+
+
+def _parents() -> list[tuple[Any, Any]]:
+    """Return what has one parent for all that is shown, with the parent of now; nothing from ipykernel 7 on."""
+    shell: Any = current_shell()
+    places: tuple[Any, ...] = (shell, getattr(shell, "display_pub", None))
+    return [
+        (each, each.parent_header)
+        for each in places
+        if hasattr(each, "parent_header") and not isinstance(getattr(type(each), "parent_header", None), property)
+    ]
+
+
+@contextmanager
+def _published_for(parents: list[tuple[Any, Any]]) -> Iterator[None]:
+    """Publish for an earlier cell: before version 7, ipykernel knows it by an attribute, and a click's is no cell."""
+    before = _parents()
+    for each, parent in parents:
+        each.parent_header = parent
+    try:
+        yield
+    finally:
+        for each, parent in before:
+            each.parent_header = parent
 
 
 def show_table(runs: Runs) -> None:
