@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, overload
 
 import numpy as np
 
@@ -12,8 +11,8 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.example_pool import RowPrompt, example_pool, row_texts
 from pllm_notebook.frames.example_selection import RowExamples
-from pllm_notebook.frames.rows import ColumnData, RowPrompts
-from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Turn
+from pllm_notebook.frames.rows import ColumnData, LazyPrompts, RowPrompts
+from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
@@ -71,24 +70,11 @@ class ExamplePrompts:
         return prompts if all(own is None for own in shown) else _LazyShown(prompts, shown)
 
 
-class _LazyShown(Sequence["Prompt | Failure | None"]):
-    """Prompts that get their examples on access, since the prompts may be made only then too."""
+class _LazyShown(LazyPrompts):
+    """Prompts, each with the examples that its row is shown beside it; None for those of the whole question."""
 
-    def __init__(self, prompts: Made, shown: Sequence[tuple[Example, ...] | None]) -> None:
-        self._prompts = prompts
-        self._shown = shown
-
-    def __len__(self) -> int:
-        return len(self._prompts)
-
-    @overload
-    def __getitem__(self, at: int) -> Prompt | Failure | None: ...
-    @overload
-    def __getitem__(self, at: slice) -> Made: ...
-    def __getitem__(self, at: int | slice) -> Any:
-        if isinstance(at, slice):
-            return _LazyShown(self._prompts[at], self._shown[at])
-        prompt, shown = self._prompts[at], self._shown[at]
+    def _made(self, at: int) -> Prompt | Failure | None:
+        prompt, shown = self._prompts[at], self._beside[at]
         if prompt is None or shown is None or isinstance(prompt, Failure):
             return prompt
         assert not isinstance(prompt, RawRequest)  # the rows of a frame are texts and conversations

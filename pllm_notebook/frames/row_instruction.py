@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import instruction_for
 from pllm_notebook.failures import Failure
-from pllm_notebook.frames.rows import ColumnData, RowPrompts, prompts_of
+from pllm_notebook.frames.rows import ColumnData, LazyPrompts, RowPrompts, prompts_of
 from pllm_notebook.messages_types import Dialogue, Prompt, Turn
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
@@ -102,24 +101,11 @@ class InstructedPrompts:
         return _LazyInstructed(self._prompts(rows), self._instructions(rows))
 
 
-class _LazyInstructed(Sequence["Prompt | Failure | None"]):
-    """Prompts that are combined on access, so that images of thousands of rows are not in memory at once."""
+class _LazyInstructed(LazyPrompts):
+    """Prompts, each with an instruction of its own beside it."""
 
-    def __init__(self, prompts: Made, instructions: Sequence[str | Failure | None]) -> None:
-        self._prompts = prompts
-        self._instructions = instructions
-
-    def __len__(self) -> int:
-        return len(self._prompts)
-
-    @overload
-    def __getitem__(self, at: int) -> Prompt | Failure | None: ...
-    @overload
-    def __getitem__(self, at: slice) -> Made: ...
-    def __getitem__(self, at: int | slice) -> Any:
-        if isinstance(at, slice):
-            return _LazyInstructed(self._prompts[at], self._instructions[at])
-        instruction = self._instructions[at]
+    def _made(self, at: int) -> Prompt | Failure | None:
+        instruction = self._beside[at]
         prompt = self._prompts[at] if isinstance(instruction, str) else instruction
         if prompt is None or isinstance(prompt, Failure):
             return prompt

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import orjson
 
@@ -18,7 +19,16 @@ from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompts import as_labelled_json, prompt_as_text
 from pllm_notebook.templates import Template
 
-__all__ = ["ERROR_COLUMNS", "USAGE_COLUMNS", "ColumnData", "RowPrompts", "error_rows", "prompts_of", "usage_rows"]
+__all__ = [
+    "ERROR_COLUMNS",
+    "USAGE_COLUMNS",
+    "ColumnData",
+    "LazyPrompts",
+    "RowPrompts",
+    "error_rows",
+    "prompts_of",
+    "usage_rows",
+]
 
 ERROR_COLUMNS = {
     "position": CellType.COUNT,
@@ -65,6 +75,37 @@ class ColumnData:
     values: tuple[Sequence[Any], ...]
     missing: tuple[Sequence[bool], ...]
     total: int
+
+
+class LazyPrompts(Sequence["Prompt | Failure | None"]):
+    """Prompts that are made on access of other prompts and what goes with each.
+
+    So the images of thousands of rows are not in memory at once.
+
+    Args:
+        prompts: Of the rows; they may be made on access too.
+        beside: What goes with each of them.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt | Failure | None], beside: Sequence[Any]) -> None:
+        self._prompts = prompts
+        self._beside = beside
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    @overload
+    def __getitem__(self, at: int) -> Prompt | Failure | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Prompt | Failure | None]: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            return type(self)(self._prompts[at], self._beside[at])
+        return self._made(at)
+
+    @abstractmethod
+    def _made(self, at: int) -> Prompt | Failure | None:
+        """Return one prompt."""
 
 
 def prompts_of(given: ColumnData, template: Template | None, na: str) -> _Prompts:

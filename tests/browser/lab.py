@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["end", "lab"]
+__all__ = ["end", "lab", "wait_for"]
 
 PATIENCE_S = 180.0
 # Of each application its module, the class that is configured, and the path of a notebook's page.
@@ -65,7 +65,7 @@ def lab(folder: Path, sources: Sequence[str], app: str = "lab") -> Iterator[str]
         subprocess.Popen(words, env=os.environ | own, stdout=log, stderr=log) as server,
     ):
         try:
-            _await(f"http://127.0.0.1:{port}/api?token={token}", folder / "log")
+            wait_for(f"http://127.0.0.1:{port}/api?token={token}", folder / "log")
             yield f"http://127.0.0.1:{port}/{page}/shown.ipynb?token={token}&reset"
         finally:
             end(server)
@@ -80,7 +80,8 @@ def end(server: subprocess.Popen[bytes]) -> None:
         server.kill()
 
 
-def _await(address: str, log: Path) -> None:
+def wait_for(address: str, log: Path) -> None:
+    """Wait until a server answers at *address*; its *log* is shown if it does not."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
@@ -88,4 +89,4 @@ def _await(address: str, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError(f"JupyterLab did not start.\n{log.read_text()}")
+    raise AssertionError(f"The server did not start.\n{log.read_text()}")

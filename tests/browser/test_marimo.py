@@ -6,16 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.browser.chromium import PATIENCE_S, Page, chromium
-from tests.browser.lab import end
+from tests.browser.chromium import Page, chromium
+from tests.browser.lab import end, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -90,21 +88,10 @@ def marimo(folder: Path) -> Iterator[str]:
         subprocess.Popen([*words, str(folder / "shown.py")], env=os.environ | own, stdout=log, stderr=log) as server,
     ):
         try:
-            _await(address, folder / "log")
+            wait_for(address, folder / "log")
             yield address
         finally:
             end(server)
-
-
-def _await(address: str, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(address).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"marimo did not start.\n{log.read_text()}")
 
 
 def has(page: Page, text: str) -> None:
