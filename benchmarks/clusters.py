@@ -1,10 +1,11 @@
 """What a cluster costs beside one run at a rate limit: Dask through one sender, even, skewed, a worker lost; 3 senders.
 
-    python -m benchmarks.clusters [--rows 2000] [--times 3] [--requests-per-min 6000]
+    python -m benchmarks.clusters [--rows 2000] [--times 3] [--requests-per-min 6000] [--unreported]
 
-Rows with 5 % twins in the first and the last of 8 partitions, a simulator with one limit that it reports in headers
-alone, 300 ms of latency, a cluster of three workers of one thread each; and three senders with caches of their own,
+Rows with 5 % twins in the first and the last of 8 partitions, a simulator of OpenAI with one limit that it reports in
+headers, 300 ms of latency, a cluster of three workers of one thread each; and three senders with caches of their own,
 each with a third of the limit and the calls of its shard, timed from the first that begins to the last that ends.
+With --unreported it is a compatible server, whose limit has to be inferred from its refusals.
 Efficiency is the time of one run of the same rows in the same minute over theirs, medians; paid twice and refused are
 counted over all rounds.
 """
@@ -29,6 +30,7 @@ from benchmarks.batches import PROMPT, Score
 from pllm_notebook.sim import SimRequest, Simulator
 
 PARTITIONS, WORKERS, SENDERS, TWINS = 8, 3, 3, 20
+OPENAI_PATH = "/openai/v1"
 
 
 def rows(count: int) -> pd.DataFrame:
@@ -50,11 +52,18 @@ def answer(request: SimRequest) -> dict[str, int]:
     return {"score": len(request.prompt) % 5}
 
 
-def timed(sim: Simulator, name: str, frame: pd.DataFrame, client: Any) -> float:
+def connect(cache_dir: str, address: str) -> dict[str, Any]:
+    """Use a cache and the simulator at *address*, and return the options that name its model."""
+    server = not address.endswith(OPENAI_PATH)
+    pllm.configure(cache_dir=cache_dir, progress=False, servers={"here": address} if server else {})
+    os.environ.update(OPENAI_BASE_URL=address, OPENAI_API_KEY="unused")
+    return {"model": "here:any" if server else "openai:gpt-4.1-mini"}
+
+
+def timed(sim: Simulator, name: str, frame: pd.DataFrame, client: Any, address: str) -> float:
     """Answer the rows in a cache of their own, and return the seconds that it took."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        pllm.configure(cache_dir=f"{directory}/cache", progress=False, servers={"here": sim.base_url("compatible")})
-        given: dict[str, Any] = {"model": "here:any"}
+        given = connect(f"{directory}/cache", address)
         sim.reset()
         begin = time.monotonic()
         if name == "one run":
@@ -71,10 +80,9 @@ def timed(sim: Simulator, name: str, frame: pd.DataFrame, client: Any) -> float:
         return took
 
 
-def sent_by_shards(sim: Simulator, count: int, requests_per_min: float) -> float:
+def sent_by_shards(sim: Simulator, count: int, requests_per_min: float, address: str) -> float:
     """Answer the rows by several processes that know nothing of each other, and return the seconds that it took."""
     sim.reset()
-    address = sim.base_url("compatible")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         command = [sys.executable, "-m", "benchmarks.clusters", "--rows", str(count)]
         given = [address, str(requests_per_min / SENDERS), directory]
@@ -88,14 +96,14 @@ def sent_by_shards(sim: Simulator, count: int, requests_per_min: float) -> float
 
 def send_shard(count: int, at: str, address: str, requests_per_min: str, directory: str) -> None:
     """Ask the calls of one shard when all senders are ready, and print when that began and ended."""
-    pllm.configure(cache_dir=f"{directory}/{at}", progress=False, servers={"here": address})
+    given = connect(f"{directory}/{at}", address)
     frame = rows(count)
     open(f"{directory}/ready-{at}", "w").close()
     while sum(name.startswith("ready-") for name in os.listdir(directory)) < SENDERS:
         time.sleep(0.01)
     begin = time.monotonic()
     limit = float(requests_per_min)
-    frame.llm.parse(Score, PROMPT, model="here:any", shard=(int(at), SENDERS), requests_per_min=limit)
+    frame.llm.parse(Score, PROMPT, shard=(int(at), SENDERS), requests_per_min=limit, **given)
     print(begin, time.monotonic())
 
 
@@ -108,6 +116,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--requests-per-min", type=float, default=6_000.0)
+    parser.add_argument("--unreported", action="store_true")
     parser.add_argument("--shard", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.shard is not None:
@@ -125,13 +134,14 @@ def main() -> None:
         sim.set(answers=answer, **limit)
         cluster = LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)
         with cluster, Client(cluster) as client:
-            timed(sim, "one run", frame[: given.rows // 4], client)  # the limit is known to all rounds
+            address = sim.base_url("compatible" if given.unreported else "openai")
+            timed(sim, "one run", frame[: given.rows // 4], client, address)  # the limit is known to all rounds
             for _ in range(given.times):
                 for name in names:
                     if name == names[-1]:
-                        took[name].append(sent_by_shards(sim, given.rows, given.requests_per_min))
+                        took[name].append(sent_by_shards(sim, given.rows, given.requests_per_min, address))
                     else:
-                        took[name].append(timed(sim, name, frame, client))
+                        took[name].append(timed(sim, name, frame, client, address))
                     stats = sim.stats()
                     twice[name] += stats.answered - stats.distinct
                     refused[name] += stats.refused_429
