@@ -18,7 +18,7 @@
 #   make docs                             the documentation site, in build/site
 #   make gallery                          every notebook, executed, in build/gallery; make docs shows them
 #   make wheel                            build the wheel, install it on every Python that is here, and try it
-#   make options                          write what is made from the options' fields: docs/options.md, option_types.py
+#   make options                          write what is made from the options' fields: docs/options.md, options/option_types.py
 #   make fuzz                             5,000 replies of each format with one thing wrong in them (two minutes)
 #   make simulate                         20,000 simulated lives of a run, with kills and restarts (half an hour)
 #   make bench                            what a row, a call and a whole run cost, others' clients too (two hours)

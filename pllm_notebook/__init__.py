@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pllm_notebook import display_registry, lab_registry, redaction
 from pllm_notebook import frames as _accessors  # importing it registers df.llm
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.option_fields import check_with
+from pllm_notebook.options import check_with
 from pllm_notebook.request_errors import (
     APIError,
     AuthenticationError,

@@ -19,9 +19,7 @@ from pllm_notebook.credentials import Address
 from pllm_notebook.events import Event
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.local_files import ANYWHERE
-from pllm_notebook.option_fields import CHECKS, check, fields_of, from_environment, option
-from pllm_notebook.option_types import ConfigureOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import CHECKS, ConfigureOptions, Options, check, fields_of, from_environment, option
 from pllm_notebook.runtime import RUNTIME, ExitStage, Slot, is_first_time
 from pllm_notebook.signatures import shows
 

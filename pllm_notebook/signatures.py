@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from pllm_notebook.option_fields import OptionField, plain
+from pllm_notebook.options import OptionField, plain
 
 __all__ = ["lists", "shows", "signature_with"]
 

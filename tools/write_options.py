@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pllm_notebook.ensemble.framework_config import FrameworkConfig
-from pllm_notebook.option_fields import OptionField, fields_of, taken_by
-from pllm_notebook.options import Options
+from pllm_notebook.options import OptionField, Options, fields_of, taken_by
 from pllm_notebook.sessions.session_config import SessionConfig
 from pllm_notebook.settings import Settings
 
@@ -67,7 +66,7 @@ def page(text: str, kinds: Mapping[str, type[Any]]) -> str:
 
 
 def types(options: type[Any], settings: type[Any]) -> str:
-    """Return the source of `pllm_notebook.option_types`."""
+    """Return the source of `pllm_notebook.options.option_types`."""
     everything = {**fields_of(options), **fields_of(settings)}
     parts = [
         typed_dict(name, text, [each for each in taken_by(options, front_end).values() if each.name not in named])
@@ -85,7 +84,7 @@ def types(options: type[Any], settings: type[Any]) -> str:
         "from collections.abc import Callable, Mapping, Sequence\n"
         "from typing import Any, Literal, TypedDict\n\n"
         "from pllm_notebook.events import Event\n"
-        "from pllm_notebook.options import CacheUse, Effort, Mode, ServiceTier, Voting\n\n"
+        "from pllm_notebook.options.run_options import CacheUse, Effort, Mode, ServiceTier, Voting\n\n"
         f"__all__ = [\n{names}]\n"
     )
     return "\n\n".join([header, *parts]).replace("'", '"')
@@ -120,7 +119,7 @@ def files() -> dict[Path, str]:
     docs = ROOT / "docs" / "options.md"
     return {
         docs: page(docs.read_text(encoding="utf-8"), {"options": Options, "settings": Settings}),
-        ROOT / "pllm_notebook" / "option_types.py": types(Options, Settings),
+        ROOT / "pllm_notebook" / "options" / "option_types.py": types(Options, Settings),
         ROOT / "pllm_notebook" / "sessions" / "session_option_types.py": session_types(SessionConfig),
     }
 

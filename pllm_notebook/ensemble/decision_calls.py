@@ -13,8 +13,7 @@ from pllm_notebook.ensemble.votes import Vote
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, RowSource, build_spec, decision_target
 from pllm_notebook.failures import Failure
-from pllm_notebook.option_fields import fields_of
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, fields_of
 from pllm_notebook.schema import DecisionOutput, OutputType, QuestionPlan
 
 __all__ = ["decision_calls", "first_bodies"]

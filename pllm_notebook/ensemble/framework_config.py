@@ -9,8 +9,7 @@ from typing import Any, Unpack
 
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT
 from pllm_notebook.exceptions import guess
-from pllm_notebook.option_fields import check, fields_of, is_finite, option
-from pllm_notebook.option_types import FrameworkOptions
+from pllm_notebook.options import FrameworkOptions, check, fields_of, is_finite, option
 from pllm_notebook.request_errors import ConfigurationError
 from pllm_notebook.signatures import shows
 

@@ -17,9 +17,7 @@ from pllm_notebook.ensemble.openai_messages import read_messages
 from pllm_notebook.ensemble.spec import ensemble_spec_for
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.execution import CallSpec, options_for, resolve_model, store_for
-from pllm_notebook.option_fields import taken_by
-from pllm_notebook.option_types import RequestOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, RequestOptions, taken_by
 from pllm_notebook.providers import (
     NOT_CARRIED,
     OpenAIKeywords,

@@ -25,9 +25,7 @@ from pllm_notebook.ensemble.openai_request import RequestKeywords, request_for
 from pllm_notebook.ensemble.spec import submit
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run
-from pllm_notebook.option_fields import fields_of, taken_by
-from pllm_notebook.option_types import FrameworkOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import FrameworkOptions, Options, fields_of, taken_by
 from pllm_notebook.request_errors import ConfigurationError, ProcessingError
 from pllm_notebook.signatures import shows
 

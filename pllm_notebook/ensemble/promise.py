@@ -9,8 +9,7 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.option_fields import fields_of
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, fields_of
 from pllm_notebook.schema import ChoiceField, OutputType, spelling
 from pllm_notebook.statistics import Guarantee, planned_looks
 

@@ -39,8 +39,7 @@ from pllm_notebook.execution import (
     start,
 )
 from pllm_notebook.messages_types import Example, Turn
-from pllm_notebook.option_fields import fields_of
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, fields_of
 from pllm_notebook.schema import OutputType
 from pllm_notebook.statistics import planned_looks
 

@@ -21,9 +21,7 @@ from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.table_rows import RowQuestion, TableRows, template_for
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
-from pllm_notebook.option_fields import check_row_count, taken_by
-from pllm_notebook.option_types import CallToolsOptions, CompleteOptions, ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import CallToolsOptions, CompleteOptions, Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 

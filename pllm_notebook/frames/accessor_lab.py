@@ -12,7 +12,7 @@ from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_table
 from pllm_notebook.lab_registry import lab
-from pllm_notebook.option_fields import is_number
+from pllm_notebook.options import is_number
 
 __all__ = ["LabAccessor"]
 

@@ -8,9 +8,7 @@ from pllm_notebook.execution import Estimate, Run
 from pllm_notebook.frames.accessor import Preview
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.response_format import NOT_GIVEN
-from pllm_notebook.option_fields import taken_by
-from pllm_notebook.option_types import ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, ParseOptions, taken_by
 from pllm_notebook.signatures import shows
 
 if TYPE_CHECKING:  # a library is loaded by those who use it

@@ -18,9 +18,7 @@ from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.table_rows import DecidingRows, RowQuestion, chosen_columns, template_for
-from pllm_notebook.option_fields import is_number, taken_by
-from pllm_notebook.option_types import DecideOptions, ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import DecideOptions, Options, ParseOptions, is_number, taken_by
 from pllm_notebook.signatures import shows
 
 __all__ = ["FrameAccessor"]

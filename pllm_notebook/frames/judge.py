@@ -11,8 +11,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import CallSpec, Outcome, Run, WholePrompts, build_spec
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.rows import ColumnData, prompts_of
-from pllm_notebook.option_fields import fields_of
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, fields_of
 from pllm_notebook.schema import OutputType
 from pllm_notebook.templates import Template
 

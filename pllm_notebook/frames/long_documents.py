@@ -12,7 +12,7 @@ from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.plain_data import as_json_text
 from pllm_notebook.frames.table import Table
-from pllm_notebook.option_fields import is_number
+from pllm_notebook.options import is_number
 from pllm_notebook.providers import BYTES_PER_TOKEN
 
 __all__ = ["Reduction", "chunk_rows", "token_count"]

@@ -12,7 +12,7 @@ from pllm_notebook.frames.probabilities import least_sure, probabilities_of
 from pllm_notebook.frames.probability_types import Numbers, RowProbabilities
 from pllm_notebook.frames.provenance import Provenance, provenance_of
 from pllm_notebook.frames.table import Table
-from pllm_notebook.option_fields import is_number
+from pllm_notebook.options import is_number
 
 __all__ = ["confidence", "doubtful", "probabilities", "row_confidence"]
 

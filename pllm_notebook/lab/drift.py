@@ -20,8 +20,7 @@ from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
 from pllm_notebook.lab.field_changes import coded
 from pllm_notebook.lab.paired_tests import binomial_tail, holm
-from pllm_notebook.option_fields import is_number, taken_by
-from pllm_notebook.options import Options, given_options
+from pllm_notebook.options import Options, given_options, is_number, taken_by
 from pllm_notebook.prices import is_deprecated
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.schema import OutputType

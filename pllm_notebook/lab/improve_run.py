@@ -24,7 +24,7 @@ from pllm_notebook.lab.labelled_questions import LabelledQuestions, field_column
 from pllm_notebook.lab.prompt_search import SearchResult, search_prompts
 from pllm_notebook.lab.prompt_trials import PromptTrials, TaskQuestion
 from pllm_notebook.lab.shared_runs import Asked, SharedRuns, answers_in
-from pllm_notebook.option_fields import is_number
+from pllm_notebook.options import is_number
 
 __all__ = ["improve_table"]
 

@@ -16,9 +16,7 @@ from pllm_notebook.lab.comparison import Comparison
 from pllm_notebook.lab.labelled_questions import field_columns
 from pllm_notebook.lab.paired_tests import holm
 from pllm_notebook.lab.row_matching import check_field, compare_table, labelled_field
-from pllm_notebook.option_fields import taken_by
-from pllm_notebook.option_types import ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, ParseOptions, taken_by
 from pllm_notebook.report_tables import html_table, text_table
 from pllm_notebook.signatures import shows
 

@@ -14,7 +14,7 @@ from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.lab.labelled_questions import LabelledQuestions
 from pllm_notebook.lab.race_arms import Arm
 from pllm_notebook.lab.race_picture import RacePoint, plot_race, svg_race
-from pllm_notebook.option_fields import is_number
+from pllm_notebook.options import is_number
 from pllm_notebook.report_tables import html_table, text_table
 from pllm_notebook.statistics import RaceRule, RaceStanding, new_axes
 

@@ -38,7 +38,7 @@ from pllm_notebook.lab.report_facts import (
     shown_rows,
 )
 from pllm_notebook.lab.report_page import report_page
-from pllm_notebook.option_fields import is_number
+from pllm_notebook.options import is_number
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 
 __all__ = ["Report", "report_table"]

@@ -14,7 +14,7 @@ from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_ce
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
 from pllm_notebook.lab.review_queue import DrawnRow, ReviewOrder, drawn_rows
-from pllm_notebook.option_fields import is_number
+from pllm_notebook.options import is_number
 from pllm_notebook.store import LabelFile, current_directory
 
 __all__ = ["Review", "ReviewItem", "review_table"]

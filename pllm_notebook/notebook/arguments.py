@@ -10,8 +10,7 @@ from IPython.core.error import UsageError as ShellUsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.option_fields import OptionField, fields_of, plain
-from pllm_notebook.options import Options
+from pllm_notebook.options import OptionField, Options, fields_of, plain
 from pllm_notebook.settings import current
 
 __all__ = ["CHOICES", "OPTION_FLAGS", "add_options", "help_text", "read"]

@@ -16,7 +16,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.notebook.arguments import add_options
-from pllm_notebook.option_fields import fields_of
+from pllm_notebook.options import fields_of
 from pllm_notebook.shell import cell_number
 
 __all__ = ["NAME", "load_into", "unload_from"]

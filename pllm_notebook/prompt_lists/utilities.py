@@ -10,9 +10,7 @@ from pllm_notebook.callers import caller
 from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run, options_for, store_for
-from pllm_notebook.option_fields import check, taken_by
-from pllm_notebook.option_types import PromptListOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, PromptListOptions, check, taken_by
 from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
 from pllm_notebook.prompt_lists.llm_config import RequestLimits
 from pllm_notebook.prompt_lists.llm_output import LLMOutput

@@ -9,8 +9,7 @@ from typing import Any
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import options_for, store_for
-from pllm_notebook.option_fields import fields_of
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, fields_of
 from pllm_notebook.prices import rate_of
 from pllm_notebook.request_files.chunks import ChunkMaker
 from pllm_notebook.request_files.endpoints import EndpointResolver

@@ -9,8 +9,7 @@ from typing import Any, Protocol, Self, Unpack
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.messages_types import Prompt, ToolCallOutput
-from pllm_notebook.option_fields import taken_by
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, taken_by
 from pllm_notebook.schema import OutputType
 from pllm_notebook.sessions.call import Call, CallParameters, check_params, salt_for, tools_of
 from pllm_notebook.sessions.called_functions import run_called_functions

@@ -13,9 +13,7 @@ import orjson
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.execution import CallSpec, build_spec, options_for, resolve_model
 from pllm_notebook.messages_types import Prompt
-from pllm_notebook.option_fields import taken_by
-from pllm_notebook.option_types import CallOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import CallOptions, Options, taken_by
 from pllm_notebook.providers import CARRIED, NOT_CARRIED, OpenAIKeywords, check_keywords, provider_fields
 from pllm_notebook.schema import OutputType
 from pllm_notebook.tools import StructuredTool, Toolbox

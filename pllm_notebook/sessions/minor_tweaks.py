@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.option_fields import fields_of
+from pllm_notebook.options import fields_of
 from pllm_notebook.sessions.session_config import SessionConfig
 
 __all__ = ["MinorTweaks", "apply_tweaks"]

@@ -6,7 +6,7 @@ import os
 from typing import Any, Unpack
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.option_fields import check, fields_of
+from pllm_notebook.options import check, fields_of
 from pllm_notebook.sessions.llm_identity import LLMIdentity
 from pllm_notebook.sessions.minor_tweaks import MinorTweaks, apply_tweaks
 from pllm_notebook.sessions.session import Session

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.option_fields import check, fields_of, is_number, one_of, option
+from pllm_notebook.options import check, fields_of, is_number, one_of, option
 from pllm_notebook.providers import canonical
 from pllm_notebook.sessions.call import salt_for
 from pllm_notebook.sessions.llm_identity import LLMIdentity, model_of

@@ -14,9 +14,7 @@ from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
-from pllm_notebook.option_fields import check_row_count, taken_by
-from pllm_notebook.option_types import ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.run_window import Answered, RunWindow, TablePiece
 from pllm_notebook.streams.window_progress import WindowProgress

@@ -15,9 +15,7 @@ from pllm_notebook.execution import Estimate
 from pllm_notebook.frames.accessor import LLMAccessor, Preview
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
-from pllm_notebook.option_fields import check_row_count, taken_by
-from pllm_notebook.option_types import ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.dask_source import DaskSource
 from pllm_notebook.streams.dataset_run import parse_dataset

@@ -11,9 +11,7 @@ from pllm_notebook.callers import caller
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.file_errors import file_path
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
-from pllm_notebook.option_fields import taken_by
-from pllm_notebook.option_types import ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, ParseOptions, taken_by
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.dataset_retry import retry_parts
 from pllm_notebook.streams.manifest import Question, recorded_options, recorded_type

@@ -13,9 +13,7 @@ from pllm_notebook.file_errors import file_path
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
-from pllm_notebook.option_fields import check_row_count, taken_by
-from pllm_notebook.option_types import ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.batches import window_for
 from pllm_notebook.streams.dask_source import dask_source

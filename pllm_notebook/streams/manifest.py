@@ -14,8 +14,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import KEY_VERSION, options_for
 from pllm_notebook.frames.example_pool import digest_of
 from pllm_notebook.frames.response_format import output_of
-from pllm_notebook.option_fields import fields_of
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, fields_of
 
 __all__ = ["Question", "check_same", "manifest_of", "recorded_options", "recorded_type"]
 

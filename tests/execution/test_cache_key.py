@@ -15,8 +15,7 @@ from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKe
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.messages_types import Dialogue, Media, RawRequest, ToolCall, ToolCallOutput, Turn
-from pllm_notebook.option_fields import OptionField, fields_of
-from pllm_notebook.options import Options
+from pllm_notebook.options import OptionField, Options, fields_of
 from pllm_notebook.schema import OutputType
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "pllm_notebook"
 
 # Reason each: a new one belongs into a `Slot`, unless resetting it could not be noticed.
 NAMED = {
-    ("option_fields.py", "_known"): "a memo: a function of a class",
+    ("options/option_fields.py", "_known"): "a memo: a function of a class",
     ("runtime.py", "RUNTIME"): "the one place",
 }
 CHANGING = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem",

@@ -18,8 +18,7 @@ from pllm_notebook import settings
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.frames.pandas.adapter import FrameLLM
 from pllm_notebook.notebook.arguments import help_text
-from pllm_notebook.option_fields import fields_of, option, taken_by
-from pllm_notebook.options import Options
+from pllm_notebook.options import Options, fields_of, option, taken_by
 from pllm_notebook.settings import Settings, resolve
 from pllm_notebook.signatures import shows
 

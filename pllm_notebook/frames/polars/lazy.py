@@ -22,9 +22,7 @@ from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.polars.adapter import PolarsFrameLLM
 from pllm_notebook.frames.polars.columns import dtype_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
-from pllm_notebook.option_fields import taken_by
-from pllm_notebook.option_types import CompleteOptions, ParseOptions
-from pllm_notebook.options import Options
+from pllm_notebook.options import CompleteOptions, Options, ParseOptions, taken_by
 from pllm_notebook.signatures import shows
 
 if TYPE_CHECKING:

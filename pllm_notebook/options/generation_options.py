@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pllm_notebook.option_fields import is_number, option
-from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS, Effort, ServiceTier, is_stop
+from pllm_notebook.options.option_fields import is_number, option
+from pllm_notebook.options.option_values import CALLS, FRAMES, LISTS, ROWS, Effort, ServiceTier, is_stop
 
 __all__ = ["GenerationOptions"]
 

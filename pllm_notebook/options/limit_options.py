@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pllm_notebook.option_fields import ABOVE_ZERO, option
-from pllm_notebook.option_values import CALLS, FRAMES, LISTS, ROWS, is_prices, is_shard
+from pllm_notebook.options.option_fields import ABOVE_ZERO, option
+from pllm_notebook.options.option_values import CALLS, FRAMES, LISTS, ROWS, is_prices, is_shard
 
 __all__ = ["LimitOptions"]
 

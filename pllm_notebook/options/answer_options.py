@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pllm_notebook.option_fields import is_number, one_of, option
-from pllm_notebook.option_values import PARSE, ROWS, is_models, is_stop
+from pllm_notebook.options.option_fields import is_number, one_of, option
+from pllm_notebook.options.option_values import PARSE, ROWS, is_models, is_stop
 
 __all__ = ["AnswerOptions"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pllm_notebook.option_fields import option
-from pllm_notebook.option_values import ROWS
+from pllm_notebook.options.option_fields import option
+from pllm_notebook.options.option_values import ROWS
 
 __all__ = ["STORED_LABELS", "ExampleOptions"]
 

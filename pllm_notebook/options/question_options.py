@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pllm_notebook.option_fields import option
-from pllm_notebook.option_values import DATA, FRAMES, LISTS, PARSE, CacheUse, Mode, is_columns, is_names
+from pllm_notebook.options.option_fields import option
+from pllm_notebook.options.option_values import DATA, FRAMES, LISTS, PARSE, CacheUse, Mode, is_columns, is_names
 
 __all__ = ["QuestionOptions"]
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from pllm_notebook.option_fields import is_finite
+from pllm_notebook.options.option_fields import is_finite
 
 __all__ = ["CacheUse", "Effort", "Mode", "ServiceTier", "Voting"]
 

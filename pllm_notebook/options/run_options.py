@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pllm_notebook.option_fields import option
-from pllm_notebook.option_values import (
+from pllm_notebook.options.answer_options import AnswerOptions
+from pllm_notebook.options.example_options import ExampleOptions
+from pllm_notebook.options.generation_options import GenerationOptions
+from pllm_notebook.options.limit_options import LimitOptions
+from pllm_notebook.options.option_fields import option
+from pllm_notebook.options.option_values import (
     ALL_BUT_DECIDE,
     CALLS,
     FRAMES,
@@ -20,11 +24,7 @@ from pllm_notebook.option_values import (
     is_names,
     is_paths,
 )
-from pllm_notebook.options_answers import AnswerOptions
-from pllm_notebook.options_examples import ExampleOptions
-from pllm_notebook.options_generation import GenerationOptions
-from pllm_notebook.options_limits import LimitOptions
-from pllm_notebook.options_question import QuestionOptions
+from pllm_notebook.options.question_options import QuestionOptions
 
 __all__ = ["CacheUse", "Effort", "Mode", "Options", "ServiceTier", "Voting", "given_options"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from pllm_notebook.events import Event
-from pllm_notebook.options import CacheUse, Effort, Mode, ServiceTier, Voting
+from pllm_notebook.options.run_options import CacheUse, Effort, Mode, ServiceTier, Voting
 
 __all__ = [
     "CallOptions",

@@ -1,0 +1,66 @@
+"""The options of a run and how a setting is declared: a field with its default, bounds and meaning.
+
+To add an option, add a field to the class of its subject: what is asked, with which examples, how it is generated, how
+many answers, within which limits. The check, docs/options.md, the magic's `--help`, environment variables, signatures
+and the types of `**options` are made from that field.
+"""
+
+from pllm_notebook.options.option_fields import (
+    CHECKS,
+    OptionField,
+    check,
+    check_row_count,
+    check_with,
+    fields_of,
+    from_environment,
+    is_finite,
+    is_number,
+    one_of,
+    option,
+    plain,
+    taken_by,
+)
+from pllm_notebook.options.option_types import (
+    CallOptions,
+    CallToolsOptions,
+    CompleteOptions,
+    ConfigureOptions,
+    DecideOptions,
+    FrameworkOptions,
+    ParseOptions,
+    PromptListOptions,
+    RequestOptions,
+)
+from pllm_notebook.options.run_options import CacheUse, Effort, Mode, Options, ServiceTier, Voting, given_options
+
+__all__ = [
+    "CHECKS",
+    "CacheUse",
+    "CallOptions",
+    "CallToolsOptions",
+    "CompleteOptions",
+    "ConfigureOptions",
+    "DecideOptions",
+    "Effort",
+    "FrameworkOptions",
+    "Mode",
+    "OptionField",
+    "Options",
+    "ParseOptions",
+    "PromptListOptions",
+    "RequestOptions",
+    "ServiceTier",
+    "Voting",
+    "check",
+    "check_row_count",
+    "check_with",
+    "fields_of",
+    "from_environment",
+    "given_options",
+    "is_finite",
+    "is_number",
+    "one_of",
+    "option",
+    "plain",
+    "taken_by",
+]
