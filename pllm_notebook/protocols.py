@@ -225,11 +225,14 @@ class CallSource(Protocol):
         """Return the next new call, None without one now; the run wakes its dispatcher when there is."""
 
     def is_answered(self, call: PendingCall) -> bool:
-        """Return whether another run has brought the answer to a call that was held back, or is to be sent again.
+        """Return whether a call that was held back, or is to be sent again, need not be: others answer it by now.
 
-        The call has then ended with that answer, and `done` is not called.
+        The call has then ended here, and `done` is not called.
         """
         return False
+
+    def release_claims(self, call: PendingCall) -> None:
+        """Let other processes have a call that is not sent while the run is paused; `is_answered` claims it again."""
 
     def may_retry(self, call: PendingCall) -> bool:
         """Reserve money for one more request of a call, all of whose requests so far may have been charged.

@@ -134,18 +134,28 @@ class RunQueue:
             return self._adapted.popleft()
         return self.source.next()
 
+    def pause(self, paused: bool) -> None:
+        """Send nothing for now, retries included, and leave what waits to other processes; or go on."""
+        self.paused = paused
+        if paused:
+            for call in self._waiting():
+                self._release(call)
+
     def push_front(self, call: PendingCall) -> None:
         """Put *call* back, to be sent next."""
         self._ready.appendleft(call)
+        self._release_if_paused(call)
 
     def push_adapted(self, call: PendingCall) -> None:
         """Put *call* back, whose request the server refused and says it takes in another form."""
         self.unproven = True
         self._adapted.appendleft(call)
+        self._release_if_paused(call)
 
     def push_later(self, call: PendingCall, due: float) -> None:
         """Put *call* back, to be sent no earlier than *due*."""
         heapq.heappush(self._later, (due, next(self._order), call))
+        self._release_if_paused(call)
 
     def next_due(self) -> float | None:
         """Return the time at which a retry may be sent; None for none, or where there is no room for one.
@@ -170,12 +180,23 @@ class RunQueue:
     def close(self) -> list[PendingCall]:
         """Send nothing more; return the calls that were waiting to be sent again."""
         self.closed = True
-        waiting = [*self._ready, *self._adapted, *self._unfunded, *(call for _, _, call in self._later)]
+        waiting = self._waiting()
         self._ready.clear()
         self._adapted.clear()
         self._unfunded.clear()
         self._later.clear()
         return waiting
+
+    def _waiting(self) -> list[PendingCall]:
+        return [*self._ready, *self._adapted, *self._unfunded, *(call for _, _, call in self._later)]
+
+    def _release_if_paused(self, call: PendingCall) -> None:
+        if self.paused:
+            self._release(call)
+
+    def _release(self, call: PendingCall) -> None:
+        call.held = True  # so that the source is asked about it before it is sent
+        self.source.release_claims(call)
 
     def _fund(self, call: PendingCall) -> bool:
         if call.is_funded:

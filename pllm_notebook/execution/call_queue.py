@@ -16,6 +16,7 @@ from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.budget import ModelBudget, Need, Reservation, RunBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
 from pllm_notebook.execution.follow_ups import FollowUp, WiderCall
+from pllm_notebook.execution.next_call import NextCall, Tag
 from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.prefetch import Prefetcher
@@ -24,7 +25,7 @@ from pllm_notebook.execution.rejections import FIRST_CALLS
 from pllm_notebook.execution.reply_reader import ReplyReader
 from pllm_notebook.execution.result_recorder import ResultRecorder
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.send_order import NextCall, SendOrder, Tag
+from pllm_notebook.execution.send_order import SendOrder
 from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.failures import Failure
@@ -210,6 +211,10 @@ class CallQueue:
             self.fail(error)
             return None
 
+    def release_claims(self, call: PendingCall) -> None:
+        """Release the claims of a call that waits to be sent again while the run is paused."""
+        self.order.release_waiting(call.tag[0], call.key)
+
     def may_retry(self, call: PendingCall) -> bool:
         """Reserve the money to send *call* again, whose requests so far may all have been paid."""
         return self.budget.admit(call.tag[1])
@@ -228,13 +233,11 @@ class CallQueue:
         return self.results.planned and not self.tools.working and (not self.order.has_next or self._over_budget)
 
     def is_answered(self, call: PendingCall) -> bool:
-        """End a failed *call* with an answer that another run has stored meanwhile, if any, instead of a retry."""
+        """End a *call* that waits to be sent again, if others have answered it, or send it by now."""
         tag, bound, *_ = call.tag
-        if isinstance(tag, Pack):
+        if self.order.is_still_wanted(tag, call.key):
             return False
-        at, follow_up = (tag, None) if isinstance(tag, int) else (tag.call, tag)
-        if not (self.order.recheck.may_find(at) and self.order.take_if_stored(at, (call.key,), follow_up)):
-            return False
+        self._loop.call_soon(self.send)  # which watches what is sent elsewhere
         self.recorder.take_unsent()
         self.recorder.open -= 1
         _, spent = self.budget.settle_call(call, bound, cancelled(call, 0.0))
@@ -342,7 +345,7 @@ class CallQueue:
             self._guard(self._check_elsewhere)
 
     def _check_elsewhere(self) -> None:
-        self.order.look_elsewhere()
+        self.order.look_elsewhere(paused=self.run_queue.paused)
         self.recorder.take_unsent()
         if self.order.elsewhere:
             self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)

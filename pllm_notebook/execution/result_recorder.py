@@ -15,12 +15,13 @@ from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, senten
 from pllm_notebook.execution.committed_replies import CommittedReplies
 from pllm_notebook.execution.failure_recorder import FailureRecorder, full_message
 from pllm_notebook.execution.follow_ups import FollowUp, SingleCall, UnreadReply, WiderCall
+from pllm_notebook.execution.next_call import Tag
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.packer import Pack, should_unpack
 from pllm_notebook.execution.rejections import RejectionTracker, row_rejection, shared_rejection
 from pllm_notebook.execution.row_source import DerivedRows, RowSource
 from pllm_notebook.execution.run_events import RunEvents
-from pllm_notebook.execution.send_order import SendOrder, Tag
+from pllm_notebook.execution.send_order import SendOrder
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.stop import Halt, Reason, State, row_error
 from pllm_notebook.failures import Failure, FailureKind

@@ -308,7 +308,7 @@ class RunState:
         if self.state == "running" and self._stop is None:
             self.paused = paused
             for queue in self.queues:
-                queue.run_queue.paused = paused
+                queue.run_queue.pause(paused)
                 if paused:
                     queue.order.release_unsent()
                 else:

@@ -9,11 +9,11 @@ from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from pllm_notebook.execution.cache_recheck import CacheRecheck
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
-from pllm_notebook.execution.follow_ups import Content, FollowUp, PromptUnavailable, UnreadReply
+from pllm_notebook.execution.follow_ups import FollowUp, PromptUnavailable, UnreadReply
+from pllm_notebook.execution.next_call import FoundReply, NextCall, Tag
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.packer import Pack, Packer
 from pllm_notebook.execution.plan import Planner
@@ -27,49 +27,13 @@ from pllm_notebook.execution.wire_body import wants_several
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
 
-__all__ = ["FoundReply", "NextCall", "SendOrder", "Tag"]
-
-Tag = int | FollowUp | Pack
-"""What a request is for: a call of the table by its index, a follow-up call, or several calls in one."""
+__all__ = ["SendOrder"]
 
 # Of calls that another process sends: how many are looked up at once, and how often one turn looks for a free one.
 _MOST_AT_ONCE = 500
 _TRIES = 8
 # Claims of calls that have ended are released together, since each release costs a transaction; others look rarely.
 _RELEASED_TOGETHER_S = 0.05
-
-
-class NextCall(NamedTuple):
-    """A call that can be sent now.
-
-    Attributes:
-        key: Of the call.
-        content: Builds the bytes for the wire, with the output limit that it is given.
-        size: Number of those bytes.
-        tag: What it is for.
-        full_limit: Whether it needs the whole output limit of its spec: it asks for several answers at once, of which
-            only the first would be seen to be cut off.
-    """
-
-    key: str
-    content: Content
-    size: int
-    tag: Tag
-    full_limit: bool = False
-
-
-class FoundReply(NamedTuple):
-    """An answer that was found in place of sending its call.
-
-    Attributes:
-        key: Of the answer.
-        reply: The answer.
-        is_stored: Whether it is on disk; one that is still queued is put into the store again.
-    """
-
-    key: str
-    reply: UnreadReply
-    is_stored: bool
 
 
 class SendOrder:
@@ -114,6 +78,8 @@ class SendOrder:
         # Calls behind the head that are claimed, and those that another process sends, or a job that is waited for.
         self._cleared = 0
         self._elsewhere: deque[int | FollowUp] = deque()
+        # Keys of calls that wait to be sent again, whose claims were released while the run was paused.
+        self._released: set[str] = set()
         self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
         self._same = SameRequests(results)
 
@@ -182,6 +148,7 @@ class SendOrder:
             self._follow_ups.extend(alone)
         self._pending, self._head, self._cleared = array("q", calls), 0, 0
         self._elsewhere.clear()
+        self._released.clear()
         self._same = SameRequests(self.results)
         self.in_jobs.clear()
         self._forget_prefetched()
@@ -260,13 +227,40 @@ class SendOrder:
             keys = [self.results.keys[call] for call in calls]
             self.claims.release([*keys, *(follow_up.key for follow_up in self._follow_ups)])
 
-    def look_elsewhere(self) -> None:
-        """Look up the calls that another process sends: answered, free, or in a batch job by now."""
+    def release_waiting(self, tag: Tag, key: str) -> None:
+        """Release the claims of a call that waits to be sent again: the run is paused."""
+        self._released.add(key)
+        self.claims.release(self._claimed_by(tag))
+
+    def is_still_wanted(self, tag: Tag, key: str) -> bool:
+        """Return whether a call that waits to be sent again is to be sent; else it is answered, or sent elsewhere."""
+        if key in self._released:
+            self._released.discard(key)
+            calls = tag.calls if isinstance(tag, Pack) else (tag,)
+            decision = self.claims.take(self._claimed_by(tag), again=True)
+            left = [one for one in calls if not self._leaves(one, decision, look=True)]
+            if len(left) < len(calls):
+                for call in reversed(left):  # of a pack, which is not sent then
+                    self._push_front(call)
+                return False
+        if isinstance(tag, Pack):
+            return True
+        at, follow_up = (tag, None) if isinstance(tag, int) else (tag.call, tag)
+        return not (self.recheck.may_find(at) and self.take_if_stored(at, (key,), follow_up))
+
+    def look_elsewhere(self, *, paused: bool) -> None:
+        """Look up the calls that another process sends: answered, free, or in a batch job by now.
+
+        Args:
+            paused: Whether what is free is left to others for now.
+        """
         tags = [self._elsewhere.popleft() for _ in range(min(len(self._elsewhere), _MOST_AT_ONCE))]
         verdict = self.claims.take([self._key(tag) for tag in tags], again=True)
         for tag in tags:
             if not self._leaves(tag, verdict, look=True):
                 self._push_front(tag)
+        if paused:
+            self.release_unsent()
 
     def encoded(self, call: int) -> EncodedPrompt | Failure:
         """Build a call's prompt again; the plan has kept its key alone. From any thread."""
@@ -382,6 +376,9 @@ class SendOrder:
             self._head = at - len(calls)
             self._pending[self._head : at] = array("q", calls)
         return calls
+
+    def _claimed_by(self, tag: Tag) -> Sequence[str]:
+        return [self.results.keys[call] for call in tag.calls] if isinstance(tag, Pack) else [self._key(tag)]
 
     def _key(self, tag: int | FollowUp) -> str:
         return self.results.keys[tag] if isinstance(tag, int) else tag.key
