@@ -141,8 +141,12 @@ class RowRecord:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Numbers]) -> RowRecord:
-        """Build it from what `arrays` returned."""
-        return cls(
+        """Build it from what `arrays` returned.
+
+        Raises:
+            ValueError: When they are not the arrays of a run's rows.
+        """
+        made = cls(
             content=arrays["content"],
             keys=arrays["keys"],
             status=arrays["status"],
@@ -156,6 +160,38 @@ class RowRecord:
             samples=SampleRecord(**samples) if (samples := _named(arrays, "sample:")) else None,
             example=arrays.get("example"),
         )
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        """Check that all arrays are about the same rows: they may come from elsewhere."""
+        rows, later = len(self), len(self.later_rows)
+        lines = rows if self.origin is None else len(self.origin)
+        whole = [
+            (self.content, (rows,)),
+            (self.keys, (rows, KEY_BYTES)),
+            (self.status, (rows,)),
+            (self.failure, (rows,)),
+        ]
+        whole += [(self.later_rows, (later,)), (self.later_keys, (later, KEY_BYTES))]
+        whole += [(array, (lines,)) for array in self.answers.values() if len(array)]
+        within = [(self.status, 0, len(STATUSES)), (self.later_rows, 0, rows)]
+        within += [(array, 0, 128) for array in (self.keys, self.later_keys)]
+        if self.origin is not None:
+            whole.append((self.origin, (lines,)))
+            within.append((self.origin, 0, rows))
+        if (samples := self.samples) is not None:
+            members = samples.failure.shape[-1]
+            whole += [(samples.failure, (rows, members)), (samples.chosen, (rows,)), (samples.how, (rows,))]
+            whole.append((samples.keys, (rows, members, samples.keys.shape[-1])))
+            within += [(samples.chosen, -1, members), (samples.keys, 0, 128)]
+        flags = [(array, (rows,)) for array in (self.several, self.example) if array is not None]
+        shares = [(array, (rows,)) for array in self.agreement.values()]
+        for arrays, kinds in ((whole, "ui"), (flags, "b"), (shares, "f")):
+            if any(array.shape != shape or array.dtype.kind not in kinds for array, shape in arrays):
+                raise ValueError("its arrays are not of the same rows")
+        if any(array.size and not least <= array.min() <= array.max() < most for array, least, most in within):
+            raise ValueError("its arrays point outside of its rows")
 
 
 def record_of_calls(results: ResultTable, content: Numbers, *, packed: bool) -> RowRecord:

@@ -16,7 +16,7 @@ from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.report_tables import html_table, text_table
-from pllm_notebook.store import Label, LabelFile, current_directory
+from pllm_notebook.store import Label, LabelFile, current_directory, label_from_json, label_to_json
 
 __all__ = ["Labels", "LabelsOf", "labels", "read_labels", "store_labels", "write_labels"]
 
@@ -176,7 +176,7 @@ def read_labels(path: str | os.PathLike[str]) -> list[Label]:
         with file_errors(target, _WHAT, "Nothing was stored."):
             lines = _read_parquet(target) if is_parquet else _read_csv(target)
         return [_label(line) for line in lines]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise UsageError(
             f"{target} holds no labels: a line lacks what pllm.labels.export writes ({type(error).__name__}: "
             f"{error}). For labels in a column of your own, df.llm.label(against='column'). Nothing was stored."
@@ -209,7 +209,7 @@ def _label(line: Mapping[str, Any]) -> Label:
     moment = when if isinstance(when, datetime) else datetime.fromisoformat(str(when))
     pi = line["pi"]
     row = line["row"]
-    return Label(
+    label = Label(
         columns=tuple(orjson.loads(line["columns"])),
         content=int(line["content"], 16),
         field=line["field"],
@@ -222,6 +222,9 @@ def _label(line: Mapping[str, Any]) -> Label:
         run=line["run"] or None,
         row=orjson.loads(row) if row else None,
     )
+    if label_from_json(label_to_json(label)) is None:
+        raise ValueError(f"{str(dict(line))[:200]} can be no label")
+    return label
 
 
 def _json(value: Any) -> str:

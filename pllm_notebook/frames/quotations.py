@@ -11,6 +11,9 @@ __all__ = ["Span", "find_quote", "normalised"]
 # Compatibility forms that are the same characters in another typography. A superscript or a fraction is not: 10² is
 # not 102.
 _SAME_CHARACTERS = ("<compat>", "<wide>", "<narrow>", "<noBreak>", "<vertical>", "<small>")
+# Places where a quote begins inside a word, as a multiple of the text's length over the quote's. Those that do not
+# overlap are no more than one; a text that repeats itself has one at nearly every character.
+_MOST_COMPARED = 4
 # Parts of a Hangul syllable that follow its first.
 _FIRST_JAMO, _LAST_JAMO = "\u1160", "\u11ff"
 
@@ -57,9 +60,11 @@ def find_quote(quote: str, text: str) -> Span | None:
     if not wanted:
         return None
     folded = _folded(text)
+    left = _MOST_COMPARED * len(folded.text)
     at = folded.text.find(wanted)
-    while at >= 0:
+    while at >= 0 and left >= 0:
         end = at + len(wanted)
+        left -= len(wanted)
         if not _splits(folded, at) and not _splits(folded, end):
             return Span(folded.clusters[at].start, folded.clusters[end - 1].end)
         at = folded.text.find(wanted, at + 1)

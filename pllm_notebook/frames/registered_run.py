@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -10,9 +11,18 @@ from pllm_notebook.execution import RowRecord, decoded_body, retry_price
 from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.recorded_answers import Answers, columns_in
+from pllm_notebook.frames.samples import HOWS
+from pllm_notebook.settings import Options
 from pllm_notebook.store import RunFiles, current_directory, has_exited, open_store
 
-__all__ = ["RegisteredRun"]
+__all__ = ["RegisteredRun", "is_readable"]
+
+# What every version has written into a header.
+_LISTED = frozenset({
+    "answered", "asked", "cached", "cost_usd", "duration_s", "explode", "failed", "failure_kinds", "fields",
+    "input_tokens", "label", "made", "model", "not_sent", "options", "origin", "output_tokens", "prompt", "schema",
+    "served", "simulated", "skipped", "source", "state", "system", "template", "total",
+})  # fmt: skip
 
 
 class RegisteredRun:
@@ -34,13 +44,13 @@ class RegisteredRun:
         """Return the run with this id, None if the registry of the current cache directory has none."""
         files = RunFiles(current_directory())
         header = files.header(run_id) if isinstance(run_id, str) and run_id.isalnum() else None
-        return None if header is None else cls(header, files)
+        return None if header is None or not is_readable(header) else cls(header, files)
 
     @classmethod
     def newest_first(cls) -> Iterator[Self]:
         """Yield the runs of the current cache directory, newest first. Opens no store."""
         files = RunFiles(current_directory())
-        return (cls(header, files) for header in files.headers())
+        return (cls(header, files) for header in files.headers() if is_readable(header))
 
     @property
     def state(self) -> str:
@@ -76,7 +86,19 @@ class RegisteredRun:
     def record(self) -> RowRecord | None:
         """What is known of each row; None if the run ended before that was written, or had no cache."""
         arrays = self.files.arrays(self.id)
-        return None if arrays is None else RowRecord.of_arrays(arrays)
+        if arrays is None:
+            return None
+        try:
+            record = RowRecord.of_arrays(arrays)
+            samples = record.samples
+            if record.failure.size and record.failure.max() > len(self.header["failure_kinds"]):
+                raise ValueError("a row failed in a way that it does not name")
+            if samples is not None and samples.how.size and samples.how.max() > len(HOWS):
+                raise ValueError("a row was decided in a way that it does not name")
+        except (KeyError, TypeError, ValueError) as error:
+            self.files.set_aside(self.id, str(error))
+            return None
+        return record
 
     def failures_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return what is known of the failure of each failed row among *rows*; text only where it was kept."""
@@ -140,6 +162,16 @@ class RegisteredRun:
     @cached_property
     def _is_cut_short(self) -> bool:
         return self.header["state"] == "running" and has_exited(self.header.get("process") or {})
+
+
+def is_readable(header: Mapping[str, Any]) -> bool:
+    """Return whether this version can list a run with this header: one that came in a bundle may lack anything."""
+    try:
+        columns_in(header["made"])
+        replace(Options(), **header.get("shaping", {}))
+    except (KeyError, TypeError, ValueError):
+        return False
+    return header.keys() >= _LISTED
 
 
 def _key_prefix(record: RowRecord, row: int) -> str:

@@ -7,15 +7,16 @@ import hashlib
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import NoneType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import orjson
 
-from pllm_notebook.exceptions import MissingPackageError, StoreError
+from pllm_notebook.exceptions import MissingPackageError, PllmError, StoreError
 from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.frames.dtypes import Column, Kind, read_back
 from pllm_notebook.frames.hashing import content_hashes
@@ -23,6 +24,7 @@ from pllm_notebook.frames.label_table import read_labels, store_labels
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.provenance import Source
 from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.frames.registered_run import is_readable
 from pllm_notebook.frames.table import Table
 from pllm_notebook.store import RunFiles, current_directory, import_, open_store
 
@@ -65,22 +67,26 @@ def open_bundle(path: str | os.PathLike[str], df: Any = None) -> Any:
     target = os.path.abspath(file_path(path, _WHAT, _UNREAD))
     with file_errors(target, _WHAT, _UNREAD), _unpacked(target) as folder:
         manifest = _manifest(folder, target)
-        files = RunFiles(folder)
-        header = files.header(str(manifest["run"]))
-        if header is None:
-            raise StoreError(f"{target} has no entry of the run {manifest['run']!r}. {_UNREAD}")
-        import_(open_store(), os.path.join(folder, FILES.replies))
-        registry = RunFiles(current_directory())
-        if registry.header(header["id"]) is None:
-            registry.make_directory()
-            registry.write(header, files.arrays(header["id"]))
-        store_labels(read_labels(os.path.join(folder, FILES.labels)))
-        run = RecordedRun(header, files)
+        run, labels = _run_of(folder, manifest, target), read_labels(os.path.join(folder, FILES.labels))
         if df is None and manifest["holds_rows"]:
-            df = _read_rows(os.path.join(folder, FILES.rows), str(manifest["library"]))
-        made = table_of(run.to_frame(df))
-        assert made is not None
-        frame = with_cells(made, run.columns, _cells_of(made, run, manifest["corrected"], given=df is not None))
+            df = _read_rows(os.path.join(folder, FILES.rows), manifest["library"])
+        import_(open_store(), os.path.join(folder, FILES.replies))
+        try:
+            made = table_of(run.to_frame(df))
+            assert made is not None
+            frame = with_cells(made, run.columns, _cells_of(made, run, manifest["corrected"], given=df is not None))
+        except PllmError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"{target} is damaged: no frame can be made of its run ({type(error).__name__}: {error}). Its replies "
+                f"were imported, and its run and labels were not."
+            ) from error
+        registry = RunFiles(current_directory())
+        if registry.header(run.id) is None:
+            registry.make_directory()
+            registry.write(run.header, run.files.arrays(run.id))
+        store_labels(labels)
     names = [name for name in manifest["columns"] if name in made.names]
     return _ordered(frame, [*names, *(name for name in made.names if name not in names)])
 
@@ -147,8 +153,26 @@ def _cells_of(
     }
 
 
+def _run_of(folder: str, manifest: Mapping[str, Any], target: str) -> RecordedRun:
+    """Return the run of a bundle.
+
+    Raises:
+        StoreError: When it has none, or one that no version of this package can have written.
+    """
+    files = RunFiles(folder, is_foreign=True)
+    try:
+        header = files.header(manifest["run"])
+        run = None if header is None or not is_readable(header) else RecordedRun(header, files)
+        if run is None or run.id != manifest["run"] or run.record is None:
+            raise StoreError(f"{target} has no entry of the run {manifest['run']!r}.")
+    except StoreError as error:
+        raise StoreError(f"{error} {_UNREAD}") from None
+    return run
+
+
 def _manifest(folder: str, target: str) -> dict[str, Any]:
     """Return the manifest of a bundle whose files are whole."""
+    _check_files(folder, target)
     try:
         with open(os.path.join(folder, FILES.manifest), "rb") as file:
             manifest = orjson.loads(file.read())
@@ -161,11 +185,40 @@ def _manifest(folder: str, target: str) -> dict[str, Any]:
             f"{target} is a bundle of version {manifest.get('version')!r}, and this pllm_notebook reads version "
             f"{BUNDLE_VERSION}. Upgrade pllm_notebook. {_UNREAD}"
         )
+    if not _is_manifest(manifest):
+        raise StoreError(f"{target} is damaged: {FILES.manifest} is not what was written. {_UNREAD}")
     read = [FILES.replies, FILES.labels, *([FILES.rows] if manifest["holds_rows"] else ())]
     changed = [name for name in read if _digest(os.path.join(folder, name)) != manifest["files"].get(name)]
     if changed:
         raise StoreError(f"{target} is damaged: {', '.join(changed)} is not what was written. {_UNREAD}")
     return manifest
+
+
+def _is_manifest(manifest: Mapping[str, Any]) -> bool:
+    corrected, rows = manifest.get("corrected"), manifest.get("rows")
+    return (
+        isinstance(run := manifest.get("run"), str)
+        and run.isalnum()
+        and type(rows) is int
+        and isinstance(manifest.get("library"), str)
+        and isinstance(manifest.get("holds_rows"), bool)
+        and isinstance(manifest.get("files"), dict)
+        and isinstance(columns := manifest.get("columns"), list)
+        and all(isinstance(name, str) for name in columns)
+        and isinstance(corrected, dict)
+        and all(isinstance(cells, dict) for cells in corrected.values())
+        and all(at.isdecimal() and int(at) < rows for cells in corrected.values() for at in cells)
+    )
+
+
+def _check_files(folder: str, target: str) -> None:
+    """Check that a bundle's files are regular ones: a pipe would be waited for, and a device has no end."""
+    names = [os.path.join(folder, name) for name in vars(FILES).values()]
+    with suppress(FileNotFoundError):
+        names += [entry.path for entry in os.scandir(os.path.join(folder, "runs"))]
+    for name in names:
+        if os.path.exists(name) and not os.path.isfile(name):
+            raise StoreError(f"{target} is not a bundle: {os.path.relpath(name, folder)} is no regular file. {_UNREAD}")
 
 
 def _digest(path: str) -> str | None:
@@ -199,7 +252,8 @@ def _unpacked(target: str) -> Iterator[str]:
                         with archive.open(name) as file, open(os.path.join(scratch, *name.split("/")), "wb") as made:
                             while piece := file.read(2**20):
                                 made.write(piece)
-        except zipfile.BadZipFile:
+        # A password, a compression that is not known, a length that is not so.
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError):
             raise StoreError(f"{target} is not a bundle: neither a directory nor a zip file. {_UNREAD}") from None
         yield scratch
 

@@ -76,29 +76,31 @@ def _split(line: str) -> list[str]:
     `--system "Be brief."`, `--schema Literal["a", "b"]`.
     """
     words: list[str] = []
-    word, depth, quote, begun = "", 0, "", False
+    word: list[str] = []
+    depth, quote, begun = 0, "", False
     bare = True  # whether the open quote is the word's own, to be taken off
     for char in line:
         if quote:
+            if char != quote or not bare:
+                word.append(char)
             if char == quote:
                 quote = ""
-                word += "" if bare else char
-            else:
-                word += char
         elif char in _QUOTES:
-            bare = depth == 0 and (not word or word.endswith("="))
+            bare = depth == 0 and (not word or word[-1] == "=")
             quote, begun = char, True
-            word += "" if bare else char
+            if not bare:
+                word.append(char)
         elif char.isspace() and depth == 0:
-            words += [word] if begun else []
-            word, begun = "", False
+            words += ["".join(word)] if begun else []
+            word, begun = [], False
         else:
             depth += (char in _OPENING) - (char in _CLOSING)
-            word, begun = word + char, True
+            word.append(char)
+            begun = True
     if quote or depth > 0:
         missing = f"quote {quote}" if quote else "bracket"
         raise UsageError(f"A {missing} on the line of %%pllm does not end. Nothing was sent.")
-    return words + ([word] if begun else [])
+    return words + (["".join(word)] if begun else [])
 
 
 class _Parser(MagicArgumentParser):

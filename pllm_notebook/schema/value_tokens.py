@@ -19,6 +19,10 @@ __all__ = ["OptionShares", "Token", "ValueStep", "chosen_option", "option_shares
 _LEAST = 1e-6
 """Alternatives below it are not kept."""
 
+_MOST_BLANKS = 1_000
+"""White space before a value, and what follows it in its last token: a value that is longer than its options by more
+is looked into no further."""
+
 _AFTER = ",}] \t\r\n"
 """What may follow a value in JSON."""
 
@@ -132,11 +136,12 @@ def chosen_option(steps: Sequence[ValueStep], options: Sequence[str]) -> int | N
 
 def _steps(tokens: Sequence[Token], start: int, end: int, options: Sequence[str]) -> list[ValueStep]:
     steps, at, before = [], 0, ""
+    longest = max(map(len, options), default=0)
     for token in tokens:
         begin, at = at, at + len(token.text)
         if at <= start or not token.text:
             continue
-        if begin >= end:
+        if begin >= end or len(before) > longest + _MOST_BLANKS:  # no option is as long: it is none of them
             break
         # A token may begin before the value (`":"`): alternatives with another beginning lead elsewhere.
         lead = token.text[: max(0, start - begin)]

@@ -9,7 +9,7 @@ from pllm_notebook.store.comparison_log import ComparisonLog, LoggedComparison
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.disk_store import DiskStore
 from pllm_notebook.store.export_file import export, import_, write_entries
-from pllm_notebook.store.label_file import Label, LabelFile
+from pllm_notebook.store.label_file import Label, LabelFile, label_from_json, label_to_json
 from pllm_notebook.store.later import finish_writes, write_later
 from pllm_notebook.store.location import chosen_directory
 from pllm_notebook.store.memory import MemoryStore
@@ -42,6 +42,8 @@ __all__ = [
     "has_exited",
     "import_",
     "is_damage",
+    "label_from_json",
+    "label_to_json",
     "open_directory",
     "open_store",
     "same_model",

@@ -36,6 +36,8 @@ _CURRENT = (
     f"SELECT id, {_COLUMNS} FROM labels WHERE id IN (SELECT max(id) FROM labels GROUP BY columns, content, field, by)"
 )
 _HALF, _WHOLE = 2**63, 2**64
+# The year 5138: a moment that is later cannot be shown.
+_LATEST_S = 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +256,7 @@ def label_from_json(fields: Any) -> Label | None:
     """Return the label that `label_to_json` wrote, None for what is none: it may come from anywhere."""
     try:
         label = Label(**{**fields, "columns": tuple(fields["columns"]), "id": 0})
+        _written(label.value), _written(label.row)
     except (TypeError, KeyError, ValueError):
         return None
     texts = (label.field, label.by, *label.columns)
@@ -264,6 +267,7 @@ def label_from_json(fields: Any) -> Label | None:
         and type(label.content) is int
         and 0 <= label.content < _WHOLE
         and type(label.at) in (int, float)
+        and 0 <= label.at < _LATEST_S
         and (label.pi is None or (type(label.pi) in (int, float) and 0 < label.pi <= 1))
         and (label.row is None or type(label.row) is dict)
     )

@@ -70,8 +70,14 @@ class LabelShare:
         taken, added = self._taken.taken(), 0
         for name in sorted(names):
             if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and name not in taken:
+                try:
+                    found = self._labels_in(name)
+                except Exception as error:
+                    # It may be whole at the next look, and the labels in others are not its.
+                    _log.warning("A segment of shared labels was left out: %s", error)
+                    continue
                 before = self._file.newest()
-                new = self._file.merge(self._labels_in(name))
+                new = self._file.merge(found)
                 # What came from there is not shipped back, unless a person has labelled meanwhile.
                 after = self._file.newest()
                 mark = [f"{_MARK}{after}"] if after - before == new and self._mark() >= before else []

@@ -8,6 +8,7 @@ processes write the same file, so nothing is locked.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import sys
@@ -21,9 +22,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import make_private_directory, replacing, set_aside
 from pllm_notebook.runtime import Slot
 from pllm_notebook.store.later import finish_writes
+from pllm_notebook.store.run_header import array_fault, header_fault
 
 __all__ = ["LARGEST_BYTES", "MAX_RUNS", "RunFiles"]
 
@@ -63,6 +66,7 @@ class RunFiles:
         most_runs: Files kept at most.
         largest_bytes: Bytes of all of them together at most.
         wall_clock: Seconds since 1970.
+        is_foreign: Whether it is somebody's bundle: a damaged file is then a `StoreError`, and is left as it is.
     """
 
     def __init__(
@@ -72,11 +76,13 @@ class RunFiles:
         max_runs: int = MAX_RUNS,
         largest_bytes: int = LARGEST_BYTES,
         wall_clock: Callable[[], float] = time.time,
+        is_foreign: bool = False,
     ) -> None:
         self.folder = os.path.join(directory, "runs")
         self._max_runs = max_runs
         self._largest_bytes = largest_bytes
         self._wall_clock = wall_clock
+        self._is_foreign = is_foreign
 
     def __repr__(self) -> str:
         return f"RunFiles({self.folder!r})"
@@ -171,11 +177,20 @@ class RunFiles:
         except _Newer:
             return None
         except _Damaged as error:
-            if set_aside(path, _DAMAGED) is None:
-                return None
-            _log.warning("The record of a run %s is damaged (%s) and was set aside; its answers are unharmed.",
-                         path, error)  # fmt: skip
+            self._set_aside(path, str(error))
             return None
+
+    def set_aside(self, run: str, fault: str) -> None:
+        """Set the file of the run with this id aside, with one line in the log that says what is wrong with it."""
+        if (name := self._named(run)) is not None:
+            self._set_aside(os.path.join(self.folder, name), fault)
+
+    def _set_aside(self, path: str, fault: str) -> None:
+        if self._is_foreign:
+            raise StoreError(f"{path} is damaged, or no record of a run: {fault}.")
+        if set_aside(path, _DAMAGED) is not None:
+            _log.warning("The record of a run %s is damaged (%s) and was set aside; its answers are unharmed.",
+                         path, fault)  # fmt: skip
 
     def _sizes(self) -> list[tuple[str, int]]:
         found = []
@@ -250,7 +265,12 @@ def _header(file: Any) -> tuple[Header, list[Any]]:
         raise _Damaged("its header's checksum is wrong")
     if int(words[1]) > VERSION:
         raise _Newer(words[1])
-    header: Header = orjson.loads(encoded)
+    try:
+        header: Header = orjson.loads(encoded)
+    except orjson.JSONDecodeError:
+        raise _Damaged("its header is no JSON") from None
+    if fault := header_fault(header):
+        raise _Damaged(fault)
     return header, header.pop("arrays")
 
 
@@ -264,9 +284,18 @@ def _arrays(file: Any) -> dict[str, np.ndarray[Any, Any]]:
     if zlib.crc32(rest[:-4]) != int.from_bytes(rest[-4:], "little") or len(rest) < 4:
         raise _Damaged("the checksum of its rows is wrong")
     found, at = {}, 0
-    for name, dtype, shape, size, packed in listed:
+    for one in listed:
+        if fault := array_fault(one):
+            raise _Damaged(fault)
+        name, dtype, shape, size, packed = one
         piece = rest[at : at + size]
-        array = np.frombuffer(zlib.decompress(piece) if packed else piece, dtype=np.dtype(dtype)).reshape(shape)
+        try:
+            kind = np.dtype(dtype)
+            # As long as it says and no longer: a few bytes can unfold to fill the memory.
+            whole = zlib.decompressobj().decompress(piece, math.prod(shape) * kind.itemsize + 1) if packed else piece
+            array = np.frombuffer(whole, dtype=kind).reshape(shape)
+        except (ValueError, TypeError, zlib.error) as error:
+            raise _Damaged(f"the array {name[:80]!r} is not what is described: {error}") from None
         found[name] = array.astype(array.dtype.newbyteorder("="), copy=False) if sys.byteorder != "little" else array
         at += size
     return found

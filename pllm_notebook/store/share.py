@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,6 +43,7 @@ _PREFIX, _SUFFIX = "seg-", ".jsonl.gz"
 _PAUSE_S = 30.0
 _LEASE_S = 60.0
 _LARGEST_BYTES = 2**29
+_GROUP_BYTES = 2**26
 
 _log = logging.getLogger("pllm_notebook.store")
 
@@ -248,11 +249,7 @@ class Share:
         """Add one segment's answers and its name to *done*. One damaged or too large is left out, with a warning."""
         path = f"{self._path}/{name}"
         try:
-            size = self._files.size(path)
-            if size is not None and size > _LARGEST_BYTES:
-                raise StoreError(f"{path} has {size:,} bytes, and a segment has at most {_LARGEST_BYTES:,}.")
-            entries = dict(read_entries(io.BytesIO(self._files.cat_file(path)), path))
-            added = self._add(entries)
+            added = sum(map(self._add, self._groups(io.BytesIO(self._read(name)), path)))
         except NewerExport as error:
             _log.warning("%s", error)
         except Exception as error:
@@ -293,8 +290,27 @@ class Share:
         self._write(name, content.getvalue())
 
     def _read(self, name: str) -> bytes:
-        content: bytes = self._files.cat_file(f"{self._path}/{name}")
+        path = f"{self._path}/{name}"
+        about = self._files.info(path)
+        # A pipe would be waited for, and a device has no end.
+        if about["type"] != "file":
+            raise StoreError(f"{path} is no regular file.")
+        if about["size"] is not None and about["size"] > _LARGEST_BYTES:
+            raise StoreError(f"{path} has {about['size']:,} bytes, and a segment has at most {_LARGEST_BYTES:,}.")
+        content: bytes = self._files.cat_file(path)
         return content
+
+    def _groups(self, file: io.BytesIO, path: str) -> Iterator[dict[str, StoredReply]]:
+        """Read a segment in groups, so that one which unfolds to many times its size does not fill the memory."""
+        group: dict[str, StoredReply] = {}
+        held = 0
+        for key, entry in read_entries(file, path):
+            group[key] = entry
+            held += len(entry.raw) + len(entry.text)
+            if len(group) >= SEGMENT_ENTRIES or held > _GROUP_BYTES:
+                yield group
+                group, held = {}, 0
+        yield group
 
     def _write(self, name: str, content: bytes) -> None:
         path = f"{self._path}/{name}"

@@ -80,12 +80,16 @@ def manifest_of(question: Question, source: Mapping[str, Any], columns: Sequence
 
 
 def recorded_options(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a manifest that are not the defaults, as far as a manifest holds them."""
-    known = fields_of(Options)
+    """Return the options of a manifest that are not the defaults, as far as a manifest holds them.
+
+    Those of sending are left out: none is written, and a manifest from elsewhere must not say which files are sent, or
+    what a call may cost.
+    """
+    known = {name: one for name, one in fields_of(Options).items() if name not in _TRANSPORT.union(_DIGESTED)}
     return {
         name: value
         for name, value in manifest["options"].items()
-        if name in known and name not in _DIGESTED and _plain(name, known[name].default) != value
+        if name in known and _plain(name, known[name].default) != value
     }
 
 

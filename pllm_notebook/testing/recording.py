@@ -66,7 +66,7 @@ class Recording:
                 fields = orjson.loads(line)
                 key = _key(fields["model"], fields["format"], fields["request"])
                 self._replies[key].append(orjson.dumps(fields["reply"]))
-            except (orjson.JSONDecodeError, KeyError, TypeError):
+            except (orjson.JSONDecodeError, KeyError, TypeError, RecursionError):
                 raise UsageError(f"{self.path} is not a recording: line {number} cannot be read.") from None
 
     def find(self, model: ResolvedModel, content: bytes) -> RawReply | None:

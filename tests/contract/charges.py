@@ -12,14 +12,18 @@ from pllm_notebook.sim import Simulator
 __all__ = ["charged"]
 
 
-def charged(sim: Simulator, *models: str) -> float:
-    """US dollars that the simulator's providers could charge for *models*, all where none is named."""
+def charged(sim: Simulator, *models: str, deciding: str = "") -> float:
+    """US dollars that the simulator's providers could charge for *models*, all where none is named.
+
+    The model *deciding* was asked by its decision endpoint alone, which has prices of its own.
+    """
     total = 0.0
     for name, (read, cached, written, output) in sim.stats().charged.items():
         provider, _, rest = name.partition("/")
         model, _, batch = rest.partition(" ")
         if models and model not in models:
             continue
+        provider = f"{provider}-decisions" if model == deciding else provider
         _, info = get_snapshot().find_provider_model(model, None, provider, None)
         prices = info.get_prices(dt.datetime.now(dt.UTC), {"processing": "batch"} if batch else None)
         usage = genai_prices.Usage(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import openai
+import orjson
 import pytest
 from google import genai
 from google.genai import types
+from pydantic import BaseModel
 
 import pllm_notebook as pllm
+from pllm_notebook import OAIApiFromFileConfig, process_api_requests_from_file_sync
 from pllm_notebook.exceptions import ProviderRejectedError
 from pllm_notebook.protocols import BatchAPI, BatchRefused
 from pllm_notebook.providers import ResolvedModel, resolve
@@ -77,8 +80,51 @@ def test_a_live_request_is_not_redirected(
     assert "hidden-secret" not in str(caught.value)
 
 
-@pytest.mark.sample(24)
+class Mood(BaseModel):
+    """A review."""
+
+    mood: Literal["good", "bad"]
+
+
+@pytest.mark.sample(8)
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("kind", ["openai", "google", "systemone", "sglang"])
+def test_a_decision_is_not_redirected(
+    kind: str, status: int, trap: BatchServer, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redirecting(trap, status) as server:
+        if kind in MODELS:
+            model = reach_it(kind, "ours", server.url, monkeypatch)
+        else:
+            pllm.configure(servers={"mine": server.url}, decision_formats={"mine": kind})
+            monkeypatch.setenv("MINE_API_KEY", KEY)
+            model = "mine:small"
+
+        with pytest.raises(ProviderRejectedError, match="redirects to"):
+            words("a row's own words").llm.parse(Mood, "{text}", model=model, probabilities="decisions")
+
+    assert (trap.asked, len(server.asked)) == ([], 1)
+
+
 @pytest.mark.parametrize("status", [302, 307])
+def test_a_line_of_a_request_file_is_not_redirected(
+    status: int, trap: BatchServer, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "requests.jsonl"
+    line = {"model": MODELS["openai"], "messages": [{"role": "user", "content": "a row's own words"}]}
+    path.write_bytes(orjson.dumps(line))
+    with redirecting(trap, status) as server:
+        reach_it("openai", "ours", server.url, monkeypatch)
+
+        process_api_requests_from_file_sync(
+            OAIApiFromFileConfig(requests_filepath=path, client="openai", progress=False)
+        )
+
+    assert (trap.asked, len(server.asked)) == ([], 1)
+
+
+@pytest.mark.sample(24)
+@pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("what", ["upload", "create", "look", "recent", "results", "cancel", "discard"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_no_request_of_a_batch_is_redirected(

@@ -12,10 +12,11 @@ import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.sim import SimAnswer, Simulator
@@ -312,3 +313,77 @@ def test_one_wrong_thing_in_a_batch_line_is_its_own_lines(
     assert done.taken >= fine
     assert again.taken == 0
     assert again.known == done.taken + done.known
+
+
+class Pair(BaseModel):
+    """A review."""
+
+    mood: Literal["good", "bad"]
+    again: bool
+
+
+P = {"good": 0.9, "bad": 0.1}
+DECISIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "openai": ("openai:gpt-6-luna", {
+        "id": "d1",
+        "model": "gpt-6-luna",
+        "answers": [
+            {"type": "choice", "name": "mood", "choice": "good",
+             "probabilities": [{"value": value, "probability": p} for value, p in P.items()]},
+            {"type": "predicate", "name": "again", "probability": 0.75},
+        ],
+        "usage": {"input_tokens": 20, "output_tokens": 0},
+    }),
+    "google": ("google:gemini-3.5-flash-lite", {
+        "answers": {"mood": {"type": "choice", "choice": "good", "probabilities": P},
+                    "again": {"type": "noul", "noul": 0.75}},
+        "usage": {"total_input_tokens": 20, "total_output_tokens": 0, "total_cached_tokens": 3},
+    }),
+    "systemone": ("jev:small", {
+        "answers": {"mood": {"type": "choice", "choice": "good", "probabilities": P},
+                    "again": {"type": "noul", "noul": 0.75}},
+        "usage": {"prompt_tokens": 20, "completion_tokens": 0},
+    }),
+    "sglang": ("sgl:small", {
+        "answers": {"mood": {"probabilities": P}, "again": {"probabilities": {"yes": 0.75, "no": 0.25}}},
+        "usage": {"prompt_tokens": 20, "completion_tokens": 0},
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize("form_", DECISIONS)
+def test_one_wrong_thing_in_a_decision_is_its_own_rows(
+    form_: str, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side in (OPENAI, GOOGLE):
+        reach(side, sim, monkeypatch)
+    pllm.configure(
+        servers={"jev": sim.base_url("systemone"), "sgl": sim.base_url("sglang")},
+        decision_formats={"jev": "systemone", "sgl": "sglang"},
+    )
+    draw = random.Random(f"{SEED} decisions {form_}")
+    model, fine = DECISIONS[form_]
+    for run_ in range(max(1, MUTATIONS // (ROWS - ROWS // 5))):
+        said = {f"{run_} row {row}": json.dumps(fine) if row % 5 == 0 else mutated(fine, draw) for row in range(ROWS)}
+        sim.set(answers=lambda request, said=said: SimAnswer.status(200, body=said[request.prompt.rpartition("\n")[2]]))
+        frame = pd.DataFrame({"text": list(said)})
+
+        def ask(frame: pd.DataFrame = frame, model: str = model) -> pd.DataFrame:
+            return frame.llm.parse(
+                Pair, "Read:\n{text}", model=model, probabilities="decisions", max_retries=0, max_repairs=0
+            )
+
+        out = within(120, ask)
+        status, errors = out.llm.status.tolist(), out.llm.errors
+        again = within(120, ask).llm.status.tolist()
+
+        assert set(status[::5]) == {"ok"}, [said[frame["text"][at]] for at in range(0, ROWS, 5) if status[at] != "ok"]
+        assert out["mood"][::5].tolist() == ["good"] * len(status[::5])
+        assert set(status) <= {"ok", "failed"}
+        assert set(again[::5]) == {"cached"}
+        assert errors["message"].str.len().min() > 0
+        assert not set(errors["kind"]) & {"input", "connection", "cancelled", "budget"}
+        confidence = out.llm.confidence["mood"].dropna()
+        assert confidence.between(0, 1).all()
+        assert (out.llm.usage["cost_usd"].dropna() >= 0).all()

@@ -17,7 +17,7 @@ from store_cases import entry, fill, held_by, key, parts, python
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.sim import Simulator
-from pllm_notebook.store import DiskStore, close_stores, import_
+from pllm_notebook.store import DiskStore, Label, LabelFile, close_stores, import_, share
 from pllm_notebook.store.outbox import OUTBOX, Outbox
 from pllm_notebook.store.share import Share
 
@@ -331,3 +331,60 @@ def test_of_a_group_that_is_partly_committed_the_rest_is_shipped_later(machine: 
     fill(store, [5])
     assert shared(store).ship() == 1
     assert Outbox(store.directory, common).count() == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_among_the_segments_keeps_nobody_waiting(
+    machine: Machine, common: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = machine("first"), machine("second")
+    first.share_with(common)
+    fill(first, range(4))
+    shared(first).ship()
+    for name in ("seg-0.jsonl.gz", "lab-0.jsonl.gz"):
+        os.mkfifo(Path(common) / name)
+    (Path(common) / "seg-1.jsonl.gz").symlink_to("/dev/zero")
+    second.share_with(common)
+
+    with caplog.at_level(logging.WARNING):
+        assert second.take_in_shared() == 4
+
+    assert caplog.text.count("no regular file") == 3
+
+
+def test_a_segment_that_unfolds_to_many_times_its_size_is_read_in_pieces(
+    machine: Machine, common: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = machine("first"), machine("second")
+    first.share_with(common)
+    for number in range(6):
+        first.put(key(number), entry(number, raw=bytes(3 * 2**20)), lambda error: None)
+    first.flush()
+    shared(first).ship()
+    assert sum(path.stat().st_size for path in segments(common)) < 2**20
+    second.share_with(common)
+    monkeypatch.setattr(share, "_GROUP_BYTES", 2**20)
+    sizes: list[int] = []
+    add = Share._add
+    monkeypatch.setattr(Share, "_add", lambda self, group: sizes.append(len(group)) or add(self, group))
+
+    assert second.take_in_shared() == 6
+
+    assert max(sizes) == 1
+
+
+def test_a_damaged_segment_of_labels_holds_no_other_up(
+    machine: Machine, common: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = machine("first"), machine("second")
+    first.share_with(common)
+    LabelFile(first.directory).add([Label(("text",), 7, "mood", "good", "me", 1_000.0)])
+    shared(first).take_in(at_once=True)
+    (Path(common) / "lab-0.jsonl.gz").write_bytes(b"hello")
+    second.share_with(common)
+
+    with caplog.at_level(logging.WARNING):
+        second.take_in_shared()
+
+    assert [label.value for label in LabelFile(second.directory).current()] == ["good"]
+    assert caplog.text.count("A segment of shared labels was left out") == 1

@@ -19,6 +19,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from pllm_notebook.streams.manifest import recorded_options
 from tests.streams.test_batches import Mark, answer
 from tests.streams.test_dataset import ask, ready, source, table_of
 
@@ -219,3 +220,14 @@ def test_a_directory_without_parts_has_no_errors_and_a_damaged_part_is_named(rea
 
     with pytest.raises(UsageError, match="no dataset of parse_dataset"):
         pllm.open_dataset(manifest)
+
+
+def test_a_manifest_from_elsewhere_does_not_say_what_is_sent_or_what_it_may_cost(ready: Simulator, failed: str) -> None:
+    path = Path(failed) / "_pllm.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["options"] |= {"images_from": "anywhere", "max_cost_usd": 1e9, "errors": "raise", "mode": "batch"}
+    path.write_text(json.dumps(manifest))
+
+    options = recorded_options(manifest)
+
+    assert not {"images_from", "max_cost_usd", "errors", "mode"} & options.keys()
