@@ -222,12 +222,19 @@ class DecisionQuestion:
             of several; "scale" for one of several levels in order.
         instructions: What is asked; of a predicate the statement. Never empty.
         options: As the wire names them, unique; of a scale the labels of its levels.
+        notes: Of a choice, what is written about each option, "" for nothing; () where that is so for all.
     """
 
     name: str
     kind: Literal["predicate", "choice", "scale"]
     instructions: str
     options: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> tuple[tuple[str, str], ...]:
+        """Each option, and what is written about it."""
+        return tuple(zip(self.options, self.notes or ("",) * len(self.options), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

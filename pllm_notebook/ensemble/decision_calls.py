@@ -61,6 +61,11 @@ def decision_calls(options: Options, output: OutputType, task: str, *, instruct:
         )
     plan = QuestionPlan(output, target.decisions.most_options)
     questions, most = plan.questions, target.decisions.most_questions
+    if not questions and plan.fields:
+        raise UsageError(
+            f"Each field of {output.name} with known values has only one, so there is no question for "
+            f"{target.decisions.title}. Leave probabilities= out. Nothing was sent."
+        )
     if not questions:
         raise UsageError(
             f"No field of {output.name} is a question for {target.decisions.title}: one has at most "

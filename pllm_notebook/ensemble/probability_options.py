@@ -22,6 +22,11 @@ def check_probabilities(options: Options, output: OutputType | None) -> None:
         if options.confidence_column is not None:
             way = "'samples'" if options.samples > 1 else "True, or 'samples' with samples=5, for example"
             raise UsageError(f"confidence_column= needs probabilities=: {way}. Nothing was sent.")
+        if options.calibration is not None and options.samples < 2:
+            raise UsageError(
+                "calibration= is what a confidence is read through, and without probabilities= there is none: "
+                "probabilities=True, or 'samples' with samples=5, for example. Nothing was sent."
+            )
         return
     if output is None or not output.choices:
         asked = "plain text" if output is None else output.name

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.options import Options, fields_of
-from pllm_notebook.schema import ChoiceField, OutputType, spelling
+from pllm_notebook.schema import ChoiceField, OutputType, names_without_choices, spelling
 from pllm_notebook.statistics import Guarantee, planned_looks
 
 __all__ = ["KnownLabels", "Promise", "asked_options", "promise_for"]
@@ -121,8 +121,7 @@ def promise_for(options: Options, output: OutputType | None) -> Promise | None:
         )
     guarantee = Guarantee(options.guarantee, options.confidence_level)
     planned_looks(1_000, guarantee)  # a missing package is an error now, and not when all answers are paid for
-    inside = {each.at for each in output.choices}
-    outside = tuple(each.name for at, each in enumerate(output.fields or ()) if at not in inside)
+    outside = names_without_choices(output.kind, output.fields, output.json_schema)
     return Promise(guarantee, output, output.choices, outside, "samples" if several else "logprobs")
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.credentials import Key
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.prices import Rate, stated_rate
-from pllm_notebook.providers import ResolvedModel, decision_model, generation_fields, resolve
+from pllm_notebook.prices import Rate, rate_of, stated_rate
+from pllm_notebook.providers import ResolvedModel, decision_model, generation_fields, kept_for_an_hour, resolve
 from pllm_notebook.settings import Options, current
 
 if TYPE_CHECKING:
     from pllm_notebook.sim import Simulator
 
-__all__ = ["decision_target", "extra_fields", "model_in_words", "resolve_model", "start_simulator", "stated_price"]
+__all__ = ["decision_target", "extra_fields", "model_in_words", "price_of", "resolve_model", "start_simulator"]
 
 _NAMES = ("effort", "service_tier", "top_p", "seed", "stop")
 
@@ -82,6 +82,25 @@ def stated_price(target: ResolvedModel, prices: Mapping[str, Any]) -> Rate | Non
     """
     names = [target.label, f"{target.api.name}:{target.model}"] if target.simulated else [target.label]
     return next((stated_rate(prices[name]) for name in names if name in prices), None)
+
+
+def price_of(target: ResolvedModel, options: Options, extra: Mapping[str, Any], *, batch: bool) -> Rate | None:
+    """Return a model's price as options ask it, None for unknown.
+
+    Args:
+        target: The model.
+        options: As resolved; a price that they state comes first.
+        extra: What goes into the body besides the question.
+        batch: Whether it is asked by batch job.
+    """
+    if options.prices and (price := stated_price(target, options.prices)) is not None:
+        return price
+    if target.price_provider is None:
+        return None
+    hour = kept_for_an_hour(extra)
+    tier = None if batch else options.service_tier
+    writes = target.decisions is None
+    return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour, tier=tier, writes=writes)
 
 
 def start_simulator() -> Simulator:

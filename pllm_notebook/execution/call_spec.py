@@ -14,19 +14,19 @@ import orjson
 
 from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution.asked_model import extra_fields, stated_price
+from pllm_notebook.execution.asked_model import extra_fields, price_of
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.example_turns import ExampleTurns
-from pllm_notebook.execution.row_source import Contexts
+from pllm_notebook.execution.row_source import Contexts, EvidenceOfRows
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
 from pllm_notebook.execution.token_question import TokenQuestion
 from pllm_notebook.execution.tool_options import toolbox_for
 from pllm_notebook.execution.wire_body import MediaBody, WireBody, uncounted_bytes, with_output_limit
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Request, Turn
-from pllm_notebook.prices import Rate, rate_of
-from pllm_notebook.providers import ResolvedModel, default_effort, kept_for_an_hour
+from pllm_notebook.prices import Rate
+from pllm_notebook.providers import ResolvedModel, default_effort
 from pllm_notebook.runtime import Slot
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
 from pllm_notebook.settings import Options
@@ -78,6 +78,7 @@ class CallSpec:
         tokens: How it asks for token probabilities, None where it does not.
         shown: Whether its requests are only shown, and not sent. Set before the first is made.
         contexts: What validators are given of each row of the run that asks it, None for nothing.
+        evidence: What verifies the quotes of answers, where a row without evidence is asked once more; None elsewhere.
         longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
         allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
             output limit on the wire comes of it.
@@ -155,6 +156,7 @@ class CallSpec:
         self.shared = True
         self.shown = False
         self.contexts: Contexts | None = None
+        self.evidence: EvidenceOfRows | None = None
         self.ceiling: UserRateLimit | None = None
         self.retry_bounds: RetryBounds | None = None
         # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
@@ -389,12 +391,4 @@ class CallSpec:
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Return the model's price, None for unknown."""
-        target, stated = self.target, self.options.prices
-        if stated and (price := stated_price(target, stated)) is not None:
-            return price
-        if target.price_provider is None:
-            return None
-        hour = kept_for_an_hour(self._extra)
-        tier = None if batch else self.options.service_tier
-        writes = target.decisions is None
-        return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour, tier=tier, writes=writes)
+        return price_of(self.target, self.options, self._extra, batch=batch)

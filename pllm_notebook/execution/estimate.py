@@ -22,6 +22,8 @@ __all__ = ["Estimate", "estimate"]
 
 # Calls in flight that a run reaches where nothing limits it; only for the estimate of time.
 _USUAL_CONCURRENCY = 64
+# Of the question for evidence that was not found.
+_SECOND_QUESTION_TOKENS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Estimate(HTMLFacts):
         service_tier: As asked, "" for none; `cost_usd` is its price.
         strong: With `guarantee=`, the estimate of the stronger model alone, for all rows; None without.
         least_strong: Of these, the rows that it is asked about at least: the first draw.
+        again: With `evidence="retry"`, the calls that are asked once more at most, at a cost that is not in here.
+        again_usd: What these cost then through the live API; None for an unknown price.
     """
 
     rows: int
@@ -78,6 +82,8 @@ class Estimate(HTMLFacts):
     service_tier: str = ""
     strong: Estimate | None = None
     least_strong: int = 0
+    again: int = 0
+    again_usd: float | None = None
 
     @property
     def jobs(self) -> int:
@@ -138,6 +144,7 @@ class Estimate(HTMLFacts):
             ("output tokens", f"about {self.output_tokens:,}{guessed}"),
             ("cost", f"{_money(self.cost_usd)} live, {self._as_batch()}"),
             *self._strong_facts(),
+            ("asked again", self._asked_again()),
             ("decided by", f"{self.decider}, where answers differ; not in the cost" if self.decider else ""),
             (
                 "time",
@@ -161,6 +168,12 @@ class Estimate(HTMLFacts):
                 ends = f"{format_usd(cheap + share * whole)} to {format_usd(cheap + whole)}"
                 facts.append((name, f"{ends}; {strong.model} alone {format_usd(whole)}"))
         return facts
+
+    def _asked_again(self) -> str:
+        if not self.again:
+            return ""
+        calls = counted(self.again, "call")
+        return f"at most {calls}, for quotes that are not found: up to {_money(self.again_usd)} live, not in the cost"
 
     def _as_batch(self) -> str:
         if not self.fills and self.batch_cost_usd is None and self.cost_usd is not None:
@@ -200,6 +213,10 @@ def estimate(
     decides = ask.target.decisions is not None
     each = 0.0 if decides else each  # nothing is written
     tokens_in, tokens_out = size // BYTES_PER_TOKEN, round(each * unsent.calls)
+    # A further turn has the first answer in its input, and the question for what lacks evidence.
+    again = calls + unsent.lacking if ask.evidence is not None else 0
+    size_of_one = tokens_in / calls if calls else ask.size(b'""') / BYTES_PER_TOKEN
+    again_in = round((size_of_one + each + _SECOND_QUESTION_TOKENS) * again)
     return Estimate(
         rows=rows.total,
         skipped=unsent.skipped,
@@ -219,6 +236,8 @@ def estimate(
         rejected=unsent.rejected,
         effort=ask.effort,
         service_tier=ask.options.service_tier or "",
+        again=again,
+        again_usd=_cost(ask, again, again_in, each * again, batch=False) if again else None,
         fills={}
         if ask.target.batch_format is None
         else {ask.target.label: _fill(ask.target.batch_format, calls, size)},

@@ -7,10 +7,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.failure_recorder import earlier_rejections
 from pllm_notebook.execution.packing.packer import pack_text
-from pllm_notebook.execution.row_source import RowSource
+from pllm_notebook.execution.replies import NextTurn, UnreadReply, read_replies
+from pllm_notebook.execution.row_source import QuotedRows, RowSource
 from pllm_notebook.execution.token_question import beside
 from pllm_notebook.execution.wire_body import MediaBody
 from pllm_notebook.failures import Failure
+from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
 from pllm_notebook.stored_reply import StoredReply
 
@@ -40,6 +42,7 @@ class EstimatePlan:
         pending: Those that wait in batch jobs.
         calls: Those that would be sent.
         replies: Stored replies to the same question, the first few.
+        lacking: Of the calls that the store answers, those that would be asked once more for their evidence.
     """
 
     def __init__(
@@ -54,7 +57,8 @@ class EstimatePlan:
         self._store = store
         self._waiting = pending
         self.skipped = self.sendable = self.distinct = 0
-        self.cached = self.rejected = self.pending = self.calls = 0
+        self.cached = self.rejected = self.pending = self.calls = self.lacking = 0
+        ask.evidence = rows.evidence if isinstance(rows, QuotedRows) else None
         self.replies: list[StoredReply] = []
 
     def requests(self) -> Iterator[tuple[CallSpec, EncodedPrompt]]:
@@ -116,9 +120,23 @@ class EstimatePlan:
         rejected = self._rejected(new, hits)
         waiting = set(self._waiting([key for key in new if key not in hits and key not in rejected]))
         self.cached += len(hits)
+        if self._ask.evidence is not None:
+            self.lacking += self._lacking({key: (new[key][0], known[key]) for key in hits})
         self.rejected += len(rejected)
         self.pending += len(waiting)
         return [call for key, call in new.items() if key not in hits and key not in rejected and key not in waiting]
+
+    def _lacking(self, known: Mapping[str, tuple[int, StoredReply]]) -> int:
+        """Return how many answers of the store would be asked for once more, as a run decides it."""
+        replies = [UnreadReply(0, key, entry, row) for key, (row, entry) in known.items()]
+        steps = read_replies(self._ask, self._store, self._prompt, replies)
+        return sum(isinstance(step, NextTurn) and step.first is not None for step in steps)
+
+    def _prompt(self, row: int) -> Prompt:
+        (prompt,) = self._rows.prompts(range(row, row + 1))
+        assert prompt is not None
+        assert not isinstance(prompt, Failure)  # it has a key
+        return prompt
 
     def _known(self, new: Mapping[str, tuple[int, EncodedPrompt]]) -> dict[str, StoredReply]:
         """Look up what is stored; where packs have brought nothing, a row's own answer serves."""

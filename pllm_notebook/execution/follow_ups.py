@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.outcome import Outcome
@@ -16,6 +17,7 @@ from pllm_notebook.tools import ReadCall
 
 __all__ = [
     "Content",
+    "FirstAnswer",
     "FollowUp",
     "NextTurn",
     "PromptUnavailable",
@@ -40,6 +42,25 @@ class PromptUnavailable(Exception):
         super().__init__(failure.message)
 
 
+@dataclass(frozen=True, slots=True)
+class FirstAnswer:
+    """A valid answer that lacks evidence for some fields, which are asked for once more.
+
+    Attributes:
+        value: Its value, which the row has if no second answer comes.
+        text: Of its reply.
+        key: Of that reply.
+        turn_key: The same, "" where it is to the row's own call.
+        fields: Names in JSON of what lacks evidence.
+    """
+
+    value: Any
+    text: bytes
+    key: str
+    turn_key: str
+    fields: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class UnreadReply:
     """A reply that is in the store (or in hand, where there is none) and not yet read.
@@ -57,6 +78,7 @@ class UnreadReply:
         schema_level: The level of structured output it was sent on, None for a stored one.
         attempts: Requests that this reply took.
         turn_key: Of the call that it answers, "" for the row's own.
+        first: The answer that it is to add evidence to; None for one that is itself the first.
     """
 
     call: int
@@ -71,9 +93,17 @@ class UnreadReply:
     attempts: int = 0
     turns: int = 0
     turn_key: str = ""
+    first: FirstAnswer | None = None
 
     def followed(
-        self, key: str, entry: StoredReply, dialogue: Dialogue, tool_meta: tuple[bytes, ...], *, repair: bool
+        self,
+        key: str,
+        entry: StoredReply,
+        dialogue: Dialogue,
+        tool_meta: tuple[bytes, ...],
+        *,
+        repair: bool,
+        first: FirstAnswer | None = None,
     ) -> UnreadReply:
         """Return what comes of the reply to a further turn, as one that was found.
 
@@ -83,6 +113,7 @@ class UnreadReply:
             dialogue: The conversation that it was asked with.
             tool_meta: What is known of tools' results that it was asked with (see `Outcome.metas`).
             repair: Whether it was asked since this reply was wrong.
+            first: This reply's answer, where it was asked since evidence is missing.
         """
         return replace(
             self,
@@ -93,6 +124,7 @@ class UnreadReply:
             turns=self.turns + (dialogue.turns[-1].role == "tool"),
             turn_key=key,
             schema_level=None,
+            first=first,
         )
 
 
@@ -131,13 +163,14 @@ class FollowUp(ABC):
 
 @dataclass(frozen=True)
 class NextTurn(FollowUp):
-    """A further turn: the model is shown what was wrong with its answer, or what its tools gave.
+    """A further turn: the model is shown what was wrong with its answer, what lacks evidence, or what its tools gave.
 
     Attributes:
         reply: The reply that it follows.
         dialogue: The conversation, the turn to be sent included.
         tool_meta: What is known of tools' results in it (see `Outcome.metas`).
         repair: Whether the reply was wrong.
+        first: The reply's answer, where that lacks evidence: it stays if no other comes.
     """
 
     reply: UnreadReply
@@ -145,6 +178,7 @@ class NextTurn(FollowUp):
     dialogue: Dialogue
     tool_meta: tuple[bytes, ...] = ()
     repair: bool = True
+    first: FirstAnswer | None = None
 
     @property
     def call(self) -> int:  # type: ignore[override]
@@ -158,11 +192,13 @@ class NextTurn(FollowUp):
         return replace(self.found(entry), cached=False, schema_level=schema_level)
 
     def found(self, entry: StoredReply) -> UnreadReply:
-        return self.reply.followed(self.key, entry, self.dialogue, self.tool_meta, repair=self.repair)
+        return self.reply.followed(self.key, entry, self.dialogue, self.tool_meta, repair=self.repair, first=self.first)
 
     def failed(self, failure: Failure) -> Outcome:
         before = self.reply
         metas = (*before.metas, before.entry.meta, *self.tool_meta)
+        if self.first is not None:
+            return Outcome(self.first.value, None, before.key, metas, False, last=self.first.turn_key)
         return Outcome(None, failure, before.key, metas, False, before.entry)
 
 

@@ -17,7 +17,7 @@ from pllm_notebook.execution.follow_ups import PromptUnavailable
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.replies import FollowUp, Step, UnreadReply
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.row_source import ContextualRows, MixedRows, RowSource
+from pllm_notebook.execution.row_source import ContextualRows, MixedRows, QuotedRows, RowSource
 from pllm_notebook.execution.token_question import TokenQuestion, beside
 from pllm_notebook.execution.user_code import read_with_timeout
 from pllm_notebook.failures import Failure
@@ -83,6 +83,7 @@ class Planner:
         self._contexts = rows.contexts if isinstance(rows, ContextualRows) else None
         for spec in specs:
             spec.contexts = self._contexts
+            spec.evidence = rows.evidence if isinstance(rows, QuotedRows) else None
         self.on_miss: Callable[[], None] | None = None
         self._at = 0
         self._checked_hosts: set[int] = set()

@@ -10,14 +10,14 @@ never been in a pack.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
-from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.evidence_turns import evidence_turn, second_answer
 from pllm_notebook.execution.follow_ups import (
+    FirstAnswer,
     FollowUp,
     NextTurn,
     PromptUnavailable,
@@ -27,13 +27,13 @@ from pllm_notebook.execution.follow_ups import (
     WiderCall,
 )
 from pllm_notebook.execution.outcome import Outcome
+from pllm_notebook.execution.reply_outcomes import answered, failed, unread
 from pllm_notebook.execution.tool_results import refusal_result, result_key, result_of
-from pllm_notebook.failures import Failure, FailureKind, ways_to_send_again
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import decoded, loaded
-from pllm_notebook.redaction import redact
 from pllm_notebook.schema import Invalid, repair_lines
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import Called, ReadCall, unvalidated_call
@@ -57,17 +57,6 @@ _SHOWN_DETAIL = 500
 
 Step = Outcome | FollowUp | ToolCalls
 """What becomes of a reply: the row's outcome, a further call, or tools to run."""
-
-_KEPT = frozenset(
-    {
-        FailureKind.REFUSAL,
-        FailureKind.FILTERED,
-        FailureKind.TRUNCATED,
-        FailureKind.INVALID_JSON,
-        FailureKind.SCHEMA,
-        FailureKind.TOOL_CALL,
-    }
-)
 
 _UNUSABLE = {
     Finish.TRUNCATED: (
@@ -100,6 +89,8 @@ def read_replies(
         prompt: Makes one row's prompt.
         replies: All are read at once, since validating in bulk costs a third less.
     """
+    if spec.evidence is not None and len(replies) > 1 and any(reply.first is not None for reply in replies):
+        return [step for reply in replies for step in read_replies(spec, store, prompt, [reply])]
     try:
         return _read(spec, store, prompt, replies)
     except Exception:
@@ -110,13 +101,15 @@ def read_replies(
             steps += _read(spec, store, prompt, [reply])
         except Exception as error:
             logger.exception("A reply could not be read")
-            steps.append(_unread(reply, error))
+            steps.append(unread(reply, error))
     return steps
 
 
 def _read(
     spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], replies: Sequence[UnreadReply]
 ) -> list[Step]:
+    if spec.evidence is not None and replies[0].first is not None:  # the only one
+        return [second_answer(spec, replies[0])]
     steps: list[Step | None] = [None] * len(replies)
     whole = [
         i
@@ -138,68 +131,29 @@ def _read(
             if type(value) is Invalid:
                 steps[i] = _invalid(spec, store, prompt, replies[i], value)
             else:
-                steps[i] = _value(replies[i], value)
+                outcome = answered(replies[i], value)
+                quotes = spec.evidence is not None
+                steps[i] = _with_evidence(spec, store, prompt, replies[i], outcome) if quotes else outcome
     return [
-        _unusable(spec, store, prompt, replies[i])
-        if outcome is None
-        else outcome  # every complete one has been filled in
-        for i, outcome in enumerate(steps)
+        _unusable(spec, store, prompt, replies[i]) if step is None else step  # every complete one has been filled in
+        for i, step in enumerate(steps)
     ]
-
-
-def _unread(reply: UnreadReply, error: Exception) -> Outcome:
-    message = redact(f"The reply could not be read: {type(error).__name__}: {error}"[:500])
-    try:
-        return _failed(reply, FailureKind.MALFORMED, message)
-    except Exception:  # what is known of it cannot be read either
-        raw = reply.entry.text.decode("utf-8", "replace")
-        failure = Failure(FailureKind.MALFORMED, message, status=200, raw=raw, attempts=1, cost_usd=None)
-        return Outcome(None, failure, reply.key, (), reply.cached)
 
 
 def _text(spec: CallSpec, reply: UnreadReply, text: str) -> Outcome:
     if not spec.calls:
-        return _value(reply, text)
+        return answered(reply, text)
     choice = "auto" if spec.toolbox is None else spec.toolbox.choice
     if choice not in ("auto", "none") and spec.target.quirks.forced:
         named = "" if choice == "required" else f" of {choice!r}"
-        return _failed(reply, FailureKind.TOOL_CALL, f"A call{named} was required, and the model made none.")
-    return _value(reply, Called(text, ()))
+        return failed(reply, FailureKind.TOOL_CALL, f"A call{named} was required, and the model made none.")
+    return answered(reply, Called(text, ()))
 
 
 def _empty(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], reply: UnreadReply) -> Step:
     if "pack" in reply.entry.metadata:
         return _alone(spec, store, prompt, reply, FailureKind.EMPTY, _EMPTY)
-    return _failed(reply, FailureKind.EMPTY, _EMPTY, reply.entry.raw[:2000].decode("utf-8", "replace"))
-
-
-def _value(reply: UnreadReply, value: object) -> Outcome:
-    metas = (*reply.metas, reply.entry.meta)
-    return Outcome(value, None, reply.key, metas, reply.cached, last=reply.turn_key)
-
-
-def _failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None = None) -> Outcome:
-    metas = (*reply.metas, reply.entry.meta)
-    outcome = Outcome(None, None, reply.key, metas, reply.cached, reply.entry)
-    paid_replies = outcome.replies()
-    outcome.failure = Failure(
-        kind=kind,
-        message=f"{sentence(message)}{_kept_since(kind, paid_replies[-1])}" if reply.cached else message,
-        status=200,
-        raw=reply.entry.text.decode("utf-8", "replace") if raw is None else raw,
-        attempts=sum(metadata["attempts"] for metadata in paid_replies),
-        request_id=paid_replies[-1]["request_id"],
-        cost_usd=outcome.cost_usd,
-    )
-    return outcome
-
-
-def _kept_since(kind: FailureKind, decoded_reply: Mapping[str, Any]) -> str:
-    """Say when a stored failure was stored and how to ask again; "" for a kind that is not stored."""
-    if kind not in _KEPT:
-        return ""
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(decoded_reply["created_at"]))
-    return f" Kept since {when} UTC and not paid for again; {ways_to_send_again(str(kind))} asks again."
+    return failed(reply, FailureKind.EMPTY, _EMPTY, reply.entry.raw[:2000].decode("utf-8", "replace"))
 
 
 def _unusable(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], reply: UnreadReply) -> Step:
@@ -213,7 +167,7 @@ def _unusable(spec: CallSpec, store: Store | None, prompt: Callable[[int], Promp
     # Where an odd end brought no text, the body says what there was; a refusal's own words are in its message.
     kept = entry.text or entry.finish is not Finish.UNFINISHED
     raw = None if kept else entry.raw[:2000].decode("utf-8", "replace")
-    return _failed(reply, kind, message.format(limit=limit, detail=detail), raw)
+    return failed(reply, kind, message.format(limit=limit, detail=detail), raw)
 
 
 def _invalid(
@@ -230,16 +184,16 @@ def _invalid(
     if invalid.kind is FailureKind.INVALID_JSON:
         found = spec.fitted.find(text, None if spec.contexts is None else spec.contexts.of(reply.row))
         if found is not None and found.failure is None:
-            return _value(reply, found.value)
+            return _with_evidence(spec, store, prompt, reply, answered(reply, found.value))
         invalid = invalid if found is None or found.failure is None else found.failure
     if reply.repairs >= spec.options.max_repairs:
-        return _failed(reply, invalid.kind, invalid.message)
+        return failed(reply, invalid.kind, invalid.message)
     dialogue = _dialogue(spec, prompt, reply)
     if isinstance(dialogue, Failure):
-        return _failed(reply, dialogue.kind, dialogue.message)
+        return failed(reply, dialogue.kind, dialogue.message)
     turns = (*dialogue.turns, Turn("assistant", text or "(no answer)"), Turn("user", _correction(invalid)))
     further = _further(spec, store, prompt, reply, replace(dialogue, turns=turns), repair=True)
-    return _failed(reply, invalid.kind, invalid.message) if further is None else further
+    return failed(reply, invalid.kind, invalid.message) if further is None else further
 
 
 def _further(
@@ -251,13 +205,26 @@ def _further(
     *,
     tool_meta: tuple[bytes, ...] = (),
     repair: bool = False,
+    first: FirstAnswer | None = None,
 ) -> Step | None:
     """Continue with a further turn, from the store as far as possible; None where it must not be sent."""
     key = spec.key_of(dialogue)
     known = store.get_many([key]).get(key) if store is not None and spec.options.cache in ("use", "only") else None
     if known is not None and known.satisfies(spec.output_limit, spec.takes_empty):
-        return read_replies(spec, store, prompt, [reply.followed(key, known, dialogue, tool_meta, repair=repair)])[0]
-    return None if spec.options.cache == "only" else NextTurn(reply, key, dialogue, tool_meta, repair)
+        later = reply.followed(key, known, dialogue, tool_meta, repair=repair, first=first)
+        return read_replies(spec, store, prompt, [later])[0]
+    return None if spec.options.cache == "only" else NextTurn(reply, key, dialogue, tool_meta, repair, first)
+
+
+def _with_evidence(
+    spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], reply: UnreadReply, outcome: Outcome
+) -> Step:
+    """Return an answer's outcome, or the turn that asks once more for evidence that it lacks."""
+
+    def further(dialogue: Dialogue, first: FirstAnswer) -> Step | None:
+        return _further(spec, store, prompt, reply, dialogue, first=first)
+
+    return evidence_turn(spec, reply, outcome, partial(_dialogue, spec, prompt, reply), further)
 
 
 def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], reply: UnreadReply) -> Step:
@@ -265,7 +232,7 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
     entry, box, options = reply.entry, spec.toolbox, spec.options
     calls = entry.calls
     if box is None and spec.calls:
-        return _value(reply, Called(entry.text.decode("utf-8", "surrogatepass"), tuple(map(unvalidated_call, calls))))
+        return answered(reply, Called(entry.text.decode("utf-8", "surrogatepass"), tuple(map(unvalidated_call, calls))))
     names = ", ".join(dict.fromkeys(call.name for call in calls))
     raw = "\n".join(f"{call.name}({call.arguments})" for call in calls)
     if box is None or not (spec.calls or options.run_tools):
@@ -273,24 +240,24 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
             f"The model called {names} in place of an answer, and nothing runs tools here. run_tools=True runs "
             f"functions that are given as tools=; df.llm.call_tools gives the calls themselves."
         )
-        return _failed(reply, FailureKind.TOOL_CALL, message, raw)
+        return failed(reply, FailureKind.TOOL_CALL, message, raw)
     read = box.read(calls, spec.target.dialect)
     wrong = [one for one in read if one.invalid is not None]
     if spec.calls and not wrong:
         text = entry.text.decode("utf-8", "surrogatepass")
-        return _value(reply, Called(text, tuple(one.call for one in read)))
+        return answered(reply, Called(text, tuple(one.call for one in read)))
     if wrong and reply.repairs >= options.max_repairs:
         message = "; ".join(f"{one.call.name}: {one.invalid.message}" for one in wrong if one.invalid is not None)
-        return _failed(reply, FailureKind.SCHEMA, message, raw)
+        return failed(reply, FailureKind.SCHEMA, message, raw)
     if options.run_tools and reply.turns + 1 >= options.max_turns:
         message = (
             f"The model still calls tools ({names}) in its reply {reply.turns + 1}, and max_turns="
             f"{options.max_turns} replies may go into one answer. Raise it to let the model go on."
         )
-        return _failed(reply, FailureKind.TOOL_CALL, message, raw)
+        return failed(reply, FailureKind.TOOL_CALL, message, raw)
     dialogue = _dialogue(spec, prompt, reply)
     if isinstance(dialogue, Failure):
-        return _failed(reply, dialogue.kind, dialogue.message)
+        return failed(reply, dialogue.kind, dialogue.message)
     # The reply in its provider's own form: signatures in it must come back as they were.
     decoded_reply = decoded(spec.target.wire, loaded(entry.raw))
     spoken = Turn("assistant", decoded_reply.text, calls=calls, echo=decoded_reply.echo)
@@ -301,7 +268,7 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
         return with_results(spec, store, prompt, calling, calling.results)
     if options.cache == "only":
         message = f"The result of {names} is not in the cache, and cache='only' runs nothing."
-        return _failed(reply, FailureKind.NOT_CACHED, message, raw)
+        return failed(reply, FailureKind.NOT_CACHED, message, raw)
     return calling
 
 
@@ -340,7 +307,7 @@ def with_results(
     further = _further(spec, store, prompt, calling.reply, dialogue, tool_meta=tool_meta, repair=repair)
     if further is None:
         message = "The model's next turn is not in the cache, and cache='only' sends nothing."
-        return _failed(calling.reply, FailureKind.NOT_CACHED, message)
+        return failed(calling.reply, FailureKind.NOT_CACHED, message)
     return further
 
 
@@ -361,7 +328,7 @@ def _alone(
         later = UnreadReply(reply.call, key, known, reply.row, metas=metas, cached=reply.cached)
         return read_replies(spec, store, prompt, [later])[0]
     if spec.options.cache == "only":
-        return _failed(reply, kind, message)
+        return failed(reply, kind, message)
     return SingleCall(reply.call, reply.row, key, metas)
 
 

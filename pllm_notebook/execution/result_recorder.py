@@ -27,6 +27,7 @@ from pllm_notebook.execution.stop import Halt, Reason, State, row_error
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.pending_call import CallResult
 from pllm_notebook.redaction import redact
+from pllm_notebook.schema import Misread
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish, Reply
 
@@ -240,14 +241,19 @@ class ResultRecorder:
                 attempts=result.attempts,
                 host=target.host,
             )
+        except Misread as error:  # the endpoint's own fault: its row's failure, and no news for a log
+            self._reject_reply(tag, reply, result, str(error))
+            return None
         except Exception as error:  # what it says of itself cannot be written: its row's failure, and perhaps paid
             logger.exception("A reply could not be taken in")
-            message = redact(f"The reply could not be taken in: {type(error).__name__}: {error}"[:500])
-            self.open -= 1
-            self._fail(
-                tag, Failure(FailureKind.MALFORMED, message, 200, reply.text[:2000], result.attempts, cost_usd=None)
-            )
+            self._reject_reply(tag, reply, result, f"{type(error).__name__}: {error}")
             return None
+
+    def _reject_reply(self, tag: Tag, reply: Reply, result: CallResult, why: str) -> None:
+        """Fail the rows of a reply that cannot be kept, and was perhaps paid for."""
+        message = redact(f"The reply could not be taken in: {why}"[:500])
+        self.open -= 1
+        self._fail(tag, Failure(FailureKind.MALFORMED, message, 200, reply.text[:2000], result.attempts, cost_usd=None))
 
     def _take_pack(self, pack: Pack, entry: StoredReply, schema_level: int) -> None:
         assert self.order.packing is not None

@@ -24,6 +24,7 @@ __all__ = [
     "STATUSES",
     "RowRecord",
     "SampleRecord",
+    "SecondRecord",
     "key_prefixes",
     "kind_number",
     "record_of_calls",
@@ -65,6 +66,21 @@ class SampleRecord:
 
 
 @dataclass
+class SecondRecord:
+    """The rows that were asked once more for their evidence.
+
+    Attributes:
+        rows: Shape (n_second,), int32, ascending.
+        keys: Shape (n_second, 16), uint8: the first characters of the key of each first answer's reply.
+        fields: Shape (n_second, n_fields), bool: what of the answer is the second one's.
+    """
+
+    rows: Numbers
+    keys: Numbers
+    fields: Numbers
+
+
+@dataclass
 class RowRecord:
     """The rows of one run, in their order.
 
@@ -83,6 +99,7 @@ class RowRecord:
         samples: None where rows were asked once.
         example: Shape (n_rows,), bool: whether the row, or a near-duplicate, was among the run's examples; None where
             it had none.
+        second: Whose answer is of two replies, None for no row: the last one, and the one before.
     """
 
     content: Numbers
@@ -97,6 +114,7 @@ class RowRecord:
     later_keys: Numbers = field(default_factory=lambda: _NO_BEGINNINGS)
     samples: SampleRecord | None = None
     example: Numbers | None = None
+    second: SecondRecord | None = None
     _order: Numbers | None = None
     _lines: dict[str, Numbers] = field(default_factory=dict)
 
@@ -136,6 +154,8 @@ class RowRecord:
             given |= {"later_rows": self.later_rows, "later_keys": self.later_keys}
         if self.samples is not None:
             given |= {f"sample:{name}": array for name, array in vars(self.samples).items()}
+        if self.second is not None:
+            given |= {f"second:{name}": array for name, array in vars(self.second).items()}
         given |= {name: array for name in ("origin", "example") if (array := getattr(self, name)) is not None}
         return given
 
@@ -159,6 +179,7 @@ class RowRecord:
             later_keys=arrays.get("later_keys", _NO_BEGINNINGS),
             samples=SampleRecord(**samples) if (samples := _named(arrays, "sample:")) else None,
             example=arrays.get("example"),
+            second=SecondRecord(**second) if (second := _named(arrays, "second:")) else None,
         )
         made._check()
         return made

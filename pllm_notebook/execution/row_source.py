@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import orjson
@@ -17,10 +17,12 @@ __all__ = [
     "ContextualRows",
     "DerivedRows",
     "EvaluableRows",
+    "EvidenceOfRows",
     "JoinableRows",
     "JudgedRows",
     "MixedRows",
     "NamedCells",
+    "QuotedRows",
     "RowSource",
     "Rows",
     "WholePrompts",
@@ -87,6 +89,33 @@ class ContextualRows(Protocol):
     """
 
     contexts: Contexts | None
+
+
+class EvidenceOfRows(Protocol):
+    """What verifies the quotes of answers, and remembers which answers were asked for once more. From any thread."""
+
+    def unverified(self, row: int, quotes: Mapping[str, str | None]) -> Sequence[str]:
+        """Return the names of the quotes that are not in a row, those that are None included."""
+
+    def asked_again(self, key: str, before: str, fields: Sequence[str]) -> None:
+        """Note that a second answer took the place of the first in some fields.
+
+        Args:
+            key: Of the row's own call.
+            before: Of the first answer's reply.
+            fields: Names in JSON, "answer" for a type without fields.
+        """
+
+
+@runtime_checkable
+class QuotedRows(Protocol):
+    """Rows whose answers quote them.
+
+    Attributes:
+        evidence: None where no row is asked once more for its evidence.
+    """
+
+    evidence: EvidenceOfRows | None
 
 
 @runtime_checkable

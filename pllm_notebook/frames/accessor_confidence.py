@@ -38,11 +38,13 @@ class ConfidenceAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         Columns: row (position in this frame, from 0, integer), field (name of the result column; `outer.inner` inside
         a nested model), option (as text, `str` of its JSON value; NA is "no value" of an Optional field), p (Float64,
         0 to 1), source, model (as it was asked) and mass. All options of a field have a line, also those with p 0.
-        They add up to 1, but for a list: there each is the probability that the label is in it. Text has no lines, and
-        neither has a row without an answer.
+        They add up to 1; those of a decision endpoint are as it states them, rounded, so that their sum is .98 to 1.02.
+        Of a list each is the probability that the label is in it. Text has no lines, and neither has a row without an
+        answer.
 
         source is "samples" (the share of the samples that have the option, nothing smoothed), "logprobs" (the model's
-        own, of the tokens that lead to it; lists have none) or "fixed" (there is only one option). mass, of "logprobs"
+        own, of the tokens that lead to it; lists have none), "decisions" (as the endpoint states it) or "fixed" (there
+        is only one option). mass, of "logprobs"
         alone, is how much of the model's probability fell on an option at all.
 
         They are computed from the stored replies, also for a run that is no longer in memory. Sends nothing.

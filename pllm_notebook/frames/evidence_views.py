@@ -134,18 +134,23 @@ def _asked_for_evidence(run: Run | RegisteredRun) -> bool:
 def _quotes(run: Run | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapping[str, str | None]]:
     """Return what the replies to some rows quote; nothing for a row without an answer in the cache."""
     if isinstance(run, RegisteredRun):
-        replies = {row: entry.text for row, (_, entry) in run.replies_of(rows).items()}
-        return dict(zip(replies, run.read_answers().quotes_of(list(replies.values())), strict=True))
-    fitted = run.ask.fitted
+        return {} if run.record is None else run.read_answers().quotes_of(list(dict.fromkeys(rows)))
+    fitted, made = run.ask.fitted, getattr(run.rows, "evidence", None)
     assert isinstance(fitted, QuotingSchema)
     outcomes = {row: run.table.outcome(row) for row in dict.fromkeys(rows)}
-    keys = {
-        row: outcome.last or outcome.key
-        for row, outcome in outcomes.items()
-        if outcome is not None and outcome.failure is None
-    }
-    entries = open_store().get_many(list(dict.fromkeys(keys.values())))
-    return {row: fitted.quotes(entries[key].text) for row, key in keys.items() if key in entries}
+    own = {row: one for row, one in outcomes.items() if one is not None and one.failure is None}
+    second = {} if made is None else {row: made.second[one.key] for row, one in own.items() if one.key in made.second}
+    keys = {row: one.last or one.key for row, one in own.items()}
+    entries = open_store().get_many(list(dict.fromkeys([*keys.values(), *(each.before for each in second.values())])))
+    found: dict[int, Mapping[str, str | None]] = {}
+    for row, key in keys.items():
+        text: bytes | None = entries[key].text if key in entries else None
+        if text is not None and row in second:
+            before = entries.get(second[row].before)
+            text = None if before is None else fitted.combined(before.text, text, second[row].fields)
+        if text is not None:
+            found[row] = fitted.quotes(text)
+    return found
 
 
 def _fields(run: Run | RegisteredRun) -> list[tuple[str, str]]:

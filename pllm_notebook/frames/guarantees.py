@@ -188,6 +188,11 @@ def with_labels(spec: EnsembleSpec, table: Table, against: Any, columns: Mapping
     promise = spec.promise
     assert promise is not None
     names = promise.names
+    if isinstance(against, Mapping) and not against:
+        raise UsageError(
+            f"against={{}} names no field. Give labels of some of {names}, or leave it out for a promise about "
+            f"agreement. Nothing was sent."
+        )
     given = list(against.values()) if isinstance(against, Mapping) else [against]
     for name in given:
         if isinstance(name, str) and name not in table.names and (name != STORED or isinstance(against, Mapping)):

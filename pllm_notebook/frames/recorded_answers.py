@@ -17,6 +17,7 @@ from pllm_notebook.frames.assembled_answers import AssembledAnswers
 from pllm_notebook.frames.dtypes import Column, Kind, read_back
 from pllm_notebook.frames.response_format import columns_as_before, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.row_evidence import quoted_names
 from pllm_notebook.frames.samples import HOWS, NOT_ENDED, SampledRow
 from pllm_notebook.frames.value_types import type_in
 from pllm_notebook.protocols import Store
@@ -101,10 +102,13 @@ class Answers:
                 found[row] = value
         return [found.get(row) for row in wanted]
 
-    def quotes_of(self, texts: Sequence[bytes]) -> list[Mapping[str, str | None]]:
-        """Return the quotes of some replies by name of the field; nothing where there are none."""
-        fitted = self._fitted(self._header["dialect"])
-        return [fitted.quotes(text) if isinstance(fitted, QuotingSchema) else {} for text in texts]
+    def quotes_of(self, rows: Sequence[int]) -> dict[int, Mapping[str, str | None]]:
+        """Return what the answers to some rows quote by name of the field; nothing for a row without an answer."""
+        fitted, answered = self._fitted(self._header["dialect"]), self._wanted()
+        if not isinstance(fitted, QuotingSchema):
+            return {}
+        own = [row for row in rows if answered[row]]
+        return {row: fitted.quotes(text) for row, text in zip(own, self._own_texts(own), strict=True) if text}
 
     def table(self, values: Sequence[Found | None]) -> tuple[list[list[Any]], list[int]]:
         """Return the values of the answers column by column, and for each line its position among *values*."""
@@ -187,7 +191,22 @@ class Answers:
         return fitted is not None and fitted.wrapped
 
     def _plain(self, rows: Sequence[int]) -> list[Found | None]:
-        return self._read(self._keys(rows), self._fitted(self._header["dialect"]))
+        return self._values(self._own_texts(rows), self._fitted(self._header["dialect"]))
+
+    def _own_texts(self, rows: Sequence[int]) -> list[bytes | None]:
+        """Return the text of each row's answer: of its last reply, or of two where it was asked once more."""
+        texts, second = self._texts(self._keys(rows)), self._record.second
+        fitted = self._fitted(self._header["dialect"])
+        if second is None or not isinstance(fitted, QuotingSchema) or self._asked.output is None:
+            return texts
+        known, names = {row: at for at, row in enumerate(second.rows.tolist())}, quoted_names(self._asked.output)
+        both = [(at, known[row]) for at, row in enumerate(rows) if row in known]
+        before = self._texts(second.keys[[place for _, place in both]])
+        for (at, place), first in zip(both, before, strict=True):
+            fields = [name for name, taken in zip(names, second.fields[place].tolist(), strict=True) if taken]
+            last = texts[at]
+            texts[at] = None if first is None or last is None else fitted.combined(first, last, fields)
+        return texts
 
     def _keys(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
         """Return the beginning of the key of each row's last reply, zeros for none."""
@@ -257,7 +276,10 @@ class Answers:
 
     def _read(self, keys: np.ndarray[Any, Any], fitted: FittedSchema | None) -> list[Found | None]:
         """Return the value of the reply with each key prefix; None for zeros, and if it is not in the store."""
-        held = self._texts(keys)
+        return self._values(self._texts(keys), fitted)
+
+    def _values(self, held: Sequence[bytes | None], fitted: FittedSchema | None) -> list[Found | None]:
+        """Return the value of each text, None for none and for one that has no value."""
         at = [place for place, entry in enumerate(held) if entry is not None]
         contents = [held[place] or b"" for place in at]
         found: list[Found | None] = [None] * len(held)

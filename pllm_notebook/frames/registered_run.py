@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from pllm_notebook.execution import RowRecord, decoded_body, retry_price
 from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.frames.dtypes import Column
@@ -117,15 +119,19 @@ class RegisteredRun:
         if record is None:
             return {}
         answered = [row for row in dict.fromkeys(rows) if record.status[row] <= 1 and not record.several[row]]
-        prefixes = {row: _key_prefix(record, row) for row in answered}
-        store = open_store()
-        keys = store.keys_beginning(dict.fromkeys(prefixes.values()))
-        entries = store.get_many(list(keys.values()))
-        return {
-            row: (keys[one], entries[keys[one]])
-            for row, one in prefixes.items()
-            if one in keys and keys[one] in entries
-        }
+        return _entries({row: _key_prefix(record, row) for row in answered})
+
+    def answers_of(self, rows: Sequence[int]) -> dict[int, tuple[str, Any]]:
+        """Return key and stored entry of the reply that is the answer of each of some rows, as `replies_of` does.
+
+        Also of rows that several replies led to: of a repair the last one, of several answers the one that was chosen,
+        of a cascade the strong model's. A row that was voted for, or that a judge decided, has no such reply.
+        """
+        record = self.record
+        if record is None:
+            return {}
+        answered = [row for row in dict.fromkeys(rows) if record.status[row] <= 1]
+        return _entries({row: one for row in answered if (one := _answer_prefix(record, row))})
 
     def usage_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return tokens, cost and latency of each row among *rows* that one reply answered (see `df.llm.usage`)."""
@@ -176,6 +182,29 @@ def is_readable(header: Mapping[str, Any]) -> bool:
 
 def _key_prefix(record: RowRecord, row: int) -> str:
     return str(record.keys[row].tobytes(), "ascii")
+
+
+def _answer_prefix(record: RowRecord, row: int) -> str:
+    """Return the beginning of the key of the reply that is a row's answer, "" where it is no single one."""
+    samples = record.samples
+    if samples is not None and (chosen := int(samples.chosen[row])) >= 0:
+        return str(samples.keys[row, chosen].tobytes(), "ascii")
+    if samples is not None and samples.how[row] not in (0, 1 + HOWS.index("escalated")):
+        return "" if record.several[row] else _key_prefix(record, row)
+    at = int(np.searchsorted(record.later_rows, row))
+    if at < len(record.later_rows) and record.later_rows[at] == row:
+        return str(record.later_keys[at].tobytes(), "ascii")
+    return _key_prefix(record, row)
+
+
+def _entries(prefixes: Mapping[int, str]) -> dict[int, tuple[str, Any]]:
+    """Return key and stored entry of each row that the cache has, by the beginning of its key."""
+    store = open_store()
+    keys = store.keys_beginning(dict.fromkeys(prefixes.values()))
+    entries = store.get_many(list(keys.values()))
+    return {
+        row: (keys[one], entries[keys[one]]) for row, one in prefixes.items() if one in keys and keys[one] in entries
+    }
 
 
 def _failure_fields(kind: str, kept: FailedCall | None) -> dict[str, Any]:

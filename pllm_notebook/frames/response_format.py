@@ -105,7 +105,16 @@ def _check_evidence(options: Options) -> None:
         (options.samples > 1, "samples=", "quotes are of one answer a row"),
         (options.probabilities is not None, "probabilities=", "the probabilities are of an answer alone"),
         (len(options.models or ()) > 1, "models=", "quotes are of one answer a row"),
+        (options.guarantee is not None, "guarantee=", "its confidence is of an answer alone"),
+        (
+            options.evidence == "retry" and options.images is not None,
+            "images=",
+            "a quote from an image is never verified, so that every row would be asked twice",
+        ),
     )
     for given, option, why in refused:
         if given:
-            raise UsageError(f"evidence=True cannot be combined with {option}: {why}. Leave one out. Nothing was sent.")
+            raise UsageError(
+                f"evidence={options.evidence!r} cannot be combined with {option}: {why}. Leave one out. Nothing was "
+                f"sent."
+            )

@@ -9,7 +9,7 @@ import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import STATUSES, Explanation, Run, position_of, retry_price
+from pllm_notebook.execution import STATUSES, Explanation, Run, decoded_body, position_of, retry_price
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.cell_failures import cell_records
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
@@ -207,23 +207,25 @@ def _explained(table: Table, source: Source, position: int, row: int) -> Explana
     assert isinstance(run, RegisteredRun)
     assert record is not None
     failure = run.failures_of([row]).get(row)
-    key, entry = run.replies_of([row]).get(row, ("", None))
+    key, entry = run.answers_of([row]).get(row, ("", None))
     metadata = {} if entry is None else entry.metadata
+    several = bool(record.several[row])  # what those before the answer took is not known
+    model = metadata.get("asked") if record.samples is not None else None
     return Explanation(
         position=row,
         status=STATUSES[record.status[row]],
-        model=run.header["model"],
+        model=model or run.header["model"],
         simulated=run.header["simulated"],
         prompt=_prompt(table, source, position) or None,
         body=None,
         key=key,
         value=None,
         failure="" if failure is None else f"{failure['kind']}: {failure['message']}",
-        reply=None if entry is None else run.reply(row),
+        reply=None if entry is None else decoded_body(entry.raw),
         attempts=metadata.get("attempts", 0 if failure is None else failure["attempts"]),
         latency_s=metadata.get("latency_s"),
-        usage=None if entry is None else entry.usage,
-        cost_usd=metadata.get("cost_usd"),
+        usage=None if entry is None or several else entry.usage,
+        cost_usd=None if several else metadata.get("cost_usd"),
         evidence=evidence_lines(run, row, table, source.asked, position),
     )
 

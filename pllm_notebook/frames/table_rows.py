@@ -25,6 +25,7 @@ from pllm_notebook.frames.probabilities import least_confidence
 from pllm_notebook.frames.provenance import asked_rows, replaceable
 from pllm_notebook.frames.response_format import columns_as_before
 from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.row_evidence import RowEvidence
 from pllm_notebook.frames.row_instruction import InstructedPrompts, RowInstruction
 from pllm_notebook.frames.rows import ERROR_COLUMNS, error_rows, prompts_of
 from pllm_notebook.frames.samples import add_samples, described, whole_agreement
@@ -81,6 +82,7 @@ class TableRows:
         examples: What rows are shown first, None for nothing.
         part_of: What the run is a step of, such as "race"; "" for nothing.
         contexts: What validators are given of each row, None for nothing.
+        evidence: What verifies quotes, where a row is asked once more for its evidence; None elsewhere.
         assembled: For which of the run's endings the registry knows the values of the result; 0 for none.
 
     Raises:
@@ -110,6 +112,8 @@ class TableRows:
             self._asked_data.append(table.column_data(shown))
         if question.instruction is not None:
             self._asked_data.append(table.column_data(question.instruction.template.names))
+        retries = options.evidence == "retry" and question.output is not None
+        self.evidence = RowEvidence(self._asked_data[0]) if retries else None
         self._is_bare, self._shows = template is None and not names, bool(shown)
         self.prompts = self._prompts(prompts_of(self._asked_data[0], template, options.na), question.instruction)
         self.examples: RowExamples | None = None
@@ -218,6 +222,7 @@ class TableRows:
         elif whole:
             record.answers, record.origin = self._hashes(*self._make(run)).all()
         record.example = self.taken
+        record.second = None if self.evidence is None else self.evidence.record(run)
         add_samples(record, run)
         return record
 

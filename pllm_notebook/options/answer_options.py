@@ -97,10 +97,14 @@ class AnswerOptions:
         expects=("a name, or a list of names", is_stop),
         takes=PARSE,
     )
-    evidence: bool = option(
+    evidence: bool | str = option(
         False,
-        "Ask for a quote from the row for each field, and [verify](evidence.md) that it is in the row word for word.",
+        "Ask for a quote from the row for each field, and [verify](evidence.md) that it is in the row word for word. "
+        '`"retry"` asks once more for the fields whose quote is not.',
         more="`.llm.evidence` has the quotes and where they are. It is another question, with answers of its own.",
+        accepts='bool | Literal["retry"]',
+        choices=("retry",),
+        expects=('True, False or "retry"', lambda value: isinstance(value, bool) or value == "retry"),
         takes=PARSE,
     )
     guarantee: float | None = option(

@@ -53,7 +53,7 @@ class ParseOptions(TypedDict, total=False):
     decision_model: str | None
     confidence_column: str | None
     calibration: str | Sequence[str] | None
-    evidence: bool
+    evidence: bool | Literal["retry"]
     guarantee: float | None
     confidence_level: float
     against: Any
@@ -334,7 +334,7 @@ class ConfigureOptions(TypedDict, total=False):
     decision_model: str | None
     confidence_column: str | None
     calibration: str | Sequence[str] | None
-    evidence: bool | None
+    evidence: bool | Literal["retry"] | None
     guarantee: float | None
     confidence_level: float | None
     against: Any | None

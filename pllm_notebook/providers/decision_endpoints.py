@@ -115,7 +115,7 @@ def named_questions(request: Request) -> dict[str, dict[str, Any]]:
         elif question.kind == "scale":
             made[question.name] = {"type": "score", **asked, "criteria": list(question.options)}
         else:
-            made[question.name] = {"type": "choice", **asked, "criteria": dict.fromkeys(question.options, "")}
+            made[question.name] = {"type": "choice", **asked, "criteria": dict(question.described)}
     return made
 
 

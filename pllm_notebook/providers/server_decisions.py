@@ -102,7 +102,8 @@ def _question(request: Request, question: DecisionQuestion) -> dict[str, Any]:
         return made | {"type": "yes_no", "question": text}
     if question.kind == "scale":
         return made | {"type": "score", "question": text, "levels": list(question.options)}
-    return made | {"type": "choice", "question": text, "options": [{"name": option} for option in question.options]}
+    options = [{"name": option} | ({"description": note} if note else {}) for option, note in question.described]
+    return made | {"type": "choice", "question": text, "options": options}
 
 
 def _no_media(media: Media) -> Exception:

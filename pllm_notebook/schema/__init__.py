@@ -5,7 +5,7 @@ Pure: nothing here sends, waits or keeps anything.
 
 from __future__ import annotations
 
-from pllm_notebook.schema.choices import ChoiceField, spelling
+from pllm_notebook.schema.choices import ChoiceField, names_without_choices, spelling
 from pllm_notebook.schema.decided import DecisionOutput, Misread, read_answers
 from pllm_notebook.schema.evidence import QuotingSchema
 from pllm_notebook.schema.excerpts import extract_json
@@ -56,6 +56,7 @@ __all__ = [
     "is_beyond",
     "kind_of",
     "longest_json",
+    "names_without_choices",
     "option_shares",
     "packed",
     "partial_value",

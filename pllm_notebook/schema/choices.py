@@ -5,16 +5,18 @@ Read from the JSON schema alone, so that it is the same for a type and for the s
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import Enum
+from typing import Any, Literal, get_args
 
 from pydantic_core import to_json
 
 from pllm_notebook.schema.fields import OutputField, bare, fields_of
 
-__all__ = ["MAX_OPTIONS", "ChoiceField", "ChoiceKind", "choices_of", "spelling"]
+__all__ = ["MAX_OPTIONS", "ChoiceField", "ChoiceKind", "choices_of", "names_without_choices", "spelling"]
 
 ChoiceKind = Literal["choice", "yes_no", "scale", "labels"]
 
@@ -38,6 +40,7 @@ class ChoiceField:
             one item.
         description: What the person wrote about it, "" for nothing.
         steps: For each level inside a nested model, attribute and name in JSON.
+        notes: For each option what the person wrote about it, "" for nothing; () where that is so for all.
     """
 
     name: str
@@ -47,6 +50,7 @@ class ChoiceField:
     options: tuple[Any, ...]
     description: str
     steps: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def value(self, parts: Sequence[Any]) -> Any:
         """Return its value in what `OutputType.field_values` gives; None where a level above it is missing."""
@@ -83,16 +87,34 @@ def choices_of(kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[
         fields: Its fields, None for a type that has none.
         schema: As Pydantic makes it.
     """
+    return tuple(place for place in _leaves(kind, fields, schema) if place.options)
+
+
+def names_without_choices(
+    kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the names of the fields whose values are not known, in declared order; `outer.inner` inside a model.
+
+    Args:
+        kind: As for `choices_of`.
+        fields: As for `choices_of`.
+        schema: As for `choices_of`.
+    """
+    return tuple(place.name for place in _leaves(kind, fields, schema) if not place.options)
+
+
+def _leaves(kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[str, Any]) -> list[ChoiceField]:
+    """Return all fields that are no nested models; those without a known list of values have no options."""
     reader = _Reader(schema.get("$defs", {}))
     if fields is None:
         found = reader.options(schema)
-        return () if found is None else (ChoiceField("", 0, (), *found, ""),)
+        return [] if found is None else [ChoiceField("", 0, (), *found, "", (), reader.notes(schema, kind, found[1]))]
     properties = reader.resolved(schema).get("properties", {})
     made: list[ChoiceField] = []
     for at, field in enumerate(fields):
         place = ChoiceField(field.name, at, (field.alias,), "choice", (), field.description)
         made += reader.field(place, field.annotation, properties.get(field.alias, {}))
-    return tuple(made)
+    return made
 
 
 def spelling(value: Any) -> bytes:
@@ -119,10 +141,12 @@ class _Reader:
         """Yield what one field has: itself, or the fields of its own."""
         found = self.options(schema)
         if found is not None:
-            yield ChoiceField(place.name, place.at, place.path, *found, place.description, place.steps)
+            notes = self.notes(schema, annotation, found[1])
+            yield ChoiceField(place.name, place.at, place.path, *found, place.description, place.steps, notes)
             return
         inner = self.resolved(schema)
         if "properties" not in inner or len(place.path) >= _DEPTH:
+            yield place
             return
         own = fields_of(bare(annotation), {**inner, "$defs": self._definitions}) or ()
         known = {field.alias: field for field in own}
@@ -143,6 +167,20 @@ class _Reader:
         else:
             found = self._one(schema)
         return None if found is None or not 0 < len(found[1]) <= MAX_OPTIONS else found  # type: ignore[return-value]
+
+    def notes(self, schema: Mapping[str, Any], annotation: Any, options: Sequence[Any]) -> tuple[str, ...]:
+        """Return what is written about each option: the description of its branch, or its member's own docstring."""
+        known = dict(self._branch_notes(schema, 0)) | dict(_member_notes(annotation))
+        made = tuple(known.get(spelling(option), "") for option in options)
+        return made if any(made) else ()
+
+    def _branch_notes(self, schema: Mapping[str, Any], depth: int) -> Iterator[tuple[bytes, str]]:
+        schema = self.resolved(schema)
+        for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), schema.get("items")):
+            if isinstance(branch, Mapping) and depth < _DEPTH:
+                if "const" in branch and isinstance(branch.get("description"), str):
+                    yield spelling(branch["const"]), inspect.cleandoc(branch["description"])
+                yield from self._branch_notes(branch, depth + 1)
 
     def _one(self, schema: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]] | None:
         schema = self.resolved(schema)
@@ -171,6 +209,20 @@ class _Reader:
         # Null comes last, whatever the order of the union.
         options = _distinct([value for value in values if value is not None] + [None] * (None in values))
         return (kinds.pop() if len(kinds) == 1 else "choice"), options
+
+
+def _member_notes(annotation: Any) -> Iterator[tuple[bytes, str]]:
+    """Yield the docstrings of an Enum's members, of those that have one of their own.
+
+    A string below a member in the source is none: Python drops it, and a notebook's source cannot be found again, so
+    that one question would be two.
+    """
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        for member in annotation:
+            if isinstance(own := vars(member).get("__doc__"), str):
+                yield spelling(member.value), inspect.cleandoc(own)
+    for inner in get_args(annotation):
+        yield from _member_notes(inner)
 
 
 def _distinct(values: Sequence[Any]) -> tuple[Any, ...]:

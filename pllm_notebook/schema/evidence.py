@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import BaseModel, Field, TypeAdapter, create_model
+from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.schema.checked_schema import Misfit
+from pllm_notebook.schema.excerpts import excerpts
 from pllm_notebook.schema.fields import OutputField
 from pllm_notebook.schema.fitted_schema import FittedSchema, Invalid, Parsed
 from pllm_notebook.schema.fitting import Fit
@@ -41,11 +43,12 @@ def quoting_type(kind: Any, fields: Sequence[OutputField] | None) -> type[BaseMo
 class QuotingSchema(FittedSchema):
     """As `FittedSchema` for the type with quotes; its values are those of the caller's type."""
 
-    __slots__ = ("_check",)
+    __slots__ = ("_check", "_plain")
 
-    def __init__(self, kind: Any, fit: Fit, dialect: str, check: Misfit | None) -> None:
+    def __init__(self, kind: Any, fit: Fit, dialect: str, check: Misfit | None, plain: bool) -> None:
         super().__init__(kind, TypeAdapter(kind), fit, dialect)
         self._check = check
+        self._plain = plain  # whether the caller's type has no fields
 
     def parse(self, text: bytes | str, context: Any = None) -> Parsed:
         parsed = super().parse(text, context)
@@ -71,6 +74,40 @@ class QuotingSchema(FittedSchema):
             return dict(parsed.value.evidence)
         found = _Quotes(self).find(text.decode("utf-8", "replace"))
         return {} if found is None or found.failure is not None else dict(found.value.evidence)
+
+    def claims(self, text: bytes) -> Mapping[str, str | None]:
+        """Return the quotes of a reply for what it says something about: null, or nothing at all, needs no passage."""
+        said = self._said(text)
+        if said is None:
+            return {}
+        values = {ANSWER: said["answer"]} if self._plain else said["answer"]
+        return {name: quote for name, quote in said["evidence"].items() if values.get(name) not in (None, "", [], {})}
+
+    def combined(self, first: bytes, second: bytes, fields: Sequence[str]) -> bytes | None:
+        """Return the text of two replies together, None where one cannot be read.
+
+        Args:
+            first: The one that all else is taken from.
+            second: The one that *fields* are taken from, each with its quote.
+            fields: Names in JSON, "answer" for a type without fields.
+        """
+        one, two = self._said(first), self._said(second)
+        if one is None or two is None:
+            return None
+        quotes = one["evidence"] | {name: two["evidence"].get(name) for name in fields}
+        if self._plain:
+            return to_json({"evidence": quotes, "answer": two["answer"]})
+        newer = {name: two["answer"][name] for name in fields if name in two["answer"]}
+        return to_json({"evidence": quotes, "answer": one["answer"] | newer})
+
+    def _said(self, text: bytes) -> dict[str, Any] | None:
+        """Return a reply as decoded JSON, also out of prose; None where it is none of the type."""
+        if super().parse(text).failure is None:
+            return cast(dict[str, Any], from_json(text))
+        for one in excerpts(text.decode("utf-8", "replace")):
+            if FittedSchema.parse(self, one.text).failure is None:
+                return cast(dict[str, Any], one.value)
+        return None
 
     def _answer(self, value: Any) -> Any:
         answer = value.answer

@@ -148,7 +148,7 @@ class OutputType:
             asked = self if self._quoting is None else self._quoting
             fitting = fit(asked.json_schema, dialect)
             if self._quoting is not None:
-                fitted = QuotingSchema(asked.kind, fitting, dialect.name, self._check)
+                fitted = QuotingSchema(asked.kind, fitting, dialect.name, self._check, self.fields is None)
             else:
                 fitted = FittedSchema(self.kind, self._adapter, fitting, dialect.name)
                 if self._check is not None:

@@ -160,9 +160,11 @@ class QuestionPlan:
 def _questions(choice: ChoiceField, names: set[str]) -> Iterator[DecisionQuestion]:
     if choice.kind == "labels":
         text = _instructions(choice)
-        for option, label in zip(choice.options, _labels(choice.options), strict=True):
+        notes = choice.notes or ("",) * len(choice.options)
+        for option, label, note in zip(choice.options, _labels(choice.options), notes, strict=True):
             name = _free(f"{choice.name}.{label}" if choice.name else label, names)
-            yield DecisionQuestion(name, "predicate", f"{text} This applies: {_worded(option)}.", ("true", "false"))
+            applies = f"{_worded(option)} ({note.rstrip('.')})" if note else _worded(option)
+            yield DecisionQuestion(name, "predicate", f"{text} This applies: {applies}.", ("true", "false"))
         return
     if len(choice.options) == 1:
         return
@@ -175,7 +177,7 @@ def _questions(choice: ChoiceField, names: set[str]) -> Iterator[DecisionQuestio
             yield DecisionQuestion(name, "predicate", text, ("true", "false"))
             return
     kind: Any = "scale" if _is_scale(choice) else "choice"
-    yield DecisionQuestion(name, kind, _instructions(choice), labels)
+    yield DecisionQuestion(name, kind, _instructions(choice), labels, () if kind == "scale" else choice.notes)
 
 
 def _is_scale(choice: ChoiceField) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
 import openai
 import orjson
@@ -231,7 +232,7 @@ def test_a_reply_that_is_refused_by_a_validator_is_the_row_s_failure(luna: str, 
     ],
 )  # fmt: skip
 def test_a_reply_that_does_not_fit_its_questions_is_malformed(
-    luna: str, sim: Simulator, answers: list[Any], said: str
+    luna: str, sim: Simulator, caplog: pytest.LogCaptureFixture, answers: list[Any], said: str
 ) -> None:
     class Mood(BaseModel):
         mood: Literal["good", "bad"]
@@ -243,6 +244,7 @@ def test_a_reply_that_does_not_fit_its_questions_is_malformed(
     ((kind, message),) = out.llm.errors[["kind", "message"]].to_numpy().tolist()
     assert kind == "malformed_reply"
     assert said in message
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,11 @@ def test_a_type_without_known_values_is_refused(luna: str) -> None:
 
     with pytest.raises(UsageError, match="needs a field whose values are known"):
         decided(Text)
+
+
+def test_a_type_with_one_value_has_nothing_to_ask(luna: str) -> None:
+    with pytest.raises(UsageError, match=r"has only one, so there is no question .* Leave probabilities= out"):
+        decided(Literal["only"])
 
 
 def test_the_other_model_is_named_where_the_run_and_the_estimate_are_shown(luna: str, sim: Simulator) -> None:
@@ -471,6 +478,43 @@ def test_questions_beyond_the_limit_are_split_over_requests(luna: str, sim: Simu
     assert sorted(len(request["body"]["questions"]) for request in sim.requests()) == [100, 400]
     assert (out["labels"].tolist(), out["others"].tolist()) == ([["l7"]], [["o249"]])
     assert out.llm.confidence.notna().all(axis=None)
+
+
+class Team(StrEnum):
+    def __new__(cls, value: str, about: str) -> Team:
+        member = str.__new__(cls, value)
+        member._value_, member.__doc__ = value, about
+        return member
+
+    BILLING = "billing", "Payments and refunds."
+    OTHER = "other", "Anything else."
+
+
+class Ticket(BaseModel):
+    team: Team | None
+    tags: list[Team]
+    tone: Annotated[Literal["calm"], Field(description="No complaint.")] | Literal["angry"]
+
+
+def test_what_is_written_about_an_option_is_sent_beside_it(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=lambda request: SimAnswer.value({"team": "billing", "tags": ["other"], "tone": "calm"}))
+
+    for model in (luna, GOOGLE, "sgl:qwen"):
+        out = decided(Ticket, model=model)
+
+        assert out["tone"].tolist() == ["calm"]
+    openai_s, google_s, sglang_s = (request["body"]["questions"] for request in sim.requests())
+    assert openai_s[0]["choices"] == [
+        {"value": "billing", "description": "Payments and refunds."},
+        {"value": "other", "description": "Anything else."},
+        {"value": "Not stated."},
+    ]
+    assert openai_s[1]["instructions"] == "tags. This applies: billing (Payments and refunds)."
+    assert google_s["tone"]["criteria"] == {"calm": "No complaint.", "angry": ""}
+    assert sglang_s[-1]["options"] == [{"name": "calm", "description": "No complaint."}, {"name": "angry"}]
 
 
 def test_what_an_endpoint_has_too_few_options_for_is_left_to_chat(

@@ -262,6 +262,12 @@ def test_a_row_s_explanation_is_of_the_model_whose_answer_it_has(luna: str, sim:
         assert explained.value.note == value
         assert f'"note":"{value}"' in explained.reply["choices"][0]["message"]["content"]
     assert explained.steps == (f"{CHEAP} answered", f"{STRONG} answered")
+    keys = [out.llm.explain(models.index(model)).key for model in (CHEAP, STRONG)]
+    run_registry.forget_all()  # and as a new kernel has it
+    for model, key in zip((CHEAP, STRONG), keys, strict=True):
+        explained = out.llm.explain(models.index(model))
+        assert (explained.model, explained.key) == (model, key)
+        assert explained.reply["model"] == model.removeprefix("openai:")
 
 
 def test_a_run_without_a_promise_says_so(luna: str, sim: Simulator) -> None:
@@ -270,6 +276,13 @@ def test_a_run_without_a_promise_says_so(luna: str, sim: Simulator) -> None:
 
     with pytest.raises(PllmError, match="This run promises nothing of its rows"):
         _ = out.llm.guarantee
+
+
+def test_labels_of_no_field_are_refused_before_anything_is_sent(luna: str, sim: Simulator) -> None:
+    with pytest.raises(UsageError, match=r"against=\{\} names no field. .*Nothing was sent"):
+        ask(frame(120), against={})
+
+    assert sim.stats().requests == 0
 
 
 def test_a_preview_shows_the_strong_answers_and_what_all_rows_may_cost(luna: str, sim: Simulator) -> None:

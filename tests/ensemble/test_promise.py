@@ -57,7 +57,7 @@ def test_a_promise_is_about_the_fields_whose_values_are_known() -> None:
     promise = promised()
 
     assert promise.names == ["mood", "tone", "stars", "topics", "inner.ok"]
-    assert promise.outside == ("note", "weight")
+    assert promise.outside == ("inner.why", "note", "weight")
     assert (promise.source, promised(samples=3).source) == ("logprobs", "samples")
     assert promised(bool).names == ["answer"]
 

@@ -88,3 +88,14 @@ def test_a_calibration_of_another_question_is_refused_before_anything_is_sent(
 def test_few_labels_are_refused(parsed: Callable[..., pd.DataFrame]) -> None:
     with pytest.raises(UsageError, match="Calibration needs at least 50"):
         parsed(40).llm.calibrate(against="label")
+
+
+def test_a_calibration_without_probabilities_is_refused_before_anything_is_sent(
+    parsed: Callable[..., pd.DataFrame],
+) -> None:
+    out = parsed()
+    out.llm.calibrate(against="label", name="mood-1")
+    pllm.configure(sim={"answers": lambda request: pytest.fail("sent")})
+
+    with pytest.raises(UsageError, match=r"calibration= is what .*without probabilities= there is none.*Nothing was"):
+        out[["n", "label"]].llm.parse(Review, "About {n}", calibration="mood-1")

@@ -74,7 +74,8 @@ def _question(question: DecisionQuestion) -> dict[str, Any]:
         return {"type": "predicate", **made}
     if question.kind == "scale":
         return {"type": "score", **made, "levels": [{"label": label} for label in question.options]}
-    return {"type": "choice", **made, "choices": [{"value": option} for option in question.options]}
+    choices = [{"value": option} | ({"description": note} if note else {}) for option, note in question.described]
+    return {"type": "choice", **made, "choices": choices}
 
 
 def _stated(given: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,0 +1,75 @@
+"""What a reply comes to: a value or a failure of its row, with what all replies before it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pllm_notebook.exceptions import sentence
+from pllm_notebook.execution.follow_ups import UnreadReply
+from pllm_notebook.execution.outcome import Outcome
+from pllm_notebook.failures import Failure, FailureKind, ways_to_send_again
+from pllm_notebook.redaction import redact
+
+__all__ = ["answered", "failed", "unread"]
+
+_KEPT = frozenset(
+    {
+        FailureKind.REFUSAL,
+        FailureKind.FILTERED,
+        FailureKind.TRUNCATED,
+        FailureKind.INVALID_JSON,
+        FailureKind.SCHEMA,
+        FailureKind.TOOL_CALL,
+    }
+)
+
+
+def answered(reply: UnreadReply, value: object) -> Outcome:
+    """Return the outcome of a reply with a value."""
+    metas = (*reply.metas, reply.entry.meta)
+    return Outcome(value, None, reply.key, metas, reply.cached, last=reply.turn_key)
+
+
+def failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None = None) -> Outcome:
+    """Return the outcome of a reply without a usable value.
+
+    Args:
+        reply: The reply.
+        kind: Of the failure.
+        message: For the person, without when it was stored.
+        raw: What the reply said; None for its text.
+    """
+    metas = (*reply.metas, reply.entry.meta)
+    outcome = Outcome(None, None, reply.key, metas, reply.cached, reply.entry)
+    paid_replies = outcome.replies()
+    outcome.failure = Failure(
+        kind=kind,
+        message=f"{sentence(message)}{_kept_since(kind, paid_replies[-1])}" if reply.cached else message,
+        status=200,
+        raw=reply.entry.text.decode("utf-8", "replace") if raw is None else raw,
+        attempts=sum(metadata["attempts"] for metadata in paid_replies),
+        request_id=paid_replies[-1]["request_id"],
+        cost_usd=outcome.cost_usd,
+    )
+    return outcome
+
+
+def _kept_since(kind: FailureKind, decoded_reply: Mapping[str, Any]) -> str:
+    """Say when a stored failure was stored and how to ask again; "" for a kind that is not stored."""
+    if kind not in _KEPT:
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(decoded_reply["created_at"]))
+    return f" Kept since {when} UTC and not paid for again; {ways_to_send_again(str(kind))} asks again."
+
+
+def unread(reply: UnreadReply, error: Exception) -> Outcome:
+    """Return the outcome of a reply that could not be read for an error of ours."""
+    message = redact(f"The reply could not be read: {type(error).__name__}: {error}"[:500])
+    try:
+        return failed(reply, FailureKind.MALFORMED, message)
+    except Exception:  # what is known of it cannot be read either
+        raw = reply.entry.text.decode("utf-8", "replace")
+        failure = Failure(FailureKind.MALFORMED, message, status=200, raw=raw, attempts=1, cost_usd=None)
+        return Outcome(None, failure, reply.key, (), reply.cached)
