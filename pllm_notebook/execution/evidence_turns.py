@@ -1,4 +1,4 @@
-"""Answers that lack evidence, asked for once more: what the model is told, and what its second answer changes.
+"""Answers that lack evidence, asked for once more: what the model reads, and what its second answer changes.
 
 Only what lacked evidence is taken from a second answer, quote and value; all else stays as it was first. A second
 answer that does not come, or is none, changes nothing.
