@@ -206,7 +206,14 @@ class RowRecord:
             whole += [(samples.failure, (rows, members)), (samples.chosen, (rows,)), (samples.how, (rows,))]
             whole.append((samples.keys, (rows, members, samples.keys.shape[-1])))
             within += [(samples.chosen, -1, members), (samples.keys, 0, 128)]
-        flags = [(array, (rows,)) for array in (self.several, self.example) if array is not None]
+        flags: list[tuple[Numbers, tuple[int, ...]]] = [
+            (array, (rows,)) for array in (self.several, self.example) if array is not None
+        ]
+        if (second := self.second) is not None:
+            again = len(second.rows)
+            whole += [(second.rows, (again,)), (second.keys, (again, KEY_BYTES))]
+            within += [(second.rows, 0, rows), (second.keys, 0, 128)]
+            flags.append((second.fields, (again, second.fields.shape[-1])))
         shares = [(array, (rows,)) for array in self.agreement.values()]
         for arrays, kinds in ((whole, "ui"), (flags, "b"), (shares, "f")):
             if any(array.shape != shape or array.dtype.kind not in kinds for array, shape in arrays):

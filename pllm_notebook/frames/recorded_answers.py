@@ -203,7 +203,7 @@ class Answers:
         both = [(at, known[row]) for at, row in enumerate(rows) if row in known]
         before = self._texts(second.keys[[place for _, place in both]])
         for (at, place), first in zip(both, before, strict=True):
-            fields = [name for name, taken in zip(names, second.fields[place].tolist(), strict=True) if taken]
+            fields = [name for name, taken in zip(names, second.fields[place].tolist(), strict=False) if taken]
             last = texts[at]
             texts[at] = None if first is None or last is None else fitted.combined(first, last, fields)
         return texts
