@@ -40,6 +40,7 @@ from pllm_notebook.execution import (
 )
 from pllm_notebook.messages_types import Example, Turn
 from pllm_notebook.options import Options, fields_of
+from pllm_notebook.protocols import Display
 from pllm_notebook.schema import OutputType
 from pllm_notebook.statistics import planned_looks
 
@@ -185,16 +186,16 @@ def ensemble_spec_for(
     return EnsembleSpec(tuple(members), how, vote, further, output, before, tolerant=tolerant)
 
 
-def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None) -> Run:
+def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None, display: Display | None = None) -> Run:
     """Start a run of *question* in the background and return its handle at once (see `execution.start`)."""
     options = (question if isinstance(question, CallSpec) else question.members[0].ask).options
     if options.mode == "batch" and options.confirm:
         confirm(estimate(question, rows))
     if isinstance(question, CallSpec):
-        return start(question, rows, run_budget=run_budget)
+        return start(question, rows, run_budget=run_budget, display=display)
     specs = [*(member.ask for member in question.members), *_some(question.further)]
     make = partial(ensemble_execution, question, rows)
-    return start(specs[0], rows, further=specs[1:], make=make, run_budget=run_budget)
+    return start(specs[0], rows, further=specs[1:], make=make, run_budget=run_budget, display=display)
 
 
 def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices, on_end: Callable[[], None]) -> Execution:

@@ -55,12 +55,14 @@ from pllm_notebook.execution.run_summary import live_lines, recorded_lines, show
 from pllm_notebook.execution.run_view.counts_model import CountsModel
 from pllm_notebook.execution.run_view.failure_groups import retry_advice, retry_price
 from pllm_notebook.execution.run_view.field_charts import FieldCharts
+from pllm_notebook.execution.run_view.sample_row import row_name
 from pllm_notebook.execution.run_view.updates import RunViewUpdates
 from pllm_notebook.execution.run_view.view_model import RunViewModel, view_model
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.token_bounds import TokenBounds
 from pllm_notebook.execution.token_question import options_by_path
 from pllm_notebook.execution.user_code import user_threads
+from pllm_notebook.execution.window_progress import StepsDisplay, WindowProgress
 
 __all__ = [
     "KEY_VERSION",
@@ -98,9 +100,11 @@ __all__ = [
     "RunViewUpdates",
     "SampleRecord",
     "SecondRecord",
+    "StepsDisplay",
     "TokenBounds",
     "UnreadReply",
     "WholePrompts",
+    "WindowProgress",
     "batch_service",
     "build_spec",
     "confirm",
@@ -133,6 +137,7 @@ __all__ = [
     "resolve_model",
     "retry_advice",
     "retry_price",
+    "row_name",
     "runs",
     "services_for",
     "shown",

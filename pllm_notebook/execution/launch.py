@@ -27,7 +27,7 @@ from pllm_notebook.execution.run_view.view_model import view_model
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.messages_types import Example, Turn
 from pllm_notebook.prompts import instruction
-from pllm_notebook.protocols import Store, ViewDisplay
+from pllm_notebook.protocols import Display, Store, ViewDisplay
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options, Settings, current
 from pllm_notebook.settings import resolve as options_for
@@ -183,6 +183,7 @@ def start(
     cache_dir: str | None = None,
     run_budget: RunBudget | None = None,
     on_engine: Engine | None = None,
+    display: Display | None = None,
 ) -> Run:
     """Start a run in the background and return its handle at once.
 
@@ -194,6 +195,7 @@ def start(
         cache_dir: Where its answers are kept, None for the configured place.
         run_budget: Money that it shares with other runs; None for one of its own, from the options.
         on_engine: The engine it runs on, None for this process's own.
+        display: Shows it, None for one of its own where its options want one.
 
     Raises:
         UsageError: When `configure(loop=…)` came after the engine had started.
@@ -207,7 +209,7 @@ def start(
         if each.target.simulated and ask.options.cache != "only":
             # A restarted simulator has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
-    sink = new_display() if ask.options.progress and rows.total else None
+    sink = display or (new_display() if ask.options.progress and rows.total else None)
     store = store_for(ask.options, cache_dir or settings.cache_dir)
 
     def execution(kept: Store | None, on_end: Callable[[], None]) -> Execution:

@@ -22,6 +22,7 @@ from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.table_rows import RowQuestion, TableRows, template_for
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
 from pllm_notebook.options import CallToolsOptions, CompleteOptions, Options, ParseOptions, check_row_count, taken_by
+from pllm_notebook.protocols import Display
 from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 
@@ -261,6 +262,8 @@ def submit_piece(
     run_budget: RunBudget,
     *,
     part_of: str = "",
+    whole: str = "",
+    display: Display | None = None,
 ) -> Run:
     """Start `parse` for rows that are a piece of something larger, whose pieces share their money.
 
@@ -271,11 +274,13 @@ def submit_piece(
         given: The options, as for `parse`.
         run_budget: The money of all pieces.
         part_of: What the run is a step of, such as "race"; "" for rows that are a person's.
+        whole: Names all the pieces together, such as "race 3f2a91c4"; "" for nothing.
+        display: Shows the run, None for one of its own where the options want one.
     """
     refuse_in_pieces(options_for({**given}))
     spec, rows = accessor._prepare(kind, prompt, {**given})
-    rows.part_of = part_of
-    return ensemble.submit(spec, rows, run_budget)
+    rows.part_of, rows.whole = part_of, whole
+    return ensemble.submit(spec, rows, run_budget, display)
 
 
 def asked_columns(

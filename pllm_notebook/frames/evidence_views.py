@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.provenance import provenance_of
 from pllm_notebook.frames.quotations import find_quote
@@ -18,7 +20,7 @@ from pllm_notebook.frames.table import Table
 from pllm_notebook.schema import QuotingSchema
 from pllm_notebook.store import open_store
 
-__all__ = ["Quotation", "evidence", "evidence_lines", "quotations_of_row"]
+__all__ = ["Quotation", "evidence", "evidence_lines", "marked_pieces", "quotations_of_row"]
 
 _COLUMNS = {
     "row": CellType.COUNT,
@@ -85,6 +87,27 @@ def quotations_of_row(
 ) -> Sequence[Quotation]:
     """Return what a row's answer quotes; nothing where its run asked for no evidence (see `evidence_lines`)."""
     return _of_run(run, [row], table, asked, [at]).get(at, ()) if _asked_for_evidence(run) else ()
+
+
+def marked_pieces(text: str, quotations: Sequence[Quotation], *, most: int, around: int) -> list[list[str]]:
+    """Return a cell's text in pieces, each with the fields that quote it, "" for none.
+
+    Args:
+        text: Of the cell.
+        quotations: Those that are in it.
+        most: Characters up to which a text is returned whole; in a longer one, what is not quoted is cut.
+        around: Characters of such a piece that are kept at each of its ends.
+    """
+    edges = sorted({edge for each in quotations for edge in (each.start or 0, each.end or 0)})
+    pieces = []
+    for start, end in pairwise([0, *edges, len(text)]):
+        fields = [each.field for each in quotations if (each.start or 0) <= start and end <= (each.end or 0)]
+        piece = strip_control_chars(text[start:end])
+        if not fields and len(text) > most and len(piece) > 2 * around:
+            piece = f"{piece[:around]} … {piece[-around:]}"
+        if piece:
+            pieces.append([piece, ", ".join(fields)])
+    return pieces
 
 
 def _line(each: Quotation) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.execution import Run, RunBudget, options_for, start
+from pllm_notebook.execution import Run, RunBudget, StepsDisplay, options_for, start
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.choice_accessor import ChoiceAccessor
 from pllm_notebook.frames.judge import judge_for
-from pllm_notebook.frames.long_documents import Reduction, chunk_rows
+from pllm_notebook.frames.long_documents import Reduction, Step, chunk_rows
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
@@ -153,6 +154,8 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             _warn_of_broken(reduction, called_by)
             combined: FrameT = ended.value
             return combined
+        finally:
+            reduction.display.abandon()
 
     @shows(taken_by(Options, "parse"))
     async def areduce(
@@ -168,14 +171,17 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()
         steps = reduction.steps()
         run = next(steps)
-        while True:
-            answered = await run
-            try:
-                run = steps.send(answered)
-            except StopIteration as ended:
-                _warn_of_broken(reduction, called_by)
-                combined: FrameT = ended.value
-                return combined
+        try:
+            while True:
+                answered = await run
+                try:
+                    run = steps.send(answered)
+                except StopIteration as ended:
+                    _warn_of_broken(reduction, called_by)
+                    combined: FrameT = ended.value
+                    return combined
+        finally:
+            reduction.display.abandon()
 
     def _reduction(
         self, prompt: str, by: str | Sequence[str], response_format: Any, tokens: int, given: dict[str, Any]
@@ -201,10 +207,18 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         library = table.frame_library
         # Of a step, answers alone go on: a column beside them would be read by the next one, and hide a failed row.
         alone = {**given, "error_column": None, "confidence_column": None}
+        display, whole = StepsDisplay(bool(options.progress), "reduce"), f"reduce {secrets.token_hex(4)}"
 
-        def submit(frame: Any, money: RunBudget, is_last: bool) -> Run:
-            asked = given if is_last else alone
-            return submit_piece(library.accessor(frame), response_format, prompt, asked, money)
+        def submit(frame: Any, money: RunBudget, step: Step) -> Run:
+            accessor = library.accessor(frame)
+            if step is Step.ONLY:
+                return submit_piece(accessor, response_format, prompt, given, money)
+            is_last = step is Step.LAST
+            asked = {**(given if is_last else alone), "progress": False}
+            part_of, shown = ("", display.last()) if is_last else ("reduce", display.step())
+            return submit_piece(
+                accessor, response_format, prompt, asked, money, part_of=part_of, whole=whole, display=shown
+            )
 
         return Reduction(
             table,
@@ -212,7 +226,8 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             parts[0],
             tokens=tokens,
             submit=submit,
-            max_cost_usd=options.max_cost_usd,
+            budget=RunBudget(options.max_cost_usd),
+            display=display,
         )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from pllm_notebook.exceptions import MissingPackageError, NameClashError, UsageError
-from pllm_notebook.execution import Run, RunBudget
+from pllm_notebook.execution import Run, RunBudget, StepsDisplay
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.plain_data import as_json_text
@@ -15,7 +16,7 @@ from pllm_notebook.frames.table import Table
 from pllm_notebook.options import is_number
 from pllm_notebook.providers import BYTES_PER_TOKEN
 
-__all__ = ["Reduction", "chunk_rows", "token_count"]
+__all__ = ["Reduction", "Step", "chunk_rows", "token_count"]
 
 DOCUMENT, CHUNK = "document", "chunk"
 """The columns that `chunk_rows` adds."""
@@ -80,6 +81,14 @@ class _Document:
     broken: bool = False
 
 
+class Step(Enum):
+    """Which of its steps a reduction starts."""
+
+    ONLY = "only"
+    BEFORE = "before"
+    LAST = "last"
+
+
 class Reduction:
     """Combines the parts of each document with one prompt, in as many steps as their length takes.
 
@@ -92,10 +101,12 @@ class Reduction:
         by: The columns that name a document.
         part: The column whose values are combined.
         tokens: What the parts of one question may have together.
-        submit: Starts the run of one step, given its rows, the ceiling and whether it is the last.
-        max_cost_usd: The ceiling of all steps together, None for none.
+        submit: Starts the run of one step, given its rows, the money and which one it is.
+        budget: The money of all steps.
+        display: Of all steps, where there are several.
 
     Attributes:
+        display: As given.
         broken: Documents with a part that has no answer.
     """
 
@@ -106,12 +117,13 @@ class Reduction:
         part: str,
         *,
         tokens: int,
-        submit: Callable[[Any, RunBudget, bool], Run],
-        max_cost_usd: float | None,
+        submit: Callable[[Any, RunBudget, Step], Run],
+        budget: RunBudget,
+        display: StepsDisplay,
     ) -> None:
         self._table, self._by, self._part, self._tokens = table, list(by), part, tokens
         self._submit = submit
-        self._budget = RunBudget(max_cost_usd)
+        self._budget, self.display = budget, display
         self._documents = self._grouped()
         self.broken = 0
 
@@ -121,12 +133,13 @@ class Reduction:
         Raises:
             UsageError: When no two parts of a document fit into a question together.
         """
+        last = Step.ONLY
         while True:
             fitted = [self._fitting(one) for one in self._documents]
             if all(len(groups) == 1 for groups in fitted):
                 self.broken = sum(one.broken for one in self._documents)
                 lines = list(zip(self._documents, (groups[0] for groups in fitted), strict=True))
-                return (yield self._submit(self._frame(lines), self._budget, True))
+                return (yield self._submit(self._frame(lines), self._budget, last))
             # What is alone in its group is carried on as it is: asking about it would only lose something.
             asked = [
                 (one, group)
@@ -135,7 +148,8 @@ class Reduction:
                 for group in groups
                 if len(group) > 1
             ]
-            answers = iter(self._answers((yield self._submit(self._frame(asked), self._budget, False))))
+            answers = iter(self._answers((yield self._submit(self._frame(asked), self._budget, Step.BEFORE))))
+            last = Step.LAST
             for one, groups in zip(self._documents, fitted, strict=True):
                 if len(groups) > 1 and not one.broken:
                     parts = [next(answers) if len(group) > 1 else group[0] for group in groups]

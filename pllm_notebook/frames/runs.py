@@ -10,14 +10,15 @@ from pllm_notebook.display_registry import show_runs
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import Run, find
 from pllm_notebook.execution import runs as live_runs
-from pllm_notebook.formatting import format_usd_or
+from pllm_notebook.failures import truncate
+from pllm_notebook.formatting import counted, format_usd_or, strip_control_chars
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.report_tables import html_table
 from pllm_notebook.store import RunFiles, age_in_seconds, current_directory
 
-__all__ = ["Runs", "RunsOf", "open_run", "runs"]
+__all__ = ["Handle", "Runs", "RunsOf", "open_run", "runs"]
 
 _SHOWN = 20
 _COLUMNS = {
@@ -33,7 +34,11 @@ _COLUMNS = {
     "failed": CellType.COUNT,
     "cost_usd": CellType.REAL,
     "seconds": CellType.SECONDS,
+    "whole": CellType.TEXT,
 }
+# The columns of the table that a notebook shows.
+_HEADS = [name for name in _COLUMNS if name != "whole"]
+_SUMMED = ("rows", "answered", "cached", "failed", "seconds")
 
 Handle = Run | RecordedRun
 
@@ -41,11 +46,17 @@ Handle = Run | RecordedRun
 class Runs(Sequence[Handle]):
     """Runs, oldest first: those of this kernel that are still in memory as live handles, the others as recorded.
 
-    `runs[-1]` is the newest. Shown, it is a table of the newest 20; `.frame` has all.
+    `runs[-1]` is the newest. Shown, it is a table of the newest 20, where runs that one call made are one line (the
+    rounds of a race, the steps of `reduce`, the tables of `parse_batches`); `.frame` has all.
+
+    Args:
+        handles: Oldest first.
+        is_whole: Whether these are the runs of one call, each to be shown in its own line.
     """
 
-    def __init__(self, handles: Sequence[Handle]) -> None:
+    def __init__(self, handles: Sequence[Handle], *, is_whole: bool = False) -> None:
         self._handles = list(handles)
+        self._is_whole = is_whole
 
     @overload
     def __getitem__(self, at: int) -> Handle: ...
@@ -63,25 +74,29 @@ class Runs(Sequence[Handle]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = "\n".join(map(repr, self._handles[-_SHOWN:]))
-        return shown or "No runs."
+        return "\n".join(map(_text, reversed(self.lines()))) or "No runs."
 
     def _repr_html_(self) -> str:
         if not self._handles:
             return "<p>No runs.</p>"
-        lines = [_cells(handle) for handle in self.newest()]
-        more = len(self) - len(lines)
+        shown = self.lines()
+        more = len(self) - sum(map(len, shown))
         older = f"<p>and {more:,} older: pllm.runs().frame has all</p>" if more > 0 else ""
-        return f"{html_table(list(_COLUMNS), lines)}{older}"
+        return f"{html_table(_HEADS, map(_cells, shown))}{older}"
 
     def _ipython_display_(self) -> None:
         """Show the table with buttons that open runs, in a notebook with widgets; elsewhere without."""
         if not (self._handles and show_runs(self)):
             raise NotImplementedError  # how IPython is asked to show it in another way
 
-    def newest(self) -> list[Handle]:
-        """Return the runs that the table shows, in its order: the newest first."""
-        return self._handles[-_SHOWN:][::-1]
+    def lines(self) -> list[list[Handle]]:
+        """Return the runs of each line that the table shows, the newest line first, the runs of each oldest first."""
+        lines: dict[str, list[Handle]] = {}
+        for run in reversed(self._handles):
+            key = run.id if self._is_whole else _whole(run) or run.id
+            if key in lines or len(lines) < _SHOWN:
+                lines.setdefault(key, []).append(run)
+        return [line[::-1] for line in lines.values()]
 
     @property
     def frame(self) -> Any:
@@ -89,7 +104,7 @@ class Runs(Sequence[Handle]):
 
         Columns: when (UTC), run (its id), state, from (notebook and cell, or script), model, asked (the prompt, or the
         type's name), rows, answered (from the cache or by a call), cached (those from the cache), failed, cost_usd (NA
-        for unknown), seconds.
+        for unknown), seconds, whole (what made it together with others, such as "race 3f2a91c4"; "" for nothing).
         """
         lines = [_line(handle) for handle in self._handles]
         return default_library().report(_COLUMNS, lines)
@@ -176,16 +191,54 @@ def _line(run: Handle) -> dict[str, Any]:
         figures = (run.state, h["origin"], h["model"], asked, h["total"], h["answered"] + h["cached"], h["cached"],
                    h["failed"], h["cost_usd"], h["duration_s"])  # fmt: skip
     when = datetime.fromtimestamp(int(_began(run)), UTC)
-    return dict(zip(_COLUMNS, (when, run.id, *figures), strict=True))
+    return dict(zip(_COLUMNS, (when, run.id, *figures, _whole(run)), strict=True))
 
 
-def _cells(run: Handle) -> list[str]:
-    line = _line(run)
-    cost = line["cost_usd"]
-    line["asked"] = line["asked"] if len(line["asked"]) <= 60 else line["asked"][:59] + "…"
-    if run.progress().simulated if isinstance(run, Run) else run.header["simulated"]:
+def _whole(run: Handle) -> str:
+    """Return what names the runs of one call together, "" for a run that is all of its call."""
+    whole = getattr(run.rows, "whole", "") if isinstance(run, Run) else run.header.get("whole", "")
+    return str(whole)
+
+
+def _is_simulated(run: Handle) -> bool:
+    return bool(run.progress().simulated if isinstance(run, Run) else run.header["simulated"])
+
+
+def _sum(runs: Sequence[Handle]) -> dict[str, Any]:
+    """Return the line of the runs of one call; seconds are those of all, though some ran at once."""
+    lines = [_line(run) for run in runs]
+    costs = [line["cost_usd"] for line in lines]
+    states = {line["state"] for line in lines}
+    models = dict.fromkeys(line["model"] for line in lines)
+    return {
+        **lines[0],
+        **{name: sum(line[name] for line in lines) for name in _SUMMED},
+        "run": counted(len(runs), "run"),
+        "state": next((state for state in ("running", "interrupted") if state in states), lines[-1]["state"]),
+        "model": ", ".join(models),
+        "asked": f"{lines[0]['whole'].split()[0]}: {lines[0]['asked']}",
+        "cost_usd": None if None in costs else sum(costs),
+    }
+
+
+def _cells(runs: Sequence[Handle]) -> list[str]:
+    """Return the cells of a line of the table."""
+    line = _sum(runs) if len(runs) > 1 else _line(runs[0])
+    line["asked"] = truncate(line["asked"], 60)
+    line["model"] = truncate(line["model"], 60)
+    if any(map(_is_simulated, runs)):
         line["model"] += " (SIMULATED)"
     line["when"] = f"{line['when']:%Y-%m-%d %H:%M}"
-    line["cost_usd"] = format_usd_or(cost, "unknown")
+    line["cost_usd"] = format_usd_or(line["cost_usd"], "unknown")
     line["seconds"] = f"{line['seconds']:.1f}"
-    return [f"{value:,}" if isinstance(value, int) else str(value) for value in line.values()]
+    return [f"{line[name]:,}" if isinstance(line[name], int) else str(line[name]) for name in _HEADS]
+
+
+def _text(runs: Sequence[Handle]) -> str:
+    """Return a line of text for the runs of a line of the table."""
+    if len(runs) == 1:
+        return repr(runs[0])
+    line = _sum(runs)
+    asked = strip_control_chars(truncate(line["asked"], 60))
+    cost = format_usd_or(line["cost_usd"], "cost unknown")
+    return f"<{line['run']}, {line['state']}: {line['answered']:,} of {line['rows']:,} answered, {cost}, {asked}>"

@@ -80,7 +80,8 @@ class TableRows:
         asked: Names of the columns that a row's answer follows from: those of the prompt, and those of its context.
         replaced: Names of the columns that the result replaces.
         examples: What rows are shown first, None for nothing.
-        part_of: What the run is a step of, such as "race"; "" for nothing.
+        part_of: What the run is a step of, such as "race", where its frame is not a person's; "" for nothing.
+        whole: Names all runs that were started by one call, such as "race 3f2a91c4"; "" for a run that is all of it.
         contexts: What validators are given of each row, None for nothing.
         evidence: What verifies quotes, where a row is asked once more for its evidence; None elsewhere.
         assembled: For which of the run's endings the registry knows the values of the result; 0 for none.
@@ -133,7 +134,7 @@ class TableRows:
                 f"The column {sent[0]!r} is sent to the model, and against= says that it has what is right. Take "
                 f"{{{sent[0]}}} out of the prompt. Nothing was sent."
             )
-        self.part_of = ""
+        self.part_of = self.whole = ""
         self.contexts: RowContexts | None = None
         if question.takes_examples and question.output is not None and options.validation_context is not None:
             self.contexts = contexts_for(options.validation_context, table)
@@ -205,6 +206,7 @@ class TableRows:
             **described(run, self.shape, self._options),
             **({} if self.examples is None else {"examples": self.examples.described}),
             **({"part_of": self.part_of} if self.part_of else {}),
+            **({"whole": self.whole} if self.whole else {}),
         }
 
     def record(self, run: Run, *, whole: bool = False) -> RowRecord:

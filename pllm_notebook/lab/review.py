@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook import lab_registry
-from pllm_notebook.exceptions import UsageError, guess
+from pllm_notebook.cell_text import as_text
+from pllm_notebook.exceptions import PllmError, UsageError, guess
+from pllm_notebook.frames.evidence_views import Quotation, marked_pieces, quotations_of_row
 from pllm_notebook.frames.label_values import choices_of, field_schema, value_of, value_text
 from pllm_notebook.frames.plain_data import plain_data
+from pllm_notebook.frames.probabilities import probabilities_of
 from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_cells, stored_labels
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
@@ -18,6 +21,10 @@ from pllm_notebook.options import is_number
 from pllm_notebook.store import LabelFile, current_directory
 
 __all__ = ["Review", "ReviewItem", "review_table"]
+
+
+# A longer cell is shown whole, unless the answer quotes from it: then around the quotes.
+_MOST_CHARS, _AROUND = 8_000, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +147,13 @@ class Review:
         item = self.items[self.at]
         column, row = self._side.columns[item.field], item.row.position
         cells = zip(self._data.names, self._data.values, self._data.missing, strict=True)
+        quotations = self._quotations(item)
         return made | {
-            "row": [[name, "" if gaps[row] else str(own[row])] for name, own, gaps in cells],
+            "row": [
+                [name, "" if gaps[row] else str(own[row]), [] if gaps[row] else _marked(name, own[row], quotations)]
+                for name, own, gaps in cells
+            ],
+            "lost": [each.quote for each in quotations if each.quote is not None and each.column is None],
             "label": str(self._table.label(row)),
             "field": item.field,
             "proposed": value_text(item.proposed),
@@ -152,7 +164,7 @@ class Review:
             ],
             "choices": [value_text(choice) for choice in choices_of(column)],
             "kind": str(column.kind),
-            "confidence": item.row.confidence,
+            "confidence": self._confidence(item),
         }
 
     def ask(self, read: Any = input, show: Any = print) -> None:
@@ -173,6 +185,25 @@ class Review:
             except UsageError as error:
                 show(str(error))
         show(repr(self))
+
+    def _quotations(self, item: ReviewItem) -> Sequence[Quotation]:
+        """Return what the answer quotes for the field that is looked at; nothing where none was asked for."""
+        source, position = self._side.source, item.row.position
+        row, column = int(self._side.row[position]), self._side.columns[item.field].name
+        found = () if row < 0 else quotations_of_row(source.run, row, self._table, source.asked, position)
+        return [each for each in found if each.field == column]
+
+    def _confidence(self, item: ReviewItem) -> float | None:
+        """Return the confidence in the value that is looked at, else in the row's least sure one; None for unknown."""
+        row = int(self._side.row[item.row.position])
+        if item.row.confidence is None or row < 0:
+            return item.row.confidence
+        try:
+            known = probabilities_of(self._side.source.run, [row]).confidence
+        except PllmError:  # the row's replies are gone
+            return item.row.confidence
+        p = known.get(self._side.columns[item.field].name)
+        return item.row.confidence if p is None or p[0] != p[0] else float(p[0])
 
     def _do(self, line: str, state: dict[str, Any]) -> None:
         choices = state["choices"]
@@ -245,10 +276,18 @@ def _chosen(known: Sequence[str], fields: Sequence[str] | None, side: AnswerSide
     return given
 
 
+def _marked(name: str, cell: Any, quotations: Sequence[Quotation]) -> list[list[str]]:
+    """Return a cell in pieces, where the answer quotes from it: each with the field that quotes it."""
+    own = [each for each in quotations if each.column == name]
+    return marked_pieces(as_text(cell), own, most=_MOST_CHARS, around=_AROUND) if own else []
+
+
 def _lines(state: dict[str, Any]) -> list[str]:
     sure = "" if state["confidence"] is None else f" (confidence {state['confidence']:.2f})"
     lines = [f"\n{state['at'] + 1} of {state['total']}"]
-    lines += [f"  {name}: {text}" for name, text in [*state["row"], *state["others"]]]
+    lines += [f"  {name}: {text}" for name, text, *_ in [*state["row"], *state["others"]]]
+    lines += [f"  quoted from {name}: {piece}" for name, _, pieces in state["row"] for piece, field in pieces if field]
+    lines += [f"  quoted, and not in the row: {quote}" for quote in state["lost"]]
     lines.append(f"{state['field']}: {state['proposed']}{sure}")
     if state["choices"]:
         lines.append("  " + ", ".join(f"{at} {choice}" for at, choice in enumerate(state["choices"], 1)))

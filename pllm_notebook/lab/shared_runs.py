@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pllm_notebook.exceptions import BudgetError, ProviderRejectedError, RunInterrupted
-from pllm_notebook.execution import Run, RunBudget, forget
+from pllm_notebook.execution import Run, RunBudget, WindowProgress, forget
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.labels import plain_values
 from pllm_notebook.frames.libraries import accessor_of, table_of
-from pllm_notebook.streams import WindowProgress
 
 __all__ = ["Asked", "SharedRuns", "answers_in"]
 
@@ -52,6 +52,7 @@ class SharedRuns:
         self.budget = RunBudget(max_cost_usd)
         self.cost_usd: float | None = 0.0
         self._label = label
+        self._whole = f"{label} {secrets.token_hex(4)}"
         self._progress = WindowProgress(shown, label)
         self._going: list[Run] = []
         self._is_stopped = False
@@ -105,7 +106,13 @@ class SharedRuns:
         ceiling = {} if self.budget.ceiling_usd is None else {"max_cost_usd": self.budget.ceiling_usd}
         given = {**asked.options, **ceiling, **_ALWAYS}
         run = submit_piece(
-            accessor_of(asked.frame), asked.response_format, asked.prompt, given, self.budget, part_of=self._label
+            accessor_of(asked.frame),
+            asked.response_format,
+            asked.prompt,
+            given,
+            self.budget,
+            part_of=self._label,
+            whole=self._whole,
         )
         self._going.append(run)
         self._progress.open(self, run)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pllm_notebook.execution import CountsModel, RunViewModel
 from pllm_notebook.notebook import progress_format
+from pllm_notebook.notebook.saved_rows import saved_rows
 from pllm_notebook.notebook.view_page import ended_page
 from pllm_notebook.types import Progress
 
@@ -63,7 +64,8 @@ class MarimoSink:
         """Leave the page."""
         self._progress = progress
         self._model.collect(progress)
-        page = ended_page(self._model.snapshot(), progress_format.ended(progress), "", self._model.saves_rows)
+        snapshot = self._model.snapshot()
+        page = ended_page(snapshot, progress_format.ended(progress), "", saved_rows(self._model, snapshot))
         self._page = page["text/html"]
         self._ended.set()
 

@@ -21,7 +21,7 @@ def recorded_page(run: RecordedRun) -> dict[str, Any]:
     counts, *further = recorded_lines(run.header, run.state)
     snapshot = {"jobs": [], "failures": _failures(run), "fields": _charts(run)}
     mark = " SIMULATED" if run.header["simulated"] else ""
-    page = ended_page(snapshot, f"Run {run.id}{mark}. {counts}", "", saves_rows=False)
+    page = ended_page(snapshot, f"Run {run.id}{mark}. {counts}", "")
     return with_lines(page, further)
 
 

@@ -19,9 +19,12 @@ function render({ model, el }) {
 
   const send = (message) => model.send({ at: state.at, ...message });
 
-  function fact(table, name, text, strong) {
+  function fact(table, name, text, strong, pieces = []) {
     const line = element("tr");
-    line.append(element("th", name), element("td", text, strong ? "pllm-review-proposed" : ""));
+    const cell = element("td", pieces.length ? "" : text, strong ? "pllm-review-proposed" : "");
+    cell.dir = "auto";
+    for (const [piece, field] of pieces) cell.append(field ? element("mark", piece) : piece);
+    line.append(element("th", name), cell);
     table.append(line);
   }
 
@@ -60,7 +63,8 @@ function render({ model, el }) {
       view.append(element("p", "All are done. Each decision is a label: pllm.labels() lists them."));
     } else {
       const table = element("table");
-      for (const [name, text] of state.row) fact(table, name, text);
+      for (const [name, text, pieces] of state.row) fact(table, name, text, false, pieces);
+      for (const quote of state.lost) fact(table, "quoted, and not in the row", quote);
       for (const [name, text] of state.others) fact(table, name, text);
       const sure = state.confidence === null ? "" : ` (confidence ${state.confidence.toFixed(2)})`;
       fact(table, state.field, `${state.proposed}${sure}`, true);

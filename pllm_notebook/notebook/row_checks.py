@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run
 from pllm_notebook.formatting import strip_control_chars
-from pllm_notebook.frames.evidence_views import Quotation
+from pllm_notebook.frames.evidence_views import marked_pieces
 from pllm_notebook.frames.label_values import value_text
 from pllm_notebook.frames.probabilities import probabilities_of
 from pllm_notebook.frames.row_labels import accept_row, checked_fields, label_field, unlabel_field
 from pllm_notebook.frames.table_rows import TableRows
 
-__all__ = ["mark_row", "row_checks"]
+__all__ = ["mark_row", "row_checks", "row_evidence"]
 
 _MOST_CHARS = 8_000
 # Text around the quotes of a long cell.
@@ -39,7 +37,7 @@ def row_checks(run: Run | None, row: int) -> dict[str, Any]:
     said = [field.is_right for field in fields if field.label is not None]
     return {
         "confidence": _confidence(run, row),
-        "evidence": _evidence(run, row),
+        "evidence": row_evidence(run, row),
         "checks": [
             {
                 "field": field.name,
@@ -85,34 +83,18 @@ def _confidence(run: Run, row: int) -> list[list[Any]]:
     return [[name, round(float(p[0]), 4)] for name, p in found.items() if p[0] == p[0]]
 
 
-def _evidence(run: Run, row: int) -> list[list[Any]]:
+def row_evidence(run: Run, row: int) -> list[list[Any]]:
+    """Return what a row's answer quotes: [column, [[text, fields], ...]] for each cell that it quotes from."""
     if not isinstance(run.rows, TableRows):
         return []
     quotations = run.rows.quotations(run, row)
     if not quotations:
         return []
     texts = {name: as_text(cell) for name, cell in zip(run.rows.asked, run.rows.cells(row), strict=True)}
-    shown = [[name, _parts(text, own)] for name, text in texts.items()
+    shown = [[name, marked_pieces(text, own, most=_MOST_CHARS, around=_AROUND)] for name, text in texts.items()
              if (own := [each for each in quotations if each.column == name])]  # fmt: skip
     lost = [[each.quote, each.field] for each in quotations if each.quote is not None and each.column is None]
     return [*shown, *([["not in the row", lost]] if lost else [])]
-
-
-def _parts(text: str, quotations: Sequence[Quotation]) -> list[list[str]]:
-    """Return a cell's text in pieces, those that are quoted with the fields that quote them."""
-    edges = sorted({edge for each in quotations for edge in (each.start or 0, each.end or 0)})
-    bounds = [0, *edges, len(text)]
-    parts = []
-    for start, end in pairwise(bounds):
-        fields = [each.field for each in quotations if (each.start or 0) <= start and end <= (each.end or 0)]
-        piece = strip_control_chars(text[start:end])
-        if piece:
-            parts.append([piece if fields or len(text) <= _MOST_CHARS else _shortened(piece), ", ".join(fields)])
-    return parts
-
-
-def _shortened(piece: str) -> str:
-    return piece if len(piece) <= 2 * _AROUND else f"{piece[:_AROUND]} … {piece[-_AROUND:]}"
 
 
 def _cut(text: str) -> str:

@@ -26,6 +26,11 @@ class Store {
     this.opened = null;
     this.left = [];
     this.focused = null;
+    // What a person has done and the kernel has not said that it heard, and pins among it, which show at once.
+    this.page = Math.random().toString(36).slice(2);
+    this.numbers = 0;
+    this.unheard = new Map();
+    this.pins = new Map();
   }
 
   // A kernel that hears nothing from this page opens the view again: the newest model counts.
@@ -43,14 +48,21 @@ class Store {
     for (const event of ["comm_live_update", "comm:close"]) model.on(event, () => isNewest() && this.setLive(false));
     this.setLive(true);
     this.changed(new Set(Object.keys(this.data)));
+    // What went to a view that was closed before it heard; the kernel does nothing twice.
+    for (const [n, message] of this.unheard) model.send({ ...message, n });
   }
 
   take(message) {
+    if (message?.heard) {
+      this.unheard.delete(message.heard);
+      for (const [row, pin] of this.pins) if (pin.n === message.heard) this.pins.delete(row);
+      this.changed(new Set(["pinned"]));
+    }
     if (message?.opened) {
       this.opened = message.opened;
       for (const mount of this.mounts) mount.showOpened(this.opened);
     }
-    if (message?.asks) this.send({ do: "here" });
+    if (message?.asks && this.live) this.model.send({ do: "here" });
     const changes = message?.changes;
     if (!changes) return;
     const { sample, ...sections } = changes;
@@ -72,8 +84,37 @@ class Store {
     for (const mount of this.mounts) mount.setLive(live);
   }
 
+  // Sends what a person does, with a name by which the kernel says that it has heard it.
   send(message) {
-    if (this.live) this.model.send(message);
+    if (!this.live) return null;
+    const n = `${this.page}-${++this.numbers}`;
+    this.unheard.set(n, message);
+    this.model.send({ ...message, n });
+    return n;
+  }
+
+  // Pins a row, or lets it go: on screen at once, whatever state comes from a kernel that has not heard of it yet.
+  pin(row) {
+    const on = !this.pinned().some((each) => each.row === row);
+    const n = this.send({ do: "pin", row, on });
+    if (n === null) return;
+    this.pins.set(row, { on, n });
+    this.changed(new Set(["pinned"]));
+  }
+
+  pinned() {
+    const rows = new Map((this.data.pinned ?? []).map((row) => [row.row, row]));
+    for (const [row, { on }] of this.pins) {
+      const known = (this.data.sample ?? []).find((each) => each.row === row);
+      if (!on) rows.delete(row);
+      else if (!rows.has(row) && known) rows.set(row, known);
+    }
+    return [...rows.values()];
+  }
+
+  // The name of a row: its label, where it is in sight.
+  label(row) {
+    return [...(this.data.pinned ?? []), ...(this.data.sample ?? [])].find((each) => each.row === row)?.label ?? String(row);
   }
 }
 
@@ -97,6 +138,12 @@ function shapeTitle(text) {
   const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
   title.textContent = text;
   return title;
+}
+
+// Text of a row or a model is written from the right where it begins so.
+function inOwnDirection(element) {
+  element.dir = "auto";
+  return element;
 }
 
 function setText(element, text) {
@@ -214,7 +261,7 @@ class Mount {
     this.bar.setAttribute("role", "progressbar");
     this.bar.setAttribute("aria-valuemin", "0");
     this.segments = {};
-    for (const [name, words] of [["done", "answered"], ["cached", "from the cache"], ["failed", "failed"], ["skipped", "skipped"], ["not_sent", "not sent"]]) {
+    for (const [name, words] of [["cached", "from the cache"], ["done", "answered"], ["failed", "failed"], ["skipped", "skipped"], ["not_sent", "not sent"]]) {
       const segment = make("div", `pllm-segment pllm-${name}`);
       segment.dataset.words = words;
       this.segments[name] = segment;
@@ -244,6 +291,8 @@ class Mount {
     this.jobs.append(this.jobsTable);
 
     this.glance = this.part("At a glance");
+    this.uncharted = make("span", "pllm-waiting");
+    this.glance.firstChild.append(this.uncharted);
     this.charts = make("div", "pllm-charts");
     this.glance.append(this.charts);
 
@@ -254,8 +303,9 @@ class Mount {
     this.failures.append(this.groups);
 
     this.sample = this.part("Latest answers");
+    this.beyond = make("span", "pllm-waiting");
     this.waiting = make("span", "pllm-waiting");
-    this.sample.firstChild.append(this.waiting);
+    this.sample.firstChild.append(this.beyond, this.waiting);
     this.scroll = make("div", "pllm-scroll");
     this.scroll.tabIndex = 0;
     this.scroll.setAttribute("role", "region");
@@ -269,7 +319,7 @@ class Mount {
     // Rows that move under the pointer or the focus cannot be clicked.
     const hold = (held) => () => {
       this.held = held || this.scroll.matches(":hover") || this.tbody.contains(document.activeElement);
-      if (!this.held) this.drawSample();
+      if (!this.held) this.draw(new Set(["sample", "fields", "failures"]));
     };
     this.scroll.addEventListener("pointerenter", hold(true));
     this.scroll.addEventListener("pointerleave", hold(false));
@@ -415,7 +465,10 @@ class Mount {
     const pace = data.pace ?? { rows: [], usd: [], held: [] };
     const paced = pace.rows.length > 1;
     setHidden(this.glance, !fields.length && !paced);
-    if (!names.has("fields") && !names.has("pace")) return;
+    // Charts may grow, and what is under the pointer must not move.
+    if ((!names.has("fields") && !names.has("pace")) || (this.charts.childElementCount && this.scroll.matches(":hover"))) return;
+    const all = (data.columns?.output.length ?? 0) + (data.columns?.more_output ?? 0);
+    setText(this.uncharted, fields.length && all > fields.length ? `${fields.length} of ${all} fields` : "");
     const drawn = fields.map(chart);
     if (paced) drawn.push(paceChart(pace, data.head?.unit ?? "row"), moneyChart(pace, data.head));
     this.charts.replaceChildren(...drawn.filter(Boolean));
@@ -463,7 +516,7 @@ class Mount {
     setHidden(this.failures, !groups.length);
     const unit = head?.unit ?? "row";
     const shown = JSON.stringify([groups, head?.ended, this.store.live, unit]);
-    if (shown === this.shownGroups) return;
+    if (shown === this.shownGroups || (this.held && this.shownGroups && !head?.ended && this.scroll.matches(":hover"))) return;
     this.shownGroups = shown;
     const focused = this.groups.contains(document.activeElement) ? document.activeElement.dataset.kind : null;
     this.groups.replaceChildren(
@@ -471,19 +524,20 @@ class Mount {
         const line = make("li", "pllm-group");
         line.append(make("span", "pllm-number", count(group.count)), make("span", "pllm-kind", group.kind));
         const text = make("span", "pllm-message");
-        text.append(make("span", "", group.message));
-        for (const row of group.rows) {
-          const link = make("button", "pllm-link", `${unit} ${count(row)}`);
+        text.append(inOwnDirection(make("span", "", group.message)));
+        for (const [at, row] of group.rows.entries()) {
+          const link = make("button", "pllm-link", `${unit} ${group.labels?.[at] ?? row}`);
           link.type = "button";
           link.addEventListener("click", () => this.open(row));
           text.append(" ", link);
         }
-        const price = group.price_usd === null ? "" : `, about ${usd(group.price_usd)}`;
-        const advice = !group.can_retry ? "" : group.can_pass ? `Asking again can help${price}.` : `Asking again rarely helps${price}.`;
+        const price = group.price_usd === null ? "" : `about ${usd(group.price_usd)}`;
+        const helps = group.can_pass ? "Asking again can help" : "Asking again rarely helps";
+        const advice = !group.can_retry ? "" : price ? `${helps}; it costs ${price}.` : `${helps}.`;
         text.append(make("span", "pllm-advice", advice && ` ${advice}`));
         line.append(text);
         if (group.can_retry && head?.ended && head.can.retry) {
-          const retry = this.button("Retry", `Send these ${plural(group.count, unit)} again${price}.`, () => this.act("retry", { kinds: [group.kind] }));
+          const retry = this.button("Retry", `Send ${group.count === 1 ? "this" : "these"} ${plural(group.count, unit)} again${price && `, for ${price}`}.`, () => this.act("retry", { kinds: [group.kind] }));
           retry.hidden = false;
           retry.disabled = !this.store.live;
           retry.dataset.kind = group.kind;
@@ -500,20 +554,36 @@ class Mount {
     const line = make("tr");
     const names = [[this.store.data.head?.unit ?? "row", ""], ["status", ""], ...columns.input.map((name) => [name, "pllm-input"]), ...columns.output.map((name) => [name, "pllm-output"]), ...(columns.confidence ? [["confidence", "pllm-right"]] : []), ["cost", "pllm-right"], ["time", "pllm-right"]];
     for (const [name, style] of names) {
-      const cell = make("th", style, name);
+      const cell = make("th", style);
       cell.scope = "col";
+      cell.title = name;
+      const words = inOwnDirection(make("span", "", name));
+      words.style.minWidth = `${Math.min(name.length + 1, 11)}ch`;
+      cell.append(words);
       line.append(cell);
     }
+    this.fit(columns);
     this.thead.replaceChildren(line);
+    const hidden = [[columns.more_input, "column"], [columns.more_output, "field"]].filter(([more]) => more).map(([more, word]) => plural(more, `more ${word}`));
+    setText(this.beyond, hidden.length ? `${hidden.join(" and ")}: open a row` : "");
     this.rows.clear();
     this.tbody.replaceChildren();
   }
 
+  // Texts share the width that figures leave, so that cost and time stay in sight as long as there is room for them.
+  fit(columns) {
+    const cells = columns.input.length + columns.output.length;
+    const figures = columns.confidence ? 380 : 300;
+    this.table.style.setProperty("--pllm-cell", `clamp(96px, (100cqi - ${figures}px) / ${Math.max(1, cells)}, 460px)`);
+  }
+
   drawSample(always = false) {
-    const pinned = this.store.data.pinned ?? [];
+    const pinned = this.store.pinned();
     const kept_in_sight = new Set(pinned.map((row) => row.row));
     const sample = [...pinned, ...(this.store.data.sample ?? []).filter((row) => !kept_in_sight.has(row.row))];
     setHidden(this.sample, !sample.length);
+    // As high as it will be: what is below does not move with each row that arrives.
+    this.scroll.style.minHeight = `${Math.min(250, 28 + 20 * (this.store.data.head?.total ?? 0))}px`;
     const fresh = sample.filter((row) => !this.rows.has(row.row)).length;
     if (this.held && this.rows.size && !always) {
       setText(this.waiting, fresh ? `${count(fresh)} newer` : "");
@@ -525,6 +595,12 @@ class Mount {
       const known = this.rows.get(row.row);
       kept.set(row.row, known && sameRow(known.shown, row) ? known : { shown: row, ...this.line(row) });
     }
+    // The name of a column of figures stands above them.
+    const inputs = this.store.data.columns?.input.length ?? 0;
+    this.thead.querySelectorAll(".pllm-input, .pllm-output").forEach((cell, at) => {
+      const values = sample.map((row) => [...row.input, ...(at < inputs || !row.message ? row.values : [])][at]);
+      cell.classList.toggle("pllm-right", values.some((value) => typeof value === "number"));
+    });
     const focused = this.tbody.contains(document.activeElement) ? document.activeElement : null;
     this.rows = kept;
     this.tbody.replaceChildren(...[...kept.values()].map((each) => each.line));
@@ -554,6 +630,7 @@ class Mount {
     const button = make("button", "pllm-link", row.label);
     button.type = "button";
     button.setAttribute("aria-label", `Open ${this.store.data.head?.unit ?? "row"} ${row.label}`);
+    button.title = row.label;
     button.disabled = !this.store.live;
     first.append(button);
     line.append(first);
@@ -565,7 +642,8 @@ class Mount {
     line.append(status);
     for (const cell of row.input) line.append(cellOf(cell, "pllm-input"));
     if (row.message) {
-      const message = make("td", "pllm-message", row.message);
+      const message = inOwnDirection(make("td", "pllm-message", row.message));
+      message.title = row.message;
       message.colSpan = Math.max(1, row.values.length);
       line.append(message);
     } else for (const value of row.values) line.append(cellOf(value, "pllm-output"));
@@ -581,8 +659,7 @@ class Mount {
   }
 
   pin(row) {
-    const on = !(this.store.data.pinned ?? []).some((each) => each.row === row);
-    this.store.send({ do: "pin", row, on });
+    this.store.pin(row);
   }
 
   open(row) {
@@ -601,12 +678,14 @@ class Mount {
     const marked = opened.by === "mark" && !this.detail.hidden;
     const focused = marked && this.detail.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     const top = make("div", "pllm-detail-top");
-    const title = make("h4", "", `${this.store.data.head?.unit === "prompt" ? "Prompt" : "Row"} ${count(opened.row)}`);
+    const label = opened.label ?? this.store.label(opened.row);
+    const place = label === String(opened.row) ? "" : ` (position ${opened.row})`;
+    const title = make("h4", "", `${this.store.data.head?.unit === "prompt" ? "Prompt" : "Row"} ${label}${place}`);
     const close = this.button("Close", "Close this row.", () => this.shut());
     close.hidden = false;
     top.append(title, close);
     const facts = make("dl", "pllm-dl");
-    for (const [name, text] of opened.facts) facts.append(make("dt", "", name), make("dd", "", text));
+    for (const [name, text] of opened.facts) facts.append(make("dt", "", name), inOwnDirection(make("dd", "", text)));
     const sure = (opened.confidence ?? []).map(([name, p]) => `${name} ${p.toFixed(2)}`).join(", ");
     if (sure) facts.append(make("dt", "", "confidence"), make("dd", "", sure));
     const parts = [top];
@@ -617,11 +696,11 @@ class Mount {
     if (opened.value) parts.push(said("answer", opened.value));
     for (const [name, text] of opened.folded) {
       const folded = make("details", "pllm-folded");
-      folded.append(make("summary", "", name), make("pre", "", text));
+      folded.append(make("summary", "", name), passage(text));
       parts.push(folded);
     }
     this.detail.replaceChildren(...parts);
-    this.detail.setAttribute("aria-label", `Row ${opened.row}`);
+    this.detail.setAttribute("aria-label", title.textContent);
     this.detail.hidden = false;
     if (!marked) {
       this.detail.focus({ preventScroll: true });
@@ -661,7 +740,9 @@ class Mount {
         if (value !== check.value) choice.append(button(value, `${value} is right.`, `${field}=${value}`, () => send({ field, value })));
       }
       if (!check.choices.length) choice.append(...this.typed(field, check.value, (value) => send({ field, value })));
-      line.append(make("span", "pllm-check-field", field), make("span", "pllm-check-value", check.value || "–"), right, wrong, choice, make("span", "pllm-told", told));
+      const value = inOwnDirection(make("span", "pllm-check-value", check.value || "–"));
+      value.title = check.value;
+      line.append(make("span", "pllm-check-field", field), value, right, wrong, choice, make("span", "pllm-told", told));
       if (check.label !== null) line.append(button("Undo", "Take this back.", `${field} undo`, () => send({ field, undo: true })));
       box.append(line);
     }
@@ -694,7 +775,8 @@ function sameRow(one, other) {
 // The text of a cell, with what the answer quotes from it.
 function quoted(column, pieces) {
   const part = make("div", "pllm-said");
-  const text = make("pre", "pllm-evidence");
+  const text = passage("");
+  text.classList.add("pllm-evidence");
   for (const [piece, fields] of pieces) {
     if (!fields) text.append(piece);
     else {
@@ -707,9 +789,16 @@ function quoted(column, pieces) {
   return part;
 }
 
+// A text of any length; one that is longer than its box is scrolled, by keyboard too.
+function passage(text) {
+  const made = inOwnDirection(make("pre", "", text));
+  made.tabIndex = 0;
+  return made;
+}
+
 function said(role, text) {
   const part = make("div", "pllm-said");
-  part.append(make("div", "pllm-role", role), make("pre", "", text));
+  part.append(make("div", "pllm-role", role), passage(text));
   return part;
 }
 
@@ -723,7 +812,10 @@ function cellOf(value, style) {
     cell.textContent = Number.isInteger(value) ? count(value) : String(Number(value.toPrecision(6)));
   } else {
     cell.textContent = typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
-    if (typeof value === "string" && value.length > 30) cell.title = value;
+    if (typeof value === "string") {
+      cell.dir = "auto";
+      if (value.length > 12) cell.title = value;
+    }
   }
   return cell;
 }
@@ -733,7 +825,8 @@ function cellOf(value, style) {
 function figure(name, note) {
   const box = make("figure", "pllm-chart");
   const caption = make("figcaption");
-  caption.append(make("span", "pllm-chart-name", name));
+  caption.append(inOwnDirection(make("span", "pllm-chart-name", name)));
+  caption.title = name;
   box.append(caption);
   const below = make("div", "pllm-chart-note", note);
   return [box, below];
@@ -754,7 +847,7 @@ function chart(field) {
       fill.style.width = `${((100 * bar.count) / most).toFixed(1)}%`;
       track.append(fill);
       line.title = `${bar.label}: ${count(bar.count)}`;
-      line.append(make("span", "pllm-category-name", bar.label), track, make("span", "pllm-category-share", share(bar.count, field.counted)));
+      line.append(inOwnDirection(make("span", "pllm-category-name", bar.label)), track, make("span", "pllm-category-share", share(bar.count, field.counted)));
       list.append(line);
     }
     box.append(list, below);
@@ -832,20 +925,19 @@ function mountPlaces(store) {
 export default {
   initialize({ model }) {
     const store = storeOf(model);
-    let waits = false;
+    const place = `[data-pllm-view="${CSS.escape(store.id)}"]`;
     let told = false;
     const look = () => {
-      waits = false;
       if (mountPlaces(store) && !told) {
         told = true;
         model.send({ do: "placed" });
       }
     };
-    const observer = new MutationObserver(() => {
-      if (!waits) {
-        waits = true;
-        requestAnimationFrame(look);
-      }
+    // In the same task that put a page in the words' place: the focus and a key that comes next find the row there.
+    const holds = (node) => node.nodeType === Node.ELEMENT_NODE && (node.matches(place) || node.querySelector(place) !== null);
+    const observer = new MutationObserver((records) => {
+      const isGone = [...store.places.keys()].some((host) => !host.isConnected);
+      if (isGone || records.some((record) => [...record.addedNodes].some(holds))) look();
     });
     observer.observe(document.body, { childList: true, subtree: true });
     look();

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import traitlets
 
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run
-from pllm_notebook.frames.runs import Runs, open_run
+from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.frames.runs import Handle, Runs, open_run
 from pllm_notebook.notebook.recorded_page import recorded_page
 from pllm_notebook.notebook.text import VIEW, CellOutput
 from pllm_notebook.notebook.view_sink import attach_view, has_no_place
@@ -38,7 +39,7 @@ class RunsTable(anywidget.AnyWidget):
     The browser sends `{"do": "open", "run": id}`.
 
     Args:
-        runs: In the order of the table's lines.
+        lines: The runs of each of the table's lines, in its order. A line of several opens as a table of them.
         place: The output that the table is in; a run is opened in another output of its cell.
     """
 
@@ -48,11 +49,13 @@ class RunsTable(anywidget.AnyWidget):
     runs: Any = traitlets.List().tag(sync=True)
     problem = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, runs: list[str], place: CellOutput) -> None:
+    def __init__(self, lines: Sequence[Sequence[Handle]], place: CellOutput) -> None:
         self._place = place
+        # By the newest run of each: the last, whose answers are the result.
+        self._lines = {line[-1].id: [run.id for run in line] for line in lines}
         self._opened: set[str] = set()
         self._parents = _parents()
-        super().__init__(view_id=secrets.token_hex(8), runs=runs)
+        super().__init__(view_id=secrets.token_hex(8), runs=list(self._lines))
         self.on_msg(self._on_message)
         receive_while_busy(self)
 
@@ -70,13 +73,16 @@ class RunsTable(anywidget.AnyWidget):
             self.problem = f"{type(error).__name__}: {error}"
 
     def _open(self, run_id: str) -> None:
-        """Show a run of this kernel by its view, another by its page; each once below a table."""
-        run = open_run(run_id)
-        if isinstance(run, Run):
+        """Show a run of this kernel by its view, another by its page, those of one call by their table; each once."""
+        run, *others = [open_run(each) for each in self._lines[run_id]]
+        if isinstance(run, Run) and not others:
             attach_view(run)
         elif run_id not in self._opened:
+            if others:
+                show_table(Runs([run, *others], is_whole=True))
+            elif isinstance(run, RecordedRun):
+                self._place.beside().show(recorded_page(run))
             self._opened.add(run_id)
-            self._place.beside().show(recorded_page(run))
 
 
 def _parents() -> list[tuple[Any, Any]]:
@@ -106,7 +112,7 @@ def _published_for(parents: list[tuple[Any, Any]]) -> Iterator[None]:
 def show_table(runs: Runs) -> None:
     """Show the table of *runs* in the cell that is running, with its buttons."""
     place = CellOutput()
-    table = RunsTable([run.id for run in runs.newest()], place)
+    table = RunsTable(runs.lines(), place)
     html = f'<div data-pllm-runs="{table.view_id}">{runs._repr_html_()}</div>'
     place.show({"text/plain": repr(runs), "text/html": html})
     if has_no_place():

@@ -14,8 +14,6 @@ from pllm_notebook.execution import retry_advice
 from pllm_notebook.formatting import (
     counted,
     escape_html,
-    format_duration,
-    format_usd,
     format_usd_or,
     strip_control_chars,
 )
@@ -48,21 +46,20 @@ def running_words(progress: Progress, started_at: float) -> dict[str, Any]:
     }
 
 
-def ended_page(snapshot: Mapping[str, Any], line: str, note: str, saves_rows: bool) -> dict[str, Any]:
+def ended_page(snapshot: Mapping[str, Any], line: str, note: str, rows: str = "") -> dict[str, Any]:
     """Return what a notebook shows of a run that has ended.
 
     Args:
         snapshot: Of its model.
         line: How it ended, in words.
         note: A sentence below; "" for none.
-        saves_rows: Whether to include the sample rows.
+        rows: HTML of the sample rows (see `saved_rows`); "" where they are not saved.
     """
     parts = [f"<div>{escape_html(line)}</div>"]
     if note:
         parts.append(f"<div>{escape_html(note)}</div>")
     parts += [_jobs(snapshot["jobs"]), _failures(snapshot["failures"]), _charts(snapshot["fields"])]
-    if saves_rows:
-        parts.append(_rows(snapshot))
+    parts.append(rows)
     return {
         "text/plain": strip_control_chars(f"{line} {note}").rstrip(),
         "text/html": f'<div style="{_FONT}">{"".join(parts)}</div>',
@@ -194,25 +191,3 @@ def _percent(count: int, whole: int) -> str:
 
 def _number(number: float) -> str:
     return f"{number:,.0f}" if number == round(number) or abs(number) >= 1_000 else f"{number:.3g}"
-
-
-def _rows(snapshot: Mapping[str, Any]) -> str:
-    """Return the last sample rows, folded: only where the caller asked for them."""
-    head, pinned = snapshot["head"], snapshot.get("pinned", ())
-    rows = [*pinned, *(row for row in snapshot["sample"] if row not in pinned)]
-    if not rows:
-        return ""
-    columns = [head["unit"], *snapshot["columns"]["input"], *snapshot["columns"]["output"], "status", "cost", "time"]
-    mark = " SIMULATED" if head["simulated"] else ""
-    lines = [
-        [row["label"], *map(_cell, row["input"]), *map(_cell, row["values"]), f"{row['status']}{mark}",
-         "" if row["cost_usd"] is None else format_usd(row["cost_usd"]),
-         "" if row["latency_s"] is None else format_duration(row["latency_s"])]
-        for row in rows
-    ]  # fmt: skip
-    of = counted(head["total"], head["unit"])
-    return f"<details><summary>{len(rows):,} of {of}</summary>{_table(columns, lines)}</details>"
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)

@@ -18,6 +18,7 @@ from typing import Any
 from pllm_notebook.execution import CountsModel, Run, RunViewModel, live_lines, view_model
 from pllm_notebook.formatting import counted
 from pllm_notebook.notebook import progress_format
+from pllm_notebook.notebook.saved_rows import saved_rows
 from pllm_notebook.notebook.text import VIEW, CellOutput, running_cell
 from pllm_notebook.notebook.view_page import ended_page, running_words, with_lines
 from pllm_notebook.notebook.view_widget import RunView
@@ -124,7 +125,7 @@ class ViewSink:
         if self._view is not None:
             self._view.keep(snapshot, note)
         said = "" if progress.open_jobs else note  # the line says it already
-        self._show(ended_page(snapshot, progress_format.ended(progress), said, self._model.saves_rows))
+        self._show(ended_page(snapshot, progress_format.ended(progress), said, saved_rows(self._model, snapshot)))
         self._remove_apart()
         if self._view is not None and self not in _ended_views.value:
             _ended_views.value.append(self)
@@ -154,7 +155,7 @@ class ViewSink:
     def _open_again(self) -> None:
         """Replace the view by one that a page which was loaded since gets to know; it takes the same places."""
         assert self._view is not None
-        before, self._view = self._view, self._new_view(self._view.view_id)
+        before, self._view = self._view, self._new_view(self._view.view_id, self._view.heard)
         before.close()
         before.layout.close()
 
@@ -180,7 +181,7 @@ class ViewSink:
             self._show(running_words(progress, self._model.sections(progress)["head"]["started_at"]))
         self._apart_at = time.monotonic() + (0.0 if has_no_place() else _APART_AFTER_S)
 
-    def _new_view(self, view_id: str = "") -> RunView:
+    def _new_view(self, view_id: str = "", heard: dict[str, None] | None = None) -> RunView:
         return RunView(
             self._model,
             {
@@ -192,6 +193,7 @@ class ViewSink:
                 "here": lambda message: self._note_answer(),
             },
             view_id,
+            heard,
         )
 
     def _place_apart(self, view: RunView) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from pllm_notebook.execution import CountsModel, RunViewModel, RunViewUpdates
+from pllm_notebook.execution import CountsModel, RunViewModel, RunViewUpdates, row_name
 from pllm_notebook.notebook.row_checks import mark_row, row_checks
 from pllm_notebook.notebook.row_detail import row_detail
 from pllm_notebook.types import Progress
@@ -23,6 +23,7 @@ __all__ = ["RunView", "receive_while_busy"]
 logger = logging.getLogger("pllm_notebook")
 
 _HERE = Path(__file__).parent
+_MOST_HEARD = 500
 
 
 class RunView(anywidget.AnyWidget):
@@ -30,12 +31,17 @@ class RunView(anywidget.AnyWidget):
 
     The browser sends `{"do": word}`: "stop", "pause", "go_on", "retry" (with "kinds", null for those that can pass),
     "open" (with "row"), "pin" (with "row" and "on"), "mark" (see `row_checks.mark_row`), "placed" when it has found
-    the place that the saved words keep for it, and "here" when asked.
+    the place that the saved words keep for it, and "here" when asked. What a person does has a name, "n", which is sent
+    back as `{"heard": n}`: until then the browser sends it again to each view that takes the place of this one.
 
     Args:
         model: Of the run.
         actions: What the words do, by word; a word that is not there does nothing. Each is called with its message.
         view_id: Of the places that it takes, "" for new ones.
+        heard: Names of what an earlier view with these places has heard, and this one does not do again.
+
+    Attributes:
+        heard: Names of what it has heard; insertion order, the oldest give way.
     """
 
     _esm = (_HERE / "run_view.js").read_text(encoding="utf-8")
@@ -49,8 +55,10 @@ class RunView(anywidget.AnyWidget):
         model: RunViewModel | CountsModel,
         actions: dict[str, Callable[[dict[str, Any]], object]],
         view_id: str = "",
+        heard: dict[str, None] | None = None,
     ) -> None:
         self._model, self._actions = model, actions
+        self.heard: dict[str, None] = {} if heard is None else heard
         self._updates = RunViewUpdates(model)
         self._lock = threading.Lock()
         self._note = ""
@@ -90,6 +98,18 @@ class RunView(anywidget.AnyWidget):
     def _on_message(self, _: object, message: Any, buffers: object) -> None:
         if not isinstance(message, dict):
             return
+        name = message.get("n")
+        if not isinstance(name, str):
+            self._do(message)
+        else:
+            if name not in self.heard:
+                self.heard[name] = None
+                while len(self.heard) > _MOST_HEARD:
+                    del self.heard[next(iter(self.heard))]
+                self._do(message)
+            self.send({"heard": name})
+
+    def _do(self, message: dict[str, Any]) -> None:
         try:
             row = message.get("row")
             if isinstance(row, int) and not isinstance(row, bool) and isinstance(self._model, RunViewModel):
@@ -113,7 +133,8 @@ class RunView(anywidget.AnyWidget):
             mark = checks["mark"]
             model.mark(row, mark)
             detail = row_detail(model.explain(row))
-            self.send({"opened": {"row": row, **detail, **checks, "problem": problem, "by": word}})
+            label = "" if run is None else row_name(run.rows, row)
+            self.send({"opened": {"row": row, "label": label, **detail, **checks, "problem": problem, "by": word}})
         if word in ("pin", "mark") or mark:
             # At once, to all that show this view: an ended run sends no more on its own.
             self.send({"changes": model.own_sections()})

@@ -24,7 +24,6 @@ Closing a stream early cancels what is going, and waits until what has arrived i
 | `part_files`      | the directory of the parts: each there whole or not at all         |
 | `dataset_retry`   | failed rows of the parts, asked again                              |
 | `run_window`      | the runs that are going: their order, money and end                |
-| `window_progress` | one display for all of them, and for the rounds of a race          |
 
 Invariants:
 
@@ -50,6 +49,5 @@ The room is above `frames`, since a piece is a frame of any library that has an 
 from pllm_notebook.streams.batches import aparse_batches, parse_batches
 from pllm_notebook.streams.dataset import Dataset, open_dataset
 from pllm_notebook.streams.dataset_run import parse_dataset
-from pllm_notebook.streams.window_progress import WindowProgress
 
-__all__ = ["Dataset", "WindowProgress", "aparse_batches", "open_dataset", "parse_batches", "parse_dataset"]
+__all__ = ["Dataset", "aparse_batches", "open_dataset", "parse_batches", "parse_dataset"]

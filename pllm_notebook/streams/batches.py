@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run, RunBudget, options_for
+from pllm_notebook.execution import Run, RunBudget, WindowProgress, options_for
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.libraries import accessor_of, table_of
@@ -17,7 +18,6 @@ from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.run_window import Answered, RunWindow, TablePiece
-from pllm_notebook.streams.window_progress import WindowProgress
 
 __all__ = ["answered", "aparse_batches", "cut", "parse_batches", "window_for"]
 
@@ -116,9 +116,10 @@ def window_for(response_format: Any, prompt: str | None, options: dict[str, Any]
         raise UsageError(f"{where} yields answers, so it cannot go on without them: leave wait= out. Nothing was sent.")
     output = output_of(kind, resolved)
     given = options | {"progress": False}
+    whole = f"{where} {secrets.token_hex(4)}"
 
     def submit(data: Any, run_budget: RunBudget) -> Run:
-        return submit_piece(accessor_of(data), kind, prompt, given, run_budget)
+        return submit_piece(accessor_of(data), kind, prompt, given, run_budget, whole=whole)
 
     progress = WindowProgress(bool(resolved.progress), "text" if output is None else output.name)
     return RunWindow(submit, rows=rows, max_cost_usd=resolved.max_cost_usd, progress=progress)

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from pllm_notebook.callers import Caller
 from pllm_notebook.exceptions import BudgetError, RunInterrupted
-from pllm_notebook.execution import Run, RunBudget, forget
-from pllm_notebook.streams.window_progress import WindowProgress
+from pllm_notebook.execution import Run, RunBudget, WindowProgress, forget
 
 __all__ = ["Answered", "RunWindow", "Submit", "TablePiece"]
 

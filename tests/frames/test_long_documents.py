@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,9 +13,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
+from pllm_notebook import display_registry
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UnknownColumnError, UsageError
+from pllm_notebook.execution import run_registry
 from pllm_notebook.frames.long_documents import token_count
+from pllm_notebook.frames.runs import Runs
 from pllm_notebook.sim import SimAnswer, Simulator
+from pllm_notebook.types import Progress
 from tests.contract.charges import charged
 from tests.contract.sides import OPENAI, reach
 
@@ -274,6 +279,73 @@ def test_it_can_be_awaited(kit: FrameKit, together: Together) -> None:
     out = asyncio.run(kit.llm(frame).areduce("Join:\n{word}", by="doc", tokens=9))
 
     assert kit.column(out, "answer") == ["+".join(f"w{n}" for n in range(9))]
+
+
+class Shown:
+    """A display that notes what it is given."""
+
+    stays = True
+
+    def __init__(self, made: list[Shown]) -> None:
+        made.append(self)
+        self.opened: list[Progress] = []
+        self.closed: list[Progress] = []
+
+    def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
+        self.opened.append(progress)
+
+    def update(self, progress: Progress) -> None:
+        pass
+
+    def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
+        self.closed.append(progress)
+
+
+@pytest.fixture
+def displays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Shown]]:
+    made: list[Shown] = []
+    display_registry.register_display(lambda: Shown(made))
+    yield made
+    display_registry.register_display(None)
+
+
+@pytest.mark.parametrize("call", ["reduce", "areduce"])
+def test_all_steps_have_one_display_and_one_line_among_the_runs(
+    kit: FrameKit, together: Together, displays: list[Shown], call: str
+) -> None:
+    run_registry.forget_all()
+    frame = kit.frame({"doc": ["x"] * 9, "word": [f"w{n}" for n in range(9)]})
+
+    given = getattr(kit.llm(frame), call)("Join:\n{word}", by="doc", tokens=9, progress=True)
+    out = asyncio.run(given) if call == "areduce" else given
+
+    (shown,) = displays
+    assert len(shown.opened) > 2  # a step goes on where the one before it ended
+    (ended,) = shown.closed
+    assert (ended.label, ended.state) == (f"reduce, {len(shown.opened)} steps", "done")
+    assert ended.total == ended.done == len(together.asked)
+    runs = pllm.runs()
+    assert len(runs) == len(shown.opened)
+    (line,) = runs.lines()
+    assert [run.id for run in line] == [run.id for run in runs]
+    assert repr(runs).startswith(f"<{len(runs)} runs, done: {ended.done} of {ended.done} answered, ")
+    assert len(Runs(line, is_whole=True).lines()) == len(runs)
+    assert kit.values(kit.llm(out).status) == ["ok"]  # the last step's frame is the caller's own
+
+
+def test_steps_that_end_early_close_their_display(kit: FrameKit, together: Together, displays: list[Shown]) -> None:
+    frame = kit.frame({"doc": [1] * 4, "word": ["a" * 30] * 4})
+
+    with pytest.raises(UsageError, match="No two parts"):
+        kit.llm(frame).reduce("Join:\n{word}", by="doc", tokens=18, progress=True)
+
+    assert [one.state for shown in displays for one in shown.closed] == ["failed"]
+
+
+def test_one_step_has_the_display_of_a_run(kit: FrameKit, together: Together, displays: list[Shown]) -> None:
+    kit.llm(kit.frame({"doc": ["x", "x"], "word": ["a", "b"]})).reduce("Join:\n{word}", by="doc", progress=True)
+
+    assert [shown.closed[0].label for shown in displays] == ["text"]
 
 
 def test_a_row_that_is_too_long_names_what_cuts_it(kit: FrameKit, cache_dir: object) -> None:

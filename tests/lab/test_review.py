@@ -245,3 +245,45 @@ def test_what_cannot_be_reviewed_is_refused(out: pd.DataFrame) -> None:
     with pytest.raises(PllmError):
         out.llm.review(order="doubt")
     assert isinstance(out.llm.review("mood"), Review)
+
+
+def test_the_passage_that_the_answer_quotes_is_marked_and_the_terminal_says_it(cache_dir: Path) -> None:
+    def quoting(request: Any) -> Any:
+        quotes = {"mood": "text 7", "fine": None, "product": "a lamp"}
+        return {"evidence": quotes, "answer": {"mood": "good", "fine": True, "product": "lamp"}}
+
+    pllm.configure(sim={"answers": quoting}, model="sim:openai")
+    out = pd.DataFrame({"text": ["see text 7 here"]}).llm.parse(Mood, "A {text}", evidence=True)
+    review = out.llm.review(["mood", "product"], by="me")
+
+    first = review.state()
+    review.accept()
+    second = review.state()
+
+    assert first["row"] == [["text", "see text 7 here", [["see ", ""], ["text 7", "mood"], [" here", ""]]]]
+    assert (first["lost"], second["lost"]) == ([], ["a lamp"])
+    assert second["row"] == [["text", "see text 7 here", []]]
+    said: list[str] = []
+    review.undo()
+    review.ask(read=lambda _: "q", show=said.append)
+    assert "  quoted from text: text 7" in said[0].splitlines()
+
+
+def test_a_field_has_its_own_confidence_where_rows_come_by_doubt(cache_dir: Path) -> None:
+    class Two(BaseModel):
+        mood: Literal["good", "bad"]
+        fine: bool
+
+    pllm.configure(model="sim:openai", effort="none")
+    frame = pd.DataFrame({"text": ["text 1", "text 2"]})
+    out = frame.llm.parse(Two, "A {text}", probabilities=True)
+    review = out.llm.review(["mood", "fine"], order="doubt", random_share=0.0, by="me")
+
+    shown = []
+    while not (state := review.state())["done"]:
+        at = out["text"].tolist().index(state["row"][0][1])
+        shown.append((state["confidence"], out.llm.confidence[state["field"]].iloc[at]))
+        review.accept()
+
+    assert len(shown) == 4
+    assert all(own == pytest.approx(p) for own, p in shown)

@@ -13,8 +13,9 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.execution import RunViewModel, run_registry
+from pllm_notebook.execution import RunViewModel, run_registry, view_model
 from pllm_notebook.notebook.row_checks import mark_row, row_checks
+from pllm_notebook.notebook.saved_rows import saved_rows
 from pllm_notebook.sim import SimAnswer, SimRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -157,6 +158,42 @@ def test_what_an_answer_quotes_is_marked_in_the_rows_own_text(cache_dir: Path) -
         ["text", [["It is ", ""], ["really fine", "mood"], [", five stars.", ""]]],
         ["not in the row", [["six stars", "stars"]]],
     ]
+
+
+def test_rows_that_are_saved_have_their_quotes_marked_and_what_failed_says_why(cache_dir: Path) -> None:
+    def answer(request: SimRequest) -> Any:
+        if "refuse" in request.prompt:
+            return SimAnswer.refusal()
+        return {"evidence": {"mood": "<b>fine", "stars": "six"}, "answer": {"mood": "good", "stars": 5}}
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+    frame = pd.DataFrame({"text": [f"{'long ' * 90}It is <b>fine", "refuse"], "n": [1, 2]})
+    run = finished(frame, Fact, "{text} {n}", evidence=True, save_rows=True)
+    model = view_model(run)
+    model.mark(0, "wrong")
+
+    html = saved_rows(model, model.snapshot())
+
+    assert "&lt;b&gt;fine</mark><sup>mood</sup>" in html
+    assert "<b>" not in html
+    assert "long " * 90 not in html
+    assert "quoted, and not in the row: six" in html
+    assert "ok · wrong · SIMULATED" in html
+    assert "refusal: " in html
+    plain = finished(frame, Fact, "{text} {n}", evidence=True)
+    assert saved_rows(view_model(plain), view_model(plain).snapshot()) == ""
+
+
+def test_rows_that_are_saved_have_their_confidence(cache_dir: Path) -> None:
+    pllm.configure(model="sim:openai", effort="none")
+    run = finished(pd.DataFrame({"text": ["one"]}), Literal["good", "bad"], probabilities=True, save_rows=True)
+    model = view_model(run)
+
+    html = saved_rows(model, model.snapshot())
+
+    (p,) = run.to_frame().llm.confidence["answer"]
+    assert ">confidence</th>" in html
+    assert f">{p:.2f}</td>" in html
 
 
 def test_sample_rows_have_a_confidence_where_there_is_one(cache_dir: Path) -> None:

@@ -8,7 +8,7 @@
       "head": {                       # one moment
         "label": "Review", "model": "openai:gpt-6-luna", "simulated": false, "unit": "row",
         "batch": false, "stop": "Stop", "stop_says": "Stop, and keep …", "retry": "",  # words of the buttons
-        "state": "sending",           # planning, sending, paused, held, waiting, done, stopped, submitted, failed, ...
+        "state": "sending",           # planning, sending, paused, held, waiting, done, unanswered, stopped, failed, ...
         "says": "sending",            # the state in words: "held by max_cost_usd: $0.04 reserved for 5 calls"
         "ended": false, "total": 3000, "done": 412, "cached": 10, "failed": 3, "not_sent": 0, "skipped": 0,
         "pending": 2575, "in_flight": 64, "rows_per_s": 21.4, "eta_s": 120.0, "elapsed_s": 20.1,
@@ -17,7 +17,8 @@
         "cached_tokens": 0, "input_tokens": 70000, "note": "",
         "can": {"stop": true, "pause": true, "go_on": false, "retry": 0}   # rows that a retry sends
       },
-      "columns": {"input": ["text"], "output": ["sentiment", "score"], "confidence": false},
+      "columns": {"input": ["text"], "output": ["sentiment", "score"], "confidence": false,
+                  "more_input": 0, "more_output": 18},   # those that a row does not show
       "sample": [                     # newest first, at most 50
         {"row": 17, "label": "17", "status": "ok", "input": ["Great …"], "values": ["positive", 5],
          "message": "", "cost_usd": 0.00003, "latency_s": 0.81, "confidence": null, "simulated": false}
@@ -31,8 +32,8 @@
          "bars": [...], "low": 1, "high": 5, "mean": 3.9}    # "of": "characters" or "items" for lengths
       ],
       "failures": [                   # by kind, most frequent first
-        {"kind": "timeout", "count": 2, "message": "No answer in 60 s.", "rows": [3, 9], "can_pass": true,
-         "can_retry": true, "price_usd": 0.00006}   # of asking again, null for unknown
+        {"kind": "timeout", "count": 2, "message": "No answer in 60 s.", "rows": [3, 9], "labels": ["3", "9"],
+         "can_pass": true, "can_retry": true, "price_usd": 0.00006}   # of asking again, null for unknown
       ],
       "jobs": [                       # of a batch; times in seconds since 1970
         {"job": "dbc3f0a1", "state": "running", "requests": 3000, "answered": 12, "failed": 0, "created_at": 1764000000,

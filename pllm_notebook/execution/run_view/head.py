@@ -110,7 +110,8 @@ def _retry(p: Progress, c: Controls) -> tuple[int, str]:
 def _state(p: Progress, c: Controls) -> tuple[str, str]:
     """Return the state in one word, and in the words that a person reads."""
     if p.state == "done":
-        return ("done", "done")
+        is_unanswered = p.failed and not p.done + p.cached
+        return ("unanswered", "done, nothing answered") if is_unanswered else ("done", "done")
     if p.state != "running" and p.open_jobs:
         return ("submitted", "submitted, not waiting")
     if p.state == "cancelled":

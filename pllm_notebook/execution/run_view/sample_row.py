@@ -17,9 +17,9 @@ from pllm_notebook.failures import Failure, truncate
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.prompts import prompt_as_text
 
-__all__ = ["NO_COLUMNS", "SampleRows", "field_values_of", "shown_value"]
+__all__ = ["NO_COLUMNS", "SampleRows", "field_values_of", "row_name", "shown_value"]
 
-NO_COLUMNS: dict[str, Any] = {"input": [], "output": [], "confidence": False}
+NO_COLUMNS: dict[str, Any] = {"input": [], "output": [], "confidence": False, "more_input": 0, "more_output": 0}
 """The columns of a view that shows no rows."""
 
 _MOST_CHARS = 160
@@ -48,6 +48,8 @@ class SampleRows:
             "input": [shown_text(name) for name in named[:_MOST_COLUMNS]],
             "output": [shown_text(name) for name in names[:_MOST_FIELDS]],
             "confidence": bool(run.ask.options.probabilities) and hasattr(run.rows, "confidence"),
+            "more_input": max(0, len(named) - _MOST_COLUMNS),
+            "more_output": max(0, len(names) - _MOST_FIELDS),
         }
 
     def row(self, run: Run, row: int) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class SampleRows:
             values = [shown_value(one) for one in field_values_of(self._output, value)[:_MOST_FIELDS]]
         return {
             "row": row,
-            "label": _label(run.rows, row),
+            "label": row_name(run.rows, row),
             "status": table.status(row),
             "input": _cells(run.rows, row),
             "values": values,
@@ -82,7 +84,8 @@ class SampleRows:
         return None if p is None else round(p, 4)
 
 
-def _label(rows: Rows, row: int) -> str:
+def row_name(rows: Rows, row: int) -> str:
+    """Return the label of a row, cut to what a link has room for; its position where rows have no labels."""
     name_of = getattr(rows, "name_of", str)
     return truncate(strip_control_chars(name_of(row)), 40)
 

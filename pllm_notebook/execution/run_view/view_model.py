@@ -21,7 +21,7 @@ from pllm_notebook.execution.run_view.failure_groups import FailureGroups
 from pllm_notebook.execution.run_view.field_charts import FieldCharts
 from pllm_notebook.execution.run_view.head import controls_of, head_of, jobs_of
 from pllm_notebook.execution.run_view.pace import Pace
-from pllm_notebook.execution.run_view.sample_row import NO_COLUMNS, SampleRows
+from pllm_notebook.execution.run_view.sample_row import NO_COLUMNS, SampleRows, row_name
 from pllm_notebook.runtime import Locked, Slot
 from pllm_notebook.types import Progress
 
@@ -136,7 +136,10 @@ class RunViewModel:
                 "columns": self._rows.columns if self.texts else NO_COLUMNS,
                 **self.own_sections(),
                 "fields": self._charts.charts() if self.texts else [],
-                "failures": self._failures.groups(run.table, progress),
+                "failures": [
+                    group | {"labels": [row_name(run.rows, row) for row in group["rows"]]}
+                    for group in self._failures.groups(run.table, progress)
+                ],
                 "jobs": jobs_of(progress),
                 "pace": self._pace.series(),
             }
