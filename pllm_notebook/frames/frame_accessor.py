@@ -209,7 +209,9 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         alone = {**given, "error_column": None, "confidence_column": None}
         display, whole = StepsDisplay(bool(options.progress), "reduce"), f"reduce {secrets.token_hex(4)}"
 
-        def submit(frame: Any, money: RunBudget, step: Step) -> Run:
+        money = RunBudget(options.max_cost_usd)
+
+        def submit(frame: Any, step: Step) -> Run:
             accessor = library.accessor(frame)
             if step is Step.ONLY:
                 return submit_piece(accessor, response_format, prompt, given, money)
@@ -226,7 +228,6 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             parts[0],
             tokens=tokens,
             submit=submit,
-            budget=RunBudget(options.max_cost_usd),
             display=display,
         )
 

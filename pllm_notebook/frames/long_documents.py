@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from pllm_notebook.exceptions import MissingPackageError, NameClashError, UsageError
-from pllm_notebook.execution import Run, RunBudget, StepsDisplay
+from pllm_notebook.execution import Run, StepsDisplay
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.plain_data import as_json_text
@@ -101,8 +101,7 @@ class Reduction:
         by: The columns that name a document.
         part: The column whose values are combined.
         tokens: What the parts of one question may have together.
-        submit: Starts the run of one step, given its rows, the money and which one it is.
-        budget: The money of all steps.
+        submit: Starts the run of one step, given its rows and which one it is.
         display: Of all steps, where there are several.
 
     Attributes:
@@ -117,13 +116,12 @@ class Reduction:
         part: str,
         *,
         tokens: int,
-        submit: Callable[[Any, RunBudget, Step], Run],
-        budget: RunBudget,
+        submit: Callable[[Any, Step], Run],
         display: StepsDisplay,
     ) -> None:
         self._table, self._by, self._part, self._tokens = table, list(by), part, tokens
         self._submit = submit
-        self._budget, self.display = budget, display
+        self.display = display
         self._documents = self._grouped()
         self.broken = 0
 
@@ -139,7 +137,7 @@ class Reduction:
             if all(len(groups) == 1 for groups in fitted):
                 self.broken = sum(one.broken for one in self._documents)
                 lines = list(zip(self._documents, (groups[0] for groups in fitted), strict=True))
-                return (yield self._submit(self._frame(lines), self._budget, last))
+                return (yield self._submit(self._frame(lines), last))
             # What is alone in its group is carried on as it is: asking about it would only lose something.
             asked = [
                 (one, group)
@@ -148,7 +146,7 @@ class Reduction:
                 for group in groups
                 if len(group) > 1
             ]
-            answers = iter(self._answers((yield self._submit(self._frame(asked), self._budget, Step.BEFORE))))
+            answers = iter(self._answers((yield self._submit(self._frame(asked), Step.BEFORE))))
             last = Step.LAST
             for one, groups in zip(self._documents, fitted, strict=True):
                 if len(groups) > 1 and not one.broken:

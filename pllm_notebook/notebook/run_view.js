@@ -6,6 +6,8 @@
 const MOST_ROWS = 50;
 // A kernel that takes longer to answer does not hear this page: its cell blocks, and the page was loaded since.
 const ANSWER_MS = 4000;
+// After that long a message goes by the kernel's control channel too, which is read while a cell blocks.
+const ASIDE_MS = 800;
 const UNHEARD = "The kernel does not answer this page while a cell runs. Interrupt the kernel (■ above) to stop the run; every finished row is kept.";
 const stores = new Map();
 
@@ -29,7 +31,7 @@ class Store {
     // What a person has done and the kernel has not said that it heard, and pins among it, which show at once.
     this.page = Math.random().toString(36).slice(2);
     this.numbers = 0;
-    this.unheard = new Map();
+    this.waiting = new Map();
     this.pins = new Map();
   }
 
@@ -49,20 +51,20 @@ class Store {
     this.setLive(true);
     this.changed(new Set(Object.keys(this.data)));
     // What went to a view that was closed before it heard; the kernel does nothing twice.
-    for (const [n, message] of this.unheard) model.send({ ...message, n });
+    for (const [n, message] of this.waiting) model.send({ ...message, n });
   }
 
   take(message) {
-    if (message?.heard) {
-      this.unheard.delete(message.heard);
-      for (const [row, pin] of this.pins) if (pin.n === message.heard) this.pins.delete(row);
+    if (message?.received) {
+      this.waiting.delete(message.received);
+      for (const [row, pin] of this.pins) if (pin.n === message.received) this.pins.delete(row);
       this.changed(new Set(["pinned"]));
     }
     if (message?.opened) {
       this.opened = message.opened;
       for (const mount of this.mounts) mount.showOpened(this.opened);
     }
-    if (message?.asks && this.live) this.model.send({ do: "here" });
+    if (message?.asks) this.send({ do: "here" });
     const changes = message?.changes;
     if (!changes) return;
     const { sample, ...sections } = changes;
@@ -88,9 +90,18 @@ class Store {
   send(message) {
     if (!this.live) return null;
     const n = `${this.page}-${++this.numbers}`;
-    this.unheard.set(n, message);
+    this.waiting.set(n, message);
     this.model.send({ ...message, n });
+    setTimeout(() => this.waiting.has(n) && this.sendAside({ ...message, n }), ASIDE_MS);
     return n;
+  }
+
+  // A page that was loaded while a cell blocks cannot be heard otherwise. Of JupyterLab and Notebook; others have none.
+  sendAside(message) {
+    const kernel = this.model.widget_manager?.kernel;
+    if (!kernel?.sendControlMessage) return;
+    const header = { msg_id: `pllm-${message.n}`, msg_type: "pllm_view", session: kernel.clientId, username: kernel.username ?? "", version: "5.3", date: new Date().toISOString() };
+    kernel.sendControlMessage({ header, parent_header: {}, metadata: {}, content: { view_id: this.id, message }, buffers: [], channel: "control" }, false, true);
   }
 
   // Pins a row, or lets it go: on screen at once, whatever state comes from a kernel that has not heard of it yet.

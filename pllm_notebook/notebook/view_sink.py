@@ -34,9 +34,9 @@ _EVERY_S = 0.25
 # early would be saved with the notebook. Where no browser looks for the place there is nothing to wait for.
 _APART_AFTER_S = 5.0
 # A page that was loaded again has no view until one is opened in it: in a cell that blocks, nothing else can ask.
-_ASK_EVERY_S = 5.0
-_SILENT_AFTER_S = 12.0
-_MOST_SILENT_S = 300.0
+_ASK_EVERY_S = 3.0
+_SILENT_AFTER_S = 8.0
+_MOST_SILENT_S = 60.0
 # Views of ended runs that stay live, so that rows can be opened and failures retried.
 _MOST_VIEWS = 8
 _ended_views: Slot[deque[ViewSink]] = Slot("ended views", deque)
@@ -155,7 +155,7 @@ class ViewSink:
     def _open_again(self) -> None:
         """Replace the view by one that a page which was loaded since gets to know; it takes the same places."""
         assert self._view is not None
-        before, self._view = self._view, self._new_view(self._view.view_id, self._view.heard)
+        before, self._view = self._view, self._new_view(self._view.view_id, self._view.received)
         before.close()
         before.layout.close()
 
@@ -181,7 +181,7 @@ class ViewSink:
             self._show(running_words(progress, self._model.sections(progress)["head"]["started_at"]))
         self._apart_at = time.monotonic() + (0.0 if has_no_place() else _APART_AFTER_S)
 
-    def _new_view(self, view_id: str = "", heard: dict[str, None] | None = None) -> RunView:
+    def _new_view(self, view_id: str = "", received: dict[str, None] | None = None) -> RunView:
         return RunView(
             self._model,
             {
@@ -193,7 +193,7 @@ class ViewSink:
                 "here": lambda message: self._note_answer(),
             },
             view_id,
-            heard,
+            received,
         )
 
     def _place_apart(self, view: RunView) -> None:

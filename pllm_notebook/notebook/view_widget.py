@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import traitlets
 from pllm_notebook.execution import CountsModel, RunViewModel, RunViewUpdates, row_name
 from pllm_notebook.notebook.row_checks import mark_row, row_checks
 from pllm_notebook.notebook.row_detail import row_detail
+from pllm_notebook.runtime import Slot
+from pllm_notebook.shell import current_shell
 from pllm_notebook.types import Progress
 
 __all__ = ["RunView", "receive_while_busy"]
@@ -23,7 +26,10 @@ __all__ = ["RunView", "receive_while_busy"]
 logger = logging.getLogger("pllm_notebook")
 
 _HERE = Path(__file__).parent
-_MOST_HEARD = 500
+_MOST_RECEIVED = 500
+# Of a message on the kernel's control channel, which JupyterLab and Notebook send where a cell blocks.
+_ASIDE = "pllm_view"
+_views: Slot[weakref.WeakValueDictionary[str, RunView]] = Slot("run views by id", weakref.WeakValueDictionary)
 
 
 class RunView(anywidget.AnyWidget):
@@ -32,16 +38,16 @@ class RunView(anywidget.AnyWidget):
     The browser sends `{"do": word}`: "stop", "pause", "go_on", "retry" (with "kinds", null for those that can pass),
     "open" (with "row"), "pin" (with "row" and "on"), "mark" (see `row_checks.mark_row`), "placed" when it has found
     the place that the saved words keep for it, and "here" when asked. What a person does has a name, "n", which is sent
-    back as `{"heard": n}`: until then the browser sends it again to each view that takes the place of this one.
+    back as `{"received": n}`: until then the browser sends it again to each view that takes the place of this one.
 
     Args:
         model: Of the run.
         actions: What the words do, by word; a word that is not there does nothing. Each is called with its message.
         view_id: Of the places that it takes, "" for new ones.
-        heard: Names of what an earlier view with these places has heard, and this one does not do again.
+        received: Names of what an earlier view with these places has received, and this one does not do again.
 
     Attributes:
-        heard: Names of what it has heard; insertion order, the oldest give way.
+        received: Names of what it has received; insertion order, the oldest give way.
     """
 
     _esm = (_HERE / "run_view.js").read_text(encoding="utf-8")
@@ -55,10 +61,10 @@ class RunView(anywidget.AnyWidget):
         model: RunViewModel | CountsModel,
         actions: dict[str, Callable[[dict[str, Any]], object]],
         view_id: str = "",
-        heard: dict[str, None] | None = None,
+        received: dict[str, None] | None = None,
     ) -> None:
         self._model, self._actions = model, actions
-        self.heard: dict[str, None] = {} if heard is None else heard
+        self.received: dict[str, None] = {} if received is None else received
         self._updates = RunViewUpdates(model)
         self._lock = threading.Lock()
         self._note = ""
@@ -66,6 +72,8 @@ class RunView(anywidget.AnyWidget):
         super().__init__(view_id=view_id or secrets.token_hex(8), snapshot=whole)
         self.on_msg(self._on_message)
         receive_while_busy(self)
+        _views.value[self.view_id] = self
+        _listen_aside()
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         """Return the state for a browser: of this moment, since changes are not part of the traits."""
@@ -96,18 +104,22 @@ class RunView(anywidget.AnyWidget):
             self.send({"changes": changed, **({"asks": True} if asks else {})})
 
     def _on_message(self, _: object, message: Any, buffers: object) -> None:
+        self.take(message)
+
+    def take(self, message: Any) -> None:
+        """Do what a browser asks, once; from any thread."""
         if not isinstance(message, dict):
             return
         name = message.get("n")
         if not isinstance(name, str):
             self._do(message)
         else:
-            if name not in self.heard:
-                self.heard[name] = None
-                while len(self.heard) > _MOST_HEARD:
-                    del self.heard[next(iter(self.heard))]
+            if name not in self.received:
+                self.received[name] = None
+                while len(self.received) > _MOST_RECEIVED:
+                    del self.received[next(iter(self.received))]
                 self._do(message)
-            self.send({"heard": name})
+            self.send({"received": name})
 
     def _do(self, message: dict[str, Any]) -> None:
         try:
@@ -149,3 +161,22 @@ def receive_while_busy(widget: Any) -> None:
     comm = widget.comm
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda data, default: default
+
+
+def _listen_aside() -> None:
+    """Let messages of views come in by the kernel's control channel.
+
+    A page that is loaded while a cell blocks gets no answer on the main channel, so that it never knows of the one
+    beside it, on which widgets' messages come in meanwhile. The control channel has a thread of its own.
+    """
+    handlers = getattr(getattr(current_shell(), "kernel", None), "control_handlers", None)
+    if isinstance(handlers, dict):
+        handlers[_ASIDE] = _take_aside
+
+
+def _take_aside(stream: object, ident: object, parent: Any) -> None:
+    """Give a message of the control channel to its view; one whose view is gone is dropped."""
+    content = parent.get("content") or {}
+    view = _views.value.get(str(content.get("view_id")))
+    if view is not None:
+        view.take(content.get("message"))

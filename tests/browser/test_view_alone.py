@@ -131,7 +131,7 @@ def test_a_pin_shows_at_once_and_outlives_a_state_of_before_it(page: Page) -> No
     asked = [message for message in sent(page) if message["do"] == "pin"]
     emit(page, {"changes": {"pinned": [row(30)]}})
     for message in asked:
-        emit(page, {"heard": message["n"]})
+        emit(page, {"received": message["n"]})
 
     assert at_once == before == pinned(page) == ["30"]
     assert [(message["row"], message["on"]) for message in asked] == [(30, True), (29, True), (29, False)]
@@ -142,7 +142,7 @@ def test_what_a_closed_view_did_not_hear_is_sent_to_the_one_that_takes_its_place
     press(page, 30)
     page.value("document.querySelector('.pllm-stop').click()")
     first, second = (message for message in sent(page) if message["do"] in ("pin", "stop"))
-    emit(page, {"heard": first["n"]})
+    emit(page, {"received": first["n"]})
 
     own_page(page, snapshot(pinned=[row(30)]))
 
