@@ -1,13 +1,15 @@
-"""A run in marimo: its progress bar in the cell while the run goes on, and the page of an ended run below it.
+"""A run in marimo: its view in the cell while the run goes on, and the page of an ended run with the view folded below.
 
-marimo runs a cell on its kernel's one thread and takes no clicks until the cell has ended, so a view with buttons would
-be deaf in a cell that blocks; interrupting the cell stops the run. Only marimo's own threads may write to a cell.
+marimo runs a cell on its kernel's one thread and hands on no click until the cell has ended: Stop presses marimo's own
+button, which interrupts the cell, and what else is clicked is done when the cell has ended. Only marimo's own threads
+may write to a cell. Without the widget library there is a bar of `mo.status`.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +21,11 @@ from pllm_notebook.types import Progress
 
 __all__ = ["MarimoSink", "in_marimo"]
 
-# A run that the cache answers ends before a bar would be drawn; it only leaves its page.
-_BAR_AFTER_S = 0.25
+# A run that the cache answers ends before anything would be drawn; it only leaves its page.
+_VIEW_AFTER_S = 0.25
 _EVERY_S = 0.5
+# A page that is loaded again is given the state of then; what was sent since is lost to it.
+_KEEP_EVERY_S = 10.0
 _STOPS_IN_S = 10.0
 
 
@@ -32,14 +36,17 @@ def in_marimo() -> bool:
 
 
 class MarimoSink:
-    """The display of one run in marimo: a bar by `mo.status`, then the page."""
+    """The display of one run in marimo: its view, or a bar where widgets are missing, then the page."""
 
     stays = True
 
     def __init__(self) -> None:
         self._model: RunViewModel | CountsModel = CountsModel()
         self._progress: Progress | None = None
+        self._cancel: Callable[[], None] = _nothing
         self._page = ""
+        self._view: Any = None
+        self._next = self._keep_at = 0.0
         self._ended = threading.Event()
 
     def watch(self, model: RunViewModel) -> None:
@@ -47,43 +54,96 @@ class MarimoSink:
         self._model = model
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start, in the cell that is running now."""
+        """Show the start, in the cell that is running now; a retry goes on in the view that is there."""
         marimo = sys.modules["marimo"]
-        self._progress = progress
-        self._model.collect(progress)
+        self._cancel = cancel
+        self._take(progress)
         self._ended.clear()
-        if in_marimo():  # a retry begins on the engine's thread, which belongs to no cell
+        if self._view is None and in_marimo():  # a retry begins on the engine's thread, which belongs to no cell
             marimo.Thread(target=self._show, args=(marimo,), name="pllm-marimo", daemon=True).start()
 
     def update(self, progress: Progress) -> None:
-        """Take the run as it is now; the bar looks at it on a clock of its own."""
-        self._progress = progress
-        self._model.collect(progress)
+        """Show the run as it is now."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _EVERY_S
+        self._take(progress)
+        if self._view is not None:
+            self._view.push(progress)
+            if now >= self._keep_at:
+                self._keep_at = now + _KEEP_EVERY_S
+                self._view.renew()
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
         """Leave the page."""
-        self._progress = progress
-        self._model.collect(progress)
+        self._take(progress)
         snapshot = self._model.snapshot()
         page = ended_page(snapshot, progress_format.ended(progress), "", saved_rows(self._model, snapshot))
         self._page = page["text/html"]
+        if self._view is not None:
+            self._view.push(progress, last=True)
+            self._view.renew()
         self._ended.set()
 
+    def _take(self, progress: Progress) -> None:
+        self._progress = progress
+        self._model.collect(progress)
+
     def _show(self, marimo: Any) -> None:
-        """Draw the bar until the run has ended, on a thread that may write to the cell."""
+        """Draw the run until it has ended, on a thread that may write to the cell."""
         thread = marimo.current_thread()
-        if not self._ended.wait(_BAR_AFTER_S):
-            assert self._progress is not None
-            title = f"{self._progress.label} SIMULATED" if self._progress.simulated else self._progress.label
-            with marimo.status.progress_bar(
-                total=max(1, self._progress.total), title=title, show_rate=False, show_eta=False, remove_on_exit=True
-            ) as bar:
-                shown = 0
-                while not self._ended.wait(_EVERY_S) and not thread.should_exit:
-                    p = self._progress
-                    ended = p.total - p.pending
-                    bar.update(increment=max(0, ended - shown), subtitle=progress_format.step(p))
-                    shown = max(shown, ended)
+        if not self._ended.wait(_VIEW_AFTER_S):
+            if not self._show_view(marimo):
+                self._show_bar(marimo, thread)
+            while not self._ended.wait(_EVERY_S) and not thread.should_exit:
+                pass
         # The run of an interrupted cell ends in a moment; one in the background goes on when its cell runs again.
         if self._ended.wait(_STOPS_IN_S):
             marimo.output.append(marimo.Html(self._page))
+        else:
+            self._view = None
+
+    def _show_view(self, marimo: Any) -> bool:
+        """Show the view; return False without the widget library."""
+        try:
+            from pllm_notebook.notebook.view_widget import RunView
+        except ImportError:
+            return False
+        actions: dict[str, Callable[[dict[str, Any]], object]] = {
+            "stop": lambda message: self._cancel(),
+            "pause": lambda message: self._with_run("pause"),
+            "go_on": lambda message: self._with_run("resume"),
+            "retry": self._retry_kinds,
+        }
+        view = RunView(self._model, actions)
+        view.folds = True
+        marimo.output.append(marimo.ui.anywidget(view))
+        self._view = view
+        return True
+
+    def _show_bar(self, marimo: Any, thread: Any) -> None:
+        assert self._progress is not None
+        title = f"{self._progress.label} SIMULATED" if self._progress.simulated else self._progress.label
+        with marimo.status.progress_bar(
+            total=max(1, self._progress.total), title=title, show_rate=False, show_eta=False, remove_on_exit=True
+        ) as bar:
+            shown = 0
+            while not self._ended.wait(_EVERY_S) and not thread.should_exit:
+                p = self._progress
+                ended = p.total - p.pending
+                bar.update(increment=max(0, ended - shown), subtitle=progress_format.step(p))
+                shown = max(shown, ended)
+
+    def _with_run(self, method: str) -> None:
+        if (run := self._model.run) is not None:
+            getattr(run, method)()
+
+    def _retry_kinds(self, message: dict[str, Any]) -> None:
+        run, kinds = self._model.run, message.get("kinds")
+        if run is not None and run.done():
+            run.retry(None if kinds is None else [str(kind) for kind in kinds])
+
+
+def _nothing() -> None:
+    """Stop nothing: no run is open."""

@@ -8,7 +8,8 @@ const MOST_ROWS = 50;
 const ANSWER_MS = 4000;
 // After that long a message goes by the kernel's control channel too, which is read while a cell blocks.
 const ASIDE_MS = 800;
-const UNHEARD = "The kernel does not answer this page while a cell runs. Interrupt the kernel (■ above) to stop the run; every finished row is kept.";
+const UNANSWERED = "The kernel does not answer this page while a cell runs. Interrupt the kernel (■ above) to stop the run; every finished row is kept.";
+const LATER = "marimo passes no clicks on while a cell runs: this is done when the cell has ended. Stop interrupts the cell.";
 const stores = new Map();
 
 // One store for each run's view, shared by all of its mounts in this page.
@@ -32,6 +33,7 @@ class Store {
     this.page = Math.random().toString(36).slice(2);
     this.numbers = 0;
     this.waiting = new Map();
+    this.isUnanswered = false;
     this.pins = new Map();
   }
 
@@ -58,7 +60,8 @@ class Store {
     if (message?.received) {
       this.waiting.delete(message.received);
       for (const [row, pin] of this.pins) if (pin.n === message.received) this.pins.delete(row);
-      this.changed(new Set(["pinned"]));
+      this.isUnanswered = this.isUnanswered && [...this.waiting.values()].some((each) => each.do !== "here");
+      this.changed(new Set(["pinned", "hint"]));
     }
     if (message?.opened) {
       this.opened = message.opened;
@@ -93,6 +96,11 @@ class Store {
     this.waiting.set(n, message);
     this.model.send({ ...message, n });
     setTimeout(() => this.waiting.has(n) && this.sendAside({ ...message, n }), ASIDE_MS);
+    setTimeout(() => {
+      if (!this.waiting.has(n) || message.do === "here") return;
+      this.isUnanswered = true;
+      this.changed(new Set(["hint"]));
+    }, ANSWER_MS);
     return n;
   }
 
@@ -216,7 +224,13 @@ class Mount {
     this.root = make("section", "pllm-view");
     this.root.setAttribute("aria-label", "Run");
     this.build();
-    host.append(this.root);
+    // Where the page of an ended run is beside the view and not in its place, the view gives way to it.
+    this.fold = store.model.get("folds") ? make("details", "pllm-fold") : null;
+    if (this.fold) {
+      this.fold.open = true;
+      this.fold.append(make("summary", "", "Rows of this run: open them, mark them, retry what failed"), this.root);
+    }
+    host.append(this.fold ?? this.root);
     store.mounts.add(this);
     this.draw(new Set(Object.keys(store.data)));
     this.setLive(store.live);
@@ -241,7 +255,12 @@ class Mount {
   remove() {
     this.store.mounts.delete(this);
     if (this.asked !== null) this.store.left.push(this.asked);
-    this.root.remove();
+    (this.fold ?? this.root).remove();
+  }
+
+  // In marimo the view is below a shadow root, which has a focus of its own.
+  get focused() {
+    return this.root.getRootNode().activeElement ?? null;
   }
 
   setLive(live) {
@@ -329,7 +348,7 @@ class Mount {
     this.sample.append(this.scroll);
     // Rows that move under the pointer or the focus cannot be clicked.
     const hold = (held) => () => {
-      this.held = held || this.scroll.matches(":hover") || this.tbody.contains(document.activeElement);
+      this.held = held || this.scroll.matches(":hover") || this.tbody.contains(this.focused);
       if (!this.held) this.draw(new Set(["sample", "fields", "failures"]));
     };
     this.scroll.addEventListener("pointerenter", hold(true));
@@ -361,7 +380,7 @@ class Mount {
     });
     // A focus that a person moves is forgotten; one that goes with its element, because the words give way, is not.
     this.root.addEventListener("focusout", () => setTimeout(() => {
-      if (this.root.isConnected && !this.root.contains(document.activeElement)) this.store.focused = null;
+      if (this.root.isConnected && !this.root.contains(this.focused)) this.store.focused = null;
     }));
 
     this.detail = make("section", "pllm-detail");
@@ -390,24 +409,28 @@ class Mount {
   }
 
   act(word, more = {}) {
-    this.store.send({ do: word, ...more });
-    if (word === "stop") {
-      this.stop.disabled = true;
-      if (!this.store.data.head?.batch) setText(this.stop, "Stopping");
-      setTimeout(() => {
-        const head = this.store.data.head;
-        if (!this.store.live || head.ended || !head.can.stop) return;
-        setText(this.hint, UNHEARD);
-        setHidden(this.hint, false);
-        this.stop.disabled = false;
-      }, ANSWER_MS);
-    }
+    const n = this.store.send({ do: word, ...more });
+    if (word !== "stop") return;
+    this.stop.disabled = true;
+    if (!this.store.data.head?.batch) setText(this.stop, "Stopping");
+    setTimeout(() => this.store.waiting.has(n) && this.interruptCell(), ASIDE_MS);
+    setTimeout(() => {
+      const head = this.store.data.head;
+      if (this.store.live && !head.ended && head.can.stop) this.stop.disabled = false;
+    }, ANSWER_MS);
+  }
+
+  // marimo passes nothing on while a cell runs. Its own button interrupts that cell, which stops its run.
+  interruptCell() {
+    const cell = this.root.getRootNode().host?.closest('[data-status="running"]');
+    if (cell) document.querySelector("[data-testid=interrupt-button]")?.click();
   }
 
   draw(names) {
     const { data } = this.store;
     if (names.has("head") && data.head) this.drawHead(data.head);
-    if (names.has("hint")) setText(this.hint, data.hint ?? "");
+    const silence = this.fold ? LATER : UNANSWERED;
+    if (names.has("hint")) setText(this.hint, data.hint || (this.store.isUnanswered ? silence : ""));
     setHidden(this.hint, !this.hint.textContent);
     if (names.has("jobs") || names.has("head")) this.drawJobs(data.jobs ?? []);
     if (names.has("fields") || names.has("pace") || names.has("head")) this.drawGlance(data, names);
@@ -468,13 +491,17 @@ class Mount {
     setHidden(this.pause, !can.pause);
     setHidden(this.goOn, !can.go_on);
     setHidden(this.retry, !can.retry);
+    if (this.fold && head.ended !== this.fold.classList.contains("pllm-ended")) {
+      this.fold.classList.toggle("pllm-ended", head.ended);
+      this.fold.open = !head.ended || this.asked !== null || this.root.contains(this.focused);
+    }
     setText(this.retry, head.retry);
   }
 
   drawGlance(data, names) {
     const fields = data.fields ?? [];
     const pace = data.pace ?? { rows: [], usd: [], held: [] };
-    const paced = pace.rows.length > 1;
+    const paced = pace.rows.length > 1 && pace.rows.some((rate) => rate > 0);
     setHidden(this.glance, !fields.length && !paced);
     // Charts may grow, and what is under the pointer must not move.
     if ((!names.has("fields") && !names.has("pace")) || (this.charts.childElementCount && this.scroll.matches(":hover"))) return;
@@ -529,7 +556,7 @@ class Mount {
     const shown = JSON.stringify([groups, head?.ended, this.store.live, unit]);
     if (shown === this.shownGroups || (this.held && this.shownGroups && !head?.ended && this.scroll.matches(":hover"))) return;
     this.shownGroups = shown;
-    const focused = this.groups.contains(document.activeElement) ? document.activeElement.dataset.kind : null;
+    const focused = this.groups.contains(this.focused) ? this.focused.dataset.kind : null;
     this.groups.replaceChildren(
       ...groups.map((group) => {
         const line = make("li", "pllm-group");
@@ -612,7 +639,7 @@ class Mount {
       const values = sample.map((row) => [...row.input, ...(at < inputs || !row.message ? row.values : [])][at]);
       cell.classList.toggle("pllm-right", values.some((value) => typeof value === "number"));
     });
-    const focused = this.tbody.contains(document.activeElement) ? document.activeElement : null;
+    const focused = this.tbody.contains(this.focused) ? this.focused : null;
     this.rows = kept;
     this.tbody.replaceChildren(...[...kept.values()].map((each) => each.line));
     for (const [row, each] of kept) {
@@ -687,7 +714,7 @@ class Mount {
   showOpened(opened) {
     if (opened.row !== this.asked) return;
     const marked = opened.by === "mark" && !this.detail.hidden;
-    const focused = marked && this.detail.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const focused = marked && this.detail.contains(this.focused) ? this.focused.dataset.key : null;
     const top = make("div", "pllm-detail-top");
     const label = opened.label ?? this.store.label(opened.row);
     const place = label === String(opened.row) ? "" : ` (position ${opened.row})`;

@@ -47,6 +47,7 @@ class RunView(anywidget.AnyWidget):
         received: Names of what an earlier view with these places has received, and this one does not do again.
 
     Attributes:
+        folds: Whether it folds itself when the run has ended, since the page is beside it and not in its place.
         received: Names of what it has received; insertion order, the oldest give way.
     """
 
@@ -55,6 +56,7 @@ class RunView(anywidget.AnyWidget):
 
     view_id = traitlets.Unicode().tag(sync=True)
     snapshot = traitlets.Dict().tag(sync=True)
+    folds = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
         self,
@@ -86,6 +88,10 @@ class RunView(anywidget.AnyWidget):
         """Hold the state for browsers that come later, without sending it to those that have it."""
         self._note = note
         self._trait_values["snapshot"] = {**snapshot, "hint": note}
+
+    def renew(self) -> None:
+        """Send the whole state, where a page that is loaded later is given what was sent as state and nothing else."""
+        self.snapshot = {**self._model.snapshot(), "hint": self._note}
 
     def push(self, progress: Progress, *, last: bool = False, note: str = "", asks: bool = False) -> None:
         """Send what changed.
@@ -175,7 +181,7 @@ def _listen_aside() -> None:
 
 
 def _take_aside(stream: object, ident: object, parent: Any) -> None:
-    """Give a message of the control channel to its view; one whose view is gone is dropped."""
+    """Pass a message of the control channel on to its view; one whose view is gone is dropped."""
     content = parent.get("content") or {}
     view = _views.value.get(str(content.get("view_id")))
     if view is not None:

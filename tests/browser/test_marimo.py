@@ -1,4 +1,4 @@
-"""The package in marimo: a bar while a run goes on, the page of an ended run, and an interrupted cell."""
+"""The package in marimo: the view while a run goes on, the page of an ended run, and Stop in a cell that runs."""
 
 from __future__ import annotations
 
@@ -55,10 +55,15 @@ def _(pllm, short):
 if __name__ == "__main__":
     app.run()
 """
-# marimo's own components are in shadow roots, which the text of a page has not.
-BARS = (
-    "[...document.querySelectorAll('marimo-progress')].filter(e => e.shadowRoot?.textContent.includes('rows/s')).length"
-)
+# The view is below a shadow root, which the text of a page has not.
+DEEP = """window.deep = (selector, root = document, found = []) => {
+  for (const e of root.querySelectorAll('*')) {
+    if (e.matches(selector)) found.push(e);
+    if (e.shadowRoot) window.deep(selector, e.shadowRoot, found);
+  }
+  return found;
+}; void 0"""
+STATES = "window.deep('.pllm-view').map(view => view.dataset.state)"
 
 
 @contextmanager
@@ -98,16 +103,25 @@ def has(page: Page, text: str) -> None:
     page.until(f"document.body.innerText.includes({text!r})")
 
 
-def test_marimo_shows_a_bar_then_the_page_and_an_interrupted_cell_stops_its_run(tmp_path: Path) -> None:
+def test_marimo_shows_the_view_then_the_page_and_stop_interrupts_the_cell_of_its_run(tmp_path: Path) -> None:
     with chromium() as page, marimo(tmp_path) as address:
         page.open(address)
-        page.until(f"{BARS} > 0")
+        page.until("document.body !== null")
+        page.value(DEEP)
+        page.until(f"{STATES}.includes('sending')")
+        page.until("window.deep('.pllm-row').length > 0")
         has(page, "12 rows answered")
-        page.until(f"{BARS} > 0")
-        page.value("document.querySelector('[data-testid=interrupt-button]').click()")
+        page.until(f"{STATES}.length == 2 && window.deep('.pllm-stop:not([hidden])').length == 1")
+        folded = page.value("window.deep('.pllm-fold').map(fold => fold.open)")
+        page.value("window.deep('.pllm-stop:not([hidden])')[0].click()")
         has(page, "This cell was interrupted")  # marimo's own words, and the last line of its traceback ours
-        page.until(f"{BARS} == 0")
         text = page.text()
+        # Clicks are passed on again.
+        page.value("window.deep('.pllm-fold')[0].open = true; window.deep('.pllm-row button')[0].click()")
+        page.until("window.deep('.pllm-detail:not([hidden])').length == 1")
+        opened = page.value("window.deep('.pllm-detail')[0].innerText")
 
+    assert folded == [False, True]
     assert "✓ Literal_good_bad: 12 rows answered" in text
     assert "Stopped. " in text
+    assert "Read this review: review number" in opened
