@@ -52,6 +52,7 @@ class Table(NamedTuple):
         differs: Whether it differs from the strong answer in any field.
         lost: Whether it is wrong where the strong answer is right, in any field.
         groups: The group of equal rows of each.
+        right: Whether the low-cost answer is right in every field, so that none is needed; None for unknown.
     """
 
     words: frozenset[str]
@@ -59,6 +60,7 @@ class Table(NamedTuple):
     differs: Numbers
     lost: Numbers
     groups: Numbers
+    right: Numbers | None = None
 
 
 class Played(NamedTuple):
@@ -86,6 +88,7 @@ def table(
     shared = rng.normal(size=distinct)
     confidence = np.ones(distinct)
     differs, lost = np.zeros(distinct, dtype=bool), np.zeros(distinct, dtype=bool)
+    right = np.ones(distinct, dtype=bool)
     for _ in range(fields):
         doubt = 0.7 * shared + 0.7 * rng.normal(size=distinct)
         truth = rng.integers(0, classes, distinct)
@@ -101,12 +104,13 @@ def table(
         confidence = np.minimum(confidence, np.where(surely_wrong, stated.max(), stated))
         differs |= cheap != strong
         lost |= (cheap != truth) & (strong == truth)
+        right &= cheap == truth
     groups = np.arange(rows)
     if copies:
         popular = 1 / np.arange(1, distinct + 1) ** 0.8
         groups = rng.choice(distinct, rows, p=popular / popular.sum())
     words = {kind, "one field" if fields == 1 else "three fields", "samples" if samples else "tokens"}
-    return Table(frozenset(words), confidence[groups], differs[groups], lost[groups], groups)
+    return Table(frozenset(words), confidence[groups], differs[groups], lost[groups], groups, right[groups])
 
 
 def tables(count: int, seed: int = 5) -> list[Table]:
@@ -124,10 +128,12 @@ def tables(count: int, seed: int = 5) -> list[Table]:
 def play(given: Table, guarantee: Guarantee = USUAL, *, against_labels: bool = False) -> Played:
     """Go through the procedure as a run does, with answers that are known."""
     bad = given.lost if against_labels else given.differs
+    right = given.right if against_labels else None
+    needs = None if right is None else lambda row, group: not right[row]
     look, asked, looks = Look(), set[int](), 0
     while look.state is None:
         look = look_at(look, guarantee, given.groups, given.confidence, asked, lambda groups: None,
-                       lambda row, group: bool(bad[row]))  # fmt: skip
+                       lambda row, group: bool(bad[row]), needs)  # fmt: skip
         asked.update(look.ask)
         looks += bool(look.ask)
     kept = (given.confidence >= look.best.threshold) & ~np.isin(given.groups, list(asked))

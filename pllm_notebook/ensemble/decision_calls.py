@@ -60,7 +60,7 @@ def decision_calls(options: Options, output: OutputType, task: str, *, instruct:
             f"live, at its own price. Nothing was sent."
         )
     plan = QuestionPlan(output, target.decisions.most_options)
-    questions, most = plan.questions, target.decisions.most_questions
+    questions = plan.questions
     if not questions and plan.fields:
         raise UsageError(
             f"Each field of {output.name} with known values has only one, so there is no question for "
@@ -75,7 +75,7 @@ def decision_calls(options: Options, output: OutputType, task: str, *, instruct:
     own = replace(options, **{name: known[name].default for name in _OF_WRITING}, max_cost_usd=options.max_cost_usd)
     own = replace(own, max_repairs=0)
     system = "\n\n".join(filter(None, (options.system, output.doc, task))) or None
-    parts = [DecisionOutput(plan, questions[at : at + most]) for at in range(0, len(questions), most)]
+    parts = [DecisionOutput(plan, some) for some in target.decisions.split(questions, system)]
     members = [Member(CallSpec(target, own, part, system), target.label, 0) for part in parts]
     if plan.rest is not None:
         written = build_spec(options, plan.rest, instruct=instruct)

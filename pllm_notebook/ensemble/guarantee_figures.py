@@ -30,7 +30,7 @@ class GuaranteeFigures:
         labels: By field, the name of the labels that it is against.
         rows: Rows that were asked about.
         allowed: How many of them may be bad.
-        sampled: Rows of the sample, whose strong answers were compared.
+        sampled: Rows of the sample, compared with the strong answers, or with labels that say that they are right.
         bad: Of these, how many would be bad if they kept their low-cost answer at the threshold.
         threshold: The least confidence with which a low-cost answer is kept, None for none.
         kept: Rows that keep their low-cost answer.

@@ -258,6 +258,7 @@ class GuaranteedResults(EnsembleResults):
             self._asked,
             partial(self._cut, self._strong_outcomes),
             lambda row, group: self._is_bad(places[row], group),
+            (lambda row, group: not self._is_right(places[row], group)) if self._promise.labels else None,
         )
 
     def _cut(self, outcomes: Callable[[int], Sequence[Outcome | None]], groups: Sequence[int]) -> Look | None:
@@ -277,11 +278,16 @@ class GuaranteedResults(EnsembleResults):
     def _is_bad(self, row: int, group: int) -> bool:
         """Return whether it would be bad that a sampled row keeps its low-cost answer."""
         kept, (strong,) = self._kept[group].outcome, self._strong_outcomes(group)
-        assert strong is not None  # the sample is complete
-        if kept.failure is not None:
+        if kept.failure is not None or self._is_right(row, group):
             return False
+        assert strong is not None  # the sample is complete
         # What the strong model would have said is not known: counted on the safe side.
         return strong.failure is not None or self._promise.is_bad(row, self.plan.answer(kept.value), strong.value)
+
+    def _is_right(self, row: int, group: int) -> bool:
+        """Return whether labels say that a row's low-cost answer is right, so that no strong answer is needed."""
+        kept = self._kept[group].outcome
+        return kept.failure is None and self._promise.is_right(row, self.plan.answer(kept.value))
 
     def _take_look(self, look: Look) -> None:
         self._look = look

@@ -60,6 +60,25 @@ class Promise:
         """Return it against labels, by the name of the field."""
         return replace(self, labels=labels)
 
+    def is_right(self, row: int, kept: Any) -> bool:
+        """Return whether an answer is right by the labels in every field, so that it cannot be bad to keep it.
+
+        What the strong model says then changes nothing: a field is bad only where it is right and the kept answer is
+        not. A field without a label is not known to be right.
+
+        Args:
+            row: Of the table, for its labels.
+            kept: The low-cost model's answer.
+        """
+        if self.labels.keys() != set(self.names):
+            return False
+        own = self.output.field_values(kept)
+        return all(
+            not (labels := self.labels[name]).missing[row]
+            and from_json(spelling(each.value(own))) == labels.values[row]
+            for name, each in zip(self.names, self.fields, strict=True)
+        )
+
     def is_bad(self, row: int, kept: Any, strong: Any) -> bool:
         """Return whether it is bad that a row keeps an answer where the strong model gives another one.
 

@@ -49,6 +49,7 @@ def look_at(
     asked: Container[int],
     cut: Callable[[Sequence[int]], Look | None],
     is_bad: Callable[[int, int], bool],
+    needs: Callable[[int, int], bool] | None = None,
 ) -> Look:
     """Look at the sample, and draw a larger one for as long as that is likely to keep more low-cost answers.
 
@@ -60,6 +61,8 @@ def look_at(
         asked: Groups that the strong model has been asked about.
         cut: Returns a look that ends the run where a strong answer to one of some groups is missing.
         is_bad: Returns whether it would be bad that a row, and its group, keeps its low-cost answer.
+        needs: Returns whether the strong model's answer decides if a row, and its group, is bad: labels may say that it
+            is not, whatever the strong model says. None where all need it.
 
     Returns:
         What is to be asked next, or how it ended.
@@ -73,12 +76,13 @@ def look_at(
     best, number = last.best, last.number
     while True:
         sampled[order[: looks[number]]] = True
-        drawn = np.unique(groups[sampled]).tolist()
+        at = np.flatnonzero(sampled)
+        pairs = zip(at.tolist(), groups[at].tolist(), strict=True)
+        drawn = sorted({group for row, group in pairs if needs is None or needs(row, group)})
         if ask := [group for group in drawn if group not in asked]:
             return Look(ask, None, best, number)
         if (ended := cut(drawn)) is not None:
             return ended
-        at = np.flatnonzero(sampled)
         bad[at] = [is_bad(row, group) for row, group in zip(at.tolist(), groups[at].tolist(), strict=True)]
         # An earlier, smaller sample may have proved more; each look has its own share of the error.
         best = min(certify(confidence, sampled, bad, guarantee), best, key=lambda one: one.threshold)

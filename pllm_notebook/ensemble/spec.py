@@ -225,7 +225,10 @@ def estimate(question: Spec, rows: Rows) -> Estimate:
     if question.promise is not None and question.further is not None:
         strong = estimate_rows(question.further, rows)
         looks = planned_looks(strong.rows - strong.skipped, question.promise.guarantee)
-        return replace(whole, strong=strong, least_strong=looks[0] if looks else strong.rows - strong.skipped)
+        least = looks[0] if looks else strong.rows - strong.skipped
+        # Of a row whose low-cost answer is right by its labels, no strong answer is needed.
+        least = 0 if looks and question.promise.labels.keys() == set(question.promise.names) else least
+        return replace(whole, strong=strong, least_strong=least)
     return whole if question.further is None else replace(whole, decider=question.further.target.label)
 
 

@@ -42,7 +42,7 @@ class RowGuarantee:
             where the frame has only some of them.
         proved: Whether anything is promised.
         threshold: The least confidence with which a low-cost answer is kept, None where none is.
-        sampled: Rows whose strong answers were compared to find it.
+        sampled: Rows of the sample that it was found by: compared with strong answers, or right by their labels.
         rows_by_model: Model to number of rows that have its answer.
         cost_usd: What all answers behind the rows cost when they were paid for, US dollars; None for unknown.
         alone_usd: About what the strong model alone costs for all rows; None for unknown.
@@ -72,7 +72,7 @@ class RowGuarantee:
 
     @property
     def sampled(self) -> int:
-        """Return the number of rows whose strong answers were compared."""
+        """Return the number of rows in the sample."""
         return self.figures.sampled
 
     @property

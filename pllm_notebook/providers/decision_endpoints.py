@@ -52,6 +52,7 @@ class DecisionEndpoint:
         price_provider: genai-prices' provider id, "" where it has no prices.
         most_questions: In one request; more are split over several.
         most_options: Of one question.
+        most_question_bytes: Of all questions of a request together; None where no limit is known that they could meet.
     """
 
     wire: DecisionWire
@@ -60,6 +61,29 @@ class DecisionEndpoint:
     price_provider: str = ""
     most_questions: int = 400
     most_options: int = 255
+    most_question_bytes: int | None = None
+
+    def split(self, questions: Sequence[DecisionQuestion], shared: str | None) -> list[tuple[DecisionQuestion, ...]]:
+        """Return questions in as few requests as it takes, in order.
+
+        Args:
+            questions: All of them.
+            shared: What an endpoint without roles has before each question.
+        """
+        before = 0 if shared is None else len(shared.encode())
+        made: list[list[DecisionQuestion]] = []
+        held = 0
+        for question in questions:
+            size = before + sum(
+                len(text.encode()) for text in (question.instructions, *question.options, *question.notes)
+            )
+            full = bool(made) and len(made[-1]) == self.most_questions
+            if not made or full or (self.most_question_bytes is not None and held + size > self.most_question_bytes):
+                made.append([])
+                held = 0
+            made[-1].append(question)
+            held += size
+        return [tuple(part) for part in made]
 
 
 class DecisionWire(ABC):

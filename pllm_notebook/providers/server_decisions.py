@@ -110,8 +110,15 @@ def _no_media(media: Media) -> Exception:
     return untaken(media, "the server's decision endpoint", "text alone")
 
 
-# Limits: System One's are Jev's options and Perplexity's questions, the smallest that are documented; SGLang's its own.
+# Limits: System One's are Jev's options and tokens and Perplexity's questions, the smallest that are documented;
+# SGLang's its own. Of Jev's 64,000 tokens a request, state and one question take 32,000 at most: what is left is for
+# the other questions, at four bytes a token.
 SERVER_ENDPOINTS = {
-    "systemone": DecisionEndpoint(wire=SystemOne(), title="the server's decision endpoint", most_questions=128),
+    "systemone": DecisionEndpoint(
+        wire=SystemOne(),
+        title="the server's decision endpoint",
+        most_questions=128,
+        most_question_bytes=4 * 32_000,
+    ),
     "sglang": DecisionEndpoint(wire=SGLangDecisions(), title="the server's decision endpoint", most_options=26),
 }

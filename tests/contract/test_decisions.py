@@ -496,6 +496,20 @@ class Ticket(BaseModel):
     tone: Annotated[Literal["calm"], Field(description="No complaint.")] | Literal["angry"]
 
 
+def test_questions_that_are_long_with_their_instructions_are_split(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=told)
+
+    out = decided(Decided, model="jev:jev-latest", system="x" * 40_000)
+    again = decided(Decided, model="jev:jev-latest", system="x" * 40_000)
+
+    assert sorted(len(request["body"]["questions"]) for request in sim.requests()) == [1, 3, 3]
+    assert out.drop(columns="text").iloc[0].to_dict() == {name: VALUE[name] for name in Decided.model_fields}
+    assert again.llm.status.tolist() == ["cached"]
+
+
 def test_what_is_written_about_an_option_is_sent_beside_it(
     luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

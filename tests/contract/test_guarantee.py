@@ -183,6 +183,23 @@ def test_against_labels_the_accuracy_lost_is_what_is_promised(luna: str, sim: Si
     assert "in `fits`" in found.promise
 
 
+def test_rows_that_are_right_by_their_labels_are_not_asked_for_the_sample(luna: str, sim: Simulator) -> None:
+    models = TwoModels(sim)
+    df = labelled(models, 300, strong_right=1.0)
+    df["fits_label"] = [models.strong(text)["fits"] for text in df["text"]]
+    against = {"mood": "mood_label", "fits": "fits_label"}
+
+    estimate = df.llm.estimate(Review, PROMPT, **options(against=against))
+    out = ask(df, against=against)
+
+    found = out.llm.guarantee
+    strong = sim.stats().answered - 300
+    assert found.proved
+    assert (found.sampled, estimate.least_strong) == (100, 0)
+    assert strong == found.rows_by_model[STRONG] < 100
+    assert (out["mood"].astype(str) != df["mood_label"]).sum() <= 15
+
+
 def test_labels_are_never_sent(luna: str, sim: Simulator) -> None:
     models = TwoModels(sim)
     prompts: list[str] = []

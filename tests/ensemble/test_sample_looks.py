@@ -57,6 +57,23 @@ def test_a_larger_sample_is_drawn_only_where_it_is_likely_to_keep_more() -> None
     assert play(torn).looks > 1
 
 
+def test_rows_that_labels_settle_are_drawn_and_counted_but_not_asked() -> None:
+    given = table(np.random.default_rng(1), 1_000, 3, 1, "medium")
+    assert given.right is not None
+    plain = play(given._replace(right=None), against_labels=True)
+
+    saved = play(given, against_labels=True)
+
+    drawn = np.zeros(1_000, dtype=bool)
+    look = look_at(Look(), USUAL, given.groups, given.confidence, set(), lambda groups: None,
+                   lambda row, group: False, lambda row, group: not given.right[row])  # fmt: skip
+    drawn[list(look.ask)] = True
+    assert drawn.any()
+    assert not (drawn & given.right).any()
+    assert saved.kept.sum() > plain.kept.sum()
+    assert saved.bad <= USUAL.allowed(1_000)
+
+
 def test_a_table_that_is_too_small_is_asked_nothing_for_its_sample() -> None:
     look = look_at(Look(), USUAL, np.arange(10), np.ones(10), set(), lambda groups: None, lambda row, group: False)
 

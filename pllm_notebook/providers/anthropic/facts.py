@@ -37,12 +37,13 @@ def _refuses_sampling(model: str, body: Mapping[str, Any]) -> bool:
 
 def _may_reason(model: str, body: Mapping[str, Any]) -> bool:
     if "thinking" in body:
-        return (body["thinking"] or {}).get("type") != "disabled"
+        return (body["thinking"] or {}).get("type") not in ("disabled", "between_tools")
     return _WITHOUT_SAMPLING.match(model) is not None
 
 
 # What thinks only when asked does with "none" what it does anyway; of what thinks by default, only some can be
-# stopped. (pydantic-ai's profiles/anthropic.py)
+# stopped, Sonnet 5.5 by a word of its own. (pydantic-ai's profiles/anthropic.py; platform.claude.com/docs,
+# models/sonnet-5-5/overview; anthropic/types/thinking_config_between_tools_param.py)
 _Efforts = Mapping[str, str | Mapping[str, Any]]
 _UP_TO_HIGH: _Efforts = {word: word for word in ("low", "medium", "high")}
 _UP_TO_MAX: _Efforts = {**_UP_TO_HIGH, "max": "max"}
@@ -50,7 +51,8 @@ _EFFORTS_TAKEN: tuple[tuple[re.Pattern[str], _Efforts], ...] = (
     (re.compile(r"claude-(haiku-4|sonnet-4-[05]|sonnet-4-2|opus-4-[01]|opus-4-2|3)"), {"none": {}}),
     (re.compile(r"claude-opus-4-5"), {"none": {}, **_UP_TO_HIGH, "max": "high"}),
     (re.compile(r"claude-(opus-4|sonnet-4)"), {"none": {}, **_UP_TO_MAX}),
-    (re.compile(r"claude-(fable|mythos|opus-5-5|sonnet-5-5)"), _UP_TO_MAX),
+    (re.compile(r"claude-(fable|mythos|opus-5-5)"), _UP_TO_MAX),
+    (re.compile(r"claude-sonnet-5-5"), {"none": {"thinking": {"type": "between_tools"}}, **_UP_TO_MAX}),
     (re.compile(r"claude-(opus|sonnet|haiku)-5"), {"none": {"thinking": {"type": "disabled"}}, **_UP_TO_MAX}),
 )
 

@@ -37,14 +37,16 @@ def _budget(tokens: int) -> Mapping[str, Any]:
 
 # Gemini 2.5 takes a number of tokens: those that Google itself puts for OpenAI's words
 # (ai.google.dev/gemini-api/docs/openai, "Thinking"); its Pro model cannot stop. Gemini 3 takes levels and cannot stop
-# either; some take no MINIMAL (pydantic-ai's profiles/google.py). HIGH is the most that all of them take.
+# either; some take no MINIMAL (pydantic-ai's profiles/google.py), and 3 Pro no MEDIUM either (ai.google.dev,
+# gemini-api/docs/thinking). HIGH is the most that all of them take.
 _BUDGETS = {word: _budget(tokens) for word, tokens in (("low", 1024), ("medium", 8192), ("high", 24_576))}
 _LOW_TO_MAX = {"low": _level("LOW"), "medium": _level("MEDIUM"), "high": _level("HIGH"), "max": _level("HIGH")}
 _EFFORTS: tuple[tuple[re.Pattern[str], Mapping[str, Mapping[str, Any]] | None], ...] = (
     (_WITHOUT_THINKING, {"none": {}}),
     (re.compile(r"gemini-2\.5-pro"), _BUDGETS | {"max": _budget(32_768)}),
     (re.compile(r"gemini-2\.5"), {"none": _budget(0)} | _BUDGETS | {"max": _budget(24_576)}),
-    (re.compile(r"gemini-(3\.[78]-flash|3\.1-pro|4-argon|4-carbon)"), _LOW_TO_MAX),
+    (re.compile(r"gemini-3-pro"), {word: _LOW_TO_MAX[word] for word in ("low", "high", "max")}),
+    (re.compile(r"gemini-(3\.[78]-flash(?!-lite)|3\.1-pro|4-argon|4-carbon)"), _LOW_TO_MAX),
     (re.compile(r"gemini-[3-9]"), {"minimal": _level("MINIMAL")} | _LOW_TO_MAX),
 )
 

@@ -45,7 +45,7 @@ def thinks(model: str, body: Mapping[str, Any]) -> bool:
     """Whether *model* thinks before it calls tools, as the newest do unless it is disabled."""
     thinking = (body.get("thinking") or {}).get("type")
     by_default = takes_no_sampling(model) and not model.startswith("claude-opus-4-")
-    return thinking != "disabled" and (by_default or thinking is not None)
+    return thinking not in ("disabled", "between_tools") and (by_default or thinking is not None)
 
 
 def forces_no_tools(model: str) -> bool:
