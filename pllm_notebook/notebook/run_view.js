@@ -8,6 +8,9 @@ const MOST_ROWS = 50;
 const ANSWER_MS = 4000;
 // After that long a message goes by the kernel's control channel too, which is read while a cell blocks.
 const ASIDE_MS = 800;
+// A column is not narrower than this because others want room; and than that, where the table must be scrolled anyway.
+const LEAST_PX = 76;
+const SCROLLED_PX = 150;
 const UNANSWERED = "The kernel does not answer this page while a cell runs. Interrupt the kernel (■ above) to stop the run; every finished row is kept.";
 const LATER = "marimo passes no clicks on while a cell runs: this is done when the cell has ended. Stop interrupts the cell.";
 const stores = new Map();
@@ -220,8 +223,10 @@ class Mount {
     this.id = `pllm-${store.id}-${++numbers}`;
     this.held = false;
     this.rows = new Map();
+    this.figures = new Set();
     this.asked = null;
-    this.root = make("section", "pllm-view");
+    // A notebook sets what is between two dollar signs as mathematics: neither money nor texts of rows are.
+    this.root = make("section", "pllm-view mathjax_ignore tex2jax_ignore");
     this.root.setAttribute("aria-label", "Run");
     this.build();
     // Where the page of an ended run is beside the view and not in its place, the view gives way to it.
@@ -346,6 +351,7 @@ class Mount {
     this.table.append(this.thead, this.tbody);
     this.scroll.append(this.table);
     this.sample.append(this.scroll);
+    new ResizeObserver(() => this.fit()).observe(this.scroll);
     // Rows that move under the pointer or the focus cannot be clicked.
     const hold = (held) => () => {
       this.held = held || this.scroll.matches(":hover") || this.tbody.contains(this.focused);
@@ -600,19 +606,38 @@ class Mount {
       cell.append(words);
       line.append(cell);
     }
-    this.fit(columns);
     this.thead.replaceChildren(line);
+    this.thead.querySelectorAll(".pllm-input, .pllm-output").forEach((cell, at) => (cell.style.maxWidth = `var(--pllm-c${at})`));
+    this.figures = new Set();
     const hidden = [[columns.more_input, "column"], [columns.more_output, "field"]].filter(([more]) => more).map(([more, word]) => plural(more, `more ${word}`));
     setText(this.beyond, hidden.length ? `${hidden.join(" and ")}: open a row` : "");
     this.rows.clear();
     this.tbody.replaceChildren();
   }
 
-  // Texts share the width that figures leave, so that cost and time stay in sight as long as there is room for them.
-  fit(columns) {
-    const cells = columns.input.length + columns.output.length;
-    const figures = columns.confidence ? 380 : 300;
-    this.table.style.setProperty("--pllm-cell", `clamp(96px, (100cqi - ${figures}px) / ${Math.max(1, cells)}, 460px)`);
+  // Each column is as wide as its texts; where there is no room for all, the longest give way, so that cost and time
+  // stay in sight.
+  fit() {
+    const { columns } = this.store.data;
+    if (!columns) return;
+    const rows = [...this.rows.values()].map((each) => each.shown);
+    const labels = Math.max(3, ...rows.map((row) => row.label.length));
+    const needs = [...columns.input, ...columns.output].map((name, at) => {
+      const values = rows.filter((row) => at < columns.input.length || !row.message).map((row) => [...row.input, ...row.values][at]);
+      const chars = values.map((value) => (typeof value === "string" ? Math.min(value.length, 64) : 7));
+      return 22 + 6.8 * Math.max(Math.min(name.length + 2, 12), ...chars);
+    });
+    const width = this.scroll.clientWidth;
+    const beside = 315 + (columns.confidence ? 108 : 0) + (Object.keys(this.store.data.marks ?? {}).length ? 45 : 0);
+    let room = width - beside - Math.min(7 * labels, Math.max(80, Math.min(0.15 * width, 190)));
+    const fits = needs.reduce((sum, need) => sum + Math.min(need, LEAST_PX), 0) <= room;
+    let more = needs.length;
+    for (const at of needs.map((_, at) => at).sort((one, other) => needs[one] - needs[other])) {
+      const given = Math.max(Math.min(needs[at], fits ? LEAST_PX : SCROLLED_PX), Math.min(needs[at], room / more));
+      this.table.style.setProperty(`--pllm-c${at}`, `${Math.round(given)}px`);
+      room -= given;
+      more -= 1;
+    }
   }
 
   drawSample(always = false) {
@@ -628,17 +653,18 @@ class Mount {
       return;
     }
     setText(this.waiting, "");
+    // Figures stand below each other, their column's name and missing ones too.
+    const inputs = this.store.data.columns?.input.length ?? 0;
+    this.thead.querySelectorAll(".pllm-input, .pllm-output").forEach((cell, at) => {
+      const values = sample.filter((row) => at < inputs || !row.message).map((row) => [...row.input, ...row.values][at]);
+      if (!this.figures.has(at) && values.some((value) => typeof value === "number")) this.figures.add(at);
+      cell.classList.toggle("pllm-right", this.figures.has(at));
+    });
     const kept = new Map();
     for (const row of sample) {
       const known = this.rows.get(row.row);
       kept.set(row.row, known && sameRow(known.shown, row) ? known : { shown: row, ...this.line(row) });
     }
-    // The name of a column of figures stands above them.
-    const inputs = this.store.data.columns?.input.length ?? 0;
-    this.thead.querySelectorAll(".pllm-input, .pllm-output").forEach((cell, at) => {
-      const values = sample.map((row) => [...row.input, ...(at < inputs || !row.message ? row.values : [])][at]);
-      cell.classList.toggle("pllm-right", values.some((value) => typeof value === "number"));
-    });
     const focused = this.tbody.contains(this.focused) ? this.focused : null;
     this.rows = kept;
     this.tbody.replaceChildren(...[...kept.values()].map((each) => each.line));
@@ -649,6 +675,8 @@ class Mount {
       each.pin.setAttribute("aria-pressed", String(isPinned));
       each.pin.title = isPinned ? "Pinned. Press to let this row go." : "Pin: keep this row in sight.";
     }
+    for (const each of kept.values()) for (const [at, cell] of each.cells) cell.classList.toggle("pllm-right", this.figures.has(at));
+    this.fit();
     this.drawMarks(this.store.data.marks ?? {});
     if (focused?.isConnected) focused.focus({ preventScroll: true });
   }
@@ -678,13 +706,21 @@ class Mount {
     status.append(said);
     if (row.simulated) status.append(" ", make("span", "pllm-simulated", "SIMULATED"));
     line.append(status);
-    for (const cell of row.input) line.append(cellOf(cell, "pllm-input"));
+    const cells = [];
+    const add = (value, style, at) => {
+      const cell = cellOf(value, style);
+      cell.style.maxWidth = `var(--pllm-c${at})`;
+      if (value === null || typeof value === "number") cells.push([at, cell]);
+      line.append(cell);
+    };
+    row.input.forEach((value, at) => add(value, "pllm-input", at));
     if (row.message) {
       const message = inOwnDirection(make("td", "pllm-message", row.message));
       message.title = row.message;
       message.colSpan = Math.max(1, row.values.length);
+      message.style.maxWidth = `calc(${["0px", ...row.values.map((_, at) => `var(--pllm-c${row.input.length + at})`)].join(" + ")})`;
       line.append(message);
-    } else for (const value of row.values) line.append(cellOf(value, "pllm-output"));
+    } else row.values.forEach((value, at) => add(value, "pllm-output", row.input.length + at));
     if (this.store.data.columns?.confidence) line.append(make("td", "pllm-right", row.confidence === null ? "" : row.confidence.toFixed(2)));
     line.append(make("td", "pllm-right", row.cost_usd === null ? "" : usd(row.cost_usd)));
     line.append(make("td", "pllm-right", row.latency_s === null ? "" : duration(row.latency_s)));
@@ -693,7 +729,7 @@ class Mount {
     pin.setAttribute("aria-label", `Pin ${this.store.data.head?.unit ?? "row"} ${row.label}`);
     pin.disabled = !this.store.live;
     first.append(" ", pin);
-    return { line, pin, said };
+    return { line, pin, said, cells };
   }
 
   pin(row) {
@@ -846,7 +882,6 @@ function cellOf(value, style) {
     cell.classList.add("pllm-missing");
     cell.textContent = "–";
   } else if (typeof value === "number") {
-    cell.classList.add("pllm-right");
     cell.textContent = Number.isInteger(value) ? count(value) : String(Number(value.toPrecision(6)));
   } else {
     cell.textContent = typeof value === "boolean" ? (value ? "yes" : "no") : String(value);

@@ -91,6 +91,15 @@ def test_cost_and_time_are_in_sight_beside_two_fields(page: Page) -> None:
     assert page.value("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.pllm-scroll'))") <= 1
 
 
+def test_figures_stand_below_each_other_and_no_page_takes_money_for_mathematics(page: Page) -> None:
+    shown = snapshot(sample=[row(n, values=["positive", 4 if n % 2 else None]) for n in range(9, 0, -1)])
+
+    own_page(page, shown)
+
+    assert page.value("[...document.querySelectorAll('tr > :nth-child(5)')].every(e => e.matches('.pllm-right'))")
+    assert page.value("document.querySelector('.pllm-view').matches('.mathjax_ignore.tex2jax_ignore')")
+
+
 def test_what_is_not_shown_is_counted(page: Page) -> None:
     own_page(page, WIDE)
 
