@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -21,6 +22,7 @@ from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.notebook.cell_magic import Text
 from pllm_notebook.notebook.line_magic import Overview
+from pllm_notebook.notebook.saved_rows import saved_rows
 from pllm_notebook.notebook.terminal import TerminalSink
 from pllm_notebook.notebook.text import line_bundle
 from pllm_notebook.notebook.view_page import ended_page, running_words
@@ -75,7 +77,9 @@ def test_the_page_of_an_ended_run_escapes_names_messages_categories_and_rows() -
     bar = {"label": HOSTILE, "count": 3}
     chart = {"name": HOSTILE, "kind": "categories", "of": HOSTILE, "counted": 3, "missing": 1, "bars": [bar], "more": 1}
     group = {"kind": HOSTILE, "count": 1, "message": HOSTILE, "can_retry": True, "can_pass": True, "price_usd": 1.0}
-    row = {"label": HOSTILE, "input": [HOSTILE], "values": [HOSTILE], "status": "ok", "cost_usd": 1.0, "latency_s": 1.0}
+    row = {"row": 0, "label": HOSTILE, "input": [HOSTILE], "values": [HOSTILE], "status": "ok", "message": "",
+           "cost_usd": 1.0, "latency_s": 1.0, "confidence": None, "simulated": True}  # fmt: skip
+    failed = row | {"message": HOSTILE}
     job = dict.fromkeys(("job", "state", "message"), HOSTILE) | {
         "requests": 3,
         "answered": 1,
@@ -83,16 +87,18 @@ def test_the_page_of_an_ended_run_escapes_names_messages_categories_and_rows() -
         "price_usd": 1,
     }
     snapshot = {
-        "head": {"total": 3, "unit": "row", "simulated": True}, "columns": {"input": [HOSTILE], "output": [HOSTILE]},
-        "jobs": [job], "fields": [chart], "failures": [group], "sample": [row],
+        "head": {"total": 3, "unit": "row"}, "pinned": [row], "marks": {"0": HOSTILE},
+        "columns": {"input": [HOSTILE], "output": [HOSTILE], "confidence": True},
+        "jobs": [job], "fields": [chart], "failures": [group], "sample": [failed],
     }  # fmt: skip
 
-    page = Page(ended_page(snapshot, HOSTILE, HOSTILE, True)["text/html"])
+    rows = saved_rows(SimpleNamespace(saves_rows=True, run=None), snapshot)  # type: ignore[arg-type]
+    page = Page(ended_page(snapshot, HOSTILE, HOSTILE, rows)["text/html"])
 
-    drawing = {"svg", "rect", "line", "title", "details", "summary"}
+    drawing = {"svg", "rect", "line", "title", "details", "summary", "mark", "sup"}
     assert page.tags <= PLAIN | drawing
     assert not {name for name in page.attributes if name.startswith("on")}
-    assert page.text.count(HOSTILE) >= 8
+    assert page.text.count(HOSTILE) >= 14
 
 
 @pytest.mark.parametrize("said", MARKDOWN)

@@ -101,7 +101,7 @@ def test_missing_values_are_in_words_and_a_bar_beside_categories_alone(kind: str
     field = {"name": "price", "kind": kind, "of": "", "counted": 100, "missing": 50, "low": 1, "high": 2, "mean": 1.5}
     field |= {"bars": [{"label": "1", "count": 20}, {"label": "2", "count": 30}], "more": 0}
 
-    page = ended_page({"jobs": [], "failures": [], "fields": [field]}, "done", "", False)["text/html"]
+    page = ended_page({"jobs": [], "failures": [], "fields": [field]}, "done", "")["text/html"]
 
     assert words in " ".join(re.sub(r"<[^>]*>", " ", page).split())
     assert page.count("<rect") == bars
