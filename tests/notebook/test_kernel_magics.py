@@ -138,8 +138,8 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
             NO_COLUMN,
         ),
         (
-            "%%pllm frames --schema Review\n{text}",
-            "UsageError: %%pllm: there is no variable 'frames' in this notebook. Nothing was sent.",
+            "%%pllm unknown_xyz --schema Review\n{text}",
+            "UsageError: %%pllm: there is no variable 'unknown_xyz' in this notebook. Nothing was sent.",
         ),
         (
             "%%pllm df --schema Reviews\n{text}",

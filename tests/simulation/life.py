@@ -76,6 +76,7 @@ class _Life:
         self._provider: Provider
         self._store: SimStore
         self._asker: Asker
+        self._damaging: random.Random
         self._going: list[Run] = []
         # What these have told was on disk before something there was damaged.
         self._outdated: set[Run] = set()
@@ -130,6 +131,8 @@ class _Life:
         self._asker = Asker(
             self._process, self._provider, self._store, account, unenforced_schema=self._scenario.unenforced_schema
         )
+        # Of one process: the same change made twice would mend what it damaged.
+        self._damaging = random.Random(f"{self._seed}:{self._processes}:damage")
         self._going = []
 
     def _leave(self) -> None:
@@ -224,8 +227,7 @@ class _Life:
         return run, sink
 
     def _damage(self, step: Step) -> None:
-        rng = random.Random(f"{self._seed}:{self._processes}:damage")
-        answers = self._disk.answers
+        rng, answers = self._damaging, self._disk.answers
         for key in rng.sample(list(answers), min(step.damages, len(answers))):
             whole = bytearray(answers[key])
             whole[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
