@@ -304,9 +304,17 @@ def _check_accounts(name: str, values: Any) -> None:
     check_accounts(**{name: values})
 
 
+def _check_place(name: str, value: Any) -> None:
+    from pllm_notebook.store import refuse_file, refuse_share
+
+    {"cache_dir": refuse_file, "cache_share": refuse_share}[name](value)
+
+
 check_with("sim", _check_sim)
 for _name in ("servers", "clients", "decision_formats"):
     check_with(_name, partial(_check_accounts, _name))
+for _name in ("cache_dir", "cache_share"):
+    check_with(_name, partial(_check_place, _name))
 display_registry.register_display(partial(_shown, "choose_display"))
 display_registry.register_session_display(partial(_shown, "choose_session_display"))
 display_registry.register_job_panel(partial(_shown, "panel"))

@@ -162,6 +162,7 @@ class UnknownOptionError(UsageError):
     def __init__(self, option: str, known: Iterable[str]) -> None:
         self.option = option
         known = sorted(known)
+        option = option if isinstance(option, str) else repr(option)
         hint = guess(option, known)
         if not hint:
             # Dozens of names hide what the message is about: of many, those that are most like it.

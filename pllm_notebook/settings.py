@@ -43,6 +43,11 @@ def _is_listening(value: Any) -> bool:
     )
 
 
+def _is_path(value: Any) -> bool:
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    return isinstance(path, str) and path.strip() != "" and "\0" not in path
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What `configure` holds besides the defaults of options."""
@@ -51,7 +56,7 @@ class Settings:
         None,
         "Directory of the [cache](cache.md). None: `PLLM_CACHE_DIR`, else the platform's cache directory.",
         accepts="str | os.PathLike[str] | None",
-        expects=("a path", lambda value: isinstance(value, (str, os.PathLike))),
+        expects=("a path", _is_path),
     )
     cache_share: str | None = option(
         None,
@@ -60,10 +65,7 @@ class Settings:
         more="New answers are written there within seconds, and those of others are taken in when a run starts; see "
         "[sharing](cache.md#sharing-answers).",
         accepts="str | os.PathLike[str] | None",
-        expects=(
-            "a path or an address",
-            lambda value: isinstance(value, (str, os.PathLike)) and bool(os.fspath(value)),
-        ),
+        expects=("a path or an address", _is_path),
     )
     servers: Mapping[str, str] = option(
         {},
@@ -207,6 +209,9 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
     for name, value in list(values.items()):
         if value is None:
             values[name] = known[name].default
+    for name in ("columns", "models"):
+        if values.get(name) is not None:  # an Index or an array, whose truth value is not that of a list
+            values[name] = tuple(values[name])
     for name in ("images", "stop"):
         if isinstance(values.get(name), str):
             values[name] = (values[name],)
@@ -244,6 +249,7 @@ def refuse_without_tools(given: Mapping[str, Any]) -> None:
     Raises:
         UsageError: For such an option that differs from its default. Nothing was sent.
     """
+    check(_OPTIONS, {name: given[name] for name in ("tools", *_OF_TOOLS) if name in given})
     if given.get("tools") or current().options.get("tools"):
         return
     for name in _OF_TOOLS:

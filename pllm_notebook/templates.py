@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
+from pllm_notebook.options import is_unicode
 
-__all__ = ["Template"]
+__all__ = ["Template", "is_nameable", "require_text"]
 
 _BRACE = re.compile(r"[{}]")
 _INNERMOST = re.compile(r"[^{}\n]+")
@@ -107,6 +108,26 @@ class Template:
                 parts.append(column[row])
                 parts.append(literal)
             yield "".join(parts)
+
+
+def require_text(prompt: object) -> None:
+    """Refuse a prompt that no request can carry.
+
+    Raises:
+        UsageError: For what is no text, or has half a surrogate pair. Nothing was sent.
+    """
+    if not isinstance(prompt, str):
+        shown = repr(prompt)
+        shown = shown if "\n" not in shown else f"a {type(prompt).__name__}"
+        raise UsageError(f"The prompt is text, not {shown}. Nothing was sent.")
+    if not is_unicode(prompt):
+        raise UsageError("The prompt has half a surrogate pair, which no provider takes: write its character whole. "
+                         "Nothing was sent.")  # fmt: skip
+
+
+def is_nameable(column: str) -> bool:
+    """Return whether a prompt can name a column: braces can hold its name."""
+    return len(column) <= _LONGEST_NAME and _INNERMOST.fullmatch(column) is not None
 
 
 def _pieces(source: str) -> Iterator[tuple[str, str | None]]:

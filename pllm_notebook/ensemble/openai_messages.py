@@ -47,7 +47,7 @@ def read_messages(messages: Iterable[Any] | None) -> RequestMessages:
         UsageError: For a role, part or field that is not carried, or where the last message is neither the user's
             nor the result of a tool. Nothing was sent.
     """
-    if messages is None or isinstance(messages, (str, bytes, Mapping)):
+    if not isinstance(messages, Iterable) or isinstance(messages, (str, bytes, Mapping)):
         raise UsageError("messages is a list of {'role': …, 'content': …}. Nothing was sent.")
     messages = list(messages)
     if any(_is_more_than_text(message) for message in messages):

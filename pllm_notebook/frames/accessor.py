@@ -25,6 +25,7 @@ from pllm_notebook.options import CallToolsOptions, CompleteOptions, Options, Pa
 from pllm_notebook.protocols import Display
 from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
+from pllm_notebook.templates import require_text
 
 __all__ = ["LLMAccessor", "Preview", "asked_columns", "submit_piece"]
 
@@ -205,8 +206,9 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     @shows(taken_by(Options, "call_tools"))
     def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]) -> Run:
         """Start `call_tools` in the background and return a live handle at once."""
-        if isinstance(tools, Sequence) and not tools:
-            raise UsageError("call_tools needs at least one tool, and the list is empty. Nothing was sent.")
+        if tools is None or (isinstance(tools, Sequence) and not tools):
+            seen = "got None" if tools is None else "the list is empty"
+            raise UsageError(f"call_tools needs at least one tool, and {seen}. Nothing was sent.")
         return ensemble.submit(*self._prepare(None, prompt, options | {"tools": tools}, calls=True))
 
     def _prepare(
@@ -219,8 +221,8 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         if table.is_column and options.images is not None:
             own = table.names[0]
             options = replace(options, images=tuple(own if name == "value" else name for name in options.images))
-        if prompt is not None and not isinstance(prompt, str):
-            raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
+        if prompt is not None:
+            require_text(prompt)
         if prompt is not None and options.columns is not None:
             raise UsageError(
                 "columns= cannot be combined with a prompt, which names its own columns. Nothing was sent."

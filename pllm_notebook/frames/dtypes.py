@@ -130,7 +130,6 @@ _WORDED = (
     ipaddress._IPAddressBase,
     re.Pattern,
     pydantic.AnyUrl,
-    pydantic.SecretStr,
 )
 
 

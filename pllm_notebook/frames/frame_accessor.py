@@ -21,6 +21,7 @@ from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.table_rows import DecidingRows, RowQuestion, chosen_columns, template_for
 from pllm_notebook.options import DecideOptions, Options, ParseOptions, is_number, taken_by
 from pllm_notebook.signatures import shows
+from pllm_notebook.templates import require_text
 
 __all__ = ["FrameAccessor"]
 
@@ -189,8 +190,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         if not is_number(tokens, whole=True) or tokens < 1:
             raise UsageError(f"tokens is a whole number of at least 1, not {tokens!r}. Nothing was sent.")
         table = self._table()
-        if not isinstance(prompt, str):
-            raise UsageError(f"The prompt is text, not {prompt!r}. Nothing was sent.")
+        require_text(prompt)
         if not by or not isinstance(by, (str, list, tuple)):
             raise UsageError(f"by= is the name of a column, or a list of them, not {by!r}. Nothing was sent.")
         names = chosen_columns("by=", [by] if isinstance(by, str) else list(dict.fromkeys(by)), table.names)

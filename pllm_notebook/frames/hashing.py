@@ -97,7 +97,15 @@ def _present(values: Sequence[Any]) -> Hashes:
             at = [i for i, value in enumerate(values) if type(value) is kind]
             found[at] = _present([values[i] for i in at])
         return found
-    return text_hashes([value if isinstance(value, str) else f"\0{as_text(value)}" for value in values])
+    return text_hashes([value if isinstance(value, str) else _written(value) for value in values])
+
+
+def _written(value: Any) -> str:
+    """Return what is hashed of a value that is no text. One that cannot be written has a failed row, found by class."""
+    try:
+        return f"\0{as_text(value)}"
+    except Exception:
+        return f"\0\0{type(value).__name__}"
 
 
 def number_hashes(values: np.ndarray[Any, Any], kind: np.uint64, missing: np.ndarray[Any, Any] | None = None) -> Hashes:

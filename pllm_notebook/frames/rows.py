@@ -56,6 +56,9 @@ USAGE_COLUMNS = {
     "cached": CellType.BOOLEAN,
 }
 
+# Characters of what a cell's class raises; a message may quote the cell.
+_REASON = 200
+
 _PROMPT = 100
 """Number of characters of a failed row's prompt that its line shows."""
 
@@ -156,7 +159,34 @@ class _Prompts:
         self.source = "" if template is None else template.source
 
     def __call__(self, rows: range) -> list[str | Failure | None]:
+        try:
+            return self._made(rows)
+        except Exception:  # whatever a cell's own class raises, or a list that holds itself
+            return [self._made_alone(row) for row in rows]
+
+    def _made(self, rows: range) -> list[str | Failure | None]:
         return self._labelled(rows) if self._template is None else self._filled(self._template, rows)
+
+    def _made_alone(self, row: int) -> str | Failure | None:
+        """Return one row's prompt; a cell without a text fails its row."""
+        try:
+            return self._made(range(row, row + 1))[0]
+        except Exception as error:
+            return Failure(FailureKind.INPUT, self._unwritable(row, error))
+
+    def _unwritable(self, row: int, error: Exception) -> str:
+        reason = f"{type(error).__name__}: {error}"[:_REASON]
+        for name, values, missing in zip(self._given.names, self._given.values, self._given.missing, strict=True):
+            try:
+                if not missing[row]:
+                    as_text(values[row])
+            except Exception:
+                kind = type(values[row]).__name__
+                return (
+                    f"The cell of column {name!r}, a value of type {kind}, cannot be written as text: {reason}. Put a "
+                    f"text of it into the column. Nothing was sent for this row."
+                )
+        return f"The row cannot be written as text: {reason}. Nothing was sent for this row."
 
     def _filled(self, template: Template, rows: range) -> list[str | Failure | None]:
         filled: list[str | Failure | None] = list(template.fill(self._cells(rows), range(len(rows))))

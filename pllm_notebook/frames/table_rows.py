@@ -33,7 +33,7 @@ from pllm_notebook.frames.table import Table
 from pllm_notebook.frames.validation_context import RowContexts, contexts_for
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
-from pllm_notebook.templates import Template
+from pllm_notebook.templates import Template, is_nameable
 
 __all__ = ["DecidingRows", "RowQuestion", "TableRows", "chosen_columns", "template_for"]
 
@@ -378,9 +378,10 @@ def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instr
             f"the prompt. Nothing was sent."
         )
     if not template.names and not images and not instructed:
-        place = "value" if table.is_column else columns[0] if columns else "column"
+        place = "value" if table.is_column else next(filter(is_nameable, columns), None)
+        put = "Rename one that braces can hold" if place is None else f"Put {{{place}}} where the data goes"
         raise UsageError(
-            f"The prompt names no column, so every row would get the same one. Put {{{place}}} where the data goes, "
+            f"The prompt names no column, so every row would get the same one. {put}, "
             f"or leave the prompt out to send each row's columns as data. Nothing was sent."
         )
     return template

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pllm_notebook.options.option_fields import ABOVE_ZERO, option
+from pllm_notebook.options.option_fields import ABOVE_ZERO, is_finite, option
 from pllm_notebook.options.option_values import CALLS, FRAMES, LISTS, ROWS, is_prices, is_shard
 
 __all__ = ["LimitOptions"]
@@ -32,7 +32,7 @@ class LimitOptions:
         None,
         "Ceiling for one run, in US dollars. No call is sent that could exceed it; the remaining rows are "
         "[`not_sent`](cost.md). None: no ceiling.",
-        at_least=0,
+        expects=("a number of at least 0", lambda value: is_finite(value) and value >= 0),
         takes=LISTS | {"request"},
     )
     prices: Mapping[str, Any] = option(

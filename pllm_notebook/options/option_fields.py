@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from types import UnionType
@@ -31,6 +31,7 @@ __all__ = [
     "from_environment",
     "is_finite",
     "is_number",
+    "is_unicode",
     "one_of",
     "option",
     "plain",
@@ -262,6 +263,15 @@ def check_row_count(rows: Any) -> None:
         raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_finite(value: Any) -> bool:
     """Return whether a value is a number that is not infinite."""
     return is_number(value) and math.isfinite(value)
@@ -279,10 +289,22 @@ def _check(
         return
     if isinstance(value, int) and not -_INT64 <= value < _INT64:  # neither a request nor a file of ours holds it
         raise error(f"{source}{each.name} is {value!r:.60}, which is beyond 64 bits. Nothing was sent.")
+    for text in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(text, str) and not is_unicode(text):  # neither a request nor a file of ours holds it
+            raise error(f"{source}{each.name} has half a surrogate pair: {text!r:.100}. Nothing was sent.")
     expected, fits = each.rule
-    if not fits(value):
+    try:
+        fitting = bool(fits(value))
+    except Exception:  # an array or a frame, which is not one truth value; a number, which has no items
+        fitting = False
+    if not fitting:
         meant = guess(value, each.choices) if isinstance(value, str) else ""
-        raise error(f"{source}{each.name} is {expected}, not {value!r}.{meant} Nothing was sent.")
+        raise error(f"{source}{each.name} is {expected}, not {_shown(value)}.{meant} Nothing was sent.")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if "\n" not in text else f"a {type(value).__name__}"  # a frame, an array
 
 
 def _from_text(each: OptionField, text: str) -> Any:
@@ -304,7 +326,7 @@ def _rule(
 ) -> tuple[str, Callable[[Any], bool]]:
     """Return what a value must be by its annotation."""
     if choices:
-        return one_of(choices), lambda value: value in choices
+        return one_of(choices), lambda value: isinstance(value, Hashable) and value in choices
     if bool in kinds:
         return "True or False", lambda value: isinstance(value, bool)
     if int in kinds or float in kinds:

@@ -44,13 +44,18 @@ def is_names(value: Any) -> bool:
 
 
 def is_columns(value: Any) -> bool:
-    """Return whether a value is several texts, whatever holds them."""
-    return not isinstance(value, str) and all(isinstance(item, str) for item in value)
+    """Return whether a value is several texts in an order, whatever holds them: a list, an Index, an array.
+
+    What can be gone through only once would be empty when it is read, and a set has another order in each process.
+    """
+    if isinstance(value, (str, Mapping, set, frozenset)) or not hasattr(value, "__len__"):
+        return False
+    return all(isinstance(item, str) for item in value)
 
 
 def is_models(value: Any) -> bool:
     """Return whether a value is at least one text, whatever holds them."""
-    return bool(value) and is_columns(value)
+    return is_columns(value) and len(value) > 0
 
 
 def is_paths(value: Any) -> bool:

@@ -67,13 +67,14 @@ def _resolve(
         prefix, model = _without_alias(prefix, model, name)
     if not colon:
         inferred = registry.provider_of(name)
-        if inferred is None:
-            known = ", ".join((*registry.names(), *servers, *clients))
+        names = (*registry.names(), *servers, *clients)
+        if inferred is None and name not in names:
+            seen = f"Cannot tell which provider serves {name!r}" if name.strip() else "The model's name is empty"
             raise UnknownModelError(
-                f"Cannot tell which provider serves {name!r}. Write 'provider:{name}', where provider is one of "
-                f"{known}. Nothing was sent."
+                f"{seen}. Write 'provider:{name.strip() or 'MODEL'}', where provider is one of {', '.join(names)}. "
+                f"Nothing was sent."
             )
-        prefix, model = inferred, name
+        prefix, model = (name, "") if inferred is None else (inferred, name)
     if prefix in clients:
         return _client_model(prefix, model, clients[prefix])
     if prefix in servers:
@@ -82,7 +83,11 @@ def _resolve(
         return _simulated_model(model, simulator)
     provider = registry.find(prefix)
     if provider is None:
-        names = [*registry.names(), *servers, *clients]
+        names = (*registry.names(), *servers, *clients)
+        if not prefix:
+            raise UnknownModelError(
+                f"{name!r} has no provider before its colon. Known are {', '.join(names)}. Nothing was sent."
+            )
         raise UnknownModelError(
             f"There is no provider {prefix!r}.{guess(prefix, names)} Known are {', '.join(names)}; "
             f"a server of your own is added by pllm.configure(servers={{{prefix!r}: 'http://…/v1'}}). Nothing was sent."

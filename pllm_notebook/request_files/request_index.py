@@ -92,8 +92,10 @@ class RequestIndex:
     def fault(self, row: int) -> str:
         """Return why a line cannot be sent, "" if it can."""
         line = self.line(row)
-        target = line.fault or self._addresses.of(line)
-        return target if isinstance(target, str) else ""
+        if line.fault:
+            return line.fault
+        target = self._addresses.of(line)
+        return f"{target} Nothing was sent for this line." if isinstance(target, str) else ""
 
     def close(self) -> None:
         """Close the file."""

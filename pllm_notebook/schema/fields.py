@@ -78,8 +78,13 @@ def fields_of(kind: Any, schema: Mapping[str, Any]) -> tuple[OutputField, ...] |
         schema: Its JSON schema as Pydantic makes it.
 
     Raises:
-        UsageError: If a field is not read from one name in the JSON.
+        UsageError: If a field is not read from one name in the JSON, or is a secret. Nothing was sent.
     """
+    if _has_secret(schema):
+        raise UsageError(
+            f"{getattr(kind, '__name__', 'The type')} has a secret (SecretStr, SecretBytes), which Pydantic writes as "
+            f"'**********': a column would hold that in place of the answer. Make it str. Nothing was sent."
+        )
     kind = bare(kind)
     declared = _declared(kind)
     if declared is None:
@@ -96,6 +101,16 @@ def fields_of(kind: Any, schema: Mapping[str, Any]) -> tuple[OutputField, ...] |
             OutputField(name, alias, bare(annotation), inspect.cleandoc(described), alias in required, bare(annotation))
         )
     return tuple(fields)
+
+
+def _has_secret(schema: Any) -> bool:
+    """Return whether a part of a JSON schema is as Pydantic writes a secret."""
+    if isinstance(schema, list):
+        return any(map(_has_secret, schema))
+    if not isinstance(schema, Mapping):
+        return False
+    is_secret = schema.get("writeOnly") is True and schema.get("format") == "password"
+    return is_secret or any(map(_has_secret, schema.values()))
 
 
 def _declared(kind: Any) -> dict[str, tuple[Any, FieldInfo | None]] | None:

@@ -311,7 +311,7 @@ def _compile(kind: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
         adapter = TypeAdapter(kind)
         return adapter, adapter.json_schema(schema_generator=_Generator)
     except Exception as error:  # pydantic raises its own errors, SchemaError, NameError and TypeError
-        reason = str(error).partition("\n")[0].rstrip(".")
+        reason = str(error).partition("\n")[0].partition(". Set `")[0].rstrip(".")
         if isinstance(error, PydanticUserError) and error.code == "class-not-fully-defined":
             reason = "one of its annotations names something that is not defined, or only inside a function"
         raise UsageError(

@@ -13,6 +13,8 @@ __all__ = ["WrittenSchema", "read_schema"]
 
 # One of these is in every JSON schema that says anything.
 _WORDS = {"type", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}
+_BY_NAME = {"$defs", "definitions", "patternProperties", "properties"}
+_DATA = {"const", "default", "enum", "example", "examples"}
 _TYPES = {"object", "array", "string", "integer", "number", "boolean", "null"}
 
 
@@ -51,15 +53,42 @@ def read_schema(given: Mapping[str, Any]) -> WrittenSchema:
     if schema.get("type") == "json_schema":  # of Chat Completions, or of Responses
         around = schema["json_schema"] if isinstance(schema.get("json_schema"), dict) else schema
         name, description, schema = around.get("name", ""), around.get("description", ""), around.get("schema")
-    if not isinstance(schema, dict) or not _WORDS & schema.keys() or not _is_type(schema.get("type", "object")):
-        raise UsageError(
-            f"Got {dict(given)!r:.200}, which is not a JSON schema: it has none of {', '.join(sorted(_WORDS))} that "
-            f"says what the answer is. Nothing was sent."
-        )
+    fault = _fault(schema)
+    if fault:
+        raise UsageError(f"Got {dict(given)!r:.200}, which is not a JSON schema: {fault}. Nothing was sent.")
     return WrittenSchema(
         str(name or schema.get("title") or "answer"), str(description or schema.get("description") or ""), schema
     )
 
 
-def _is_type(kind: Any) -> bool:
-    return set(kind) <= _TYPES if isinstance(kind, list) else kind in _TYPES
+def _fault(schema: Any) -> str:
+    """Return why what was written is no JSON schema of an answer, "" if it is one."""
+    if not isinstance(schema, dict) or not _WORDS & schema.keys():
+        return f"it has none of {', '.join(sorted(_WORDS))} that says what the answer is"
+    kind = schema.get("type", "object")
+    unknown = [each for each in (kind if isinstance(kind, list) else [kind]) if each not in sorted(_TYPES)]
+    if unknown:
+        return f"{unknown[0]!r:.60} is not one of the types {', '.join(sorted(_TYPES))}"
+    return _broken_part(schema, schema.get("$defs") or schema.get("definitions") or {})
+
+
+def _broken_part(part: Any, defined: Any) -> str:
+    """Return what is wrong in a part of a schema: a reference that leads nowhere, or fields that are no mapping."""
+    if isinstance(part, list):
+        return next(filter(None, (_broken_part(each, defined) for each in part)), "")
+    if not isinstance(part, dict):
+        return ""
+    pointer = part.get("$ref")
+    if isinstance(pointer, str):
+        place, _, name = pointer.rpartition("/")
+        if place not in ("#/$defs", "#/definitions") or not isinstance(defined, dict) or name not in defined:
+            return f"its $ref {pointer!r:.100} leads nowhere; a definition is in '$defs', such as '#/$defs/Item'"
+    if not isinstance(part.get("properties", {}), dict):
+        return f"'properties' is a mapping from fields to schemas, not {part['properties']!r:.60}"
+    for word, inner in part.items():
+        # What is data, and not a part of the schema, may hold anything.
+        parts = list(inner.values()) if word in _BY_NAME and isinstance(inner, dict) else inner
+        fault = "" if word in _DATA else _broken_part(parts, defined)
+        if fault:
+            return fault
+    return ""

@@ -191,6 +191,9 @@ class Agent:
             name: Name of the conversation.
             resume: Whether to continue after the newest message, of this run of the program or an earlier one. Without
                 it the conversation starts empty, and the earlier messages stay in its tree.
+
+        Raises:
+            UsageError: For a name that is not a string, or is longer than a file's. Nothing was sent.
         """
         return open_message_state(
             self._session.directory, self.name, name, self._session.documents, asking=self, resume=resume

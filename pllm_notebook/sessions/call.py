@@ -36,6 +36,8 @@ class CallParameters(CallOptions, OpenAIKeywords, total=False):
 _HASHED = ("llm", "seq", "tools", "tool_names", "structured_output", "response_format", "kwargs", "all")
 # Names of OpenAI's client for options of a call.
 _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
+# Options of frames that a call of a program has an argument of another name for.
+_MEANT = {"model": "llm", "system": "instructions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +165,10 @@ def check_params(params: Mapping[str, Any], model: str) -> dict[str, Any]:
     if isinstance(keywords.get("reasoning"), Mapping) and set(keywords["reasoning"]) == {"effort"}:
         keywords["reasoning_effort"] = keywords.pop("reasoning")["effort"]
     for name in keywords:
+        if name in _MEANT:
+            raise UsageError(f"A program's call takes {_MEANT[name]}= in place of {name}=. Nothing was sent.")
         if name not in CARRIED and name not in NOT_CARRIED:
-            raise UnknownOptionError(name, PARAMETERS | CARRIED)
+            raise UnknownOptionError(name, PARAMETERS | CARRIED | _MEANT.keys() | set(_MEANT.values()))
     target = resolve_model(options_for({"model": model}))
     return own | {"extra_body": provider_fields(target, check_keywords(keywords), own.get("extra_body") or {})}
 

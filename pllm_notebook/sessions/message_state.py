@@ -20,6 +20,7 @@ from pllm_notebook.sessions.prompt_reader import turns_from
 __all__ = ["AskingAgent", "MessageState", "open_message_state"]
 
 FOLDER = "states"
+_LONGEST_FILE = 255
 
 
 class AskingAgent(Protocol):
@@ -271,9 +272,17 @@ def open_message_state(
             same messages, and reaches the same state.
 
     Raises:
+        UsageError: For a name that is not a string, or is longer than a file's. Nothing was sent.
         StoreError: If a document of the conversation is missing. Nothing was sent.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"A conversation's name is a string, not {name!r}. Nothing was sent.")
     # A name may contain a slash, or be "..".
     file = f"{quote(agent, safe='')}.{quote(name, safe='')}.jsonl"
+    if len(file) > _LONGEST_FILE:
+        raise UsageError(
+            f"The agent's name and the conversation's name are together a file's name, and too long for one: "
+            f"{len(file)} characters of at most {_LONGEST_FILE}. Give a shorter name. Nothing was sent."
+        )
     tree = MessageTree(os.path.join(os.fspath(directory), FOLDER, file), documents)
     return MessageState(agent=asking, name=name, keep=documents, tree=tree, at=tree.latest if resume else None)

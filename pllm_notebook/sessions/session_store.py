@@ -129,7 +129,8 @@ class SessionStore:
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
+        path = os.fspath(directory) if isinstance(directory, (str, os.PathLike)) else None
+        if not isinstance(path, str) or not path or "\0" in path:
             raise UsageError(f"A session's directory is a path, not {directory!r}. Nothing was sent.")
         self.directory = os.path.abspath(os.path.expanduser(os.fspath(directory)))
         self._asks: dict[Hashable, CallSpec] = {}

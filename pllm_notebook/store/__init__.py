@@ -11,12 +11,12 @@ from pllm_notebook.store.disk_store import DiskStore
 from pllm_notebook.store.export_file import export, import_, write_entries
 from pllm_notebook.store.label_file import Label, LabelFile, label_from_json, label_to_json
 from pllm_notebook.store.later import finish_writes, write_later
-from pllm_notebook.store.location import chosen_directory
+from pllm_notebook.store.location import chosen_directory, refuse_file
 from pllm_notebook.store.memory import MemoryStore
 from pllm_notebook.store.process_identity import has_exited, this_process
 from pllm_notebook.store.process_stores import close_stores, current_directory, open_store
 from pllm_notebook.store.run_files import RunFiles
-from pllm_notebook.store.share import open_directory
+from pllm_notebook.store.share import open_directory, refuse_share
 
 __all__ = [
     "READ_ERRORS",
@@ -46,6 +46,8 @@ __all__ = [
     "label_to_json",
     "open_directory",
     "open_store",
+    "refuse_file",
+    "refuse_share",
     "same_model",
     "this_process",
     "write_entries",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pllm_notebook import settings
-from pllm_notebook.exceptions import StoreError
+from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.files import make_private_directory
 from pllm_notebook.runtime import is_first_time
 
@@ -29,6 +29,7 @@ __all__ = [
     "database_in",
     "file_system",
     "is_writable",
+    "refuse_file",
     "warn_of_network",
 ]
 
@@ -82,6 +83,22 @@ def chosen_directory(directory: str | None = None) -> tuple[str, bool]:
     return _platform_directory(), False
 
 
+def refuse_file(directory: str | os.PathLike[str] | None) -> None:
+    """Refuse a directory of `configure(cache_dir=…)` that cannot be made, since a file has its name or one above it.
+
+    Raises:
+        UsageError: Nothing was changed.
+    """
+    if directory is None:
+        return
+    file = _file_in_place_of(os.path.expanduser(os.fspath(directory)))
+    if file:
+        raise UsageError(
+            f"cache_dir={os.fspath(directory)!r} is not a directory and cannot be made one, since {file} is a file. "
+            f"Name a directory; one that does not exist is made. Nothing was changed."
+        )
+
+
 def choose_location(
     directory: str, named: bool, *, can_write: Callable[[str], bool] | None = None, database: str = ""
 ) -> StoreLocation:
@@ -104,9 +121,8 @@ def choose_location(
         return StoreLocation(directory)
     readable = os.path.isfile(os.path.join(directory, database)) if database else database_in(directory) is not None
     if named and not readable:
-        above = next((each for each in _upwards(directory) if os.path.lexists(each)), directory)
-        is_file = os.path.lexists(above) and not os.path.isdir(above)
-        seen = f", since {above} is a file, not a directory" if is_file else ""
+        file = _file_in_place_of(directory)
+        seen = f", since {file} is a file, not a directory" if file else ""
         raise StoreError(
             f"The directory {directory} cannot be written or made{seen}. "
             f"Name another: that of a program in resume_directory, that of a notebook's frames with PLLM_CACHE_DIR or "
@@ -186,6 +202,12 @@ def _platform_directory() -> str:
     import platformdirs
 
     return platformdirs.user_cache_dir("pllm_notebook", appauthor=False)
+
+
+def _file_in_place_of(directory: str) -> str | None:
+    """Return the file that keeps a directory from being made, None for none."""
+    above = next((each for each in _upwards(directory) if os.path.lexists(each)), directory)
+    return above if os.path.lexists(above) and not os.path.isdir(above) else None
 
 
 def _upwards(directory: str) -> Iterator[str]:

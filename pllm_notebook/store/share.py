@@ -29,7 +29,7 @@ from pllm_notebook.stored_reply import StoredReply
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Share", "SharedEntries", "open_directory"]
+__all__ = ["Share", "SharedEntries", "open_directory", "refuse_share"]
 
 SEGMENT_ENTRIES = 1000
 SHIP_EVERY_S = 5.0
@@ -341,6 +341,22 @@ def open_directory(address: str) -> tuple[AbstractFileSystem, str]:
     except (ImportError, ValueError) as error:
         raise UsageError(f"{address!r} cannot be opened: {error}. Nothing was sent.") from None
     return files, str(path).rstrip("/")
+
+
+def refuse_share(address: str | os.PathLike[str] | None) -> None:
+    """Refuse an address of `configure(cache_share=…)` that no run could share its answers through. Asks no network.
+
+    Raises:
+        UsageError: Nothing was sent.
+    """
+    if address is None:
+        return
+    files, path = open_directory(os.fspath(address))
+    if "file" in _protocols(files) and os.path.lexists(path) and not os.path.isdir(path):
+        raise UsageError(
+            f"cache_share={os.fspath(address)!r} is a file. Name a directory; one that does not exist is made. "
+            "Nothing was sent."
+        )
 
 
 def _protocols(files: Any) -> tuple[str, ...]:

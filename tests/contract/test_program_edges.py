@@ -313,7 +313,7 @@ def test_a_session_refuses_what_is_no_value_of_its_options(options: dict[str, An
     assert not directory.exists()
 
 
-@pytest.mark.parametrize("named", [None, 5, "", b"session"])
+@pytest.mark.parametrize("named", [None, 5, "", b"session", "a\0b"])
 def test_a_directory_is_a_path(named: Any) -> None:
     with pytest.raises(UsageError, match="A session's directory is a path"):
         pllm.resume_directory(named)

@@ -125,6 +125,7 @@ def test_a_line_that_is_no_request_has_an_error_and_costs_no_other_line_its_answ
     assert "embeddings" in found[3][1][0]
     assert found[5]["result"]["error"]["error"]["type"] == "input"
     assert "names no model" in found[8]["error"]["message"]
+    assert found[8]["error"]["message"].endswith("Nothing was sent for this line.")
     assert sim.stats().requests == 2
 
 

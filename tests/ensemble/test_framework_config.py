@@ -183,6 +183,7 @@ def test_messages_become_an_instruction_a_history_and_the_last_word() -> None:
         ([{"role": "tool", "content": "a"}], "which no message before it makes"),
         ([{"role": "robot", "content": "a"}], "the role 'robot'"),
         (None, "messages is a list"),
+        (3, "messages is a list"),
         ([{"content": "a"}], "without a role"),
         ([{"role": "user", "content": None}], "has no text"),
         ([{"role": "user", "content": [{"type": "video", "video": "x"}]}], "video"),

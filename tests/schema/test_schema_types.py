@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar
 
 import pytest
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel, SecretBytes, SecretStr
 from typing_extensions import TypedDict
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.schema import OutputField, OutputType
 from tests.zoo import Address, Aliased, Colour, Computed, Documented, Movie, Numbers, Page, Point, Review
@@ -214,9 +214,8 @@ def test_the_message_says_what_was_given() -> None:
 
     assert str(caught.value) == (
         "Got Odd, which Pydantic cannot turn into a JSON schema: Unable to generate pydantic-core schema for "
-        "<class 'test_schema_types.Odd'>. Set `arbitrary_types_allowed=True` in the model_config to ignore this error "
-        "or implement `__get_pydantic_core_schema__` on your type to fully support it. Give a Pydantic model, a "
-        "dataclass, or a type such as bool or list[str]. Nothing was sent."
+        "<class 'test_schema_types.Odd'>. Give a Pydantic model, a dataclass, or a type such as bool or list[str]. "
+        "Nothing was sent."
     )
 
 
@@ -243,3 +242,51 @@ def test_a_type_whose_annotations_cannot_be_found_is_refused_in_plain_words() ->
 
     with pytest.raises(UsageError, match="one of its annotations names something that is not defined, or only inside"):
         OutputType.of(list[Outer])
+
+
+class Nothing(enum.Enum):
+    """No values."""
+
+
+def test_an_enum_without_values_is_refused() -> None:
+    with pytest.raises(UnsupportedSchemaError, match=r"it has no values to choose from.* Nothing was sent\.$"):
+        OutputType.of(Nothing).fit(OPENAI)
+
+
+class Login(BaseModel):
+    user: str
+    password: SecretStr
+
+
+@pytest.mark.parametrize("kind", [SecretStr, Login, list[Login], dict[str, SecretBytes], SecretStr | None])
+def test_a_secret_whose_column_would_be_asterisks_is_refused(kind: Any) -> None:
+    with pytest.raises(UsageError, match=r"has a secret.* Make it str\. Nothing was sent\.$"):
+        OutputType.of(kind)
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ({"type": "objekt"}, "'objekt' is not one of the types"),
+        ({"type": ["string", "nul"]}, "'nul' is not one of the types"),
+        ({"$ref": "#/$defs/X"}, r"its \$ref '#/\$defs/X' leads nowhere"),
+        ({"$ref": "https://example.org/x"}, r"its \$ref 'https://example.org/x' leads nowhere"),
+        ({"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/X"}]}}, "leads nowhere"),
+        ({"type": "object", "properties": {"a": {"$ref": "#"}}}, r"its \$ref '#' leads nowhere"),
+        ({"properties": True}, "'properties' is a mapping from fields to schemas, not True"),
+        ({"type": "object", "properties": {"a": {"properties": 3}}}, "not 3"),
+        ({"description": "x"}, "it has none of"),
+    ],
+)
+def test_a_written_schema_that_is_none_says_where(schema: dict[str, Any], fault: str) -> None:
+    with pytest.raises(UsageError, match=rf"which is not a JSON schema: .*{fault}.* Nothing was sent\.$"):
+        OutputType.of(schema)
+
+
+def test_fields_and_values_named_like_words_of_a_schema_are_no_faults() -> None:
+    fields = {"$ref": {"type": "string"}, "properties": {"type": "array", "items": {"type": "integer"}}}
+    word = {"enum": ["a", "b"], "default": {"$ref": "nowhere", "properties": 1}}
+
+    output = OutputType.of({"type": "object", "properties": {**fields, "default": word}})
+
+    assert [field.alias for field in output.fields or ()] == ["$ref", "properties", "default"]

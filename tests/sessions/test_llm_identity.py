@@ -121,6 +121,9 @@ def test_keywords_of_openais_client_are_put_into_each_providers_words(
         ({"max_tokens": 9, "max_output_tokens": 8}, "both max_output_tokens"),
         ({"seed": 7}, "seed= has no equal at anthropic:claude-haiku-5-5"),
         ({"n": 3}, "n= is not supported here"),
+        ({"model": "gpt-6-luna"}, "takes llm= in place of model="),
+        ({"system": "Be brief."}, "takes instructions= in place of system="),
+        ({"modle": "gpt-6-luna"}, "Did you mean 'model'"),
         ({"reasoning": {"effort": "low", "summary": "auto"}}, "There is no option 'reasoning'"),
     ],
 )

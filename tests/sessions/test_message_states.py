@@ -267,3 +267,9 @@ def test_what_stands_in_no_list_is_refused_and_not_said_letter_by_letter(said: A
         state.extend(said)
 
     assert len(state) == 1
+
+
+@pytest.mark.parametrize("name", [None, 3, b"chat", ["chat"], "x" * 300])
+def test_a_name_that_cannot_be_a_conversations_is_refused(tmp_path: Path, name: Any) -> None:
+    with pytest.raises(UsageError, match=r"conversation's name .* Nothing was sent\.$"):
+        open_message_state(tmp_path, "judge", name, Documents(tmp_path))

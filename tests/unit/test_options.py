@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -76,6 +77,63 @@ def test_an_option_is_one_field(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_number_beyond_64_bits_is_no_value_of_an_option(name: str, value: int) -> None:
     with pytest.raises(UsageError, match=rf"^{name} is [0-9]+, which is beyond 64 bits\. Nothing was sent\.$"):
         resolve({name: value})
+
+
+ODD: dict[str, Any] = {
+    "an array": np.array([1, 2]),
+    "NA": pd.NA,
+    "a series": pd.Series([1, 2]),
+    "a frame": pd.DataFrame({"a": [1]}),
+    "an object": object(),
+    "a type": int,
+    "a number": 3.5,
+    "infinity": float("inf"),
+    "bytes": b"x",
+    "a generator": (each for each in "ab"),
+    "a set": {"a"},
+    "a mapping": {"a": 1},
+    "half a surrogate pair": "\ud800",
+    "a list of it": ["\ud800"],
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_whatever_is_given_is_taken_or_refused_in_our_words(what: str) -> None:
+    said = {}
+    for name in fields_of(Options):
+        try:
+            resolve({name: ODD[what]})
+        except UsageError as error:
+            said[name] = str(error)
+
+    assert [name for name, message in said.items() if "Nothing was sent." not in message] == []
+    # One line, which any notebook can hold.
+    assert [name for name, message in said.items() if not message.isprintable()] == []
+
+
+@pytest.mark.parametrize("name", ["columns", "models"])
+@pytest.mark.parametrize("held", [list, tuple, pd.Index, np.array, lambda names: dict.fromkeys(names).keys()])
+def test_names_are_read_from_whatever_holds_them_in_order(name: str, held: Any) -> None:
+    assert getattr(resolve({name: held(["b", "a"])}), name) == ("b", "a")
+
+
+@pytest.mark.parametrize("held", [iter, set, frozenset, lambda names: dict.fromkeys(names, 1)])
+def test_names_that_are_read_once_or_in_no_order_are_refused(held: Any) -> None:
+    with pytest.raises(UsageError, match=r"^columns is a list of column names, not .* Nothing was sent\.$"):
+        resolve({"columns": held(["b", "a"])})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_ceiling_is_a_finite_number(value: float) -> None:
+    with pytest.raises(UsageError, match=r"^max_cost_usd is a number of at least 0, not (inf|nan)\. Nothing was sent"):
+        resolve({"max_cost_usd": value})
+
+
+@pytest.mark.parametrize("what", ["an array", "NA", "a frame"])
+def test_options_of_tools_are_refused_in_our_words_where_no_tool_is_offered(what: str) -> None:
+    for name in ("tools", "tool_choice", "run_tools", "parallel_tool_calls", "tool_timeout_s"):
+        with pytest.raises(UsageError, match=rf"^{name} is .* Nothing was sent\.$"):
+            settings.refuse_without_tools({name: ODD[what]})
 
 
 def test_what_is_made_from_the_fields_is_up_to_date() -> None:

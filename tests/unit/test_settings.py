@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pllm_notebook  # noqa: F401  # adds the checks of places
 from pllm_notebook import settings
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.settings import configure, current, refuse_without_tools, resolve
@@ -198,3 +200,41 @@ def test_a_misspelt_environment_variable_is_reported_once_with_a_guess(monkeypat
     assert [str(one.message) for one in warned] == [
         "The environment variable PLLM_SAMPELS is not read. Did you mean PLLM_SAMPLES?"
     ]
+
+
+@pytest.mark.parametrize("below", ["", "below", "far/below"])
+def test_a_cache_directory_that_is_a_file_is_refused_when_it_is_configured(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+
+    with pytest.raises(UsageError, match=r"file is a file\. Name a directory.* Nothing was changed\.$"):
+        configure(cache_dir=file / below)
+
+    assert current().cache_dir is None
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nope://team", r"'nope://team' cannot be opened: Protocol not known: nope"),
+        ("{file}", r"file' is a file\. Name a directory"),
+        ("file://{file}", r"file' is a file\. Name a directory"),
+    ],
+)
+def test_a_share_that_nothing_can_be_written_to_is_refused_when_it_is_configured(
+    tmp_path: Path, address: str, said: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+
+    with pytest.raises(UsageError, match=rf"{said}.* Nothing was sent\.$"):
+        configure(cache_share=address.format(file=file))
+
+    assert current().cache_share is None
+
+
+@pytest.mark.parametrize("name", ["cache_dir", "cache_share"])
+@pytest.mark.parametrize("value", ["", " ", "a\0b", b"x", 3])
+def test_what_is_no_path_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^{name} is a path.* Nothing was sent\.$"):
+        configure(**{name: value})

@@ -14,7 +14,7 @@ from pllm_notebook.frames.dtypes import CellType, Column
 from pllm_notebook.frames.frame_accessor import FrameAccessor
 from pllm_notebook.frames.hashing import ShortHashes
 from pllm_notebook.frames.pandas.agreement import Agreement
-from pllm_notebook.frames.pandas.cells import column_data, column_names
+from pllm_notebook.frames.pandas.cells import column_data, column_names, gaps_of
 from pllm_notebook.frames.pandas.column_hashes import short_hashes
 from pllm_notebook.frames.pandas.columns import array_of, join_columns
 from pllm_notebook.frames.pandas.failed_rows import Errors
@@ -85,7 +85,7 @@ class PandasTable(Table):
 
     def missing(self, name: str) -> Flags:
         """Return whether each cell of a column is missing."""
-        return self._column(name).isna().to_numpy(dtype=bool, copy=True)
+        return gaps_of(self._column(name))
 
     def labels(self, against: Any, without: Collection[str] = ()) -> LabelColumn:
         """Return labels in the frame's own order: a column by its name, a Series by its index where that differs."""

@@ -13,7 +13,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.precise_cells import narrow_floats
 from pllm_notebook.frames.rows import ColumnData
 
-__all__ = ["cells_of", "column_data", "column_names", "named_like"]
+__all__ = ["cells_of", "column_data", "column_names", "dense", "gaps_of", "named_like"]
 
 
 def column_names(frame: pd.DataFrame) -> list[str]:
@@ -58,9 +58,25 @@ def column_data(frame: pd.DataFrame, names: Sequence[str]) -> ColumnData:
     return ColumnData(tuple(names), tuple(values), tuple(missing), len(frame))
 
 
+def dense(series: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a sparse column as a whole one, any other as it is."""
+    if not isinstance(series.dtype, pd.SparseDtype):
+        return series
+    return series.sparse.to_dense()  # type: ignore[attr-defined,no-any-return]  # the stubs know no accessor here
+
+
+def gaps_of(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which cells of a column are missing; shape (n,), the caller's own."""
+    try:
+        return series.isna().to_numpy(dtype=bool, copy=True)
+    except ArithmeticError:  # pandas compares Decimals with themselves, which a signalling NaN forbids
+        return np.array([is_missing(value) for value in series.tolist()], dtype=bool)
+
+
 def cells_of(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
     """Return a column's values, and which are missing."""
-    gaps = series.isna().tolist()
+    gaps = gaps_of(series).tolist()
+    series = dense(series)
     if isinstance(series.dtype, pd.CategoricalDtype):
         kind: Any = series.dtype.categories.dtype
         series = series.astype(kind) if getattr(kind, "kind", "") == "f" else series

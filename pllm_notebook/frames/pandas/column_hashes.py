@@ -19,15 +19,16 @@ from pllm_notebook.frames.hashing import (
     shortened,
     text_hashes,
 )
-from pllm_notebook.frames.pandas.cells import cells_of
+from pllm_notebook.frames.pandas.cells import cells_of, dense, gaps_of
 
 __all__ = ["column_hashes", "short_hashes"]
 
 
 def column_hashes(column: pd.Series[Any]) -> Hashes:
     """Return the hash of each cell of a pandas column, as `cell_hashes` of its values does; shape (n,)."""
+    column = dense(column)
     dtype = column.dtype
-    missing = column.isna().to_numpy()
+    missing = gaps_of(column)
     if isinstance(dtype, pd.CategoricalDtype):
         codes = column.cat.codes.to_numpy()
         categories = column.cat.categories
