@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import pllm_notebook as pllm
+from docs.images import make_architecture
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.providers import registry
 from pllm_notebook.providers.local.llama import CONTEXT_TOKENS, SLOTS
@@ -91,6 +92,15 @@ def test_the_makefile_lists_its_targets() -> None:
     listed = set(re.findall(r"^#   make ([a-z0-9-]+)", makefile, re.MULTILINE))
 
     assert listed == set(phony[1].split()) - {"help"}
+
+
+def test_the_picture_of_the_architecture_has_every_room_and_is_what_its_script_draws() -> None:
+    drawn = {room.name for group in make_architecture.GROUPS for room in group.rooms}
+    packages = {path.parent.name for path in (ROOT / "pllm_notebook").glob("*/__init__.py")}
+
+    assert packages - drawn == set()
+    assert all((ROOT / "pllm_notebook" / f"{name}.py").exists() for name in drawn - packages)
+    assert (ROOT / "docs/images/architecture.svg").read_text(encoding="utf-8") == make_architecture.picture()
 
 
 def names_of_tests() -> set[str]:

@@ -22,7 +22,7 @@ from tests.pages import PAGES, ROOT, RUN, blocks, one_shell
 
 WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
 # What a block may be written in: run here, checked here for its form, or output.
-LANGUAGES = {*RUN, "mermaid", "sh", "text"}
+LANGUAGES = {*RUN, "sh", "text"}
 
 
 def named(page: Path) -> str:
