@@ -87,18 +87,19 @@ def test_the_quickstart_runs_from_the_first_cell_to_the_last(tmp_path: Path, mon
     [
         ("prompt_lab", ["Not significant", "The new answers are better", "Paid now: $0", "corrected for the model's"]),
         ("confidence", ["calibrated by", "SIMULATED", "wrong of the 30 most doubtful"]),
+        ("long_documents", ["100 pieces", "10 of 13 right", "1 document with a part without an answer"]),
     ],
 )
 def test_a_notebook_with_its_answers_asks_the_local_model_nothing(
     name: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for file in ("packages.csv", "packages_answers.jsonl.gz"):
-        (tmp_path / file).write_bytes((NOTEBOOKS / file).read_bytes())
+    for file in (*NOTEBOOKS.glob("*.csv"), *NOTEBOOKS.glob("*_answers.jsonl.gz")):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
 
     notebook = whole_notebook(f"{name}.ipynb", tmp_path, monkeypatch)
 
     text = "\n".join(shown(cell) for cell in notebook.cells if cell.cell_type == "code")
-    runs = re.findall(r"(\d+) rows answered · (.*)local:", text)
+    runs = re.findall(r"(\d+)(?: of \d+)? rows answered · (.*)local:", text)
     assert len(runs) >= 1
     for rows, figures in runs:
         assert f"{rows} from cache" in figures
