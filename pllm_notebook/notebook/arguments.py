@@ -23,6 +23,8 @@ OWN = {
 ALSO = {"response-format": "schema"}
 
 _OPTIONS = fields_of(Options)
+# Switches that may have a value instead: `--evidence`, and `--evidence=retry`.
+_SWITCHES = {"--" + each.name.replace("_", "-"): each for each in _OPTIONS.values() if {bool, str} <= set(each.kinds)}
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
 
@@ -33,19 +35,18 @@ def read(line: str) -> dict[str, Any]:
         UnknownOptionError: For an unknown option.
         UsageError: For a line that cannot be read.
     """
-    # A switch that may name a field: only what is joined to it by = is one, since data may follow it.
-    words = [
-        part
-        for word in _split(line)
-        for part in (("--explode-field", word.partition("=")[2]) if word.startswith("--explode=") else (word,))
-    ]
+    words = [part for word in _split(line) for part in _switch(word)]
     try:
         given, unknown = _parser(_OPTIONS).parse_known_args(words)
     except ShellUsageError as error:  # argparse's: a missing or wrong value
-        raise UsageError(f"%%pllm: {error}. Nothing was sent.") from None
+        said = str(error).replace("-value: ", ": ")
+        raise UsageError(f"%%pllm: {said}. Nothing was sent.") from None
     for word in unknown:
         if word.startswith("--"):
             raise UnknownOptionError(word.partition("=")[0], OPTION_FLAGS)
+        switch = next((flag for flag, choices in CHOICES.items() if word in choices and flag in _SWITCHES), None)
+        if switch is not None and switch in words:
+            raise UsageError(f"Join the value of {switch} to it: {switch}={word}. Nothing was sent.")
         raise UsageError(
             f"{word!r} is unexpected on the line of %%pllm, after the data. Put an expression with spaces in quotes or "
             f"brackets. Nothing was sent."
@@ -129,13 +130,20 @@ def _parser(options: Mapping[str, OptionField], configured: Mapping[str, Any] | 
         others = [f"--{other}" for other, meant in ALSO.items() if meant == word]
         made.add_argument(f"--{word}", *others, help=text)
     add_options(made, options, configured)
-    made.add_argument("--explode-field", dest="explode", help=argparse.SUPPRESS)
+    for flag, option in _SWITCHES.items():
+        made.add_argument(f"{flag}-value", dest=option.name, choices=option.choices or None, help=argparse.SUPPRESS)
     made.add_argument("--help", action="store_true", default=None, help="show this")
     return made
 
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def _switch(word: str) -> tuple[str, ...]:
+    """Return a word as the parser reads it: a switch may have a value only joined to it by =, since data may follow."""
+    flag, joined, value = word.partition("=")
+    return (f"{flag}-value", value) if joined and flag in _SWITCHES else (word,)
 
 
 def _kind(option: OptionField) -> dict[str, Any]:

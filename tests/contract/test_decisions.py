@@ -632,6 +632,21 @@ def test_a_known_miscalibration_is_stated_and_can_be_found(luna: str, sim: Simul
     assert abs(found.confidence.mean() - right) < 0.03
 
 
+def test_doubt_finds_the_errors_that_the_known_probabilities_imply(luna: str, sim: Simulator) -> None:
+    sim.set(answers=lambda request: {"mood": "good"}, known_errors=0.25, miscalibration={"temperature": 3.0})
+    frame = pd.DataFrame({"text": [f"row {n}" for n in range(600)]})
+
+    out = frame.llm.parse(Mood, "{text}", model=luna, probabilities="decisions")
+
+    wrong = (out["mood"] != "good").to_numpy()
+    stated = out.llm.confidence["mood"].to_numpy(dtype=float)
+    true = 1 / (1 + (1 / stated.clip(0.005, 0.995) - 1) ** (1 / 3))  # the fault is known
+    doubtful = out.llm.doubtful(60).index
+    implied = (1 - true)[doubtful].sum()
+    assert wrong[doubtful].sum() > implied - 3 * (true * (1 - true))[doubtful].sum() ** 0.5
+    assert wrong[doubtful].mean() > 1.4 * wrong.mean()
+
+
 def test_a_refused_question_is_asked_again_where_a_retry_says_so(luna: str, sim: Simulator) -> None:
     sim.set(answers=lambda request: SimAnswer.value(VALUE, refused=("mood",)))
     run = words("one").llm.submit(Review, "{text}", model=luna, probabilities="decisions")

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import BaseModel
@@ -14,6 +15,8 @@ import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimRequest
+
+from .frame_libraries import FrameKit
 
 
 class Review(BaseModel):
@@ -99,3 +102,25 @@ def test_a_calibration_without_probabilities_is_refused_before_anything_is_sent(
 
     with pytest.raises(UsageError, match=r"calibration= is what .*without probabilities= there is none.*Nothing was"):
         out[["n", "label"]].llm.parse(Review, "About {n}", calibration="mood-1")
+
+
+def test_token_probabilities_are_calibrated_whatever_the_dataframe_library(cache_dir: object, kit: FrameKit) -> None:
+    pllm.configure(
+        sim={"answers": lambda request: {"mood": "good", "text": "t"}, "known_errors": 0.3,
+             "miscalibration": {"temperature": 3.0}},
+        model="sim:openai/gpt-6-luna",
+    )  # fmt: skip
+    frame = kit.frame({"n": list(range(200)), "label": ["good"] * 200})
+    ask = {"effort": "none", "probabilities": "logprobs"}
+    out = kit.llm(frame).parse(Review, "About {n}", **ask)
+
+    found = kit.llm(out).calibrate(against="label", field="mood", name="mood-3")
+    named = kit.llm(frame).parse(Review, "About {n}", calibration="mood-3", **ask)
+
+    assert (found.source, found.method) == ("logprobs", found.found.method)
+    assert len(found.confidence) == 200
+    assert found.found.after.log_loss < found.found.before.log_loss
+    stated = [row["mood"] for row in kit.rows(kit.llm(out).confidence)]
+    calibrated = [row["mood"] for row in kit.rows(kit.llm(named).confidence)]
+    assert calibrated == pytest.approx(found.found.calibrator(np.array(stated)).tolist())
+    assert [row["mood"] for row in kit.rows(named)] == [row["mood"] for row in kit.rows(out)]

@@ -24,6 +24,9 @@ ALONE = (
         ("df.head(10, ) --out a", {"data": "df.head(10, )", "out": "a"}),
         ('df[df.text == "a b"] --schema list[Item]', {"data": 'df[df.text == "a b"]', "schema": "list[Item]"}),
         ("'df if x else y' --explode", {"data": "df if x else y", "explode": True}),
+        ("--probabilities df --evidence", {"data": "df", "probabilities": True, "evidence": True}),
+        ("--probabilities=decisions df", {"data": "df", "probabilities": "decisions"}),
+        ("df --evidence=retry", {"data": "df", "evidence": "retry"}),
         ("df --schema Literal['a b', \"c\"]", {"data": "df", "schema": "Literal['a b', \"c\"]"}),
         ('--system "Be brief, and don\'t guess."', {"system": "Be brief, and don't guess."}),
         ("--system='Be brief.' --salt=2", {"system": "Be brief.", "salt": "2"}),
@@ -84,3 +87,17 @@ def test_a_line_that_cannot_be_read_says_why(line: str, message: str) -> None:
         read(line)
 
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("df --probabilities decisions", "Join the value of --probabilities to it: --probabilities=decisions"),
+        ("df --evidence=often", "argument --evidence: invalid choice: 'often'"),
+    ],
+)
+def test_a_switch_takes_a_value_that_is_joined_to_it_and_known(line: str, said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read(line)
+
+    assert said in str(raised.value)
