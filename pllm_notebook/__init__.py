@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pllm_notebook.frames.label_table import labels
     from pllm_notebook.frames.past_work import errors, import_results, jobs, run
     from pllm_notebook.frames.runs import runs
-    from pllm_notebook.lab import compare, open_bundle
+    from pllm_notebook.lab import acompare, compare, open_bundle
     from pllm_notebook.prompt_lists.llm_config import LLMConfig, RequestLimits
     from pllm_notebook.prompt_lists.llm_output import LLMOutput
     from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
@@ -133,6 +133,7 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
     "Throttler",
     "ToolCallOutput",
     "Vote",
+    "acompare",
     "aparse",
     "aparse_batches",
     "cache",
@@ -212,6 +213,7 @@ _HOMES = {
     "Throttler": "pllm_notebook.sessions",
     "ToolCallOutput": "pllm_notebook.tools",
     "Vote": "pllm_notebook.ensemble",
+    "acompare": "pllm_notebook.lab",
     "aparse": "pllm_notebook.frames.any_frame",
     "aparse_batches": "pllm_notebook.streams",
     "cache": "pllm_notebook.store.cache_api",

@@ -25,7 +25,7 @@ class Lab(Protocol):
         """Show answers of a table one by one, to be accepted or corrected."""
 
     def recheck_table(self, table: Any, response_format: Any, n: int, options: Any) -> Any:
-        """Ask rows of a table again, each twice."""
+        """Return steps (`execution.steps`) that ask rows of a table again, each twice."""
 
     def race_table(
         self,
@@ -39,7 +39,7 @@ class Lab(Protocol):
         rule: Any,
         options: Any,
     ) -> Any:
-        """Race ways to ask about the labelled rows of a table."""
+        """Return steps that race ways to ask about the labelled rows of a table."""
 
     def report_table(self, table: Any, path: Any, **how: Any) -> Any:
         """Report on a table: what was asked, answered, labelled and tried."""
@@ -55,7 +55,7 @@ class Lab(Protocol):
         seed: int,
         options: Any,
     ) -> Any:
-        """Search for a better prompt by labelled rows of a table."""
+        """Return steps that search for a better prompt by labelled rows of a table."""
 
 
 class _Loader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,20 +145,21 @@ def rate_of(
     )
 
 
-def is_deprecated(model: str) -> bool | None:
-    """Return whether the table says that a provider will retire a model; None for a model that it does not know.
+def is_deprecated(model: str, served: Sequence[str] = ()) -> bool | None:
+    """Return whether the table says that a provider will retire a model; None for one that it does not know.
 
     Args:
-        model: "provider:name".
+        model: "provider:name", as it was asked.
+        served: Names in which the provider answered: the model may be asked for by a name of whatever is current.
     """
     from genai_prices.data_snapshot import get_snapshot
 
-    provider, _, name = model.partition(":")
-    try:
-        _, found = get_snapshot().find_provider_model(name, None, provider, None)
-    except LookupError:
-        return None
-    return bool(found.deprecated)
+    provider, _, asked = model.partition(":")
+    known = []
+    for name in (asked, *served):
+        with suppress(LookupError):
+            known.append(bool(get_snapshot().find_provider_model(name, None, provider, None)[1].deprecated))
+    return any(known) if known else None
 
 
 def stated_rate(given: float | Sequence[float]) -> Rate:

@@ -59,6 +59,7 @@ from pllm_notebook.execution.run_view.sample_row import row_name
 from pllm_notebook.execution.run_view.updates import RunViewUpdates
 from pllm_notebook.execution.run_view.view_model import RunViewModel, view_model
 from pllm_notebook.execution.services import RunServices
+from pllm_notebook.execution.steps import RunWait, Steps, awaiting, blocking
 from pllm_notebook.execution.token_bounds import TokenBounds
 from pllm_notebook.execution.token_question import options_by_path
 from pllm_notebook.execution.user_code import user_threads
@@ -98,14 +99,18 @@ __all__ = [
     "RunServices",
     "RunViewModel",
     "RunViewUpdates",
+    "RunWait",
     "SampleRecord",
     "SecondRecord",
+    "Steps",
     "StepsDisplay",
     "TokenBounds",
     "UnreadReply",
     "WholePrompts",
     "WindowProgress",
+    "awaiting",
     "batch_service",
+    "blocking",
     "build_spec",
     "confirm",
     "confirm_price",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import Steps, awaiting, blocking
 from pllm_notebook.frames import result_views
 from pllm_notebook.frames.accessor_confidence import ConfidenceAccessor
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
@@ -169,7 +170,15 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
             UsageError: When the rows cannot be asked as they were. Nothing was sent.
             PllmError: When no known run made a row of this frame, or it decided among several answers.
         """
-        return lab().recheck_table(self._table(), response_format, n, options)
+        return blocking(self._recheck(response_format, n, options))
+
+    async def arecheck(self, response_format: Any = None, *, n: int = 200, **options: Any) -> Any:
+        """Run `recheck` and await its result. Cancelling stops it; what finished is kept."""
+        return await awaiting(self._recheck(response_format, n, options))
+
+    def _recheck(self, response_format: Any, n: int, options: dict[str, Any]) -> Steps[Any]:
+        steps: Steps[Any] = lab().recheck_table(self._table(), response_format, n, options)
+        return steps
 
     def report(
         self,

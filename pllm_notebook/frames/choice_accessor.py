@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from pllm_notebook.execution import Steps, awaiting, blocking
 from pllm_notebook.frames.accessor import LLMAccessor
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.response_format import NOT_GIVEN
@@ -58,8 +59,22 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
             PllmError: When the providers refuse all arms.
             KeyboardInterrupt: After an interrupt; what finished is kept, and the same call goes on.
         """
-        table = self._table()
-        return lab().race_table(table, response_format, prompt, models, effort, against, field, rule, options)
+        return blocking(self._race(response_format, prompt, models, effort, against, field, rule, options))
+
+    async def arace(
+        self,
+        response_format: Any = NOT_GIVEN,
+        prompt: str | Mapping[str, Any] | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        effort: Sequence[str | None] | None = None,
+        against: Any,
+        field: str | None = None,
+        rule: Literal["halving", "proof"] = "halving",
+        **options: Any,
+    ) -> Any:
+        """Run `race` and await its result. Cancelling stops it; what finished is kept."""
+        return await awaiting(self._race(response_format, prompt, models, effort, against, field, rule, options))
 
     def improve(
         self,
@@ -99,4 +114,26 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
             MissingPackageError: Without gepa.
             KeyboardInterrupt: After an interrupt; what finished is kept, and the same call goes on.
         """
-        return lab().improve_table(self._table(), response_format, against, field, proposer, proposals, seed, options)
+        return blocking(self._improvement(response_format, against, field, proposer, proposals, seed, options))
+
+    async def aimprove(
+        self,
+        response_format: Any = None,
+        *,
+        against: Any,
+        field: str | None = None,
+        proposer: str | None = None,
+        proposals: int = 12,
+        seed: int = 0,
+        **options: Any,
+    ) -> Any:
+        """Run `improve` and await its result. Cancelling stops it; what finished is kept."""
+        return await awaiting(self._improvement(response_format, against, field, proposer, proposals, seed, options))
+
+    def _race(self, *given: Any) -> Steps[Any]:
+        steps: Steps[Any] = lab().race_table(self._table(), *given)
+        return steps
+
+    def _improvement(self, *given: Any) -> Steps[Any]:
+        steps: Steps[Any] = lab().improve_table(self._table(), *given)
+        return steps

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.execution import Run, RunBudget, StepsDisplay, options_for, start
+from pllm_notebook.execution import Run, RunBudget, StepsDisplay, awaiting, blocking, options_for, start
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
@@ -146,17 +146,12 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
                 or two values do not fit into one question.
         """
         reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()
-        steps = reduction.steps()
-        run = next(steps)
         try:
-            while True:
-                run = steps.send(run.result())
-        except StopIteration as ended:
-            _warn_of_broken(reduction, called_by)
-            combined: FrameT = ended.value
-            return combined
+            combined: FrameT = blocking(reduction.steps())
         finally:
             reduction.display.abandon()
+        _warn_of_broken(reduction, called_by)
+        return combined
 
     @shows(taken_by(Options, "parse"))
     async def areduce(
@@ -170,19 +165,12 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
     ) -> FrameT:
         """Run `reduce` and await its result. Cancelling stops the step that is going."""
         reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()
-        steps = reduction.steps()
-        run = next(steps)
         try:
-            while True:
-                answered = await run
-                try:
-                    run = steps.send(answered)
-                except StopIteration as ended:
-                    _warn_of_broken(reduction, called_by)
-                    combined: FrameT = ended.value
-                    return combined
+            combined: FrameT = await awaiting(reduction.steps())
         finally:
             reduction.display.abandon()
+        _warn_of_broken(reduction, called_by)
+        return combined
 
     def _reduction(
         self, prompt: str, by: str | Sequence[str], response_format: Any, tokens: int, given: dict[str, Any]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from pllm_notebook.exceptions import MissingPackageError, NameClashError, UsageError
-from pllm_notebook.execution import Run, StepsDisplay
+from pllm_notebook.execution import Run, RunWait, Steps, StepsDisplay
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.plain_data import as_json_text
@@ -125,8 +125,8 @@ class Reduction:
         self._documents = self._grouped()
         self.broken = 0
 
-    def steps(self) -> Generator[Run, Any, Any]:
-        """Yield the run of each step, and take its result; return the frame of the last.
+    def steps(self) -> Steps[Any]:
+        """Wait for the run of each step, and return the frame of the last.
 
         Raises:
             UsageError: When no two parts of a document fit into a question together.
@@ -137,7 +137,9 @@ class Reduction:
             if all(len(groups) == 1 for groups in fitted):
                 self.broken = sum(one.broken for one in self._documents)
                 lines = list(zip(self._documents, (groups[0] for groups in fitted), strict=True))
-                return (yield self._submit(self._frame(lines), last))
+                run = self._submit(self._frame(lines), last)
+                yield RunWait(run)
+                return run.result()
             # What is alone in its group is carried on as it is: asking about it would only lose something.
             asked = [
                 (one, group)
@@ -146,7 +148,9 @@ class Reduction:
                 for group in groups
                 if len(group) > 1
             ]
-            answers = iter(self._answers((yield self._submit(self._frame(asked), Step.BEFORE))))
+            run = self._submit(self._frame(asked), Step.BEFORE)
+            yield RunWait(run)
+            answers = iter(self._answers(run.result()))
             last = Step.LAST
             for one, groups in zip(self._documents, fitted, strict=True):
                 if len(groups) > 1 and not one.broken:

@@ -125,6 +125,18 @@ class RecordedRun(RegisteredRun):
         made = self._made(library, answers, columns, np.array(origin, dtype=np.int64))
         return library.columns_frame(made, origin if answers.shape.explode else None, run_id=self.id)
 
+    def columns_at(self, library: FrameLibrary, lines: Sequence[int]) -> Mapping[str, Any]:
+        """Return the columns of some lines of the result, as arrays of a library; -1 is a line without an answer.
+
+        Raises:
+            PllmError: When the rows are not known, or the answers are not values.
+        """
+        answers = self.answers()
+        columns, origin = answers.table(answers.values())
+        rows = np.array([-1 if line < 0 else origin[line] for line in lines], dtype=np.int64)
+        taken = [[None if line < 0 else own[line] for line in lines] for own in columns]
+        return self._made(library, answers, taken, rows)
+
     def answers(self) -> Answers:
         """Return what reads its answers and samples from the cache, as JSON has them.
 

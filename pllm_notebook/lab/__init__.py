@@ -16,11 +16,14 @@ the cache, so that comparing sends nothing. The methods of `df.llm` reach it thr
 | `sampling_noise`    | what asking twice changes                                               |
 | `question_diff`     | words, schemas and options that differ                                  |
 | `run_costs`         | what answers cost and took                                              |
-| `drift`             | `df.llm.recheck`: whether the model still answers as it did             |
+| `recheck_run`       | `df.llm.recheck`: rows are asked again, each twice                      |
+| `recheck_pairs`     | the answers of earlier rechecks                                         |
+| `drift`             | the result: whether the model still answers as it did                  |
 | `report`            | `df.llm.report`: what was asked, answered, labelled and tried           |
 | `report_facts`      | question, models, rows, failures, cost, confidence, as plain data       |
 | `label_facts`       | who labelled, how rows were drawn, how right the answers are            |
 | `corrected_groups`  | means and shares by group, corrected by labels                          |
+| `label_chances`     | with which chance each labelled row counts                              |
 | `class_scores`      | precision, recall, F1 by class, and macro-F1 with its interval          |
 | `methods_text`      | the paragraph for a paper                                               |
 | `report_page`       | the report as one HTML file                                             |
@@ -36,6 +39,7 @@ the cache, so that comparing sends nothing. The methods of `df.llm` reach it thr
 | `race`, `race_picture` | the result, and its pictures                                         |
 | `improve_run`       | `df.llm.improve`: a better prompt, and its gain on held-out rows        |
 | `prompt_search`     | proposals and the choice among them, by gepa                           |
+| `called_back`       | a library that blocks and calls back, as steps                         |
 | `prompt_trials`     | what a prompt answers about labelled rows                              |
 | `improvement`       | the result                                                             |
 | `shared_runs`       | runs with one ceiling, one display and one stop                        |
@@ -51,15 +55,16 @@ Invariants:
 
 from pllm_notebook.lab.bundle_reading import open_bundle
 from pllm_notebook.lab.comparison import Comparison
-from pllm_notebook.lab.drift import Drift, FieldDrift, recheck_table
+from pllm_notebook.lab.drift import Drift, FieldDrift
 from pllm_notebook.lab.field_changes import FieldChange, Move
 from pllm_notebook.lab.improve_run import improve_table
 from pllm_notebook.lab.improvement import Improvement
 from pllm_notebook.lab.labelled_change import LabelledChange
-from pllm_notebook.lab.prompts_compared import Comparisons, compare
+from pllm_notebook.lab.prompts_compared import Comparisons, acompare, compare
 from pllm_notebook.lab.race import Race, RacedArm
 from pllm_notebook.lab.race_arms import Arm
 from pllm_notebook.lab.race_run import race_table
+from pllm_notebook.lab.recheck_run import recheck_table
 from pllm_notebook.lab.report import Report, report_table
 from pllm_notebook.lab.review import Review, review_table
 from pllm_notebook.lab.row_matching import compare_table
@@ -78,6 +83,7 @@ __all__ = [
     "RacedArm",
     "Report",
     "Review",
+    "acompare",
     "compare",
     "compare_table",
     "improve_table",

@@ -20,7 +20,7 @@ from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.stored_labels import answer_columns
 from pllm_notebook.frames.table import Table
 
-__all__ = ["AnswerSide", "frame_side", "question_of", "run_side"]
+__all__ = ["AnswerSide", "frame_side", "question_of", "run_side", "served_of"]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,8 +61,12 @@ class AnswerSide:
         return np.asarray(((self.status >= 0) & (self.status <= 1)) | (self.status == CHANGED_BY_HAND))
 
 
-def frame_side(table: Table) -> AnswerSide:
+def frame_side(table: Table, *, takes_items: bool = False) -> AnswerSide:
     """Return the answers of a frame, as they are in it.
+
+    Args:
+        table: The frame.
+        takes_items: Whether answers may have several lines a row.
 
     Raises:
         PllmError: When no known run made a row of it, or runs that asked about different columns did.
@@ -71,7 +75,8 @@ def frame_side(table: Table) -> AnswerSide:
     found = provenance_of(table)
     first = found.sources[0]
     for source in found.sources:
-        _check_single_lines(source)
+        if not takes_items:
+            _check_single_lines(source)
         if source.asked != first.asked:
             raise PllmError(
                 f"The rows of this frame were made by runs that asked about different columns: {list(first.asked)!r} "
@@ -138,6 +143,12 @@ def question_of(source: Source) -> dict[str, Any]:
     }
 
 
+def served_of(source: Source) -> Sequence[str]:
+    """Return the names in which the provider answered a run, as the registry has them; () for none."""
+    run = source.run if isinstance(source.run, RegisteredRun) else RegisteredRun.find(source.run.id)
+    return () if run is None else tuple(run.header["served"])
+
+
 def _result_of(source: Source, like: Table) -> tuple[Table, Numbers]:
     """Return the columns of a run's result, and for each row whether the cache has its answer no more."""
     run, library = source.run, like.frame_library
@@ -161,7 +172,7 @@ def _result_of(source: Source, like: Table) -> tuple[Table, Numbers]:
 def _check_single_lines(source: Source) -> None:
     if source.explode:
         raise UsageError(
-            f"The run {source.run.id!r} made a line for each item (explode=), and compare compares one answer per row. "
+            f"The run {source.run.id!r} made a line for each item (explode=), and this needs one answer per row. "
             f"Nothing was sent."
         )
 

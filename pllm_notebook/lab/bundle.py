@@ -25,6 +25,7 @@ from pllm_notebook.frames.plain_data import plain_data
 from pllm_notebook.frames.provenance import Source, provenance_of
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.bundle_lines import exploded_record, rebuilt_frame, record_of_lines
 from pllm_notebook.lab.bundle_reading import BUNDLE_FORMAT, BUNDLE_VERSION, FILES, as_input, changed_cells, with_cells
 from pllm_notebook.lab.bundle_texts import environment, readme, requirements, script
 from pllm_notebook.lab.report_facts import header_of
@@ -34,7 +35,6 @@ __all__ = ["bundle_path", "write_bundle"]
 
 _WHAT = "a bundle"
 _UNWRITTEN = "Nothing was written."
-_SKIPPED = 3
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -92,7 +92,11 @@ def _fill(
 ) -> None:
     """Write the files of a bundle into an empty directory."""
     header = {**header_of(source), "process": {}}
-    record = _record_of(table, source, row)
+    lines: list[int] | None = None
+    if source.explode:
+        record, lines = exploded_record(table, source, row)
+    else:
+        record = record_of_lines(table, source, row)
     replies = _replies(record)
     RunFiles(scratch).write(header, record.arrays())
     with open(os.path.join(scratch, FILES.replies), "wb") as file:
@@ -100,7 +104,7 @@ def _fill(
     write_labels(os.path.join(scratch, FILES.labels), _labels_of(table, with_rows=with_rows))
     if with_rows:
         _write_rows(as_input(table, source), os.path.join(scratch, FILES.rows))
-    rebuilt = table_of(RecordedRun(header, RunFiles(scratch)).to_frame(as_input(table, source)))
+    rebuilt = table_of(rebuilt_frame(RecordedRun(header, RunFiles(scratch)), as_input(table, source), lines))
     assert rebuilt is not None
     names = [column.name for column in source.made if list(table.names).count(column.name) == 1]
     # What is beside the fields, such as messages of failures, is in no reply.
@@ -122,6 +126,7 @@ def _fill(
         "library": type(table.data).__module__.partition(".")[0],
         "holds_rows": with_rows,
         "corrected": corrected,
+        "lines": lines,
         "inexact": sum(len(changed_cells(table, exact, name)) for name in names),
         "environment": environment(),
     }
@@ -136,35 +141,6 @@ def _fill(
     manifest["files"] = {name: _digest(os.path.join(scratch, name)) for name in _names_in(scratch)}
     with open(os.path.join(scratch, FILES.manifest), "wb") as file:
         file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
-
-
-def _record_of(table: Table, source: Source, row: Numbers) -> RowRecord:
-    """Return what is known of the rows of a frame, in its order; of rows of no run their content alone."""
-    whole = source.record
-    assert whole is not None  # a row was found in it
-    known = row >= 0
-    at = np.where(known, row, 0)
-    status = np.where(known, whole.status[at], _SKIPPED).astype(np.uint8)
-    keys = np.where(known[:, None], whole.keys[at], 0).astype(np.uint8)
-    later = {int(one): key for one, key in zip(whole.later_rows, whole.later_keys, strict=True)}
-    lines = [line for line, one in enumerate(row.tolist()) if one in later]
-    samples = whole.samples
-    return RowRecord(
-        content=np.where(known, whole.content[at], content_hashes([table.column_data(source.asked)], table.total)),
-        keys=keys,
-        status=status,
-        failure=np.where(known, whole.failure[at], 0).astype(np.uint8),
-        several=known & whole.several[at],
-        answers={name: hashes[at] for name, hashes in whole.answers.items()},
-        agreement={name: np.where(known, shares[at], np.nan) for name, shares in whole.agreement.items()},
-        later_rows=np.array(lines, dtype=np.int32),
-        later_keys=np.array([later[int(row[line])] for line in lines], dtype=np.uint8).reshape(len(lines), -1)
-        if lines
-        else whole.later_keys[:0],
-        samples=None
-        if samples is None
-        else type(samples)(**{name: array[at] for name, array in vars(samples).items()}),
-    )
 
 
 def _replies(record: RowRecord) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pllm_notebook.frames.provenance import Source
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.frames.registered_run import is_readable
 from pllm_notebook.frames.table import Table
+from pllm_notebook.lab.bundle_lines import rebuilt_frame, rebuilt_lines
 from pllm_notebook.store import RunFiles, current_directory, import_, open_store
 
 __all__ = ["BUNDLE_FORMAT", "BUNDLE_VERSION", "FILES", "as_input", "changed_cells", "open_bundle", "with_cells"]
@@ -54,7 +55,8 @@ def open_bundle(path: str | os.PathLike[str], df: Any = None) -> Any:
     Args:
         path: A directory, or a zip file.
         df: The rows that were asked, or some of them, in any order; None for those in the bundle. Without either, the
-            frame has the answers alone, in the order of the original one.
+            frame has the answers alone, in the order of the original one. Of a run with a line for each item
+            (`explode=`), each of these rows has all of its lines.
 
     Returns:
         The frame as it was bundled: columns, dtypes, values, corrected cells.
@@ -68,13 +70,12 @@ def open_bundle(path: str | os.PathLike[str], df: Any = None) -> Any:
     with file_errors(target, _WHAT, _UNREAD), _unpacked(target) as folder:
         manifest = _manifest(folder, target)
         run, labels = _run_of(folder, manifest, target), read_labels(os.path.join(folder, FILES.labels))
-        if df is None and manifest["holds_rows"]:
+        own = df is None
+        if own and manifest["holds_rows"]:
             df = _read_rows(os.path.join(folder, FILES.rows), manifest["library"])
         import_(open_store(), os.path.join(folder, FILES.replies))
         try:
-            made = table_of(run.to_frame(df))
-            assert made is not None
-            frame = with_cells(made, run.columns, _cells_of(made, run, manifest["corrected"], given=df is not None))
+            frame = _rebuilt(run, df, manifest, own=own)
         except PllmError:
             raise
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -87,8 +88,30 @@ def open_bundle(path: str | os.PathLike[str], df: Any = None) -> Any:
             registry.make_directory()
             registry.write(run.header, run.files.arrays(run.id))
         store_labels(labels)
-    names = [name for name in manifest["columns"] if name in made.names]
-    return _ordered(frame, [*names, *(name for name in made.names if name not in names)])
+    rebuilt = table_of(frame)
+    assert rebuilt is not None
+    names = [name for name in manifest["columns"] if name in rebuilt.names]
+    return _ordered(frame, [*names, *(name for name in rebuilt.names if name not in names)])
+
+
+def _rebuilt(run: RecordedRun, df: Any, manifest: Mapping[str, Any], *, own: bool) -> Any:
+    """Return the answers beside rows, with the corrected cells; *own* says that the rows are the bundle's, or none."""
+    lines, corrected = manifest.get("lines"), manifest["corrected"]
+    if lines is None or own:
+        made = table_of(rebuilt_frame(run, df, lines))
+        assert made is not None
+        # Lines of one row have the same content, and are in the bundle's order.
+        given = df is not None and lines is None
+        return with_cells(made, run.columns, _cells_of(made, run, corrected, given=given))
+    frame, theirs = rebuilt_lines(run, df)
+    made = table_of(frame)
+    assert made is not None
+    place = {line: at for at, line in reversed(list(enumerate(lines))) if line >= 0}
+    cells = {
+        name: {str(at): own[str(place[line])] for at, line in enumerate(theirs) if str(place.get(line)) in own}
+        for name, own in corrected.items()
+    }
+    return with_cells(made, run.columns, cells)
 
 
 def as_input(table: Table, source: Source) -> Any:
@@ -195,7 +218,7 @@ def _manifest(folder: str, target: str) -> dict[str, Any]:
 
 
 def _is_manifest(manifest: Mapping[str, Any]) -> bool:
-    corrected, rows = manifest.get("corrected"), manifest.get("rows")
+    corrected, rows, lines = manifest.get("corrected"), manifest.get("rows"), manifest.get("lines")
     return (
         isinstance(run := manifest.get("run"), str)
         and run.isalnum()
@@ -208,6 +231,8 @@ def _is_manifest(manifest: Mapping[str, Any]) -> bool:
         and isinstance(corrected, dict)
         and all(isinstance(cells, dict) for cells in corrected.values())
         and all(at.isdecimal() and int(at) < rows for cells in corrected.values() for at in cells)
+        and (lines is None or (isinstance(lines, list) and len(lines) == rows))
+        and all(type(line) is int and line >= -1 for line in lines or ())
     )
 
 

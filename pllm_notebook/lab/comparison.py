@@ -14,13 +14,14 @@ from pllm_notebook.execution import STATUSES, Run
 from pllm_notebook.formatting import counted, format_usd_or
 from pllm_notebook.frames.dtypes import CellType, Column, Kind
 from pllm_notebook.frames.table import Table
-from pllm_notebook.lab.answer_sides import CHANGED_BY_HAND, AnswerSide, question_of
+from pllm_notebook.lab.answer_sides import CHANGED_BY_HAND, AnswerSide, question_of, served_of
 from pllm_notebook.lab.comparison_plot import plot_churn, plot_field
 from pllm_notebook.lab.comparison_view import ComparisonView, RowsOfMove
 from pllm_notebook.lab.field_changes import FieldChange, FieldValues
 from pllm_notebook.lab.labelled_change import LabelledChange
 from pllm_notebook.lab.question_diff import WordChange, option_diff, schema_diff, word_diff
 from pllm_notebook.lab.run_costs import RunCosts, costs_of
+from pllm_notebook.prices import is_deprecated
 from pllm_notebook.statistics import new_axes
 
 __all__ = ["ComparedRows", "Comparison"]
@@ -116,10 +117,16 @@ class Comparison:
 
     @cached_property
     def by_field(self) -> Any:
-        """A line for each field: compared, changed, churn, low, high, noise, kappa, p_shift (see `FieldChange`)."""
-        names = ("field", "compared", "changed", "churn", "low", "high", "noise", "kappa", "p_shift")
-        counts = ("compared", "changed")
-        types = {name: CellType.COUNT if name in counts else CellType.REAL for name in names} | {"field": CellType.TEXT}
+        """A line for each field.
+
+        Columns: field, compared, changed, churn, low, high, noise, noise_pairs, noise_from, kappa, p_shift (see
+        `FieldChange`).
+        """
+        counts, texts = ("compared", "changed", "noise_pairs"), ("field", "noise_from")
+        names = ("field", "compared", "changed", "churn", "low", "high", "noise", *counts[2:], *texts[1:], "kappa",
+                 "p_shift")  # fmt: skip
+        types = dict.fromkeys(names, CellType.REAL)
+        types |= dict.fromkeys(counts, CellType.COUNT) | dict.fromkeys(texts, CellType.TEXT)
         lines = [{name: _known(getattr(one, name)) for name in names} for one in self.changes]
         return self.table.frame_library.report(types, lines)
 
@@ -225,7 +232,21 @@ class Comparison:
         left = [f"{count:,} rows of {name}" for count, name in ((rows.only_old, old), (rows.only_new, new)) if count]
         if left:
             lines.append(f"Not on the other side, and left out: {', '.join(left)}.")
+        lines += [
+            f"{model}, which answered {side}, is listed as deprecated by its provider (genai-prices): once it is "
+            f"retired, its answers cannot be had again."
+            for side, model in self._retiring().items()
+        ]
         return lines
+
+    def _retiring(self) -> dict[str, str]:
+        """Return the model of each side that its provider will retire."""
+        found = {}
+        for name, side in zip(self.names, (self.rows.old, self.rows.new), strict=True):
+            model = str(question_of(side.source)["model"])
+            if is_deprecated(model, served_of(side.source)):
+                found[name] = model
+        return found
 
     def _moves(self, examples: int) -> list[RowsOfMove]:
         found = sorted(((one.field, move) for one in self.changes for move in one.moves), key=lambda x: -x[1].rows)
@@ -314,7 +335,7 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def _known(value: Any) -> Any:
-    return None if value is None or value != value else value
+    return None if value is None or value == "" or value != value else value
 
 
 def _text(value: Any) -> str | None:
@@ -331,7 +352,9 @@ def _field_line(one: FieldChange) -> tuple[str, ...]:
         f"{one.changed:,} of {one.compared:,}",
         _percent(one.churn),
         f"{_percent(one.low)} to {_percent(one.high)}",
-        "not known" if one.noise is None else _percent(one.noise),
+        "not known"
+        if one.noise is None
+        else f"{_percent(one.noise)} of {counted(one.noise_pairs, 'pair')} ({one.noise_from})",
         "" if one.kappa != one.kappa else f"{one.kappa:.2f}",
         "" if one.p_shift != one.p_shift else f"{one.p_shift:.3f}" if one.p_shift >= 0.001 else "< 0.001",
         mean,

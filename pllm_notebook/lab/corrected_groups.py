@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError, UnknownColumnError, UsageError
-from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind, read_back
 from pllm_notebook.frames.labels import plain_values
 from pllm_notebook.frames.provenance import provenance_of
 from pllm_notebook.frames.stored_labels import stored_labels
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, run_side
-from pllm_notebook.statistics import CorrectedMean, chances_fit, corrected_mean
+from pllm_notebook.lab.label_chances import label_chances
+from pllm_notebook.statistics import CorrectedMean, corrected_mean
 from pllm_notebook.store import Label, LabelFile, current_directory
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "field_answers",
     "group_means",
     "groups_of",
+    "item_answers",
     "own_answers",
     "with_labels_of",
 ]
@@ -76,9 +77,10 @@ class FieldAnswers:
         labelled: Whether each row has a label, shape (n,), bool.
         truths: What they say, None for none.
         failed: Whether each row has no answer, shape (n,), bool.
-        examples: Whether each row was an example of its run, or is nearly one; shape (n,), bool. It is not evaluated.
+        examples: Whether each row was an example of its run, or is nearly one; shape (n,), bool. It is not evaluated,
+            and corrects no other row.
         counted: Whether each row is in the means; shape (n,), bool. Rows that failed are not where none of them could
-            be labelled: a review shows answers alone.
+            be labelled: a review shows answers alone. Examples are by their labels, and not where these have no chance.
         pi: Chance with which each row was drawn to be labelled, NaN where no label has one; shape (n,).
         question: Equal for equal rows.
         problem: Why the labels are no sample of these rows, "" where nothing says so.
@@ -135,7 +137,10 @@ def field_answers(table: Table, side: AnswerSide, field: str, own: Mapping[str, 
     have = np.array([drawn[row] is not None for row in rows.tolist()], dtype=bool)
     counted_rows = np.ones(len(rows), dtype=bool) if have[failed].any() else ~failed
     known = np.full(len(rows), np.nan)
-    known[counted_rows], problem = _chances([drawn[row] for row in rows[counted_rows].tolist()], question[counted_rows])
+    shown = np.asarray(side.examples[rows], dtype=bool)
+    draws = [drawn[row] for row in rows[counted_rows].tolist()]
+    known[counted_rows], problem = label_chances(draws, question[counted_rows], shown[counted_rows])
+    examples_left_out = shown & counted_rows & ~have & have.any()
     if field not in own:
         problem = "cells were corrected, and the model's own answers to these rows cannot be read"
     return FieldAnswers(
@@ -147,11 +152,32 @@ def field_answers(table: Table, side: AnswerSide, field: str, own: Mapping[str, 
         labelled=np.array([labels[row] is not None for row in rows.tolist()], dtype=bool),
         truths=[values[row] for row in rows.tolist()],
         failed=failed,
-        examples=np.asarray(side.examples[rows], dtype=bool),
-        counted=counted_rows,
+        examples=shown,
+        counted=counted_rows & ~examples_left_out,
         pi=known,
         question=np.unique(question, return_inverse=True)[1].reshape(-1),
         problem=problem,
+    )
+
+
+def item_answers(side: AnswerSide, field: str) -> FieldAnswers:
+    """Return the answers of a field of a frame with a line for each item: they have no labels, which are of rows."""
+    rows = np.flatnonzero(side.answered | (side.status == _FAILED))
+    none = np.zeros(len(rows), dtype=bool)
+    return FieldAnswers(
+        field=field,
+        column=side.columns[field],
+        rows=rows,
+        answers=[side.values[field][row] for row in rows.tolist()],
+        labels=[None] * len(rows),
+        labelled=none,
+        truths=[None] * len(rows),
+        failed=side.status[rows] == _FAILED,
+        examples=none,
+        counted=~none,
+        pi=np.full(len(rows), np.nan),
+        question=np.arange(len(rows)),
+        problem="",
     )
 
 
@@ -168,44 +194,6 @@ def with_labels_of(answers: FieldAnswers, table: Table, against: Any, without: S
         pi=np.full(len(lines), np.nan),
         problem="",
     )
-
-
-def _chances(known: Sequence[tuple[float, str | None] | None], content: Numbers) -> tuple[Numbers, str]:
-    """Return the chances to count with, and why they are not those of a sample of these rows.
-
-    What is "random" was drawn uniformly among the rows that were not labelled for certain. Where a person reviewed
-    twice, each label has the chance of its own draw; the share that is labelled after both is that of the two.
-
-    Args:
-        known: Of each row, chance and word of its draw; None for a row without.
-        content: Of each row, equal for equal rows.
-    """
-    pi = np.array([np.nan if one is None else one[0] for one in known])
-    _, first, at = np.unique(content, return_index=True, return_inverse=True)
-    one, total = pi[first], len(first)
-    labelled = ~np.isnan(one)
-    drawn = labelled & (one < 1)
-    certain = int(labelled.sum() - drawn.sum())
-    if not labelled.any():
-        return pi, ""
-    words = {(known[row] or (0, None))[1] for row in first[drawn].tolist()}
-    expected = float((1 / one[labelled]).sum())
-    if not drawn.any():
-        if certain == total:
-            return pi, ""
-        return pi, (
-            f"{counted(certain, 'label')} with the chance 1, and {total - certain:,} distinct rows without a label: "
-            f"these are not known"
-        )
-    drawn_twice = words == {"random"} and expected > total
-    if not drawn_twice and not chances_fit(one[labelled], total):
-        return pi, (
-            f"the chances of the labels are those of a draw from some {expected:,.0f} distinct rows, and there are "
-            f"{total:,}: rows were skipped, or added since the draw"
-        )
-    if words == {"random"}:
-        one = np.where(drawn, drawn.sum() / (total - certain), one)
-    return one[at.reshape(-1)], ""
 
 
 def groups_of(table: Table, side: AnswerSide, by: str | Sequence[str] | None) -> RowGroups:

@@ -14,7 +14,7 @@ import numpy as np
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.lab.paired_tests import effective_count, holm, marginal_p, share_interval
 
-__all__ = ["FieldChange", "FieldValues", "Move", "coded", "field_changes"]
+__all__ = ["FieldChange", "FieldValues", "Move", "SamplingNoise", "coded", "field_changes"]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,6 +36,20 @@ class Move(NamedTuple):
     rows: int
 
 
+class SamplingNoise(NamedTuple):
+    """What asking the same question twice changes in one field.
+
+    Attributes:
+        share: Of the pairs of answers to one row, those whose values differ.
+        pairs: How many.
+        origin: Where they are from: "samples", "recheck of" a day.
+    """
+
+    share: float
+    pairs: int
+    origin: str
+
+
 @dataclass(frozen=True, slots=True)
 class FieldChange:
     """One field on both sides, over the rows that have an answer on both.
@@ -47,14 +61,16 @@ class FieldChange:
         churn: Share of them, 0 to 1; NaN for none.
         low: Lower end of the 95 % interval of the churn, equal rows being one observation.
         high: Upper end.
-        noise: Share of rows whose value differs between two samples of one run: what asking twice changes. None where
-            no side has samples.
+        noise: Share of pairs of answers to one row, by one question, whose values differ: what asking twice changes.
+            None where neither question has samples, or was rechecked.
         kappa: Agreement of both sides beyond chance (Cohen, 1960); NaN for free text, and for a single value.
         p_shift: p that the distribution has not moved, corrected for the number of fields (Holm); NaN for free text.
         moves: Directions of change, the most frequent first; of free text none.
         values: Each value with its count in the old and in the new answers, for a field of few values.
         means: Mean of the old and of the new answers: of numbers, else of characters or items. None without any.
         unit: What the means count: "" for the values themselves.
+        noise_pairs: Pairs that `noise` is known from.
+        noise_from: What they are: "samples", "recheck of" a day.
     """
 
     field: str
@@ -70,6 +86,8 @@ class FieldChange:
     values: tuple[tuple[Any, int, int], ...]
     means: tuple[float, float] | None
     unit: str
+    noise_pairs: int = 0
+    noise_from: str = ""
 
 
 class FieldValues(NamedTuple):
@@ -130,7 +148,7 @@ def _key(cell: Any) -> Any:
 
 
 def field_changes(
-    fields: dict[str, FieldValues], both: Numbers, question: Numbers, noise: dict[str, float]
+    fields: dict[str, FieldValues], both: Numbers, question: Numbers, noise: dict[str, SamplingNoise]
 ) -> list[FieldChange]:
     """Return the change of each field.
 
@@ -151,7 +169,9 @@ def _with_p(change: FieldChange, p: float) -> FieldChange:
     return FieldChange(**(named | {"p_shift": p}))
 
 
-def _change(name: str, field: FieldValues, both: Numbers, question: Numbers, noise: float | None) -> FieldChange:
+def _change(
+    name: str, field: FieldValues, both: Numbers, question: Numbers, noise: SamplingNoise | None
+) -> FieldChange:
     was, becomes = (codes[both] for codes in field.codes)
     values, compared = field.values, len(was)
     differs = was != becomes
@@ -168,13 +188,15 @@ def _change(name: str, field: FieldValues, both: Numbers, question: Numbers, noi
         churn=churn,
         low=low,
         high=high,
-        noise=noise,
+        noise=None if noise is None else noise.share,
         kappa=_kappa(was, becomes, len(values)) if few else float("nan"),
         p_shift=marginal_p(was, becomes, question, len(values)) if few and compared else float("nan"),
         moves=_moves(was[differs], becomes[differs], values) if few else (),
         values=_counts(field.column, was, becomes, values) if few else (),
         means=means,
         unit=unit,
+        noise_pairs=0 if noise is None else noise.pairs,
+        noise_from="" if noise is None else noise.origin,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import BudgetError, PllmError, UsageError
-from pllm_notebook.execution import options_for
+from pllm_notebook.execution import Steps, options_for
 from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.frames.accessor import asked_columns
 from pllm_notebook.frames.example_pool import row_texts
@@ -17,12 +17,12 @@ from pllm_notebook.frames.near_duplicates import ROLES, roles_of
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import frame_side
 from pllm_notebook.lab.comparisons_made import note_comparison
-from pllm_notebook.lab.drift import asked_again
 from pllm_notebook.lab.improvement import Improvement
 from pllm_notebook.lab.labelled_change import LabelledChange, labelled_change
 from pllm_notebook.lab.labelled_questions import LabelledQuestions, field_columns, labelled_questions
 from pllm_notebook.lab.prompt_search import SearchResult, search_prompts
 from pllm_notebook.lab.prompt_trials import PromptTrials, TaskQuestion
+from pllm_notebook.lab.recheck_run import asked_again
 from pllm_notebook.lab.shared_runs import Asked, SharedRuns, answers_in
 from pllm_notebook.options import is_number
 
@@ -48,14 +48,14 @@ def improve_table(
     proposals: int,
     seed: int,
     options: Mapping[str, Any],
-) -> Improvement:
+) -> Steps[Improvement]:
     """Search for a better prompt by labelled rows of a table (see `df.llm.improve`)."""
     if not is_number(proposals, whole=True) or proposals < 1:
         raise UsageError(f"proposals is a whole number, at least 1, not {proposals!r}. Nothing was sent.")
     if fixed := [name for name in _FIXED if name in options]:
         raise UsageError(f"improve asks what the run asked, and {fixed[0]}= is not given. Nothing was sent.")
     side = frame_side(table)
-    kind, prompt, own = asked_again(side, response_format, "improve")
+    kind, prompt, own = asked_again(side, response_format, "improve", options)
     given = {name: value for name, value in own.items() if name != "max_cost_usd"} | dict(options)
     if prompt is None:
         given["columns"] = list(side.source.asked)
@@ -72,7 +72,7 @@ def improve_table(
     runs.budget.ceiling_usd = None if resolved.max_cost_usd is None else resolved.max_cost_usd - kept
     proposing = _Proposing(runs, trials, table, {"model": resolved.model if proposer is None else proposer})
     try:
-        found = search_prompts(trials, task.text, roles, proposing.reply, proposals=proposals, seed=seed)
+        found = yield from search_prompts(trials, task.text, roles, proposing.reply, proposals=proposals, seed=seed)
     finally:
         if proposing.error is not None:  # gepa goes on after it, until it is asked for answers
             raise proposing.error from None
@@ -92,7 +92,9 @@ def improve_table(
             f"proposals; the same call with a higher ceiling goes on from there."
         ).strip()
     at = _best(found)
-    test = None if at == 0 else _tested(trials, task.text, found.texts[at], roles["test"])
+    test = None
+    if at:
+        test = yield from _tested(trials, task.text, found.texts[at], roles["test"])
     runs.close()
     return Improvement(
         task=task,
@@ -174,10 +176,10 @@ class _Proposing:
         self._options = {**model, "column": "proposal"}
         asked_columns(accessor_of(self._frame("")), None, "{request}", self._options)
 
-    def reply(self, request: str) -> str:
+    def reply(self, request: str) -> Steps[str]:
         """Return what it proposes, "" for nothing."""
         try:
-            (run,) = self._runs.ask([Asked(self._frame(request), None, "{request}", self._options)])
+            (run,) = yield from self._runs.ask([Asked(self._frame(request), None, "{request}", self._options)])
             if not isinstance(run.execution.error, BudgetError | None):
                 raise run.execution.error
         except Exception as error:
@@ -200,10 +202,10 @@ def _best(found: SearchResult) -> int:
     return max(range(len(found.texts)), key=lambda at: (found.scores[at], -at))
 
 
-def _tested(trials: PromptTrials, old: str, new: str, lines: Sequence[int]) -> LabelledChange | None:
+def _tested(trials: PromptTrials, old: str, new: str, lines: Sequence[int]) -> Steps[LabelledChange | None]:
     """Return which of two texts is right more often on the held-out lines, None where the money did not suffice."""
     questions = trials.questions
-    (before, after), runs = trials.ask_all([old, new], lines)
+    (before, after), runs = yield from trials.ask_all([old, new], lines)
     sent = [at for at in range(len(lines)) if before[at].is_sent and after[at].is_sent]
     rows = [(at, truth) for at in sent for truth in questions.truths[lines[at]]]
     if not rows:

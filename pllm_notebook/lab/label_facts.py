@@ -36,7 +36,9 @@ def label_facts(answers: FieldAnswers) -> dict[str, Any] | None:
         "drawn_by": dict(Counter(label.drawn_by or "not said" for label in known.values()).most_common()),
         "with_chance": len(chances),
         "for_certain": sum(1 for pi in chances.values() if pi == 1),
-        "failed_left_out": int((~answers.counted).sum()),
+        "failed_left_out": int((~answers.counted & answers.failed).sum()),
+        "examples_for_certain": int((answers.counted & answers.examples).sum()),
+        "examples_left_out": int((~answers.counted & answers.examples & ~answers.failed).sum()),
         "problem": answers.problem,
         "kappa": _kappas(every, answers.field, [name for name, _ in persons.most_common(_MOST_PERSONS)]),
     }

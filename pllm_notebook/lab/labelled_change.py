@@ -80,10 +80,10 @@ class LabelledChange:
         points = f"{100 * self.difference:+.1f} points (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f})"
         level = "" if self.alpha == SIGNIFICANT else f", which is not below {self.alpha:g}"
         if self.is_significant:
-            said = f"The new answers are {'better' if self.difference > 0 else 'worse'}: {points}, p = {_p(self.p)}."
+            said = f"The new answers are {'better' if self.difference > 0 else 'worse'}: {points}, p {_p(self.p)}."
         else:
             said = (
-                f"Not significant: {points}, p = {_p(self.p)}{level}. With these labels a true difference of "
+                f"Not significant: {points}, p {_p(self.p)}{level}. With these labels a true difference of "
                 f"{100 * self.detectable:.1f} points would be found in four of five such comparisons; a smaller one is "
                 f"likely to be missed."
             )
@@ -179,4 +179,4 @@ def _macro_f1(
 
 
 def _p(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}" if p < 0.01 else f"= {p:.2f}"

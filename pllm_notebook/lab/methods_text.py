@@ -32,6 +32,8 @@ def _asking(facts: Facts) -> Iterator[str]:
         f"We asked {models}{named} ({when}) one question of each of {counted(rows['of_a_run'], 'row')}{distinct}, with "
         f"pllm_notebook {facts['package']}."
     )
+    if rows["items"] is not None:
+        yield f"The answers are lists, of which each item is a line: {counted(rows['items'], 'line')} in all."
     for one in facts["promises"]:
         yield (
             f"{one['strong']} answered {one['escalated']:,} of {counted(one['rows'], 'row')} in place of "
@@ -109,6 +111,19 @@ def _figures(facts: Facts) -> Iterator[str]:
     )
     if left := max((one["failed_left_out"] for one in facts["labels"]), default=0):
         yield f"The {counted(left, 'row')} without an answer {_were(left)} not labelled, and are not in them."
+    kept, left = (
+        max((one[name] for one in facts["labels"]), default=0) for name in ("examples_for_certain", "examples_left_out")
+    )
+    if kept:
+        yield (
+            f"{counted(kept, 'row')} that the model was shown as an example, or nearly, {_were(kept)} counted by the "
+            f"label, which corrects no other row."
+        )
+    if left:
+        yield (
+            f"{counted(left, 'row')} that the model was shown as an example, or nearly, {_were(left)} not drawn with a "
+            f"known chance, and {'is' if left == 1 else 'are'} not in them."
+        )
     if methods & {"strata", "strata-small"}:
         yield "Rows that were labelled for certain are a stratum of their own."
     if methods & {"ppi-small", "strata-small"}:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.exceptions import MissingPackageError
+from pllm_notebook.execution import Steps
+from pllm_notebook.lab.called_back import Ask, called_back
 from pllm_notebook.lab.prompt_trials import PromptTrials, TrialAnswer
 
 __all__ = ["SearchResult", "search_prompts"]
@@ -59,18 +61,18 @@ def search_prompts(
     trials: PromptTrials,
     text: str,
     roles: Mapping[str, Sequence[int]],
-    propose: Callable[[str], str],
+    propose: Callable[[str], Steps[str]],
     *,
     proposals: int,
     seed: int,
-) -> SearchResult:
+) -> Steps[SearchResult]:
     """Search for a better text.
 
     Args:
         trials: Answers and scores.
         text: To begin with.
         roles: Lines that proposals are made from, "examples", and lines that they are chosen by, "validation".
-        propose: Sends a request to the model that proposes, and returns its reply; "" for none.
+        propose: Sends a request to the model that proposes, waits, and returns its reply; "" for none.
         proposals: Number of them, at most.
         seed: Of the draws of rows.
 
@@ -83,12 +85,7 @@ def search_prompts(
         batch: Any = importlib.import_module("gepa.core.adapter").EvaluationBatch
     except ImportError:
         raise MissingPackageError("df.llm.improve", "gepa", "improve") from None
-    adapter, proposed = _Adapter(trials, batch), 0
-
-    def reflect(request: Any) -> str:
-        nonlocal proposed
-        proposed += 1
-        return propose(str(request))
+    proposed = 0
 
     def is_over(state: Any) -> bool:
         return trials.is_over or proposed >= proposals or state.i + 1 >= _DRAWS * proposals
@@ -96,20 +93,29 @@ def search_prompts(
     columns = [f"{{{name}}}" for name in trials.questions.asked if f"{{{name}}}" in text]
     places = f"{_listed(columns)} {'is' if len(columns) == 1 else 'are'} replaced by the row's own. " if columns else ""
     template = _TEMPLATE.format(places=places, kept=_listed(columns) if columns else "what is in braces")
-    result = gepa.optimize(
-        seed_candidate={_PART: text},
-        trainset=list(roles["examples"]),
-        valset=list(roles["validation"]),  # without it, gepa validates on the training rows
-        adapter=adapter,
-        reflection_lm=reflect,  # a name instead would load litellm
-        reflection_prompt_template=template,
-        reflection_minibatch_size=min(_ROWS, len(roles["examples"])),
-        stop_callbacks=[is_over],
-        logger=_Quiet(),
-        seed=seed,
-        raise_on_exception=True,
-        track_best_outputs=False,
-    )
+
+    def optimize(ask: Ask) -> Any:
+        def reflect(request: Any) -> str:
+            nonlocal proposed
+            proposed += 1
+            return str(ask(propose(str(request))))
+
+        return gepa.optimize(
+            seed_candidate={_PART: text},
+            trainset=list(roles["examples"]),
+            valset=list(roles["validation"]),  # without it, gepa validates on the training rows
+            adapter=_Adapter(trials, batch, ask),
+            reflection_lm=reflect,  # a name instead would load litellm
+            reflection_prompt_template=template,
+            reflection_minibatch_size=min(_ROWS, len(roles["examples"])),
+            stop_callbacks=[is_over],
+            logger=_Quiet(),
+            seed=seed,
+            raise_on_exception=True,
+            track_best_outputs=False,
+        )
+
+    result = yield from called_back(optimize)
     texts = [candidate[_PART] for candidate in result.candidates]
     return SearchResult(texts, list(result.val_aggregate_scores), proposed)
 
@@ -119,14 +125,14 @@ class _Adapter:
 
     propose_new_texts = None
 
-    def __init__(self, trials: PromptTrials, batch: Any) -> None:
-        self._trials, self._batch = trials, batch
+    def __init__(self, trials: PromptTrials, batch: Any, ask: Ask) -> None:
+        self._trials, self._batch, self._ask = trials, batch, ask
 
     def evaluate(self, batch: list[int], candidate: dict[str, str], capture_traces: bool = False) -> Any:
         if self._trials.is_over:  # gepa looks for the end only between its steps
             answers = [TrialAnswer(None, is_sent=False)] * len(batch)
         else:
-            answers = self._trials.ask(candidate[_PART], batch)
+            answers = self._ask(self._trials.ask(candidate[_PART], batch))
         scores = [self._trials.score(line, answer) for line, answer in zip(batch, answers, strict=True)]
         traces = list(zip(batch, answers, strict=True)) if capture_traces else None
         return self._batch(outputs=list(answers), scores=scores, trajectories=traces)

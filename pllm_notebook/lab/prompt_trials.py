@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import ProviderRejectedError, UsageError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import Run, Steps
 from pllm_notebook.frames.accessor import asked_columns
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.lab.labelled_questions import LabelledQuestions
@@ -81,7 +81,7 @@ class PromptTrials:
         self.questions = questions
         self._task, self._runs = task, runs
 
-    def ask(self, text: str, lines: Sequence[int]) -> list[TrialAnswer]:
+    def ask(self, text: str, lines: Sequence[int]) -> Steps[list[TrialAnswer]]:
         """Return what a text answers. One that cannot be asked fails on every line, and sends nothing.
 
         Raises:
@@ -89,13 +89,13 @@ class PromptTrials:
         """
         if problem := self.problem(text):
             return [TrialAnswer(None, problem)] * len(lines)
-        (answers,) = self.ask_all([text], lines)[0]
-        return answers
+        answers, _ = yield from self.ask_all([text], lines)
+        return answers[0]
 
-    def ask_all(self, texts: Sequence[str], lines: Sequence[int]) -> tuple[list[list[TrialAnswer]], list[Run]]:
+    def ask_all(self, texts: Sequence[str], lines: Sequence[int]) -> Steps[tuple[list[list[TrialAnswer]], list[Run]]]:
         """Return what texts that can be asked answer, and their runs; all go at once."""
         frame = self.questions.frame(lines)
-        runs = self._runs.ask([self._task.asked(frame, text) for text in texts])
+        runs = yield from self._runs.ask([self._task.asked(frame, text) for text in texts])
         return [self._answers(run, len(lines)) for run in runs], runs
 
     def problem(self, text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import Run, RunWait, Steps, awaiting, blocking
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.labels import check_kind, has_known_values
 from pllm_notebook.frames.libraries import accessor_of, table_of
@@ -20,7 +20,7 @@ from pllm_notebook.options import Options, ParseOptions, taken_by
 from pllm_notebook.report_tables import html_table, text_table
 from pllm_notebook.signatures import shows
 
-__all__ = ["Comparisons", "compare"]
+__all__ = ["Comparisons", "acompare", "compare"]
 
 
 class Comparisons(Mapping[str, Comparison]):
@@ -68,7 +68,7 @@ class Comparisons(Mapping[str, Comparison]):
             figures = ("", "", "") if test is None else (
                 f"{test.new_accuracy:.3f}",
                 f"{100 * test.difference:+.1f} ({100 * test.low:+.1f} to {100 * test.high:+.1f})",
-                f"{p:.3f}" if p < 0.05 else f"{p:.2f}, not significant",
+                "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.05 else f"{p:.2f}, not significant",
             )  # fmt: skip
             lines.append((name, f"{len(one):,} of {len(one.rows.line):,}", *figures,
                           "unknown" if cost is None else f"{1_000 * cost:.4f}"))  # fmt: skip
@@ -110,6 +110,31 @@ def compare(  # type: ignore[misc]  # its own `against` is that of the compariso
     Raises:
         UsageError: For fewer than two variants, or a call that cannot be carried out as written. Nothing was sent.
     """
+    return blocking(_compare(variants, response_format, on, against, field, options))
+
+
+@shows(taken_by(Options, "parse"))
+async def acompare(  # type: ignore[misc]  # its own `against` is that of the comparison
+    variants: Mapping[str, str | Mapping[str, Any] | None],
+    response_format: Any = NOT_GIVEN,
+    *,
+    on: Any,
+    against: Any = None,
+    field: str | None = None,
+    **options: Unpack[ParseOptions],
+) -> Comparison | Comparisons:
+    """Run `pllm.compare` and await its result. Cancelling stops it; what finished is kept."""
+    return await awaiting(_compare(variants, response_format, on, against, field, options))
+
+
+def _compare(
+    variants: Mapping[str, str | Mapping[str, Any] | None],
+    response_format: Any,
+    on: Any,
+    against: Any,
+    field: str | None,
+    options: Mapping[str, Any],
+) -> Steps[Comparison | Comparisons]:
     if not isinstance(variants, Mapping) or len(variants) < 2:
         raise UsageError(
             'pllm.compare takes two or more prompts by name, {"A": "…", "B": "…"}; to compare answers that you have, '
@@ -126,6 +151,8 @@ def compare(  # type: ignore[misc]  # its own `against` is that of the compariso
     try:
         for kind, prompt, given in asked:
             runs.append(accessor_of(on, "pllm.compare").submit(kind, prompt, **given))
+        for run in runs:
+            yield RunWait(run)
         frames = [run.result() for run in runs]
     except BaseException:
         for run in runs:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import ProviderRejectedError, UsageError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import Run, Steps
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.rows import usage_rows
 from pllm_notebook.lab.labelled_questions import LabelledQuestions, field_columns
@@ -152,10 +152,10 @@ class RaceRounds:
         count = len(questions) if needed <= left else int(len(questions) * left / needed)
         return range(questions.start, questions.start + count)
 
-    def ask(self, arms: Sequence[int], questions: range) -> None:
+    def ask(self, arms: Sequence[int], questions: range) -> Steps[None]:
         """Ask some arms about some questions, all at once, and wait (see `SharedRuns.ask`)."""
         lines = self._questions.lines(questions)
         frame = self._questions.frame(lines)
-        runs = self._runs.ask([self.answers[at].asked_about(frame) for at in arms])
+        runs = yield from self._runs.ask([self.answers[at].asked_about(frame) for at in arms])
         for at, run in zip(arms, runs, strict=True):
             self.answers[at].take(run, lines, self._questions)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution import options_for
+from pllm_notebook.execution import Steps, options_for
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.accessor import asked_columns
 from pllm_notebook.frames.libraries import accessor_of
@@ -41,7 +41,7 @@ def race_table(
     field: str | None,
     rule: RaceRule,
     options: Mapping[str, Any],
-) -> Race:
+) -> Steps[Race]:
     """Race ways to ask about the labelled rows of a table (see `df.llm.race`)."""
     if rule not in get_args(RaceRule):
         raise UsageError(f"rule is 'halving' or 'proof', not {rule!r}. Nothing was sent.")
@@ -67,7 +67,7 @@ def race_table(
                 f"arms, and the first round takes {len(wanted)}. Raise it, or race fewer arms. Nothing was sent."
             )
         if going:
-            rounds.ask(compared.active, going)
+            yield from rounds.ask(compared.active, going)
             asked = going.stop
             cut = compared.look(asked, is_last=cut or look == looks[-1]) or cut
         if cut or len(compared.active) < 2:

@@ -17,13 +17,21 @@ from pllm_notebook.files import replacing
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.guarantees import figures_of
-from pllm_notebook.frames.provenance import provenance_of
+from pllm_notebook.frames.provenance import Provenance, provenance_of
 from pllm_notebook.frames.stored_labels import STORED
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side
 from pllm_notebook.lab.bundle import bundle_path, write_bundle
 from pllm_notebook.lab.comparisons_made import comparisons_of
-from pllm_notebook.lab.corrected_groups import field_answers, group_means, groups_of, own_answers, with_labels_of
+from pllm_notebook.lab.corrected_groups import (
+    FieldAnswers,
+    field_answers,
+    group_means,
+    groups_of,
+    item_answers,
+    own_answers,
+    with_labels_of,
+)
 from pllm_notebook.lab.label_facts import evaluation_facts, figure_of, label_facts
 from pllm_notebook.lab.methods_text import methods_text
 from pllm_notebook.lab.report_facts import (
@@ -139,7 +147,12 @@ def report_table(
     if bundle_rows and bundle is None:
         raise UsageError(f"bundle_rows=True says what is in a bundle, and bundle= names none. {_UNWRITTEN}")
     packed = None if bundle is None else bundle_path(bundle)
-    side = frame_side(table)
+    side = frame_side(table, takes_items=True)
+    if side.source.explode and (by is not None or against is not None or field is not None):
+        raise UsageError(
+            f"This frame has a line for each item of an answer, and labels are of rows: there are no means by group "
+            f"and no evaluation. Leave by=, against= and field= out. {_UNWRITTEN}"
+        )
     groups = groups_of(table, side, by)
     data = _facts(table, side, groups, rows)
     if against is not None and not (isinstance(against, str) and against == STORED and STORED not in table.names):
@@ -167,6 +180,9 @@ def report_table(
 def _facts(table: Table, side: AnswerSide, groups: Any, rows: int) -> dict[str, Any]:
     found = provenance_of(table)
     headers = [header_of(source) for source in found.sources]
+    if side.source.explode:
+        items = [item_answers(side, name) for name in side.columns]
+        return _general_facts(table, side, found, headers, items, rows) | _NO_LABELS
     own = own_answers(table, side)
     fields = [field_answers(table, side, name, own) for name in side.columns]
     means = [
@@ -177,6 +193,27 @@ def _facts(table: Table, side: AnswerSide, groups: Any, rows: int) -> dict[str, 
     ]
     labels = [facts for one in fields if (facts := label_facts(one)) is not None]
     evaluated = [facts for one in fields if (facts := evaluation_facts(one, "stored labels")) is not None]
+    return _general_facts(table, side, found, headers, fields, rows) | {
+        "labels": labels,
+        "evaluation": evaluated,
+        "by": list(groups.columns),
+        "means": means,
+    }
+
+
+# Labels are of rows, and not of the items of their answers.
+_NO_LABELS: dict[str, Any] = {"labels": [], "evaluation": [], "by": [], "means": []}
+
+
+def _general_facts(
+    table: Table,
+    side: AnswerSide,
+    found: Provenance,
+    headers: Sequence[Mapping[str, Any]],
+    fields: Sequence[FieldAnswers],
+    rows: int,
+) -> dict[str, Any]:
+    """Return everything that needs no label."""
     made = comparisons_of(found.sources[0])
     data: dict[str, Any] = {
         "format": "pllm_notebook report",
@@ -195,10 +232,6 @@ def _facts(table: Table, side: AnswerSide, groups: Any, rows: int) -> dict[str, 
         "answers": [answer_facts(one) | {"column": one.column.name} for one in fields],
         "agreement": agreement_facts(found, table.total),
         "confidence": confidence_facts(table, found),
-        "labels": labels,
-        "evaluation": evaluated,
-        "by": list(groups.columns),
-        "means": means,
         "comparisons": {name: getattr(made, name) for name in made.__slots__},
     }
     if rows:

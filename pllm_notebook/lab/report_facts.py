@@ -88,7 +88,7 @@ def run_facts(header: Mapping[str, Any]) -> dict[str, Any]:
         "id": header["id"],
         "model": model,
         "served": list(header["served"]),
-        "retiring": is_deprecated(model),
+        "retiring": is_deprecated(model, header["served"]),
         "began": began.isoformat(timespec="seconds"),
         "from": header["origin"],
         **{name: header[name] for name in names},
@@ -97,15 +97,19 @@ def run_facts(header: Mapping[str, Any]) -> dict[str, Any]:
 
 def row_facts(table: Table, side: AnswerSide, found: Provenance) -> dict[str, Any]:
     """Return the rows of the frame by what became of them, and what they cost when they were paid for."""
-    counts = {word: int((side.status == at).sum()) for at, word in enumerate(STATUSES)}
-    kinds = Counter(kind for kind in side.failures if kind)
-    costs = costs_of(side, np.arange(table.total))
-    asked = side.status >= 0
+    # Of a frame with a line for each item, the rows: which of them were equal is not in it.
+    lines = np.sort(np.unique(side.content, return_index=True)[1]) if side.source.explode else np.arange(table.total)
+    status = side.status[lines]
+    counts = {word: int((status == at).sum()) for at, word in enumerate(STATUSES)}
+    kinds = Counter(side.failures[line] for line in lines.tolist() if side.failures[line])
+    costs = costs_of(side, lines)
+    asked = status >= 0
     return {
-        "total": table.total,
+        "total": len(lines),
+        "items": table.total if side.source.explode else None,
         "of_a_run": int(asked.sum()),
-        "distinct": len(np.unique(side.content[asked])),
-        "corrected": int((side.status == CHANGED_BY_HAND).sum()),
+        "distinct": len(np.unique(side.content[lines][asked])),
+        "corrected": int((status == CHANGED_BY_HAND).sum()),
         "status": {word: count for word, count in counts.items() if count},
         "failures": dict(kinds.most_common()),
         "a_row": costs._asdict(),

@@ -81,8 +81,8 @@ class Review:
 
     def __repr__(self) -> str:
         done = sum(1 for at in self.labels if at < len(self.items))
-        left = "" if self.at < len(self.items) else " All are done."
-        return f"<Review by {self.by!r}: {done:,} of {len(self.items):,} labelled; .ask() goes on in a terminal.{left}>"
+        left = "; .ask() goes on in a terminal" if self.at < len(self.items) else ". All are done"
+        return f"<Review by {self.by!r}: {done:,} of {len(self.items):,} labelled{left}.>"
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         shown = lab_registry.review_bundle(self)
@@ -257,6 +257,8 @@ def review_table(
         raise UsageError(f"random_share is a share from 0 to 1, not {random_share!r}.")
     if by is not None and not isinstance(by, str):
         raise UsageError(f"by is text, not {by!r}.")
+    if old is not None and order != "changed":
+        raise UsageError(f"old= is what order='changed' compares with, and order is {order!r}. Leave one of them out.")
     side = frame_side(table)
     known = list(side.columns)
     chosen = _chosen(known, fields, side)
@@ -269,11 +271,13 @@ def _chosen(known: Sequence[str], fields: Sequence[str] | None, side: AnswerSide
     if fields is None:
         listed = [name for name in known if choices_of(side.columns[name])]
         return listed or list(known)
-    given = [fields] if isinstance(fields, str) else list(fields)
+    given = [fields] if isinstance(fields, str) else fields
+    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(name, str) for name in given):
+        raise UsageError(f"fields= is one name, or a list of some of {list(known)}, not {fields!r}.")
     for name in given:
         if name not in known:
             raise UsageError(f"There is no field {name!r} among {list(known)}.{guess(name, list(known))}")
-    return given
+    return list(dict.fromkeys(given))
 
 
 def _marked(name: str, cell: Any, quotations: Sequence[Quotation]) -> list[list[str]]:

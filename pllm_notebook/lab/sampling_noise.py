@@ -1,9 +1,10 @@
-"""What asking the same question twice changes: read from the samples that a run has stored. Sends nothing."""
+"""What asking the same question twice changes: read from samples and from rechecks that are stored. Sends nothing."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +18,8 @@ from pllm_notebook.frames.recorded_answers import columns_in
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.samples import sample_frame, samples_of
 from pllm_notebook.frames.table import Table
-from pllm_notebook.lab.field_changes import coded
+from pllm_notebook.lab.field_changes import SamplingNoise, coded
+from pllm_notebook.lab.recheck_pairs import pairs_of
 
 __all__ = ["noise_of"]
 
@@ -25,32 +27,61 @@ _MOST_ROWS = 1_000
 """Rows whose samples are read, evenly over the run: enough for a share to within 3 points."""
 
 
-def noise_of(sources: Sequence[Source], fields: Sequence[str], like: Table) -> dict[str, float]:
-    """Return for each field the share of pairs of samples, of one model and row, whose values differ.
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Pairs of answers of one model to one row: of which field, how many, how many differ, and where they are from."""
 
-    Fields that no run of *sources* has several samples of are left out.
+    field: str
+    pairs: int
+    differing: int
+    origin: str
+
+
+def noise_of(sources: Sequence[Source], fields: Sequence[str], like: Table) -> dict[str, SamplingNoise]:
+    """Return for each field the share of pairs of answers, of one model and row, whose values differ.
+
+    Pairs are the samples of a run with several, and both answers of a recheck of its question. Fields that neither is
+    known of are left out.
     """
-    differing: dict[str, int] = defaultdict(int)
-    pairs: dict[str, int] = defaultdict(int)
+    found: dict[str, list[_Counted]] = defaultdict(list)
     for source in {source.run.id: source for source in sources}.values():
-        samples = _samples(source, like)
-        if samples is None:
-            continue
-        columns, prefix = list(samples.names), _prefix(source)
-        wanted = {field: prefix + field for field in fields if columns.count(prefix + field) == 1}
-        data = samples.column_data(["position", "model", "failure", *wanted.values()])
-        position, model = data.values[0], data.values[1]
-        failed = data.missing[2]
-        for at, field in enumerate(wanted, 3):
-            codes, _, _ = coded(data.values[at], ())
-            answers: dict[tuple[Any, Any], list[int]] = defaultdict(list)
-            for line in range(samples.total):
-                if failed[line] and (not data.missing[at][line]):
-                    answers[position[line], model[line]].append(int(codes[line]))
-            for own in answers.values():
-                differing[field] += sum(a != b for a, b in combinations(own, 2))
-                pairs[field] += len(own) * (len(own) - 1) // 2
-    return {field: differing[field] / pairs[field] for field in fields if pairs[field]}
+        for counted in (*_of_samples(source, fields, like), *_of_rechecks(source, fields)):
+            found[counted.field].append(counted)
+    made = {}
+    for field in fields:
+        pairs = sum(one.pairs for one in found[field])
+        if pairs:
+            share = sum(one.differing for one in found[field]) / pairs
+            origins = dict.fromkeys(one.origin for one in found[field] if one.pairs)
+            made[field] = SamplingNoise(share, pairs, ", ".join(origins))
+    return made
+
+
+def _of_rechecks(source: Source, fields: Sequence[str]) -> Iterator[_Counted]:
+    for day, values in pairs_of(source):
+        for field in fields:
+            first, second = values.get(field, ((), ()))
+            codes, others, _ = coded(first, second)
+            yield _Counted(field, len(codes), int(np.count_nonzero(codes != others)), f"recheck of {day}")
+
+
+def _of_samples(source: Source, fields: Sequence[str], like: Table) -> Iterator[_Counted]:
+    samples = _samples(source, like)
+    if samples is None:
+        return
+    columns, prefix = list(samples.names), _prefix(source)
+    wanted = {field: prefix + field for field in fields if columns.count(prefix + field) == 1}
+    data = samples.column_data(["position", "model", "failure", *wanted.values()])
+    position, model = data.values[0], data.values[1]
+    failed = data.missing[2]
+    for at, field in enumerate(wanted, 3):
+        codes, _, _ = coded(data.values[at], ())
+        answers: dict[tuple[Any, Any], list[int]] = defaultdict(list)
+        for line in range(samples.total):
+            if failed[line] and (not data.missing[at][line]):
+                answers[position[line], model[line]].append(int(codes[line]))
+        pairs = [pair for own in answers.values() for pair in combinations(own, 2)]
+        yield _Counted(field, len(pairs), sum(one != other for one, other in pairs), "samples")
 
 
 def _samples(source: Source, like: Table) -> Table | None:

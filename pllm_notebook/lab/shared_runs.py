@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pllm_notebook.exceptions import BudgetError, ProviderRejectedError, RunInterrupted
-from pllm_notebook.execution import Run, RunBudget, WindowProgress, forget
+from pllm_notebook.exceptions import BudgetError, ProviderRejectedError, RunInterrupted, show_in_one_line
+from pllm_notebook.execution import Run, RunBudget, RunWait, Steps, WindowProgress, forget
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.labels import plain_values
 from pllm_notebook.frames.libraries import accessor_of, table_of
@@ -57,20 +58,20 @@ class SharedRuns:
         self._going: list[Run] = []
         self._is_stopped = False
 
-    def ask(self, questions: Sequence[Asked]) -> list[Run]:
-        """Ask all at once, and return the runs when each has ended, in order.
+    def ask(self, questions: Sequence[Asked]) -> Steps[list[Run]]:
+        """Ask all at once, wait until each run has ended, and return them in order.
 
         A run that the provider refused, or that the ceiling left rows of, is returned as it is.
 
         Raises:
-            KeyboardInterrupt: After an interrupt; what is answered is kept.
+            KeyboardInterrupt: After an interrupt, and CancelledError after a cancellation; what is answered is kept.
             RunInterrupted: When the display's button, or the run's own `cancel`, stopped it.
             PllmError: What else ended a run.
         """
         try:
             runs = [self._start(one) for one in questions]
             while going := [run for run in self._going if not run.done()]:
-                going[0].wait(_TICK_S)
+                yield RunWait(going[0], _TICK_S)
                 self._progress.update(self._going)
                 if any(_is_over(run) for run in self._going):  # the others would be paid for nothing
                     self.stop()
@@ -85,10 +86,14 @@ class SharedRuns:
         except BaseException as error:
             self.stop()
             self._progress.close(self._going, "cancelled")
-            if isinstance(error, KeyboardInterrupt):  # its own message is of one of the runs
-                raise KeyboardInterrupt(
-                    f"{self._label.capitalize()} was stopped. What is answered is kept: run the cell again to continue."
-                ) from None
+            # Its own message is of one of the runs.
+            line = f"{self._label.capitalize()} was stopped. What is answered is kept: run the cell again to continue."
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(line) from None
+            if isinstance(error, asyncio.CancelledError):
+                cancelled = asyncio.CancelledError()
+                show_in_one_line(cancelled, line)
+                raise cancelled from None
             raise
         return runs
 

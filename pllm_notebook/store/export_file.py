@@ -22,6 +22,7 @@ from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.files import replacing
 from pllm_notebook.store.label_file import Label, label_from_json, label_to_json
+from pllm_notebook.store.label_removals import LabelRemoval, removal_from_json, removal_to_json
 from pllm_notebook.store.writer import Done
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
@@ -89,7 +90,10 @@ def _write(store: _Source, path: str, labels: Sequence[Label], *, overwrite: boo
 
 
 def write_entries(
-    file: IO[bytes], entries: Iterable[tuple[str, StoredReply]], level: int = 3, labels: Sequence[Label] = ()
+    file: IO[bytes],
+    entries: Iterable[tuple[str, StoredReply]],
+    level: int = 3,
+    labels: Sequence[Label | LabelRemoval] = (),
 ) -> int:
     """Write *entries* into an open file, in the format of an export, and return their number.
 
@@ -97,7 +101,8 @@ def write_entries(
         file: Open for writing; stays open.
         entries: Key and entry.
         level: Of compression, from 1 (fast) to 9 (small).
-        labels: Written behind the last line, where an earlier version reads no more.
+        labels: Written behind the last line, where an earlier version reads no more; of a shared directory, labels
+            that were taken back too.
     """
     number = 0
     # Buffered here, and read in chunks below: a write or read of a compressed file costs as much as a line's JSON.
@@ -111,7 +116,8 @@ def write_entries(
             number += 1
         lines.write(_line({"entries": number}))
         for label in labels:
-            lines.write(_line({"label": label_to_json(label)}))
+            written = removal_to_json(label) if isinstance(label, LabelRemoval) else label_to_json(label)
+            lines.write(_line({"label": written}))
     return number
 
 
@@ -191,13 +197,16 @@ def _entries_of(path: str, labels: list[Label] | None) -> Iterator[tuple[str, St
         yield from read_entries(file, path, labels)
 
 
-def read_entries(file: IO[bytes], path: str, labels: list[Label] | None = None) -> Iterator[tuple[str, StoredReply]]:
+def read_entries(
+    file: IO[bytes], path: str, labels: list[Label] | None = None, removals: list[LabelRemoval] | None = None
+) -> Iterator[tuple[str, StoredReply]]:
     """Read the entries of an export, each verified, from a file that is open.
 
     Args:
         file: Open for reading; stays open.
         path: Its name, for messages.
         labels: Takes the labels of the file, those that can be some; None to leave them out.
+        removals: Takes the labels that were taken back; None to leave them out.
 
     Raises:
         NewerExport: If a later version of this package wrote it.
@@ -220,18 +229,23 @@ def read_entries(file: IO[bytes], path: str, labels: list[Label] | None = None) 
                 yield _from_json(fields, path, number)
             if fields["entries"] != number:
                 raise StoreError(f"{path} holds {number} entries where its last line says {fields['entries']!r}.")
-            if labels is not None:
-                labels += _labels_in(lines)
+            for one in _labels_in(lines):
+                if isinstance(one, LabelRemoval):
+                    if removals is not None:
+                        removals.append(one)
+                elif labels is not None:
+                    labels.append(one)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         if number:
             raise StoreError(f"{path} is damaged or cut short after entry {number}: {error}.") from None
         raise StoreError(f"{path} is not an export of pllm_notebook ({error}). Nothing was imported.") from None
 
 
-def _labels_in(lines: Iterator[bytes]) -> Iterator[Label]:
+def _labels_in(lines: Iterator[bytes]) -> Iterator[Label | LabelRemoval]:
     for line in lines:
         with suppress(orjson.JSONDecodeError, AttributeError):
-            label = label_from_json(orjson.loads(line).get("label"))
+            fields = orjson.loads(line).get("label")
+            label = label_from_json(fields) or removal_from_json(fields)
             if label is not None:
                 yield label
 

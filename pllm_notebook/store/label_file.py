@@ -1,14 +1,16 @@
 """Labels in the cache directory: what people say that rows are. One small SQLite file, beside the registry of runs.
 
 A label is about the content of a row and not about a run: it outlives prompts, frames and kernels. Nothing is changed
-in place. A newer label of the same person on the same row and field counts instead of the older, and undoing takes the
-newest away again. Each call opens the file, commits and closes it: what has returned is on disk.
+in place. A newer label of the same person on the same row and field counts instead of the older, and undoing takes
+the newest away again, which is noted for the machines that share labels. Each call opens the file, commits and closes
+it: what has returned is on disk.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +20,14 @@ import orjson
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import create_private, make_private_directory
+from pllm_notebook.store.label_removals import (
+    LabelRemoval,
+    Place,
+    add_removals,
+    newest_id,
+    note_removed,
+    removals_in,
+)
 
 __all__ = ["Label", "LabelFile", "label_from_json", "label_to_json"]
 
@@ -30,7 +40,7 @@ _TABLE = (
 )
 _INDEX = "CREATE INDEX labels_row ON labels (columns, content, field, by)"
 _COLUMNS = "columns, content, field, value, by, at, drawn_by, pi, note, run, row"
-_INSERT = f"INSERT INTO labels ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT INTO labels (id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # The newest of each person, row and field.
 _CURRENT = (
     f"SELECT id, {_COLUMNS} FROM labels WHERE id IN (SELECT max(id) FROM labels GROUP BY columns, content, field, by)"
@@ -73,6 +83,11 @@ class Label:
     row: dict[str, Any] | None = None
     id: int = 0
 
+    @property
+    def place(self) -> Place:
+        """Return what it is of, and whose: columns, content, field and person."""
+        return self.columns, self.content, self.field, self.by
+
 
 class LabelFile:
     """The labels of one cache directory. Used from any thread and process; holds no file open.
@@ -95,23 +110,20 @@ class LabelFile:
         """
         if not labels:
             return []
-        try:
-            make_private_directory(os.path.dirname(self.path))
-            create_private(self.path)
-        except OSError as error:
-            raise StoreError(f"The labels could not be written to {self.path}: {error}.") from error
-        with self._transaction("BEGIN IMMEDIATE") as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                connection.execute(_TABLE)
-                connection.execute(_INDEX)
-                connection.execute(f"PRAGMA user_version = {_FORMAT}")
-            return [_inserted(connection, label) for label in labels]
+        with self._writing() as connection:
+            # The number of a label that was taken back is not given again: what is above a number is new to others.
+            newest = newest_id(connection)
+            return [_inserted(connection, label, newest + at) for at, label in enumerate(labels, 1)]
 
     def remove(self, ids: Sequence[int]) -> int:
-        """Delete labels by their ids, so that an earlier one of the same person counts again; return their number."""
-        if not os.path.exists(self.path):
+        """Delete labels by their ids, so that an earlier one of the same person counts again; return their number.
+
+        Machines that share labels delete them too.
+        """
+        if not self._is_there():
             return 0
         with self._transaction("BEGIN IMMEDIATE") as connection:
+            note_removed(connection, ids)
             before = connection.total_changes
             connection.executemany("DELETE FROM labels WHERE id = ?", [(one,) for one in ids])
             return connection.total_changes - before
@@ -126,7 +138,7 @@ class LabelFile:
         Raises:
             StoreError: When the file cannot be read.
         """
-        if not os.path.exists(self.path) or not os.path.getsize(self.path):
+        if not self._is_there():
             return []
         query, values = _CURRENT, []
         if columns is not None:
@@ -143,7 +155,7 @@ class LabelFile:
 
         A row that was drawn and corrected later was drawn all the same: leaving it out would leave out what was wrong.
         """
-        if not os.path.exists(self.path) or not os.path.getsize(self.path):
+        if not self._is_there():
             return {}
         # Of a query with max(), SQLite takes the other columns from the row that has it.
         query = (
@@ -169,26 +181,68 @@ class LabelFile:
     def merge(self, labels: Sequence[Label]) -> int:
         """Add labels that came from elsewhere, and return how many were new.
 
-        What is here already is left out, and so is what the same person has said otherwise since.
+        What is here already is left out, and so is what the same person has said otherwise since. A label that was
+        taken back here is given again, now.
         """
-        here = {(one.columns, one.content, one.field, one.by): one for one in self.current()}
+        here = {one.place: one for one in self.current()}
+        removed = {(one.place, one.at) for one in self.removals()}
         new = {}
         for label in sorted(labels, key=lambda label: label.at):
-            place = (label.columns, label.content, label.field, label.by)
-            known = here.get(place)
+            known = here.get(label.place)
             if known is None or (label.at > known.at and _written(label.value) != _written(known.value)):
-                new[place] = label
+                new[label.place] = replace(label, at=time.time()) if (label.place, label.at) in removed else label
         # The newest counts: they go behind what is here, in the order of time.
         self.add(list(new.values()))
         return len(new)
 
+    def take_in(self, labels: Sequence[Label], removals: Sequence[LabelRemoval]) -> tuple[int, int]:
+        """Add labels of other machines as `merge` does, but for those that were taken back, here or there.
+
+        Returns:
+            How many labels and how many removals were new.
+        """
+        if not labels and not removals:
+            return 0, 0
+        with self._writing() as connection:
+            removed = add_removals(connection, removals)
+            known = {(one.place, one.at) for one in removals_in(connection)}
+        return self.merge([one for one in labels if (one.place, one.at) not in known]), removed
+
+    def removals(self) -> list[LabelRemoval]:
+        """Return the labels that were taken back with this file, oldest first."""
+        if not self._is_there():
+            return []
+        with self._transaction("BEGIN") as connection:
+            return removals_in(connection, own=True)
+
     def newest(self) -> int:
-        """Return the largest id, 0 without a label."""
-        return max((label.id for label in self.current()), default=0)
+        """Return the largest id, of labels that were taken back too; 0 without a label."""
+        if not self._is_there():
+            return 0
+        with self._transaction("BEGIN") as connection:
+            return newest_id(connection)
 
     def column_sets(self) -> list[tuple[str, ...]]:
         """Return the sets of columns that identify rows with labels."""
         return list(dict.fromkeys(label.columns for label in self.current()))
+
+    def _is_there(self) -> bool:
+        return os.path.exists(self.path) and os.path.getsize(self.path) > 0
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for writing, and make it where it is not there."""
+        try:
+            make_private_directory(os.path.dirname(self.path))
+            create_private(self.path)
+        except OSError as error:
+            raise StoreError(f"The labels could not be written to {self.path}: {error}.") from error
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                connection.execute(_TABLE)
+                connection.execute(_INDEX)
+                connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            yield connection
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
@@ -214,13 +268,13 @@ class LabelFile:
             ) from error
 
 
-def _inserted(connection: sqlite3.Connection, label: Label) -> int:
+def _inserted(connection: sqlite3.Connection, label: Label, number: int) -> int:
     row = None if label.row is None else _written(label.row)
     signed = label.content - _WHOLE if label.content >= _HALF else label.content
     cursor = connection.execute(
         _INSERT,
-        (_written(list(label.columns)), signed, label.field, _written(label.value), label.by, label.at, label.drawn_by,
-         label.pi, label.note, label.run, row),
+        (number, _written(list(label.columns)), signed, label.field, _written(label.value), label.by, label.at,
+         label.drawn_by, label.pi, label.note, label.run, row),
     )  # fmt: skip
     return int(cursor.lastrowid or 0)
 

@@ -1,7 +1,7 @@
 """Labels in a directory that several machines share: new ones are shipped as segments, others' are taken in.
 
-A segment of labels is an export without answers, under a name that earlier versions do not look at. What was undone on
-one machine stays on the others: segments are never changed.
+A segment of labels is an export without answers, under a name that earlier versions do not look at. Segments are never
+changed: a label that was taken back is in a later one, as a removal, which takes it back on the others too.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Protocol
 
 from pllm_notebook.store.export_file import read_entries, write_entries
 from pllm_notebook.store.label_file import Label, LabelFile
+from pllm_notebook.store.label_removals import LabelRemoval
 
 __all__ = ["LabelShare"]
 
-_PREFIX, _SUFFIX, _MARK = "lab-", ".jsonl.gz", "labels up to "
+_PREFIX, _SUFFIX = "lab-", ".jsonl.gz"
+_MARK, _REMOVED = "labels up to ", "labels taken back up to "
 
 _log = logging.getLogger("pllm_notebook.store")
 
@@ -50,23 +52,30 @@ class LabelShare:
 
     def begin(self) -> None:
         """Note what is labelled before anything is shared: it is not shared, as earlier answers are not."""
-        if self._mark() < 0:
-            self._taken.take([f"{_MARK}{self._file.newest()}"])
+        if self._mark(_MARK) < 0:
+            removed = max((one.number for one in self._file.removals()), default=0)
+            self._taken.take([f"{_MARK}{self._file.newest()}", f"{_REMOVED}{removed}"])
 
     def ship(self) -> int:
-        """Write the labels that were added since the last time, and return their number."""
-        mark = self._mark()
+        """Write the labels that were added or taken back since the last time, and return their number."""
+        mark, removed = self._mark(_MARK), self._mark(_REMOVED)
         new = [label for label in self._file.for_others() if label.id > mark]
-        if new:
+        gone = [one for one in self._file.removals() if one.number > removed]
+        if new or gone:
             content = io.BytesIO()
-            write_entries(content, (), level=1, labels=new)
+            write_entries(content, (), level=1, labels=[*gone, *new])
             name = f"{_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}{_SUFFIX}"
             self._write(name, content.getvalue())
-            self._taken.take([name, f"{_MARK}{max(label.id for label in new)}"])
-        return len(new)
+            marks = [f"{_MARK}{label.id}" for label in new[-1:]] + [f"{_REMOVED}{one.number}" for one in gone[-1:]]
+            self._taken.take([name, *marks])
+        return len(new) + len(gone)
 
     def take_in(self, names: Iterable[str]) -> int:
-        """Add the labels of segments among *names* that are not known yet, and return how many were new."""
+        """Add the labels of segments among *names* that are not known yet, and take back those that others have.
+
+        Returns:
+            How many labels were new.
+        """
         taken, added = self._taken.taken(), 0
         for name in sorted(names):
             if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and name not in taken:
@@ -77,20 +86,21 @@ class LabelShare:
                     _log.warning("A segment of shared labels was left out: %s", error)
                     continue
                 before = self._file.newest()
-                new = self._file.merge(found)
+                new, _ = self._file.take_in(*found)
                 # What came from there is not shipped back, unless a person has labelled meanwhile.
                 after = self._file.newest()
-                mark = [f"{_MARK}{after}"] if after - before == new and self._mark() >= before else []
+                mark = [f"{_MARK}{after}"] if after - before == new and self._mark(_MARK) >= before else []
                 self._taken.take([name, *mark])
                 added += new
         return added
 
-    def _labels_in(self, name: str) -> list[Label]:
+    def _labels_in(self, name: str) -> tuple[list[Label], list[LabelRemoval]]:
         found: list[Label] = []
-        for _ in read_entries(io.BytesIO(self._read(name)), name, found):
+        removed: list[LabelRemoval] = []
+        for _ in read_entries(io.BytesIO(self._read(name)), name, found, removed):
             pass  # a segment of labels has no answers
-        return found
+        return found, removed
 
-    def _mark(self) -> int:
-        marks = [name.removeprefix(_MARK) for name in self._taken.taken() if name.startswith(_MARK)]
+    def _mark(self, kind: str) -> int:
+        marks = [name.removeprefix(kind) for name in self._taken.taken() if name.startswith(kind)]
         return max((int(mark) for mark in marks if mark.isdigit()), default=-1)

@@ -229,3 +229,107 @@ def test_answers_that_are_gone_cannot_be_bundled(sim_model: Sim, tmp_path: Path)
     with pytest.raises(PllmError, match="19 answers of this frame are no longer in the cache"):
         out.llm.report(bundle=tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+HOW: dict[str, dict[str, Any]] = {
+    "vote": {"samples": 3, "decide": "vote", "agreement_column": "agreed"},
+    "judge": {"models": ["sim:openai", "sim:anthropic"], "decide": "judge"},
+    "escalated": {"models": ["sim:openai", "sim:anthropic"], "decide": "escalate", "judge": "sim:google"},
+    "a function of one's own": {"samples": 2, "decide": lambda answers: answers[0]},
+    "guarantee": {"samples": 3, "decide": "escalate", "judge": "sim:google", "guarantee": 0.05},
+}
+
+
+class Mood(BaseModel):
+    """A review."""
+
+    mood: Literal["good", "bad"]
+
+
+def verdict(answer: Any) -> Any:
+    """Return what a judge of two candidates says."""
+    marks = dict.fromkeys(("accuracy", "completeness", "relevance", "quality", "consistency"), 5)
+    return {"scores": [{"candidate": at, **marks} for at in (1, 2)], "answer": answer}
+
+
+def unsure(request: Any) -> Any:
+    """Answer as the model would that is asked: each errs on other rows."""
+    if "candidates" in request.prompt:
+        return verdict({"mood": "good"})
+    number = int(request.prompt.split()[-1])
+    err = {"openai": 3, "anthropic": 5}.get(request.provider, 7)
+    return {"mood": ["good", "bad"][(number + (number % err == 0)) % 2]}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_decided_frame_is_rebuilt(cache_dir: Path, tmp_path: Path, how: str) -> None:
+    pllm.configure(sim={"answers": unsure}, model="sim:openai")
+    frame = pd.DataFrame({"text": [f"cell {n}" for n in range(150 if how == "guarantee" else 20)]})
+    out = frame.llm.parse(Mood, "Read {text}", **HOW[how])
+    promise = repr(out.llm.guarantee) if how == "guarantee" else ""
+    out.llm.report(bundle=tmp_path / "bundle.zip", bundle_rows=True)
+    elsewhere(tmp_path / "fresh")
+
+    rebuilt = pllm.open_bundle(tmp_path / "bundle.zip")
+
+    pd.testing.assert_frame_equal(rebuilt, out, check_exact=True)
+    if promise:
+        assert repr(rebuilt.llm.guarantee) == promise
+
+
+def test_decisions_between_columns_are_rebuilt(cache_dir: Path, tmp_path: Path) -> None:
+    pllm.configure(sim={"answers": lambda request: verdict("y")}, model="sim:openai")
+    frame = pd.DataFrame({"text": [f"cell {n}" for n in range(6)], "a": ["x"] * 6, "b": ["x", "y", None] * 2})
+    out = frame.llm.decide(["a", "b"], "Which? {text}")
+    assert out["decision"].tolist() == ["x", "y", "x"] * 2
+    out.llm.report(bundle=tmp_path / "with", bundle_rows=True)
+    out.llm.report(bundle=tmp_path / "without")
+    elsewhere(tmp_path / "fresh")
+
+    rebuilt = pllm.open_bundle(tmp_path / "with")
+    beside = pllm.open_bundle(tmp_path / "without", frame.iloc[::-1])
+
+    pd.testing.assert_frame_equal(rebuilt, out, check_exact=True)
+    pd.testing.assert_frame_equal(beside.loc[out.index], out, check_exact=True)
+    pd.testing.assert_frame_equal(
+        pllm.open_bundle(tmp_path / "without"), out[["decision", "decision_from"]], check_exact=True
+    )
+
+
+class Item(BaseModel):
+    """A thing that is named."""
+
+    name: str
+    count: int
+
+
+def items(request: Any) -> Any:
+    number = int(request.prompt.split()[-1])
+    return {"value": [{"name": f"thing {at}", "count": at} for at in range(number % 4)]}
+
+
+def test_lines_of_items_are_rebuilt(cache_dir: Path, tmp_path: Path) -> None:
+    pllm.configure(sim={"answers": items}, model="sim:openai")
+    frame = pd.DataFrame({"text": [f"cell {n}" for n in range(12)] + ["cell 3"], "more": range(13)})
+    out = frame.llm.parse(list[Item], "Name the things in {text}", explode=True)
+    report = out.llm.report(bundle=tmp_path / "bundle", bundle_rows=True)
+    part = out[out["name"] != "thing 1"].iloc[::-1].copy()
+    part.iloc[0, part.columns.get_loc("name")] = "corrected"
+    part.llm.report(bundle=tmp_path / "part", bundle_rows=True)
+    part.llm.report(bundle=tmp_path / "without")
+    elsewhere(tmp_path / "fresh")
+
+    rebuilt = pllm.open_bundle(tmp_path / "bundle")
+    rebuilt_part = pllm.open_bundle(tmp_path / "part")
+    beside = pllm.open_bundle(tmp_path / "without", frame)
+
+    pd.testing.assert_frame_equal(rebuilt, out, check_exact=True)
+    pd.testing.assert_frame_equal(rebuilt_part, part, check_exact=True)
+    changed = beside["name"].ne(out["name"]).fillna(False)
+    assert beside.loc[changed, "name"].tolist() == ["corrected"] * int(changed.sum())
+    assert changed.any()
+    pd.testing.assert_frame_equal(beside[~changed], out[~changed], check_exact=True)
+    assert (report.data["rows"]["total"], report.data["rows"]["items"]) == (12, len(out))
+    assert "each item is a line" in report.methods
+    with pytest.raises(UsageError, match="labels are of rows"):
+        rebuilt.llm.report(by="more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +15,10 @@ from scipy import stats  # type: ignore[import-untyped]
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import run_registry
-from pllm_notebook.lab import drift
+from pllm_notebook.lab import recheck_run
 from pllm_notebook.lab.drift import drift_p
 from pllm_notebook.prices import is_deprecated
+from pllm_notebook.sim import SimAnswer
 
 
 class Mood(BaseModel):
@@ -30,11 +32,20 @@ class Sim:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.drifted = False
+        self.drifted = self.is_retired = self.is_noisy = False
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
 
     def answer(self, request: Any) -> Any:
         self.asked += 1
+        if self.is_retired:
+            return SimAnswer.status(404)
         number = int(request.prompt.split()[-1])
+        if self.is_noisy and number % 4 == 0:
+            with self._lock:
+                is_second = request.prompt in self._seen
+                self._seen.add(request.prompt)
+            return {"mood": ["good", "bad"][is_second]}
         return {"mood": "bad" if self.drifted and number % 4 == 0 else "good"}
 
 
@@ -172,7 +183,7 @@ def test_text_is_asked_for_as_text_again(cache_dir: Path) -> None:
 
 def test_who_answered_then_and_now_is_shown(sim_model: Sim, monkeypatch: pytest.MonkeyPatch) -> None:
     out = pd.DataFrame({"text": ["row 1", "row 2"]}).llm.parse(Mood, "Read {text}")
-    monkeypatch.setattr(drift, "is_deprecated", lambda model: model == "sim:openai/gpt-6-luna")
+    monkeypatch.setattr(recheck_run, "is_deprecated", lambda model, served: model == "sim:openai/gpt-6-luna")
 
     found = out.llm.recheck(n=2)
 
@@ -186,6 +197,8 @@ def test_retirement_is_what_the_table_of_prices_says() -> None:
     assert is_deprecated("google:gemini-2.0-flash") is True
     assert is_deprecated("openai:gpt-4o-mini") is False
     assert is_deprecated("vllm:of-our-own") is None
+    # A name that means whatever is current may have been answered by a model that is not.
+    assert is_deprecated("google:of-our-own", ["gemini-2.0-flash"]) is True
 
 
 def test_another_simulator_than_the_earlier_kernels_is_refused(sim_model: Sim) -> None:
@@ -199,3 +212,53 @@ def test_another_simulator_than_the_earlier_kernels_is_refused(sim_model: Sim) -
         out.llm.recheck(Mood, n=8)
 
     assert sim_model.asked == asked
+
+
+def test_what_is_announced_is_what_will_be_sent(sim_model: Sim, capsys: pytest.CaptureFixture[str]) -> None:
+    out = pd.DataFrame({"text": [f"row {n}" for n in range(12)]}).llm.parse(Mood, "Read {text}")
+
+    said = []
+    for n in (1, 5, 5, 12):
+        before = sim_model.asked
+        out.llm.recheck(n=n)
+        said.append((capsys.readouterr().out, sim_model.asked - before))
+
+    assert said == [
+        ("Asking 1 row twice: 2 calls.\n", 2),
+        ("Asking 5 rows twice: 8 calls. The cache answers 2.\n", 8),
+        ("Asking 5 rows twice: 0 calls. The cache has the answers.\n", 0),
+        ("Asking 12 rows twice: 14 calls. The cache answers 10.\n", 14),
+    ]
+
+
+def test_a_model_that_the_provider_no_longer_has_is_said_to_be_retired(sim_model: Sim) -> None:
+    out = pd.DataFrame({"text": ["row 1", "row 2"]}).llm.parse(Mood, "Read {text}")
+    sim_model.is_retired = True
+
+    with pytest.raises(PllmError, match=r"answered on \d{4}-\d\d-\d\d, and the provider does not have it now.*retired"):
+        out.llm.recheck(n=2)
+
+
+def test_pairs_of_a_recheck_are_the_noise_of_a_later_comparison(sim_model: Sim) -> None:
+    frame = pd.DataFrame({"text": [f"row {n}" for n in range(40)]})
+    old = frame.llm.parse(Mood, "Read {text}", prefix="a_")
+    new = frame.llm.parse(Mood, "Read this: {text}", prefix="b_")
+    assert new.llm.compare(old).changes[0].noise is None
+    sim_model.is_noisy = True
+    old.llm.recheck(n=40)
+    sim_model.is_noisy = False
+    asked = sim_model.asked
+
+    found = new.llm.compare(old)
+
+    (field,) = found.changes
+    assert (field.noise, field.noise_pairs) == (0.25, 40)
+    assert field.noise_from.startswith("recheck of 20")
+    assert f"25.0 % of 40 pairs ({field.noise_from})" in repr(found)
+    assert found.by_field["noise_from"].tolist() == [field.noise_from]
+    run_registry.forget_all()
+    assert new.llm.compare(old).changes[0].noise == 0.25
+    # Of another question, such as one at another temperature, a recheck says nothing.
+    other = frame.llm.parse(Mood, "Read this: {text}", temperature=0.5)
+    assert other.llm.compare(new).changes[0].noise is None
+    assert sim_model.asked == asked + 40

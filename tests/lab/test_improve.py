@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import MissingPackageError, PllmError, ProviderRejectedError, UsageError
+from pllm_notebook.execution import run_registry
 from pllm_notebook.frames.near_duplicates import roles_of
 from pllm_notebook.sim import SimAnswer, SimRequest
 
@@ -291,3 +292,17 @@ def test_what_cannot_be_improved_is_refused(cache_dir: Path, monkeypatch: pytest
     with pytest.raises(MissingPackageError, match=r"pip install 'pllm_notebook\[improve\]'"):
         out.llm.improve(against="gold", field="mood")
     assert task.asked.total() == asked
+
+
+def test_an_earlier_kernels_run_with_examples_takes_them_again(cache_dir: Path) -> None:
+    task = Task(TASKS["one rule"])
+    ready(task)
+    shown = task.frame(4, seed=9).rename(columns={"gold": "mood"})
+    out = task.frame(150).llm.parse(Review, "Say what this is: {text}", examples=shown)
+    run_registry.forget_all()  # the registry holds no text of rows
+
+    for ask in (lambda **how: out.llm.improve(Review, against="gold", field="mood", proposals=2, **how),
+                lambda **how: out.llm.recheck(Review, n=5, **how)):  # fmt: skip
+        with pytest.raises(PllmError, match="pass the same ones as examples="):
+            ask()
+        assert ask(examples=shown) is not None

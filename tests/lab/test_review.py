@@ -244,6 +244,12 @@ def test_what_cannot_be_reviewed_is_refused(out: pd.DataFrame) -> None:
         out.llm.review(random_share=2)
     with pytest.raises(PllmError):
         out.llm.review(order="doubt")
+    fields: Any
+    for fields in (3, [], [3], {"mood": 1}):
+        with pytest.raises(UsageError, match=r"fields= is one name, or a list of some of \['mood', "):
+            out.llm.review(fields)
+    with pytest.raises(UsageError, match="old= is what order='changed' compares with, and order is 'random'"):
+        out.llm.review(old="zz")
     assert isinstance(out.llm.review("mood"), Review)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from store_cases import fill
 
 import pllm_notebook as pllm
 from pllm_notebook.store import DiskStore, Label, LabelFile, close_stores, export, import_
+from pllm_notebook.store.label_file import label_from_json
+from pllm_notebook.store.label_removals import LabelRemoval, removal_from_json, removal_to_json
 
 LABEL = Label(("text",), 2**64 - 5, "mood", "good", "me", 1_000.0, "random", 0.5, "a note", "run", {"text": "cell"})
 
@@ -124,3 +128,84 @@ def test_the_end_of_a_process_ships_its_last_labels(stores: tuple[DiskStore, Dis
     second.take_in_shared()
 
     assert known(second) == [LABEL]
+
+
+def take_in(*stores: DiskStore) -> None:
+    for store in stores:
+        assert store.share is not None
+        store.share.take_in(at_once=True)
+
+
+def test_a_label_that_is_taken_back_is_taken_back_on_every_machine(
+    stores: tuple[DiskStore, DiskStore], tmp_path: Path
+) -> None:
+    first, second = stores
+    for store in stores:
+        store.share_with(str(tmp_path / "common"))
+    labels(first).add([LABEL])
+    take_in(first, second)
+    (newest,) = labels(first).add([replace(LABEL, value="bad", at=2_000.0)])
+    take_in(first, second)
+    assert [label.value for label in known(second)] == ["bad"]
+
+    labels(first).remove([newest])
+    take_in(first, second, first)
+
+    assert known(first) == known(second) == [LABEL]  # what the same person said before counts again
+    assert len(list((tmp_path / "common").glob("lab-*.jsonl.gz"))) == 3  # nothing is shipped back
+
+
+def test_what_is_said_after_an_undo_is_shared_too(stores: tuple[DiskStore, DiskStore], tmp_path: Path) -> None:
+    first, second = stores
+    for store in stores:
+        store.share_with(str(tmp_path / "common"))
+    (undone,) = labels(first).add([LABEL])
+    take_in(first, second)
+
+    labels(first).remove([undone])
+    (again,) = labels(first).add([replace(LABEL, value="mixed", at=3_000.0)])
+    take_in(first, second)
+
+    assert again > undone  # its number is not that of the label that was undone
+    assert [label.value for label in known(second)] == ["mixed"]
+
+
+def test_a_removal_may_come_before_its_label_and_a_person_may_bring_it_back(
+    stores: tuple[DiskStore, DiskStore], tmp_path: Path
+) -> None:
+    first, second = stores
+    (number,) = labels(first).add([LABEL])
+    labels(first).remove([number])
+    (removal,) = labels(first).removals()
+
+    assert labels(second).take_in([], [removal, removal]) == (0, 1)
+    assert labels(second).take_in([LABEL], [removal]) == (0, 0)
+    assert known(second) == []
+    assert labels(first).merge([LABEL]) == 1  # an import, and not a look at the shared directory
+
+    (back,) = known(first)
+    assert (back.value, back.place) == (LABEL.value, LABEL.place)
+    assert back.at > LABEL.at
+
+
+def test_what_can_be_no_removal_is_left_out() -> None:
+    written = removal_to_json(LabelRemoval(("text",), 5, "mood", "me", 1_000.0))
+
+    assert removal_from_json(written) == LabelRemoval(("text",), 5, "mood", "me", 1_000.0)
+    assert label_from_json(written) is None  # for an earlier version it is no label
+    for change in ({"content": -1}, {"at": "now"}, {"columns": 5}, {"by": None}, {"removed": 1}):
+        assert removal_from_json(written | change) is None
+    assert removal_from_json([1]) is None
+
+
+def test_labels_of_an_earlier_version_are_taken_back_too(tmp_path: Path) -> None:
+    """Its file has no table of removals."""
+    file = LabelFile(str(tmp_path))
+    (number,) = file.add([LABEL])
+    with closing(sqlite3.connect(file.path)) as connection:
+        assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'removals'").fetchall()
+
+    assert file.remove([number, 99]) == 1
+
+    assert [one.place for one in file.removals()] == [LABEL.place]
+    assert (file.current(), file.newest()) == ([], number)

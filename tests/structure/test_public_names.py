@@ -14,12 +14,14 @@ from pllm_notebook.sessions import resume_directory
 
 # On a column, without what needs several columns or a whole frame.
 COLUMN = {
-    "acall_tools", "acomplete", "agreement", "aparse", "calibrate", "call_tools", "compare", "complete", "confidence",
-    "doubtful", "errors", "estimate", "evaluate", "evidence", "explain", "guarantee", "label", "parse", "preview",
-    "probabilities", "recheck", "report",
-    "request_lines", "review", "run", "samples", "status", "submit", "submit_calls", "submit_text", "usage",
+    "acall_tools", "acomplete", "agreement", "aparse", "arecheck", "calibrate", "call_tools", "compare", "complete",
+    "confidence", "doubtful", "errors", "estimate", "evaluate", "evidence", "explain", "guarantee", "label", "parse",
+    "preview", "probabilities", "recheck", "report", "request_lines", "review", "run", "samples", "status",
+    "submit", "submit_calls", "submit_text", "usage",
 }  # fmt: skip
-FRAME = COLUMN | {"adecide", "areduce", "chunks", "decide", "improve", "race", "reduce", "submit_decision"}
+FRAME = COLUMN | {
+    "adecide", "aimprove", "arace", "areduce", "chunks", "decide", "improve", "race", "reduce", "submit_decision",
+}  # fmt: skip
 RUN = {
     "cancel", "cost", "done", "errors", "evaluate", "explain", "id", "origin", "progress", "result", "retry",
     "started_at", "state", "to_frame", "wait",

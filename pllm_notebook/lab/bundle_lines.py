@@ -1,0 +1,144 @@
+"""The result of a bundled run beside other rows: answers read from its replies, also where a row has several lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.execution import RowRecord
+from pllm_notebook.frames.dtypes import Column, Kind
+from pllm_notebook.frames.hashing import content_hashes
+from pllm_notebook.frames.libraries import default_library, table_to_join
+from pllm_notebook.frames.provenance import Source, asked_rows
+from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.frames.table import Table
+
+__all__ = ["exploded_record", "rebuilt_frame", "rebuilt_lines", "record_of_lines"]
+
+_SKIPPED = 3
+
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+def rebuilt_frame(run: RecordedRun, df: Any, lines: Sequence[int] | None) -> Any:
+    """Return a frame with the answers of a run, as its replies have them. Sends nothing.
+
+    Args:
+        run: Of the bundle.
+        df: The rows that were asked, or those of the bundled frame, line by line, where *lines* is given; None for the
+            answers alone.
+        lines: Of a run with a line for each item: for each line of the frame that of the run's result, -1 for none;
+            None for another run.
+    """
+    if lines is None and run.header["answers"] != "decision":
+        return run.to_frame(df)
+    table = None if df is None else table_to_join(df)
+    library = default_library() if table is None else table.frame_library
+    if lines is not None:
+        made, count = run.columns_at(library, lines), len(lines)
+    else:
+        # Between columns mostly nothing is asked: what was decided is among the cells of the bundle.
+        assert run.record is not None
+        count = len(run.record) if table is None else table.total
+        kinds = [
+            column if column.name in run.header["fields"] else Column(column.name, Kind.TEXT) for column in run.columns
+        ]
+        made = {column.name: library.array(column, [None] * count) for column in kinds}
+    if table is None:
+        return library.columns_frame(made, run_id=run.id)
+    return table.join(made, range(count), (), explode=False, run_id=run.id)
+
+
+def rebuilt_lines(run: RecordedRun, df: Any) -> tuple[Any, list[int]]:
+    """Return other rows with all lines of their answers, and for each line that of the run's result, -1 for none."""
+    table, record = table_to_join(df), run.record
+    assert record is not None
+    rows = asked_rows(record, run.header["asked"], table, run.id).tolist()
+    of_row = _lines_of(record)
+    found = [(at, line) for at, row in enumerate(rows) for line in of_row.get(row, [-1])]
+    origin, lines = [at for at, _ in found], [line for _, line in found]
+    made = run.columns_at(table.frame_library, lines)
+    return table.join(made, origin, (), explode=True, run_id=run.id), lines
+
+
+def exploded_record(table: Table, source: Source, row: Numbers) -> tuple[RowRecord, list[int]]:
+    """Return what is known of the rows of a frame with a line for each item, and for each line that of their result.
+
+    A line is found by its row and its values; of those that no item has, such as corrected ones, the next is taken.
+
+    Args:
+        table: The frame; lines may be missing, and in another order.
+        source: Its run.
+        row: For each line its row in the run, -1 for a line of none.
+    """
+    whole = source.record
+    assert whole is not None  # a row was found in it
+    of_row = _lines_of(whole)
+    rows = [one for one in dict.fromkeys(row.tolist()) if one >= 0]
+    kept = [line for one in rows for line in of_row.get(one, [])]
+    place = {line: at for at, line in enumerate(kept)}
+    names = [name for name in whole.answers if list(table.names).count(name) == 1]
+    own, theirs = ([hashes[name] for name in names] for hashes in ({name: table.hashes(name) for name in names},
+                                                                  whole.answers))  # fmt: skip
+    lines, next_one = [], defaultdict[int, int](int)
+    for at, one in enumerate(row.tolist()):
+        items = of_row.get(one, [])
+        begin = next_one[one]
+        turned = [items[(begin + step) % len(items)] for step in range(len(items))]
+        same = (item for item in turned if all(a[at] == b[item] for a, b in zip(own, theirs, strict=True)))
+        found = next(same, turned[0] if turned else -1)
+        if found >= 0:
+            next_one[one] = items.index(found) + 1
+        lines.append(place.get(found, -1))
+    number = {one: at for at, one in enumerate(rows)}
+    record = _subset(whole, np.array(rows, dtype=np.int64), whole.content[rows])
+    record.answers = {name: hashes[kept] for name, hashes in whole.answers.items()}
+    record.origin = np.array([number[one] for one in rows for _ in of_row.get(one, [])], dtype=np.int32)
+    return record, lines
+
+
+def record_of_lines(table: Table, source: Source, row: Numbers) -> RowRecord:
+    """Return what is known of the rows of a frame, in its order; of rows of no run their content alone."""
+    whole = source.record
+    assert whole is not None  # a row was found in it
+    known = row >= 0
+    asked = content_hashes([table.column_data(source.asked)], table.total)
+    return _subset(whole, row, np.where(known, whole.content[np.where(known, row, 0)], asked))
+
+
+def _subset(whole: RowRecord, row: Numbers, content: Numbers) -> RowRecord:
+    """Return some rows of a record, with one line each; -1 is a row that nothing is known of."""
+    known = row >= 0
+    at = np.where(known, row, 0)
+    later = {int(one): key for one, key in zip(whole.later_rows, whole.later_keys, strict=True)}
+    places = [place for place, one in enumerate(row.tolist()) if one in later]
+    samples = whole.samples
+    return RowRecord(
+        content=content,
+        keys=np.where(known[:, None], whole.keys[at], 0).astype(np.uint8),
+        status=np.where(known, whole.status[at], _SKIPPED).astype(np.uint8),
+        failure=np.where(known, whole.failure[at], 0).astype(np.uint8),
+        several=known & whole.several[at],
+        answers={name: hashes[at] for name, hashes in whole.answers.items()} if whole.origin is None else {},
+        agreement={name: np.where(known, shares[at], np.nan) for name, shares in whole.agreement.items()},
+        later_rows=np.array(places, dtype=np.int32),
+        later_keys=np.array([later[int(row[place])] for place in places], dtype=np.uint8).reshape(len(places), -1)
+        if places
+        else whole.later_keys[:0],
+        samples=None
+        if samples is None
+        else type(samples)(**{name: array[at] for name, array in vars(samples).items()}),
+        example=None if whole.example is None else known & whole.example[at],
+    )
+
+
+def _lines_of(record: RowRecord) -> Mapping[int, list[int]]:
+    """Return the lines of each row of a run's result, in order."""
+    origin = range(len(record)) if record.origin is None else record.origin.tolist()
+    found: dict[int, list[int]] = defaultdict(list)
+    for line, row in enumerate(origin):
+        found[row].append(line)
+    return found

@@ -1,0 +1,136 @@
+"""Labels that were taken back: kept beside the labels, so that other machines of a shared directory take them back too.
+
+A removal names one label, by its row, field, person and moment. What comes from elsewhere later does not bring the
+label back; a person who imports a file does.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+__all__ = [
+    "LabelRemoval",
+    "Place",
+    "add_removals",
+    "newest_id",
+    "note_removed",
+    "removal_from_json",
+    "removal_to_json",
+    "removals_in",
+]
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS removals (number INTEGER PRIMARY KEY, columns TEXT NOT NULL, content INTEGER NOT NULL,"
+    " field TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, own INTEGER NOT NULL, id INTEGER)"
+)
+_NAMES = "columns, content, field, by, at"
+_SAME = "WHERE columns = ?1 AND content = ?2 AND field = ?3 AND by = ?4 AND at = ?5"
+_HALF, _WHOLE = 2**63, 2**64
+
+Place = tuple[tuple[str, ...], int, str, str]
+"""Columns, content, field and person of a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRemoval:
+    """A label that was taken back (see `Label` for the fields).
+
+    Attributes:
+        columns: Names of the columns that identify the row.
+        content: The hash of their cells.
+        field: Of the answer.
+        by: Whose label it was.
+        at: When it was given, in seconds since 1970.
+        number: In the file, ascending; 0 for one that is not in it.
+    """
+
+    columns: tuple[str, ...]
+    content: int
+    field: str
+    by: str
+    at: float
+    number: int = 0
+
+    @property
+    def place(self) -> Place:
+        """What the label was of, and whose."""
+        return self.columns, self.content, self.field, self.by
+
+
+def note_removed(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+    """Note labels that are about to be deleted, by their ids, as taken back here."""
+    connection.execute(_TABLE)
+    connection.executemany(
+        f"INSERT INTO removals ({_NAMES}, own, id) SELECT {_NAMES}, 1, id FROM labels WHERE id = ?",
+        [(one,) for one in ids],
+    )
+
+
+def add_removals(connection: sqlite3.Connection, removals: Iterable[LabelRemoval]) -> int:
+    """Note removals that came from elsewhere, delete their labels, and return how many were new."""
+    connection.execute(_TABLE)
+    known = {(one.place, one.at) for one in removals_in(connection)}
+    new = list({(one.place, one.at): one for one in removals if (one.place, one.at) not in known}.values())
+    lines = [(orjson.dumps(list(one.columns)).decode(), _signed(one.content), one.field, one.by, one.at) for one in new]
+    connection.executemany(
+        f"INSERT INTO removals ({_NAMES}, own, id) "
+        f"VALUES (?1, ?2, ?3, ?4, ?5, 0, (SELECT max(id) FROM labels {_SAME}))",
+        lines,
+    )
+    connection.executemany(f"DELETE FROM labels {_SAME}", lines)
+    return len(new)
+
+
+def newest_id(connection: sqlite3.Connection) -> int:
+    """Return the largest id that a label of the file has had, 0 for none."""
+    largest = [connection.execute("SELECT max(id) FROM labels").fetchone()[0]]
+    if _is_there(connection):
+        largest += [connection.execute("SELECT max(id) FROM removals").fetchone()[0]]
+    return max(one or 0 for one in largest)
+
+
+def removals_in(connection: sqlite3.Connection, *, own: bool = False) -> list[LabelRemoval]:
+    """Return the removals of a file, *own* alone those that were made with it, oldest first."""
+    if not _is_there(connection):
+        return []
+    query = f"SELECT {_NAMES}, number FROM removals{' WHERE own' if own else ''} ORDER BY number"
+    return [
+        LabelRemoval(tuple(orjson.loads(columns)), content % _WHOLE, field, by, at, number)
+        for columns, content, field, by, at, number in connection.execute(query)
+    ]
+
+
+def removal_to_json(removal: LabelRemoval) -> dict[str, Any]:
+    """Return a removal as plain data. An earlier version takes it for no label, and leaves it out."""
+    return asdict(removal) | {"number": 0, "removed": True}
+
+
+def removal_from_json(fields: Any) -> LabelRemoval | None:
+    """Return the removal that `removal_to_json` wrote, None for what is none: it may come from anywhere."""
+    try:
+        known = {name: fields[name] for name in ("content", "field", "by", "at")}
+        removal = LabelRemoval(columns=tuple(fields["columns"]), **known)
+        is_removal = fields["removed"] is True
+    except (TypeError, KeyError, ValueError):
+        return None
+    is_whole = (
+        is_removal
+        and all(type(text) is str for text in (removal.field, removal.by, *removal.columns))
+        and type(removal.content) is int
+        and 0 <= removal.content < _WHOLE
+        and type(removal.at) in (int, float)
+    )
+    return removal if is_whole else None
+
+
+def _is_there(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'removals'").fetchone() is not None
+
+
+def _signed(content: int) -> int:
+    return content - _WHOLE if content >= _HALF else content
