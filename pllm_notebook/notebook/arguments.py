@@ -13,7 +13,7 @@ from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.options import OptionField, Options, fields_of, plain
 from pllm_notebook.settings import current
 
-__all__ = ["CHOICES", "OPTION_FLAGS", "add_options", "help_text", "read"]
+__all__ = ["CHOICES", "OPTION_FLAGS", "SWITCHES", "add_options", "help_text", "read"]
 
 OWN = {
     "schema": "the answer's type: any expression that names one, such as Review, list[Item], bool or a JSON schema",
@@ -24,7 +24,7 @@ ALSO = {"response-format": "schema"}
 
 _OPTIONS = fields_of(Options)
 # Switches that may have a value instead: `--evidence`, and `--evidence=retry`.
-_SWITCHES = {"--" + each.name.replace("_", "-"): each for each in _OPTIONS.values() if {bool, str} <= set(each.kinds)}
+SWITCHES = {"--" + each.name.replace("_", "-"): each for each in _OPTIONS.values() if {bool, str} <= set(each.kinds)}
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 
 
@@ -44,7 +44,7 @@ def read(line: str) -> dict[str, Any]:
     for word in unknown:
         if word.startswith("--"):
             raise UnknownOptionError(word.partition("=")[0], OPTION_FLAGS)
-        switch = next((flag for flag, choices in CHOICES.items() if word in choices and flag in _SWITCHES), None)
+        switch = next((flag for flag, choices in CHOICES.items() if word in choices and flag in SWITCHES), None)
         if switch is not None and switch in words:
             raise UsageError(f"Join the value of {switch} to it: {switch}={word}. Nothing was sent.")
         raise UsageError(
@@ -130,7 +130,7 @@ def _parser(options: Mapping[str, OptionField], configured: Mapping[str, Any] | 
         others = [f"--{other}" for other, meant in ALSO.items() if meant == word]
         made.add_argument(f"--{word}", *others, help=text)
     add_options(made, options, configured)
-    for flag, option in _SWITCHES.items():
+    for flag, option in SWITCHES.items():
         made.add_argument(f"{flag}-value", dest=option.name, choices=option.choices or None, help=argparse.SUPPRESS)
     made.add_argument("--help", action="store_true", default=None, help="show this")
     return made
@@ -143,7 +143,7 @@ def _flag(name: str) -> str:
 def _switch(word: str) -> tuple[str, ...]:
     """Return a word as the parser reads it: a switch may have a value only joined to it by =, since data may follow."""
     flag, joined, value = word.partition("=")
-    return (f"{flag}-value", value) if joined and flag in _SWITCHES else (word,)
+    return (f"{flag}-value", value) if joined and flag in SWITCHES else (word,)
 
 
 def _kind(option: OptionField) -> dict[str, Any]:

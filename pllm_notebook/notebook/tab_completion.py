@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
-from pllm_notebook.notebook.arguments import CHOICES, OPTION_FLAGS
+from pllm_notebook.notebook.arguments import CHOICES, OPTION_FLAGS, SWITCHES
 from pllm_notebook.notebook.line_magic import COMMANDS
 from pllm_notebook.providers import registry
 from pllm_notebook.settings import current
@@ -54,10 +54,12 @@ def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
         last = before[-1]
         if last == "--model":
             known = _models()
-        elif last in CHOICES:
+        elif last in CHOICES and last not in SWITCHES:
             known = list(CHOICES[last])
         elif last in ("--schema", "--response-format"):
             known = _variables(names, lambda value: isinstance(value, type))
+        elif (flag := fragment.partition("=")[0]) != fragment:
+            known = [f"{flag}={choice}" for choice in CHOICES.get(flag, ())]
         elif fragment.startswith("-"):
             known = [word for word in OPTION_FLAGS if word not in before]
         elif len(before) == 1:

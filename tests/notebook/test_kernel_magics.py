@@ -222,6 +222,8 @@ def test_retry_sends_what_can_succeed_again(kernel: Kernel) -> None:
         ("%%pllm d", ["df"], ["dict"]),
         ("%pllm us", ["use"], ["cost"]),
         ("%pllm use sim:go", ["sim:google"], []),
+        ("%%pllm df --probabilities=d", ["--probabilities=decisions"], ["--probabilities=samples"]),
+        ("%%pllm df --evidence ", [], ["retry"]),
     ],
 )
 def test_tab_completes(kernel: Kernel, code: str, expected: list[str], unexpected: list[str]) -> None:
