@@ -30,7 +30,10 @@ class StoredReply:
         raw: The response body as it came.
     """
 
-    __slots__ = ("finish", "meta", "output_limit", "output_tokens", "raw", "text")
+    # `_fault` is set by the first look at it: what another machine shared is looked at before it is kept, and then
+    # packed, which looks too; and the hundred thousand of a warm run are not looked at.
+    __slots__ = ("_fault", "finish", "meta", "output_limit", "output_tokens", "raw", "text")
+    _fault: str
 
     def __init__(
         self, finish: Finish, text: bytes, output_tokens: int, output_limit: int, meta: bytes, raw: bytes
@@ -111,6 +114,13 @@ class StoredReply:
     @property
     def fault(self) -> str:
         """What in it no reply can have brought, "" for nothing. A checksum says that bytes are whole, not sound."""
+        try:
+            return self._fault
+        except AttributeError:
+            self._fault = self._find_fault()
+        return self._fault
+
+    def _find_fault(self) -> str:
         try:
             self.text.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:

@@ -153,6 +153,14 @@ class DiskStore:
         """
         self._writer.put(key, entry, done)
 
+    def put_many(self, entries: Iterable[tuple[str, StoredReply]], done: Done) -> None:
+        """Queue several entries as `put` queues one; *done* is called for each.
+
+        Raises:
+            StoreError: If the store is closed. *done* is not called then.
+        """
+        self._writer.put_many(entries, done)
+
     def queued(self, key: str) -> StoredReply | None:
         """Return an entry that was put and is not yet on disk, None for none."""
         return self._writer.queued(key)

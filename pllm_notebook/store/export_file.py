@@ -32,6 +32,7 @@ __all__ = ["NewerExport", "export", "import_", "is_key", "read_entries", "write_
 _FORMAT = "pllm_notebook cache"
 _VERSION = 1
 _FINISHES = {str(each.value): each for each in Finish}
+_NAMES = {each: name for name, each in _FINISHES.items()}
 _LINE_LIMIT_BYTES = 2**29
 _GROUP = 5000
 _BUFFER_BYTES = 2**18
@@ -286,7 +287,7 @@ def _line(fields: dict[str, Any]) -> bytes:
 def _to_json(key: str, entry: StoredReply) -> dict[str, Any]:
     return {
         "key": key,
-        "finish": entry.finish.value,
+        "finish": _NAMES[entry.finish],
         "output_tokens": entry.output_tokens,
         "output_limit": entry.output_limit,
         "text": _to_text(entry.text),
@@ -317,10 +318,9 @@ def _is_u32(value: object) -> bool:
 
 
 def _checksum(key: str, entry: StoredReply) -> int:
-    numbers = (
-        f"{key} {entry.finish.value} {entry.output_tokens} {entry.output_limit} {len(entry.text)} {len(entry.meta)}"
-    )
-    return zlib.crc32(entry.raw, zlib.crc32(entry.meta, zlib.crc32(entry.text, zlib.crc32(numbers.encode()))))
+    text, meta = entry.text, entry.meta
+    numbers = f"{key} {_NAMES[entry.finish]} {entry.output_tokens} {entry.output_limit} {len(text)} {len(meta)}"
+    return zlib.crc32(b"".join((numbers.encode(), text, meta, entry.raw)))
 
 
 def _to_text(value: bytes) -> str | dict[str, str]:

@@ -54,8 +54,10 @@ class SharedEntries(Protocol):
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
         """Read the entries that are there."""
 
-    def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
-        """Queue an entry."""
+    def put_many(
+        self, entries: Iterable[tuple[str, StoredReply]], done: Callable[[BaseException | None], None]
+    ) -> None:
+        """Queue entries."""
 
     def flush(self) -> None:
         """Wait until everything queued is on disk."""
@@ -188,6 +190,7 @@ class Share:
                     "1 answer is" if left == 1 else f"{left:,} answers are",
                     self.address,
                 )
+        self._outbox.close()
 
     def __repr__(self) -> str:
         return f"<Share {self.address!r}>"
@@ -273,8 +276,7 @@ class Share:
 
         self._foreign.update(missing)
         try:
-            for key, entry in missing.items():
-                self._store.put(key, entry, done)
+            self._store.put_many(missing.items(), done)
             self._store.flush()
         finally:
             self._foreign.difference_update(missing)

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from pllm_notebook.exceptions import StoreError
@@ -116,14 +116,19 @@ class Writer:
 
     def put(self, key: str, entry: StoredReply, done: Done) -> None:
         """Queue one entry and return at once."""
-        size = len(entry.meta) + len(entry.text) + len(entry.raw) + _OVERHEAD_BYTES
+        self.put_many(((key, entry),), done)
+
+    def put_many(self, entries: Iterable[tuple[str, StoredReply]], done: Done) -> None:
+        """Queue entries and return at once; *done* is called for each."""
         with self._condition:
             if self._closing:
                 raise StoreError("The cache is closed, so the answer cannot be kept. Open it again with open_store().")
-            self._queue.append(_Waiting(key, entry, done, size))
-            self._unwritten[key] = entry
-            self.backlog_bytes += size
-            self._queued += 1
+            for key, entry in entries:
+                size = len(entry.meta) + len(entry.text) + len(entry.raw) + _OVERHEAD_BYTES
+                self._queue.append(_Waiting(key, entry, done, size))
+                self._unwritten[key] = entry
+                self.backlog_bytes += size
+                self._queued += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="pllm-store-writer", daemon=True)
                 self._thread.start()

@@ -244,7 +244,23 @@ def test_the_lease_of_a_dead_process_ends(tmp_path: Path) -> None:
     assert not outbox.lease("late", 60)
 
 
-def test_a_damaged_record_of_the_share_begins_again(machine: Machine, common: str, tmp_path: Path) -> None:
+def test_a_damaged_record_of_the_share_begins_again(
+    machine: Machine, common: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = machine("first")
+    (tmp_path / "first" / OUTBOX).write_bytes(b"no database at all" * 500)
+    store.share_with(common)
+
+    fill(store, range(5))
+
+    assert held_by(store, range(5)) == set(range(5))
+    assert shared(store).ship() == 5
+    assert "share.db is damaged" in caplog.text
+
+
+def test_a_record_that_is_overwritten_while_it_is_open_loses_nothing(
+    machine: Machine, common: str, tmp_path: Path
+) -> None:
     store = machine("first")
     store.share_with(common)
     fill(store, range(3))
@@ -255,7 +271,38 @@ def test_a_damaged_record_of_the_share_begins_again(machine: Machine, common: st
     fill(store, range(3, 5))
 
     assert held_by(store, range(5)) == set(range(5))
+    assert shared(store).ship() == 5
+
+
+def test_a_record_that_was_deleted_while_it_was_open_is_made_again(
+    machine: Machine, common: str, tmp_path: Path
+) -> None:
+    store = machine("first")
+    store.share_with(common)
+    fill(store, range(3))
+    for end in ("", "-wal", "-shm"):
+        (tmp_path / "first" / (OUTBOX + end)).unlink(missing_ok=True)
+
+    fill(store, range(3, 5))
+
     assert shared(store).ship() == 2
+
+
+def test_a_forked_child_leaves_the_record_of_its_parent_alone(tmp_path: Path) -> None:
+    script = f"""
+import os
+from pllm_notebook.store.outbox import Outbox
+outbox = Outbox({str(tmp_path)!r}, "s3://team/pllm")
+outbox.note(["a", "b"])
+child = os.fork()
+if not child:
+    outbox.note(["c"])
+    os._exit(0 if outbox.count() == 3 else 1)
+assert os.waitpid(child, 0)[1] == 0
+outbox.note(["d"])
+assert outbox.count() == 4
+"""
+    assert python(script).wait(60) == 0
 
 
 def test_without_fsspec_the_error_names_the_extra(
