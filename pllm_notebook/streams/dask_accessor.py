@@ -11,11 +11,14 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Estimate
-from pllm_notebook.frames.accessor import LLMAccessor, Preview
+from pllm_notebook.execution import Estimate, options_for
+from pllm_notebook.frames.accessor import Preview
+from pllm_notebook.frames.accessor_lab import LabAccessor
+from pllm_notebook.frames.frame_accessor import FrameAccessor
 from pllm_notebook.frames.libraries import accessor_of
-from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
-from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
+from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
+from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.options import CompleteOptions, Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.dask_source import DaskSource
 from pllm_notebook.streams.dataset_run import parse_dataset
@@ -28,15 +31,25 @@ _ROWS = 20_000
 class DaskFrameLLM:
     """`ddf.llm`: ask a language model the same question of every row, and write the rows with their answers."""
 
+    _KIND, _SHOWN = "frame", "ddf"
+
     def __init__(self, data: Any) -> None:
         self._data = data
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(LLMAccessor, name):
+        if name.startswith("_") or not hasattr(FrameAccessor, name):
             raise AttributeError(name)
+        if hasattr(LabAccessor, name):
+            call = "" if isinstance(getattr(FrameAccessor, name), property) else "(…)"
+            raise UsageError(
+                f"A Dask {self._KIND} has no rows yet, and llm.{name} is about rows that were asked. Their answers are "
+                f"in part files: pllm.open_dataset('answers') has progress(), errors() and retry(), and "
+                f"answered.compute().llm.{name}{call} is about all of them. Nothing was sent."
+            )
         raise UsageError(
-            f"A Dask frame has no rows yet, and llm.{name} needs them: ddf.head(10).llm.{name}(…). A Dask frame has "
-            f"llm.parse with to=, llm.preview and llm.estimate. Nothing was sent."
+            f"A Dask {self._KIND} has no rows yet, and llm.{name} needs them: {self._SHOWN}.head(10).llm.{name}(…). A "
+            f"Dask {self._KIND} has llm.parse and llm.complete with to=, llm.preview and llm.estimate. Nothing was "
+            f"sent."
         )
 
     @shows(taken_by(Options, "parse"))
@@ -65,7 +78,7 @@ class DaskFrameLLM:
 
         Returns:
             `dd.read_parquet` of the parts: the frame's rows in its order with its index, and the fields. A partition of
-            more than *rows* rows has become several.
+            more than *rows* rows has become several. For a series and a type without fields: the answers as a series.
 
         Raises:
             UsageError: Without *to*, and as `parse_dataset`. Nothing was sent.
@@ -74,22 +87,69 @@ class DaskFrameLLM:
         Example:
             ddf.llm.parse(Review, "Read:\n{text}", to="s3://bucket/answers")
         """
+        given: Any = {**options}
+        kind = format_of(response_format, given, "parse")
+        return self._answered("parse", kind, prompt, given, to=to, rows=rows, status=status)
+
+    @shows(taken_by(Options, "complete"))
+    def complete(
+        self,
+        prompt: str,
+        column: str = "answer",
+        *,
+        to: str | os.PathLike[str] | None = None,
+        rows: int = _ROWS,
+        status: bool = True,
+        **options: Unpack[CompleteOptions],
+    ) -> Any:
+        """Ask for plain text into a column, as `parse` does: the rows with their texts are in part files.
+
+        Args:
+            prompt: As for `df.llm.complete`.
+            column: Name of the new column.
+            to: As for `parse`.
+            rows: As for `parse`.
+            status: As for `parse`.
+            **options: As for `parse`.
+
+        Returns:
+            As `parse`; for a series, the texts as a series.
+
+        Raises:
+            UsageError: Without *to*, and as `parse_dataset`. Nothing was sent.
+            BudgetError: When `max_cost_usd` was reached. The same call with a higher one goes on.
+        """
+        given: Any = {**options, "column": column}
+        return self._answered("complete", None, prompt, given, to=to, rows=rows, status=status)
+
+    def _answered(
+        self, name: str, kind: Any, prompt: str | None, given: dict[str, Any], *, to: Any, rows: int, status: bool
+    ) -> Any:
         if to is None:
             raise UsageError(
-                "A Dask frame is computed again at each use, and answers in its graph would be paid for each time. "
-                "Pass to=, a directory for the rows with their answers: ddf.llm.parse(…, to='answers'). For a look: "
-                "ddf.llm.preview(…). Nothing was sent."
+                f"A Dask {self._KIND} is computed again at each use, and answers in its graph would be paid for each "
+                f"time. Pass to=, a directory for the rows with their answers: {self._SHOWN}.llm.{name}(…, "
+                f"to='answers'). For a look: {self._SHOWN}.llm.preview(…). Nothing was sent."
             )
         import dask.dataframe as dd
 
-        given: Any = {**options}
-        dataset = parse_dataset(self._data, to, response_format, prompt, rows=rows, status=status, **given)
-        return dd.read_parquet(
+        frame = self._frame(prompt, given)
+        dataset = parse_dataset(frame, to, kind, prompt, rows=rows, status=status, **given)
+        answered = dd.read_parquet(
             list(dataset.paths),
-            index=DaskSource(self._data, rows).index,
-            calculate_divisions=bool(self._data.known_divisions),
+            index=DaskSource(frame, rows).index,
+            calculate_divisions=bool(frame.known_divisions),
             filesystem=dataset.files,
         )
+        return self._result(answered, frame, kind, given)
+
+    def _frame(self, prompt: str | None, given: dict[str, Any]) -> Any:
+        """Return the frame whose rows are asked."""
+        return self._data
+
+    def _result(self, answered: Any, frame: Any, kind: Any, given: dict[str, Any]) -> Any:
+        """Return what the caller gets of the parts."""
+        return answered
 
     @shows(taken_by(Options, "parse"))
     def preview(
@@ -124,7 +184,7 @@ class DaskFrameLLM:
         """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "estimate")
-        source = DaskSource(self._data, _ROWS)
+        source = DaskSource(self._frame(prompt, given), _ROWS)
         asked = source.question(prompt, given)
         whole: Estimate = accessor_of(source.schema().empty_table()).estimate(kind, prompt, **asked)
         with closing(source.tables()) as tables:
@@ -134,19 +194,28 @@ class DaskFrameLLM:
         return whole
 
 
-class DaskSeriesLLM:
-    """`series.llm` of Dask: an error that says how to ask."""
+class DaskSeriesLLM(DaskFrameLLM):
+    """`series.llm` of Dask: the same about every value, `{value}` in the prompt.
 
-    def __init__(self, data: Any) -> None:
-        self._data = data
+    The parts have the values too, in a column of the series' name, or `value` where the prompt says so.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(LLMAccessor, name):
-            raise AttributeError(name)
-        raise UsageError(
-            "Ask the frame, since the answers are written beside its rows: ddf[['text']].llm.parse(Model, '{text}', "
-            "to='answers'). Nothing was sent."
-        )
+    _KIND, _SHOWN = "series", "ddf['text']"
+
+    def _frame(self, prompt: str | None, given: dict[str, Any]) -> Any:
+        texts = [text for text in (prompt, given.get("system")) if isinstance(text, str)]
+        return self._data.to_frame("value" if any("{value}" in text for text in texts) else self._name)
+
+    def _result(self, answered: Any, frame: Any, kind: Any, given: dict[str, Any]) -> Any:
+        resolved = options_for({**given})
+        shape = ResultColumns(output_of(kind, resolved), resolved)
+        if shape.single:
+            return answered[shape.names[0]]
+        return answered.rename(columns={frame.columns[0]: self._name})
+
+    @property
+    def _name(self) -> str:
+        return str(self._data.name or "value")
 
 
 def _followed(first: Estimate, second: Estimate) -> Estimate:

@@ -67,8 +67,12 @@ def test_without_a_directory_it_refuses_and_says_why(ready: Simulator) -> None:
         frame().llm.parse(Mark, "{t}")
     with pytest.raises(UsageError, match=r"ddf\.head\(10\)\.llm\.submit"):
         frame().llm.submit(Mark, "{t}")
-    with pytest.raises(UsageError, match=r"Ask the frame"):
+    with pytest.raises(
+        UsageError, match=r"paid for each time\. Pass to=.*ddf\['text'\]\.llm\.parse\(…, to='answers'\)"
+    ):
         frame()["t"].llm.parse(Mark, "{value}")
+    with pytest.raises(UsageError, match=r"llm\.complete\(…, to='answers'\)"):
+        frame().llm.complete("{t}")
 
     assert ready.stats().requests == 0
 
@@ -140,6 +144,46 @@ def test_a_preview_asks_the_first_rows_and_an_estimate_none(ready: Simulator) ->
     assert preview.frame["mark"].tolist() == [0, 1, 2]
     assert (preview.estimate.cached, preview.estimate.calls) == (3, ROWS - 3)
     assert ready.stats().requests == 3
+
+
+def test_text_is_written_beside_the_rows(ready: Simulator, tmp_path: Path) -> None:
+    ready.set(answers=lambda request: f"said {request.prompt}")
+
+    answered = frame(rows=3).llm.complete("{t}", column="said", to=tmp_path / "out")
+
+    assert answered.compute()["said"].tolist() == ["said row 0", "said row 1", "said row 2"]
+
+
+def test_a_column_alone_gives_a_series_with_its_index(ready: Simulator, tmp_path: Path) -> None:
+    texts = frame(rows=4, npartitions=2)["t"]
+
+    ready.set(answers=lambda request: {"value": request.prompt.endswith(("1?", "3?"))})
+    flags = texts.llm.parse(bool, "{value}?", column="odd", to=tmp_path / "flags")
+    ready.set(answers=lambda request: f"said {request.prompt}")
+    said = texts.llm.complete("{t}!", to=tmp_path / "said")
+
+    assert isinstance(flags, dd.Series)
+    assert (flags.name, flags.compute().tolist()) == ("odd", [False, True, False, True])
+    assert flags.compute().index.tolist() == [0, 10, 20, 30]
+    assert said.compute().tolist() == [f"said row {n}!" for n in range(4)]
+
+
+def test_a_column_alone_gives_a_frame_where_the_answer_has_fields(ready: Simulator, tmp_path: Path) -> None:
+    texts = frame(rows=4, npartitions=2)["t"]
+
+    whole = texts.llm.parse(Mark, "{value}", to=tmp_path / "out", status=False).compute()
+
+    assert whole.columns.tolist() == ["t", "mark"]
+    assert whole["mark"].tolist() == list(range(4))
+    assert (texts.llm.estimate(Mark, "{value}").cached, texts.llm.estimate(Mark, "{value}!").calls) == (4, 4)
+    assert texts.llm.preview(Mark, "{value}", rows=2).frame["mark"].tolist() == [0, 1]
+
+
+def test_what_was_computed_knows_the_runs_of_its_parts(ready: Simulator, tmp_path: Path) -> None:
+    whole = frame(rows=6, npartitions=3).llm.parse(Mark, "{t}", to=tmp_path / "out").compute()
+
+    assert whole.llm.status.tolist() == ["ok"] * 6
+    assert whole.llm.errors.empty
 
 
 def test_a_column_of_mixed_values_is_named(ready: Simulator, tmp_path: Path) -> None:
