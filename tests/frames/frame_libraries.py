@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ class FrameKit(ABC):
     """A dataframe library as the tests need it. A missing value is None, whatever the library has for it."""
 
     name: str
+    DTYPES: Mapping[str, str]
+    """The library's dtypes of answers; "open" is that of values whose type leaves their form open."""
 
     @abstractmethod
     def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
@@ -44,6 +47,14 @@ class FrameKit(ABC):
     @abstractmethod
     def dtypes(self, frame: Any) -> dict[str, str]:
         """Return the dtypes by column."""
+
+    @abstractmethod
+    def categories(self, column: Any) -> list[Any]:
+        """Return all values that a column of categories may have, in their order."""
+
+    def open_values(self, *values: Any) -> list[Any]:
+        """Return values of an open form as a column has them: as JSON text, where a column has one type."""
+        return [json.dumps(value, separators=(",", ":")) for value in values]
 
     def rows(self, frame: Any) -> list[dict[str, Any]]:
         columns = [self.column(frame, name) for name in self.names(frame)]
@@ -92,6 +103,15 @@ class FrameKit(ABC):
 
 class _Pandas(FrameKit):
     name = "pandas"
+    DTYPES: Mapping[str, str] = {
+        "text": "string",
+        "integer": "Int64",
+        "real": "Float64",
+        "boolean": "boolean",
+        "moment": "datetime64[us]",
+        "moment in UTC": "datetime64[us, UTC]",
+        "open": "object",
+    }
 
     def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
         return pd.DataFrame({name: _pandas_column(list(own)) for name, own in columns.items()})
@@ -107,6 +127,12 @@ class _Pandas(FrameKit):
 
     def dtypes(self, frame: Any) -> dict[str, str]:
         return {name: str(dtype) for name, dtype in frame.dtypes.items()}
+
+    def categories(self, column: Any) -> list[Any]:
+        return list(column.cat.categories.tolist())
+
+    def open_values(self, *values: Any) -> list[Any]:
+        return list(values)
 
     def put(self, frame: Any, name: str, values: Sequence[Any]) -> Any:
         return frame.assign(**{name: pd.array(list(values), dtype=frame[name].dtype if name in frame else None)})
@@ -143,6 +169,15 @@ def _pandas_column(values: list[Any]) -> Any:
 
 class _Polars(FrameKit):
     name = "polars"
+    DTYPES: Mapping[str, str] = {
+        "text": "String",
+        "integer": "Int64",
+        "real": "Float64",
+        "boolean": "Boolean",
+        "moment": "Datetime(time_unit='us', time_zone=None)",
+        "moment in UTC": "Datetime(time_unit='us', time_zone='UTC')",
+        "open": "String",
+    }
 
     def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
         return pl.DataFrame(dict(columns))
@@ -158,6 +193,9 @@ class _Polars(FrameKit):
 
     def dtypes(self, frame: Any) -> dict[str, str]:
         return {name: str(dtype) for name, dtype in frame.schema.items()}
+
+    def categories(self, column: Any) -> list[Any]:
+        return list(column.dtype.categories.to_list())
 
     def put(self, frame: Any, name: str, values: Sequence[Any]) -> Any:
         dtype = frame.schema[name] if name in frame.columns else None
@@ -189,6 +227,15 @@ class _Polars(FrameKit):
 
 class _Arrow(FrameKit):
     name = "arrow"
+    DTYPES: Mapping[str, str] = {
+        "text": "string",
+        "integer": "int64",
+        "real": "double",
+        "boolean": "bool",
+        "moment": "timestamp[us]",
+        "moment in UTC": "timestamp[us, tz=UTC]",
+        "open": "string",
+    }
 
     def frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
         return pa.table(dict(columns))
@@ -204,6 +251,9 @@ class _Arrow(FrameKit):
 
     def dtypes(self, frame: Any) -> dict[str, str]:
         return {field.name: str(field.type) for field in frame.schema}
+
+    def categories(self, column: Any) -> list[Any]:
+        return list(column.combine_chunks().dictionary.to_pylist())
 
     def put(self, frame: Any, name: str, values: Sequence[Any]) -> Any:
         if name not in frame.column_names:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import polars as pl
 import pyarrow as pa
 import pytest
 from pydantic import BaseModel
@@ -119,26 +118,16 @@ def test_a_stream_without_pyarrow_names_the_extra(monkeypatch: pytest.MonkeyPatc
         pllm.parse(stream, Mark, "{t}")
 
 
-def test_reports_of_a_table_are_tables() -> None:
-    out = pllm.parse(pa.table({"t": ["a", "bb"], "label": [1, 3]}), Mark, "{t}", samples=3)
+def test_reports_are_frames_of_the_library_that_was_asked(kit: FrameKit) -> None:
+    frame = kit.frame({"t": ["a", "bb"], "label": [1, 3]})
+    llm = kit.llm(pllm.parse(frame, Mark, "{t}", samples=3))
 
-    llm = pllm.frame(out)
     evaluation = llm.evaluate("label", "mark")
 
-    assert llm.samples.num_rows == 6
-    assert llm.agreement["mark"].to_pylist() == [1.0, 1.0]
-    assert llm.usage.num_rows == 2
+    assert len(kit.rows(llm.samples)) == 6
+    assert kit.column(llm.agreement, "mark") == [1.0, 1.0]
+    assert len(kit.rows(llm.usage)) == 2
+    assert isinstance(evaluation.report, type(frame))
     assert evaluation.accuracy == 0.5
-    assert "precision" in repr(evaluation)
-    assert "<table" in evaluation._repr_html_()
-
-
-def test_reports_of_polars_are_frames_of_polars() -> None:
-    out = pl.DataFrame({"t": ["a", "bb"], "label": [1, 3]}).llm.parse(Mark, "{t}", samples=3)
-    evaluation = out.llm.evaluate("label", "mark")
-
-    assert out.llm.samples.height == 6
-    assert out.llm.agreement["mark"].to_list() == [1.0, 1.0]
-    assert isinstance(evaluation.report, pl.DataFrame)
     assert "precision" in repr(evaluation)
     assert "<table" in evaluation._repr_html_()

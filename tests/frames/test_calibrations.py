@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import pytest
 from pydantic import BaseModel
 
@@ -34,53 +33,58 @@ def sampled(request: SimRequest) -> Any:
 
 
 @pytest.fixture
-def parsed(cache_dir: object) -> Callable[..., pd.DataFrame]:
+def parsed(cache_dir: object, kit: FrameKit) -> Callable[..., Any]:
     """Ask about some rows, five samples each, with a label for each row."""
     pllm.configure(sim={"answers": sampled}, model="sim:openai")
 
-    def parse(rows: int = 80, prompt: str = "About {n}", **options: Any) -> pd.DataFrame:
-        frame = pd.DataFrame({"n": range(rows), "label": ["good" if n % 3 else "bad" for n in range(rows)]})
-        return frame.llm.parse(Review, prompt, samples=5, probabilities="samples", **options)
+    def parse(rows: int = 80, prompt: str = "About {n}", **options: Any) -> Any:
+        frame = kit.frame({"n": list(range(rows)), "label": ["good" if n % 3 else "bad" for n in range(rows)]})
+        return kit.llm(frame).parse(Review, prompt, samples=5, probabilities="samples", **options)
 
     return parse
 
 
 def test_calibrating_changes_no_value_and_reports_rows_that_the_fit_has_not_seen(
-    parsed: Callable[..., pd.DataFrame],
+    kit: FrameKit,
+    parsed: Callable[..., Any],
 ) -> None:
     out = parsed()
-    before = out.copy()
+    before = kit.rows(out)
 
-    found = out.llm.calibrate(against="label")
+    found = kit.llm(out).calibrate(against="label")
 
-    pd.testing.assert_frame_equal(out, before)
+    assert kit.rows(out) == before
     assert (found.field, found.source, found.found.before.count) == ("mood", "samples", 80)
-    assert len(found.confidence) == 80
-    assert found.confidence.between(0, 1).all()
+    assert len(kit.values(found.confidence)) == 80
+    assert all(0 <= each <= 1 for each in kit.values(found.confidence))
     assert found.log_loss <= found.found.before.log_loss
     assert "mood against label: 80 labels" in repr(found)
     assert "No value was changed." in found._repr_html_()
 
 
-def test_another_run_is_calibrated_only_where_it_names_the_calibration(parsed: Callable[..., pd.DataFrame]) -> None:
+def test_another_run_is_calibrated_only_where_it_names_the_calibration(
+    kit: FrameKit, parsed: Callable[..., Any]
+) -> None:
     out = parsed()
-    stated = out.llm.confidence["mood"]
-    found = out.llm.calibrate(against="label", name="mood-1")
+    stated = kit.column(kit.llm(out).confidence, "mood")
+    found = kit.llm(out).calibrate(against="label", name="mood-1")
 
     plain, named = parsed(90), parsed(90, calibration="mood-1", replace=True)
 
-    assert plain.llm.confidence["mood"][:80].tolist() == stated.tolist()
-    expected = found.found.calibrator(plain.llm.confidence["mood"].to_numpy(dtype=float))
-    assert named.llm.confidence["mood"].tolist() == pytest.approx(expected.tolist())
-    assert named["mood"].tolist() == plain["mood"].tolist()
+    plainly = kit.column(kit.llm(plain).confidence, "mood")
+    assert plainly[:80] == stated
+    expected = found.found.calibrator(np.array(plainly, dtype=float))
+    assert kit.column(kit.llm(named).confidence, "mood") == pytest.approx(expected.tolist())
+    assert kit.column(named, "mood") == kit.column(plain, "mood")
     run_registry.forget_all()
-    assert named.llm.confidence["mood"].tolist() == pytest.approx(expected.tolist())
+    assert kit.column(kit.llm(named).confidence, "mood") == pytest.approx(expected.tolist())
 
 
 def test_a_calibration_of_another_question_is_refused_before_anything_is_sent(
-    parsed: Callable[..., pd.DataFrame],
+    kit: FrameKit,
+    parsed: Callable[..., Any],
 ) -> None:
-    parsed().llm.calibrate(against="label", name="mood-1")
+    kit.llm(parsed()).calibrate(against="label", name="mood-1")
 
     with pytest.raises(UsageError, match=r"fitted to another question.*Nothing was sent"):
         parsed(prompt="Now about {n}", calibration="mood-1")
@@ -88,20 +92,20 @@ def test_a_calibration_of_another_question_is_refused_before_anything_is_sent(
         parsed(calibration="mood1")
 
 
-def test_few_labels_are_refused(parsed: Callable[..., pd.DataFrame]) -> None:
+def test_few_labels_are_refused(kit: FrameKit, parsed: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="Calibration needs at least 50"):
-        parsed(40).llm.calibrate(against="label")
+        kit.llm(parsed(40)).calibrate(against="label")
 
 
 def test_a_calibration_without_probabilities_is_refused_before_anything_is_sent(
-    parsed: Callable[..., pd.DataFrame],
+    kit: FrameKit, parsed: Callable[..., Any]
 ) -> None:
     out = parsed()
-    out.llm.calibrate(against="label", name="mood-1")
+    kit.llm(out).calibrate(against="label", name="mood-1")
     pllm.configure(sim={"answers": lambda request: pytest.fail("sent")})
 
     with pytest.raises(UsageError, match=r"calibration= is what .*without probabilities= there is none.*Nothing was"):
-        out[["n", "label"]].llm.parse(Review, "About {n}", calibration="mood-1")
+        kit.llm(kit.drop(out, "mood", "text")).parse(Review, "About {n}", calibration="mood-1")
 
 
 def test_token_probabilities_are_calibrated_whatever_the_dataframe_library(cache_dir: object, kit: FrameKit) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import pandas as pd
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
@@ -76,46 +75,51 @@ def test_an_earlier_kernel_s_evidence_is_read_from_the_cache(answers: Callable[[
     assert [str(mood) for mood in kit.llm(out).run.to_frame()["mood"]] == ["good", "good"]
 
 
-def test_it_is_another_question_with_answers_of_its_own(answers: Callable[[Any], None]) -> None:
+def test_it_is_another_question_with_answers_of_its_own(kit: FrameKit, answers: Callable[[Any], None]) -> None:
     answers(lambda request: quoted(request) if "evidence" in str(request.schema) else ANSWER)
-    frame = pd.DataFrame({"text": ["really fine"]})
+    frame = kit.frame({"text": ["really fine"]})
 
     said = [
-        frame.llm.parse(Review, "{text}", evidence=evidence).llm.status[0] for evidence in (True, False, True, False)
+        kit.values(kit.llm(kit.llm(frame).parse(Review, "{text}", evidence=evidence)).status)[0]
+        for evidence in (True, False, True, False)
     ]
 
     assert said == ["ok", "ok", "cached", "cached"]
 
 
-def test_a_run_without_quotes_says_how_to_ask_for_them(answers: Callable[[Any], None]) -> None:
+def test_a_run_without_quotes_says_how_to_ask_for_them(kit: FrameKit, answers: Callable[[Any], None]) -> None:
     answers(lambda request: ANSWER)
-    out = pd.DataFrame({"text": ["fine"]}).llm.parse(Review, "{text}")
+    out = kit.llm(kit.frame({"text": ["fine"]})).parse(Review, "{text}")
 
     with pytest.raises(PllmError, match="It needs evidence=True"):
-        _ = out.llm.evidence
+        _ = kit.llm(out).evidence
 
 
 @pytest.mark.parametrize("kind", [bool, list[str], Literal["a", "b"]])
-def test_a_type_without_fields_has_one_quote(answers: Callable[[Any], None], kind: Any) -> None:
+def test_a_type_without_fields_has_one_quote(kit: FrameKit, answers: Callable[[Any], None], kind: Any) -> None:
     value = {bool: True}.get(kind, ["x"] if kind == list[str] else "a")
     answers(lambda request: {"evidence": {"answer": "fine"}, "answer": value})
 
-    out = pd.DataFrame({"text": ["all fine"]}).llm.parse(kind, "{text}", evidence=True)
+    out = kit.llm(kit.frame({"text": ["all fine"]})).parse(kind, "{text}", evidence=True)
 
-    assert out["answer"].tolist() == [value]
-    assert out.llm.evidence[["field", "start", "end", "verified"]].values.tolist() == [["answer", 4, 8, True]]
+    assert kit.column(out, "answer") == [value]
+    (found,) = kit.rows(kit.llm(out).evidence)
+    assert (found["field"], found["start"], found["end"], found["verified"]) == ("answer", 4, 8, True)
 
 
-def test_a_row_that_failed_has_no_evidence_and_its_neighbours_have(answers: Callable[[Any], None]) -> None:
+def test_a_row_that_failed_has_no_evidence_and_its_neighbours_have(
+    kit: FrameKit, answers: Callable[[Any], None]
+) -> None:
     answers(lambda request: SimAnswer.refusal("No.") if request.prompt == "no" else quoted(request))
 
-    out = pd.DataFrame({"text": ["no", "really fine"]}).llm.parse(Review, "{text}", evidence=True)
+    out = kit.llm(kit.frame({"text": ["no", "really fine"]})).parse(Review, "{text}", evidence=True)
 
-    assert set(out.llm.evidence["row"]) == {1}
-    assert out.llm.status.tolist() == ["failed", "ok"]
+    assert set(kit.column(kit.llm(out).evidence, "row")) == {1}
+    assert kit.values(kit.llm(out).status) == ["failed", "ok"]
 
 
 def test_an_answer_that_its_validator_refuses_is_asked_for_again_as_without_quotes(
+    kit: FrameKit,
     answers: Callable[[Any], None],
 ) -> None:
     turns = []
@@ -127,35 +131,36 @@ def test_an_answer_that_its_validator_refuses_is_asked_for_again_as_without_quot
 
     answers(answer)
 
-    out = pd.DataFrame({"text": ["really fine"]}).llm.parse(Review, "{text}", evidence=True)
+    out = kit.llm(kit.frame({"text": ["really fine"]})).parse(Review, "{text}", evidence=True)
 
-    assert (len(turns), out["mood"].tolist()) == (2, ["good"])
-    assert out.llm.evidence["verified"].tolist() == [True, False, False]
+    assert (len(turns), kit.column(out, "mood")) == (2, ["good"])
+    assert kit.column(kit.llm(out).evidence, "verified") == [True, False, False]
 
 
-def test_explain_shows_the_quotes_as_text(answers: Callable[[Any], None]) -> None:
+def test_explain_shows_the_quotes_as_text(kit: FrameKit, answers: Callable[[Any], None]) -> None:
     answers(lambda request: {"evidence": QUOTES | {"copy": "<b>x</b>"}, "answer": ANSWER})
-    out = pd.DataFrame({"text": ["<b>x</b> really fine"]}).llm.parse(Review, "{text}", evidence=True)
+    out = kit.llm(kit.frame({"text": ["<b>x</b> really fine"]})).parse(Review, "{text}", evidence=True)
     lines = (
         "mood: 'really fine' in text, characters 9 to 20",
         "stars: 'six stars', which is not in the row",
         "summary: '<b>x</b>' in text, characters 0 to 8",
     )
 
-    explained = out.llm.explain(0)
-    assert explained.evidence == lines == out.llm.run.explain(0).evidence
+    explained = kit.llm(out).explain(0)
+    assert explained.evidence == lines == kit.llm(out).run.explain(0).evidence
     assert "<b>" not in explained._repr_html_()
 
     run_registry.forget_all()
-    assert out.llm.explain(0).evidence == lines
+    assert kit.llm(out).explain(0).evidence == lines
 
 
-def test_quotes_are_looked_for_in_the_text_of_numbers_too(answers: Callable[[Any], None]) -> None:
+def test_quotes_are_looked_for_in_the_text_of_numbers_too(kit: FrameKit, answers: Callable[[Any], None]) -> None:
     answers(lambda request: {"evidence": {"answer": "3.5"}, "answer": True})
 
-    out = pd.DataFrame({"text": ["x"], "score": [3.5]}).llm.parse(bool, "Is this high? {score}", evidence=True)
+    out = kit.llm(kit.frame({"text": ["x"], "score": [3.5]})).parse(bool, "Is this high? {score}", evidence=True)
 
-    assert out.llm.evidence[["column", "start", "end"]].values.tolist() == [["score", 0, 3]]
+    (found,) = kit.rows(kit.llm(out).evidence)
+    assert (found["column"], found["start"], found["end"]) == ("score", 0, 3)
 
 
 @pytest.mark.parametrize(
@@ -169,35 +174,35 @@ def test_quotes_are_looked_for_in_the_text_of_numbers_too(answers: Callable[[Any
     ],
 )
 def test_what_quotes_cannot_be_had_with_is_refused_before_anything_is_sent(
-    answers: Callable[[Any], None], options: dict[str, Any], named: str
+    kit: FrameKit, answers: Callable[[Any], None], options: dict[str, Any], named: str
 ) -> None:
     answers(lambda request: pytest.fail("sent"))
 
     with pytest.raises(UsageError, match=rf"evidence=True cannot be combined with {named}: .* Nothing was sent"):
-        pd.DataFrame({"text": ["fine"]}).llm.parse(Review, "{text}", evidence=True, **options)
+        kit.llm(kit.frame({"text": ["fine"]})).parse(Review, "{text}", evidence=True, **options)
 
 
 @pytest.mark.parametrize("model", ["sim:openai", "sim:anthropic", "sim:google"])
-def test_every_provider_s_schema_takes_the_quotes(cache_dir: object, model: str) -> None:
+def test_every_provider_s_schema_takes_the_quotes(kit: FrameKit, cache_dir: object, model: str) -> None:
     """Invented answers follow the schema that was sent, so a quote is whatever a schema of text allows."""
-    out = pd.DataFrame({"text": ["fine", "bad"]}).llm.parse(Review, "{text}", evidence=True, model=model)
+    out = kit.llm(kit.frame({"text": ["fine", "bad"]})).parse(Review, "{text}", evidence=True, model=model)
 
-    assert out.llm.status.tolist() == ["ok", "ok"]
-    assert len(out.llm.evidence) == 6
+    assert kit.values(kit.llm(out).status) == ["ok", "ok"]
+    assert len(kit.rows(kit.llm(out).evidence)) == 6
 
 
-def test_a_batch_has_quotes(answers: Callable[[Any], None]) -> None:
+def test_a_batch_has_quotes(kit: FrameKit, answers: Callable[[Any], None]) -> None:
     answers(quoted)
 
-    out = pd.DataFrame({"text": ["really fine"]}).llm.parse(
+    out = kit.llm(kit.frame({"text": ["really fine"]})).parse(
         Review, "{text}", evidence=True, mode="batch", confirm=False
     )
 
-    assert out.llm.evidence["verified"].tolist() == [True, False, False]
+    assert kit.column(kit.llm(out).evidence, "verified") == [True, False, False]
 
 
-def test_plain_text_has_no_field_to_quote_for(answers: Callable[[Any], None]) -> None:
+def test_plain_text_has_no_field_to_quote_for(kit: FrameKit, answers: Callable[[Any], None]) -> None:
     answers(lambda request: "text")
 
     with pytest.raises(PllmError, match="plain text has none"):
-        pd.DataFrame({"text": ["a"]}).llm.complete("{text}", evidence=True)  # type: ignore[call-arg]
+        kit.llm(kit.frame({"text": ["a"]})).complete("{text}", evidence=True)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
-import pandas as pd
 import pytest
 from pydantic import BaseModel, Field
 
@@ -90,31 +89,32 @@ def test_examples_are_turns_with_the_answer_as_the_model_would_give_it(kit: Fram
         [{"text": text, "mood": mood} for text, mood in zip(*GOLD.values(), strict=True)],
         [(text, {"mood": mood}) for text, mood in zip(*GOLD.values(), strict=True)],
         [({"text": text}, Mood(mood=mood)) for text, mood in zip(*GOLD.values(), strict=True)],  # type: ignore[arg-type]
-        pd.DataFrame(GOLD).assign(more=1),
+        GOLD | {"more": [1, 1, 1]},
     ],
 )
-def test_a_frame_a_list_of_rows_and_a_list_of_pairs_are_one_question(given: Any) -> None:
-    pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD))
+def test_a_frame_a_list_of_rows_and_a_list_of_pairs_are_one_question(kit: FrameKit, given: Any) -> None:
+    kit.llm(kit.frame({"text": TEXTS})).parse(Mood, "Read: {text}", examples=kit.frame(GOLD))
 
-    out = pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "Read: {text}", examples=given)
+    examples = kit.frame(given) if isinstance(given, dict) else given
+    out = kit.llm(kit.frame({"text": TEXTS})).parse(Mood, "Read: {text}", examples=examples)
 
-    assert list(out.llm.status) == ["cached"] * 3
-
-
-def test_other_examples_are_another_question() -> None:
-    df = pd.DataFrame({"text": TEXTS[:1]})
-    df.llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD))
-
-    changed = df.llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD).head(2))
-    without = df.llm.parse(Mood, "Read: {text}")
-
-    assert (list(changed.llm.status), list(without.llm.status)) == (["ok"], ["ok"])
+    assert kit.values(kit.llm(out).status) == ["cached"] * 3
 
 
-def test_text_and_a_column_alone_take_examples_too() -> None:
-    series = pd.Series(["bread", "milk"], name="word")
+def test_other_examples_are_another_question(kit: FrameKit) -> None:
+    df = kit.frame({"text": TEXTS[:1]})
+    kit.llm(df).parse(Mood, "Read: {text}", examples=kit.frame(GOLD))
 
-    series.llm.complete("French: {value}", examples=[("water", "eau"), ("wine", "vin")])
+    changed = kit.llm(df).parse(Mood, "Read: {text}", examples=kit.take(kit.frame(GOLD), [0, 1]))
+    without = kit.llm(df).parse(Mood, "Read: {text}")
+
+    assert (kit.values(kit.llm(changed).status), kit.values(kit.llm(without).status)) == (["ok"], ["ok"])
+
+
+def test_text_and_a_column_alone_take_examples_too(kit: FrameKit) -> None:
+    series = kit.series(["bread", "milk"], "word")
+
+    kit.llm(series).complete("French: {value}", examples=[("water", "eau"), ("wine", "vin")])
     submit_list(["cheese"], None, "French: {value}", examples=[("water", "eau")]).result()
 
     wine = [("user", "French: water"), ("assistant", "eau"), ("user", "French: wine"), ("assistant", "vin")]
@@ -122,11 +122,11 @@ def test_text_and_a_column_alone_take_examples_too() -> None:
     assert turns("cheese") == wine[:2]
 
 
-def test_an_answer_is_written_in_the_form_that_the_model_is_asked_for() -> None:
+def test_an_answer_is_written_in_the_form_that_the_model_is_asked_for(kit: FrameKit) -> None:
     given = [("a", {"by": {"x": 1}, "Pair": [2, "two"]})]
 
-    pd.DataFrame({"text": ["some words"]}).llm.parse(Scores, "{text}", examples=given)
-    pd.DataFrame({"text": ["some words"]}).llm.parse(
+    kit.llm(kit.frame({"text": ["some words"]})).parse(Scores, "{text}", examples=given)
+    kit.llm(kit.frame({"text": ["some words"]})).parse(
         list[int], "{text}", examples=[("b", [1, 2])], model="sim:anthropic"
     )
 
@@ -146,52 +146,52 @@ def test_a_row_is_not_shown_itself_nor_one_nearly_like_it(kit: FrameKit) -> None
 
 
 @pytest.mark.parametrize("selection", ["first", "diverse", "nearest"])
-def test_the_same_row_has_the_same_examples_in_any_frame(selection: str) -> None:
+def test_the_same_row_has_the_same_examples_in_any_frame(kit: FrameKit, selection: str) -> None:
     rng = random.Random(1)
     words = ["soup", "waiter", "rain", "music", "price", "chair", "wine", "door", "night", "salt"]
     texts = [" ".join(rng.sample(words, 5)) for _ in range(40)]
-    gold = pd.DataFrame({"text": texts[:20], "mood": ["good", "bad"] * 10})
-    df = pd.DataFrame({"text": texts})
+    gold = kit.frame({"text": texts[:20], "mood": ["good", "bad"] * 10})
+    df = kit.frame({"text": texts})
     options = {"examples": gold, "example_selection": selection, "max_examples": 4}
-    df.head(5).llm.parse(Mood, "Read: {text}", **options)
+    kit.llm(kit.take(df, range(5))).parse(Mood, "Read: {text}", **options)
+    order = rng.sample(range(40), 40)
 
-    out = df.sample(frac=1, random_state=0).llm.parse(Mood, "Read: {text}", **options)
+    out = kit.llm(kit.take(df, order)).parse(Mood, "Read: {text}", **options)
 
-    status = out.llm.status.loc[df.index]
-    assert list(status.head(5)) == ["cached"] * 5
-    assert set(status.iloc[5:]) == {"ok"}
+    status = dict(zip(order, kit.values(kit.llm(out).status), strict=True))
+    assert status == {row: "cached" if row < 5 else "ok" for row in range(40)}
     assert {len(request.messages) for request in SEEN} <= {7, 9}
 
 
-def test_the_nearest_comes_last() -> None:
-    gold = pd.DataFrame({"text": ["rain and wind", "the soup was cold", "loud music"], "mood": ["bad"] * 3})
-    df = pd.DataFrame({"text": ["wind and more rain", "cold soup again"]})
+def test_the_nearest_comes_last(kit: FrameKit) -> None:
+    gold = kit.frame({"text": ["rain and wind", "the soup was cold", "loud music"], "mood": ["bad"] * 3})
+    df = kit.frame({"text": ["wind and more rain", "cold soup again"]})
 
-    df.llm.parse(Mood, "{text}", examples=gold, example_selection="nearest", max_examples=2)
+    kit.llm(df).parse(Mood, "{text}", examples=gold, example_selection="nearest", max_examples=2)
 
     assert turns("more rain")[2] == ("user", "rain and wind")
     assert turns("soup again")[2] == ("user", "the soup was cold")
     assert len(turns("more rain")) == 4
 
 
-def test_examples_keep_within_their_tokens() -> None:
-    gold = pd.DataFrame({"text": ["a" * 400, "short", "b" * 400], "mood": ["good"] * 3})
-    df = pd.DataFrame({"text": TEXTS[:1]})
+def test_examples_keep_within_their_tokens(kit: FrameKit) -> None:
+    gold = kit.frame({"text": ["a" * 400, "short", "b" * 400], "mood": ["good"] * 3})
+    df = kit.frame({"text": TEXTS[:1]})
 
-    df.llm.parse(Mood, "{text}", examples=gold, max_example_tokens=150)
+    kit.llm(df).parse(Mood, "{text}", examples=gold, max_example_tokens=150)
 
     assert [text[:5] for role, text in turns(TEXTS[0]) if role == "user"] == ["aaaaa", "short"]
     with pytest.raises(UsageError, match=r"No example has room within max_example_tokens=5: .*Nothing was sent\."):
-        df.llm.parse(Mood, "{text}", examples=gold, max_example_tokens=5)
+        kit.llm(df).parse(Mood, "{text}", examples=gold, max_example_tokens=5)
 
 
-def test_an_estimate_counts_examples_and_a_preview_shows_them() -> None:
-    df = pd.DataFrame({"text": TEXTS})
-    gold = pd.DataFrame(GOLD)
+def test_an_estimate_counts_examples_and_a_preview_shows_them(kit: FrameKit) -> None:
+    df = kit.frame({"text": TEXTS})
+    gold = kit.frame(GOLD)
 
-    more = df.llm.estimate(Mood, "Read: {text}", examples=gold)
-    less = df.llm.estimate(Mood, "Read: {text}")
-    shown = df.llm.preview(Mood, "Read: {text}", rows=1, examples=gold)
+    more = kit.llm(df).estimate(Mood, "Read: {text}", examples=gold)
+    less = kit.llm(df).estimate(Mood, "Read: {text}")
+    shown = kit.llm(df).preview(Mood, "Read: {text}", rows=1, examples=gold)
 
     assert more.input_tokens > less.input_tokens + 3 * 40
     assert shown.examples[0] == 'Read: A pleasant evening → {"mood":"good","note":"none"}'
@@ -199,51 +199,51 @@ def test_an_estimate_counts_examples_and_a_preview_shows_them() -> None:
     assert "Never again" in shown._repr_html_()
 
 
-def test_a_batch_shows_them_and_shares_its_answers() -> None:
-    df = pd.DataFrame({"text": TEXTS})
-    options: dict[str, Any] = {"examples": pd.DataFrame(GOLD)}
+def test_a_batch_shows_them_and_shares_its_answers(kit: FrameKit) -> None:
+    df = kit.frame({"text": TEXTS})
+    options: dict[str, Any] = {"examples": kit.frame(GOLD)}
 
-    lines = df.llm.request_lines(Mood, "Read: {text}", **options)
-    out = df.llm.parse(Mood, "Read: {text}", mode="batch", confirm=False, wait=True, **options)
+    lines = kit.llm(df).request_lines(Mood, "Read: {text}", **options)
+    out = kit.llm(df).parse(Mood, "Read: {text}", mode="batch", confirm=False, wait=True, **options)
 
     assert lines[0].count('"role":"assistant"') == 3
-    assert list(out.llm.status) == ["ok"] * 3
+    assert kit.values(kit.llm(out).status) == ["ok"] * 3
     assert [turns(text) for text in TEXTS] == [SHOWN] * 3
-    assert list(df.llm.parse(Mood, "Read: {text}", **options).llm.status) == ["cached"] * 3
+    assert kit.values(kit.llm(kit.llm(df).parse(Mood, "Read: {text}", **options)).status) == ["cached"] * 3
 
 
-def test_several_models_and_samples_see_them_and_a_judge_does_not() -> None:
-    df = pd.DataFrame({"text": TEXTS[:1]})
+def test_several_models_and_samples_see_them_and_a_judge_does_not(kit: FrameKit) -> None:
+    df = kit.frame({"text": TEXTS[:1]})
 
-    df.llm.parse(
-        Mood, "Read: {text}", examples=pd.DataFrame(GOLD), models=["sim:openai", "sim:anthropic"], decide="judge"
+    kit.llm(df).parse(
+        Mood, "Read: {text}", examples=kit.frame(GOLD), models=["sim:openai", "sim:anthropic"], decide="judge"
     )
 
     assert all(list(request.messages[:-1]) == SHOWN for request in SEEN)
     assert {request.provider for request in SEEN} == {"openai", "anthropic"}
 
 
-def test_a_repair_turn_comes_behind_them() -> None:
+def test_a_repair_turn_comes_behind_them(kit: FrameKit) -> None:
     def wrong(request: SimRequest) -> Any:
         SEEN.append(request)
         return {"mood": "good" if "does not fit" in request.prompt else "odd", "note": "x"}
 
     pllm.configure(sim={"answers": wrong})
 
-    out = pd.DataFrame({"text": ["x y z"]}).llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD))
+    out = kit.llm(kit.frame({"text": ["x y z"]})).parse(Mood, "Read: {text}", examples=kit.frame(GOLD))
 
-    assert list(out.mood) == ["good"]
+    assert kit.column(out, "mood") == ["good"]
     repair = max(SEEN, key=lambda request: len(request.messages))
     assert list(repair.messages[:6]) == SHOWN
     assert [role for role, _ in repair.messages[6:]] == ["user", "assistant", "user"]
 
 
 BAD: list[tuple[Any, str]] = [
-    (pd.DataFrame({"txt": ["a"], "mood": ["good"]}), "names column 'text', but examples= has .*'txt'.*Did you mean"),
-    (pd.DataFrame({"text": ["a"], "mod": ["good"]}), "The answer names column 'mood', but examples= has"),
-    (pd.DataFrame({"text": ["a"], "mood": ["fine"]}), "Row 0 of examples= has an answer that is no Mood: mood"),
-    (pd.DataFrame({"text": ["a"], "mood": [None]}), "examples= has no row with an answer"),
-    (pd.DataFrame({"text": [], "mood": []}), "examples= has no row with an answer"),
+    ({"txt": ["a"], "mood": ["good"]}, "names column 'text', but examples= has .*'txt'.*Did you mean"),
+    ({"text": ["a"], "mod": ["good"]}, "The answer names column 'mood', but examples= has"),
+    ({"text": ["a"], "mood": ["fine"]}, "Row 0 of examples= has an answer that is no Mood: mood"),
+    ({"text": ["a"], "mood": [None]}, "examples= has no row with an answer"),
+    ({"text": [], "mood": []}, "examples= has no row with an answer"),
     ([], "examples= has no row with an answer"),
     (["text"], "Item 0 of examples= is 'text', where a list of pairs"),
     ([("a", "good")], "Item 0 of examples= has an answer that is no Mood"),
@@ -255,24 +255,26 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("given", "message"), BAD)
-def test_what_cannot_be_an_example_is_an_error_before_anything_is_sent(given: Any, message: str) -> None:
+def test_what_cannot_be_an_example_is_an_error_before_anything_is_sent(kit: FrameKit, given: Any, message: str) -> None:
     with pytest.raises(UsageError, match=rf"(?s){message}.*Nothing was sent\."):
-        pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "Read: {text}", examples=given)
+        kit.llm(kit.frame({"text": TEXTS})).parse(
+            Mood, "Read: {text}", examples=kit.frame(given) if isinstance(given, dict) else given
+        )
 
     assert not SEEN
 
 
 @pytest.mark.parametrize("options", [{"pack": 2}, {"evidence": True}])
-def test_examples_do_not_go_with_everything(options: Any) -> None:
+def test_examples_do_not_go_with_everything(kit: FrameKit, options: Any) -> None:
     with pytest.raises(UsageError, match=r"Nothing was sent\."):
-        pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "{text}", examples=pd.DataFrame(GOLD), **options)
+        kit.llm(kit.frame({"text": TEXTS})).parse(Mood, "{text}", examples=kit.frame(GOLD), **options)
 
 
-def test_a_group_may_have_its_examples_in_a_column_of_the_instruction() -> None:
-    df = pd.DataFrame({"text": TEXTS[:2], "language": ["fr", "de"]})
-    few = {"fr": "bread: pain", "de": "bread: Brot"}
+def test_a_group_may_have_its_examples_in_a_column_of_the_instruction(kit: FrameKit) -> None:
+    df = kit.frame({"text": TEXTS[:2], "language": ["fr", "de"]})
+    few = kit.put(df, "few", ["bread: pain", "bread: Brot"])
 
-    df.assign(few=df.language.map(few)).llm.complete("{text}", system="Translate into {language}. Examples: {few}")
+    kit.llm(few).complete("{text}", system="Translate into {language}. Examples: {few}")
 
     assert sorted(request.system or "" for request in SEEN) == [
         "Translate into de. Examples: bread: Brot",
@@ -293,7 +295,7 @@ def near(one: str, other: str) -> bool:
     return bool(Fingerprints([one]).near(other))
 
 
-def frame_with_copies(seed: int) -> pd.DataFrame:
+def with_copies(seed: int) -> dict[str, list[str]]:
     rng = random.Random(seed)
     words = [
         f"{a}{b}" for a in ("stone", "river", "cloud", "table", "green", "quiet") for b in ("s", "less", "ful", "er")
@@ -301,78 +303,81 @@ def frame_with_copies(seed: int) -> pd.DataFrame:
     texts = [" ".join(rng.choices(words, k=12)) for _ in range(25)]
     texts += [varied(rng, rng.choice(texts)) for _ in range(25)]
     rng.shuffle(texts)
-    return pd.DataFrame({"text": texts, "gold": [rng.choice(["good", "bad"]) for _ in texts]})
+    return {"text": texts, "gold": [rng.choice(["good", "bad"]) for _ in texts]}
 
 
 @pytest.mark.parametrize("selection", ["first", "nearest"])
 @pytest.mark.parametrize("seed", range(3))
-def test_no_labelled_row_or_near_duplicate_is_both_example_and_evaluated(seed: int, selection: str) -> None:
-    df = frame_with_copies(seed)
-    labelled = df.sample(20, random_state=seed)
-    gold = labelled.rename(columns={"gold": "mood"})
+def test_no_labelled_row_or_near_duplicate_is_both_example_and_evaluated(
+    kit: FrameKit, seed: int, selection: str
+) -> None:
+    columns = with_copies(seed)
+    texts = columns["text"]
+    df = kit.frame(columns)
+    gold = kit.rename(kit.take(df, random.Random(seed).sample(range(len(texts)), 20)), "gold", "mood")
 
-    out = df.llm.parse(Mood, "{text}", examples=gold, example_selection=selection, max_example_tokens=600)
+    out = kit.llm(df).parse(Mood, "{text}", examples=gold, example_selection=selection, max_example_tokens=600)
 
     examples = {text for request in SEEN for role, text in request.messages[:-1] if role == "user"}
     for request in SEEN:  # none is shown itself
         own = [text for role, text in request.messages[:-1] if role == "user"]
         assert not any(near(text, request.prompt) for text in own)
-    among = [any(near(example, text) for example in examples) for text in df.text]
-    assert examples <= set(gold.text)
+    among = [any(near(example, text) for example in examples) for text in texts]
+    assert examples <= set(kit.column(gold, "text"))
     assert any(among)
-    measured = out.llm.evaluate(against="gold", field="mood")
+    measured = kit.llm(out).evaluate(against="gold", field="mood")
     run_registry.forget_all()  # as another kernel has it, from the registry
-    recorded = out.llm.evaluate(against="gold", field="mood")
+    recorded = kit.llm(out).evaluate(against="gold", field="mood")
     for each in (measured, recorded):
-        assert each.answered + each.examples == len(df)
+        assert each.answered + each.examples == len(texts)
         assert each.examples >= sum(among)
         if selection == "first":
             assert each.examples == sum(among)
     # Those that are left are near no example.
     evaluated = np.flatnonzero(~np.array(among))[: measured.answered]
-    assert not any(near(example, df.text[row]) for row in evaluated for example in examples)
+    assert not any(near(example, texts[row]) for row in evaluated for example in examples)
 
 
-def test_a_comparison_leaves_out_what_either_side_was_shown() -> None:
-    df = pd.DataFrame({"text": [*TEXTS, *GOLD["text"]], "gold": ["good"] * 6})
-    plain = df.llm.parse(Mood, "Read: {text}")
-    shown = df.llm.parse(Mood, "Read: {text}", examples=pd.DataFrame(GOLD))
+def test_a_comparison_leaves_out_what_either_side_was_shown(kit: FrameKit) -> None:
+    df = kit.frame({"text": [*TEXTS, *GOLD["text"]], "gold": ["good"] * 6})
+    plain = kit.llm(df).parse(Mood, "Read: {text}")
+    shown = kit.llm(df).parse(Mood, "Read: {text}", examples=kit.frame(GOLD))
 
-    found = shown.llm.compare(plain, against="gold", field="mood").labelled
+    found = kit.llm(shown).compare(plain, against="gold", field="mood").labelled
 
     assert (found.labels, found.examples) == (3, 3)
     assert "Left out since a side was shown them as examples: 3 labelled rows." in found.lines()
 
 
-def test_all_labelled_rows_as_examples_leave_nothing_to_evaluate() -> None:
-    df = pd.DataFrame(GOLD | {"gold": GOLD["mood"]})
-    out = df[["text", "gold"]].llm.parse(Mood, "Read: {text}", examples=df)
+def test_all_labelled_rows_as_examples_leave_nothing_to_evaluate(kit: FrameKit) -> None:
+    df = kit.frame(GOLD | {"gold": GOLD["mood"]})
+    out = kit.llm(kit.drop(df, "mood")).parse(Mood, "Read: {text}", examples=df)
 
     with pytest.raises(UsageError, match="3 labelled rows were shown to the model as an example, or nearly so"):
-        out.llm.evaluate(against="gold", field="mood")
+        kit.llm(out).evaluate(against="gold", field="mood")
 
 
-def test_stored_labels_are_examples_by_their_role_alone() -> None:
+def test_stored_labels_are_examples_by_their_role_alone(kit: FrameKit) -> None:
     rng = random.Random(5)
     words = ["soup", "waiter", "rain", "music", "price", "chair", "wine", "door", "night", "salt", "bread", "lamp"]
-    df = pd.DataFrame({"text": [" ".join(rng.sample(words, 6)) for _ in range(40)]})
-    df["gold"] = ["good", "bad"] * 20
-    df.llm.label(against="gold", field="mood", columns=["text"])
-    roles = dict(zip(df.text, roles_of(list(df.text)), strict=True))
+    texts = kit.frame({"text": [" ".join(rng.sample(words, 6)) for _ in range(40)]})
+    df = kit.put(texts, "gold", ["good", "bad"] * 20)
+    kit.llm(df).label(against="gold", field="mood", columns=["text"])
+    rows = kit.column(texts, "text")
+    roles = dict(zip(rows, roles_of(rows), strict=True))
 
-    out = df[["text"]].llm.parse(Mood, "{text}", examples="labels")
+    out = kit.llm(texts).parse(Mood, "{text}", examples="labels")
 
     examples = {text for request in SEEN for role, text in request.messages[:-1] if role == "user"}
     assert {roles[text] for text in examples} == {"examples"}
-    measured = out.llm.evaluate(against="labels", field="mood")
+    measured = kit.llm(out).evaluate(against="labels", field="mood")
     assert measured.examples == len(examples)
     assert measured.answered == 40 - len(examples)
-    assert list(df[["text"]].llm.parse(Mood, "{text}", examples="labels").llm.status) == ["cached"] * 40
+    assert kit.values(kit.llm(kit.llm(texts).parse(Mood, "{text}", examples="labels")).status) == ["cached"] * 40
 
 
 def test_near_duplicates_have_one_role_and_roles_have_their_shares() -> None:
-    df = frame_with_copies(7)
-    texts = list(df.text)
+    texts = with_copies(7)["text"]
 
     groups, roles = near_duplicate_groups(texts), roles_of(texts)
 
@@ -386,11 +391,12 @@ def test_near_duplicates_have_one_role_and_roles_have_their_shares() -> None:
     assert abs(many.count("examples") / len(many) - 0.4) < 0.06
 
 
-def test_the_registry_keeps_no_text_of_examples(cache_dir: Path) -> None:
-    out = pd.DataFrame({"text": TEXTS}).llm.parse(Mood, "{text}", examples=[("A secret evening", {"mood": "good"})])
+def test_the_registry_keeps_no_text_of_examples(kit: FrameKit, cache_dir: Path) -> None:
+    out = kit.llm(kit.frame({"text": TEXTS})).parse(Mood, "{text}", examples=[("A secret evening", {"mood": "good"})])
+    run_id = kit.llm(out).run.id
     run_registry.forget_all()
 
-    assert pllm.run(out.attrs["pllm_run"]).header["examples"]["of"] == 1
+    assert pllm.run(run_id).header["examples"]["of"] == 1
     assert not any(
         b"A secret evening" in path.read_bytes()
         for path in cache_dir.rglob("*")
@@ -406,17 +412,17 @@ def learner(request: SimRequest) -> Any:
 
 
 @pytest.mark.parametrize("source", ["frame", "labels"])
-def test_the_gain_of_examples_is_measured_on_rows_that_were_not_shown(source: str) -> None:
+def test_the_gain_of_examples_is_measured_on_rows_that_were_not_shown(kit: FrameKit, source: str) -> None:
     pllm.configure(sim={"answers": learner})
     rng = random.Random(3)
     words = ["soup", "waiter", "music", "price", "chair", "wine", "door", "night", "salt", "bread", "lamp", "fork"]
     texts = [" ".join([*rng.sample(words, 6), "rain" if row % 2 else "sun"]) for row in range(60)]
-    df = pd.DataFrame({"text": texts, "gold": ["bad" if row % 2 else "good" for row in range(60)]})
-    roles = pllm.example_roles(df, ["text"])
-    examples: Any = df[roles == "examples"].rename(columns={"gold": "mood"})
+    df = kit.frame({"text": texts, "gold": ["bad" if row % 2 else "good" for row in range(60)]})
+    roles = kit.values(pllm.example_roles(df, ["text"]))
+    examples: Any = kit.rename(kit.take(df, [row for row in range(60) if roles[row] == "examples"]), "gold", "mood")
     against: Any = "gold"
     if source == "labels":
-        df.llm.label(against="gold", field="mood", columns=["text"])
+        kit.llm(df).label(against="gold", field="mood", columns=["text"])
         examples = against = "labels"
 
     found = pllm.compare(
@@ -429,19 +435,19 @@ def test_the_gain_of_examples_is_measured_on_rows_that_were_not_shown(source: st
 
     gain = found.labelled  # type: ignore[union-attr]
     shown = {text for request in SEEN for role, text in request.messages[:-1] if role == "user"}
-    assert shown == set(df.text[roles == "examples"])
+    assert shown == {texts[row] for row in range(60) if roles[row] == "examples"}
     assert (gain.examples, gain.labels) == (len(shown), 60 - len(shown))
-    held_out = df[roles != "examples"]
-    assert gain.difference == pytest.approx((held_out.gold == "bad").mean())
+    held_out = [row % 2 for row in range(60) if roles[row] != "examples"]
+    assert gain.difference == pytest.approx(np.mean(held_out))
     assert 0 < gain.low < gain.difference < gain.high
 
 
-def test_shared_examples_are_what_the_providers_prompt_cache_keeps() -> None:
+def test_shared_examples_are_what_the_providers_prompt_cache_keeps(kit: FrameKit) -> None:
     long = [(f"example {number} " + "word " * 400, "yes") for number in range(20)]
-    df = pd.DataFrame({"text": ["one text", "another text", "third"]})
+    df = kit.frame({"text": ["one text", "another text", "third"]})
 
     def body(model: str, name: str) -> dict[str, Any]:
-        lines = df.llm.request_lines(None, "Rate: {text}", examples=long, max_example_tokens=20_000, model=model)
+        lines = kit.llm(df).request_lines(None, "Rate: {text}", examples=long, max_example_tokens=20_000, model=model)
         made: dict[str, Any] = orjson.loads(lines[0])[name]
         return made
 

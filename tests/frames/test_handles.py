@@ -59,8 +59,8 @@ def test_a_frame_shows_what_can_be_asked_of_it(ready: Path, texts: Texts) -> Non
     assert "{t}" in text
 
 
-def test_a_column_shows_only_what_a_column_can(ready: Path) -> None:
-    shown = pd.Series(["a"], name="t").llm._repr_html_()
+def test_a_column_shows_only_what_a_column_can(ready: Path, kit: FrameKit) -> None:
+    shown = kit.llm(kit.series(["a"], "t"))._repr_html_()
 
     assert ".parse(Model, prompt)" in shown
     assert ".decide" not in shown
@@ -105,17 +105,18 @@ def test_errors_of_a_run_of_an_earlier_kernel_begin_with_their_kinds(ready: Path
     assert repr(pllm.run(run).errors).startswith("1 row: refusal: ")
 
 
-def test_errors_without_a_failure_are_an_empty_frame(ready: Path) -> None:
-    errors = pd.DataFrame({"t": ["a"]}).llm.parse(Mark, "{t}").llm.errors
+def test_errors_without_a_failure_are_an_empty_frame(ready: Path, kit: FrameKit, texts: Texts) -> None:
+    errors = kit.llm(texts("a").parse(Mark, "{t}")).errors
 
-    assert repr(errors).startswith("Empty")
-    pd.testing.assert_frame_equal(errors.copy(), pd.DataFrame(errors))
+    assert kit.rows(errors) == []
+    assert "position" in kit.names(errors)
+    assert "rows:" not in repr(errors)
 
 
-def test_an_explanation_has_the_messages_as_text_and_folds_json(ready: Path) -> None:
-    out = pd.DataFrame({"t": [HOSTILE]}).llm.parse(Mark, "Mark {t}", system="Be brief.")
+def test_an_explanation_has_the_messages_as_text_and_folds_json(ready: Path, kit: FrameKit, texts: Texts) -> None:
+    out = texts(HOSTILE).parse(Mark, "Mark {t}", system="Be brief.")
 
-    explained = out.llm.explain(0)
+    explained = kit.llm(out).explain(0)
 
     assert explained.messages == [("system", "Be brief."), ("user", f"Mark {HOSTILE}")]
     shown = explained._repr_html_()

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
-import pandas as pd
 import pytest
 from pydantic import BaseModel
 
@@ -25,7 +24,6 @@ class Said(BaseModel):
 
 
 COLUMNS = {"text": ["a", "b", "c"], "role": ["nurse", None, "cook"]}
-FRAME = pd.DataFrame(COLUMNS)
 ROLE = "You are a {role}."
 
 
@@ -75,8 +73,8 @@ def test_another_cell_of_the_instruction_is_another_call(told: Callable[..., Any
     assert kit.values(kit.llm(out).status) == ["cached", "ok", "ok"]
 
 
-def test_without_a_prompt_the_type_speaks_behind_it(told: Callable[..., Any]) -> None:
-    FRAME.head(1).llm.parse(Said, system=ROLE)
+def test_without_a_prompt_the_type_speaks_behind_it(kit: FrameKit, told: Callable[..., Any]) -> None:
+    kit.llm(kit.take(kit.frame(COLUMNS), [0])).parse(Said, system=ROLE)
 
     ((system, prompt),) = told()
     assert system is not None
@@ -90,23 +88,25 @@ def test_the_prompt_may_be_the_same_for_every_row_then(told: Callable[..., Any],
     assert kit.column(out, "answer") == ["You are a nurse.", None, "You are a cook."]
 
 
-def test_doubled_braces_are_literal_in_an_instruction_too(told: Callable[..., Any]) -> None:
-    FRAME.head(1).llm.parse(Said, "{text}", system='Write {{role}} as {"a": 1}.')
+def test_doubled_braces_are_literal_in_an_instruction_too(kit: FrameKit, told: Callable[..., Any]) -> None:
+    kit.llm(kit.take(kit.frame(COLUMNS), [0])).parse(Said, "{text}", system='Write {{role}} as {"a": 1}.')
 
     assert told() == [('Write {role} as {"a": 1}.', "a")]
 
 
 @pytest.mark.parametrize("system", ["You are a {rolle}.", "You are a {job} in {text}.", "You are a {role.upper}."])
-def test_a_name_that_is_no_column_is_an_error_before_anything_is_sent(told: Callable[..., Any], system: str) -> None:
+def test_a_name_that_is_no_column_is_an_error_before_anything_is_sent(
+    kit: FrameKit, told: Callable[..., Any], system: str
+) -> None:
     with pytest.raises(UsageError, match=r"system= .*Nothing was sent\."):
-        FRAME.llm.parse(Said, "{text}", system=system)
+        kit.llm(kit.frame(COLUMNS)).parse(Said, "{text}", system=system)
 
     assert told() == []
 
 
-def test_rows_that_share_a_call_cannot_have_instructions_of_their_own(told: Callable[..., Any]) -> None:
+def test_rows_that_share_a_call_cannot_have_instructions_of_their_own(kit: FrameKit, told: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="share its instruction"):
-        FRAME.llm.parse(Said, "{text}", system=ROLE, pack=2)
+        kit.llm(kit.frame(COLUMNS)).parse(Said, "{text}", system=ROLE, pack=2)
 
     assert told() == []
 
@@ -117,7 +117,7 @@ def test_a_series_has_its_value_in_the_instruction(told: Callable[..., Any], kit
     assert told() == [("About a, not {value}", "Hello a")]
 
 
-def test_a_judge_sees_each_rows_own_instruction(cache_dir: object) -> None:
+def test_a_judge_sees_each_rows_own_instruction(kit: FrameKit, cache_dir: object) -> None:
     seen: list[str] = []
     answers = iter(["yes", "no"] * 4)
 
@@ -128,7 +128,9 @@ def test_a_judge_sees_each_rows_own_instruction(cache_dir: object) -> None:
         return {"value": next(answers)}
 
     pllm.configure(sim={"answers": turns}, model="sim:openai", concurrency=1)
-    FRAME.head(1).llm.parse(Literal["yes", "no"], "{text}", system=ROLE, samples=2, decide="judge", judge="sim:openai")
+    kit.llm(kit.take(kit.frame(COLUMNS), [0])).parse(
+        Literal["yes", "no"], "{text}", system=ROLE, samples=2, decide="judge", judge="sim:openai"
+    )
 
     (prompt,) = seen
     assert '"instruction": "You are a nurse."' in prompt

@@ -1,4 +1,4 @@
-"""Result columns of Polars and Arrow: of the library's own types, by the annotation alone."""
+"""Result columns of every library: of the library's own types, by the annotation alone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.value_types import DATE, DECIMAL, data_type
 from pllm_notebook.sim import SimAnswer, SimRequest
 
+from .frame_libraries import LIBRARIES, FrameKit
 from .golden_values import AT
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -62,6 +63,21 @@ class Everything(BaseModel):
     either: int | str
     pair: tuple[int, str]
 
+
+PANDAS = {
+    "text": "string",
+    "whole": "Int64",
+    "real": "Float64",
+    "yes": "boolean",
+    "choice": "category",
+    "number": "Int64",
+    "mood": "category",
+    "day": "datetime64[us]",
+    "at": "datetime64[us]",
+    "aware": "datetime64[us, UTC]",
+    "took": "timedelta64[us]",
+    **dict.fromkeys(("exact", "tags", "inner", "inners", "counts", "either", "pair"), "object"),
+}
 
 POLARS = {
     "text": pl.String,
@@ -106,6 +122,8 @@ ARROW = {
     "pair": pa.string(),
 }
 
+DTYPES = {"pandas": PANDAS, "polars": POLARS, "arrow": ARROW}
+
 GOOD = {
     "text": "t",
     "whole": 2**53 + 1,
@@ -135,7 +153,6 @@ ANSWERS = {
     "choice": "b",
     "number": 2,
     "mood": "bad",
-    "day": dt.date(2026, 1, 2),
     "at": dt.datetime(2026, 1, 2, 3, 4, 5),
     "aware": dt.datetime(2026, 1, 2, 1, 4, 5, tzinfo=ZoneInfo("UTC")),
     "took": dt.timedelta(hours=1),
@@ -143,9 +160,9 @@ ANSWERS = {
     "tags": ["x"],
     "inner": {"name": "n", "size": None},
     "inners": [{"name": "m", "size": 1}],
-    "either": '"s"',
-    "pair": '[1,"a"]',
 }
+# A day is a moment in pandas, which has no type of days.
+DAY = {"pandas": dt.datetime(2026, 1, 2), "polars": dt.date(2026, 1, 2), "arrow": dt.date(2026, 1, 2)}
 
 
 @pytest.fixture
@@ -156,51 +173,51 @@ def asked(cache_dir: Path) -> None:
     pllm.configure(model="sim:openai", sim={"answers": answer})
 
 
-def of_polars(values: Sequence[Any]) -> pl.DataFrame:
-    return pl.DataFrame({"t": pl.Series(values, dtype=pl.String)})
-
-
-def of_arrow(values: Sequence[Any]) -> pa.Table:
-    return pa.table({"t": pa.array(values, type=pa.string())})
+def frame_of(kit: FrameKit, values: Sequence[Any]) -> Any:
+    """Return a frame of a column of texts, which has its type without rows and with gaps alone too."""
+    texts = [value or "" for value in (*values, "")]
+    return kit.take(kit.put(kit.frame({"t": texts}), "t", [*values, ""]), range(len(values)))
 
 
 @pytest.mark.parametrize("values", [[], ["bad"], ["good", None]], ids=["no rows", "all failed", "one null"])
-def test_the_type_alone_decides_the_dtypes(asked: None, values: list[Any]) -> None:
-    frame = of_polars(values).llm.parse(Everything, "{t}")
-    table = pllm.frame(of_arrow(values)).parse(Everything, "{t}")
+def test_the_type_alone_decides_the_dtypes(asked: None, kit: FrameKit, values: list[Any]) -> None:
+    out = kit.llm(frame_of(kit, values)).parse(Everything, "{t}")
 
-    assert dict(frame.schema) == {"t": pl.String, **POLARS}
-    assert {field.name: field.type for field in table.schema} == {"t": pa.string(), **ARROW}
-    assert table.column("choice").combine_chunks().dictionary.to_pylist() == ["a", "b", "c"]
+    made = kit.dtypes(out)
+    del made["t"]
+    assert made == {name: str(dtype) for name, dtype in DTYPES[kit.name].items()}
+    assert kit.categories(out["choice"]) == ["a", "b", "c"]
 
 
-def test_answers_are_values_of_their_columns_and_gaps_are_nulls(asked: None) -> None:
-    frame = of_polars(["good", "bad", None]).llm.parse(Everything, "{t}")
-    table = pllm.frame(of_arrow(["good", "bad", None])).parse(Everything, "{t}")
+def test_answers_are_values_of_their_columns_and_gaps_are_nulls(asked: None, kit: FrameKit) -> None:
+    out = kit.llm(frame_of(kit, ["good", "bad", None])).parse(Everything, "{t}")
 
-    first, *others = frame.drop("t").to_dicts()
-    assert first == {**ANSWERS, "counts": [{"key": "k", "value": 1}]}
+    first, *others = kit.rows(kit.drop(out, "t"))
+    counts = {"pandas": {"k": 1}, "polars": [{"key": "k", "value": 1}], "arrow": [("k", 1)]}
+    either, pair = kit.open_values("s", [1, "a"])
+    open_values = {"counts": counts[kit.name], "either": either, "pair": pair}
+    assert first == {**ANSWERS, "day": DAY[kit.name], **open_values}
     assert others == [dict.fromkeys(POLARS)] * 2
-    first, *others = table.drop_columns("t").to_pylist()
-    assert first == {**ANSWERS, "counts": [("k", 1)]}
-    assert others == [dict.fromkeys(ARROW)] * 2
 
 
-def test_a_type_that_contains_itself_is_json(asked: None) -> None:
+def test_a_type_that_contains_itself_is_json_below_its_first_level(asked: None, kit: FrameKit) -> None:
     pllm.configure(sim={"answers": lambda request: {"children": [{"children": []}]}})
 
-    out = of_polars(["a"]).llm.parse(Node, "{t}")
+    out = kit.llm(frame_of(kit, ["a"])).parse(Node, "{t}")
 
-    assert dict(out.schema)["children"] == pl.List(pl.Struct({"children": pl.List(pl.String)}))
-    assert out["children"].to_list() == [[{"children": []}]]
+    types = {
+        "pandas": "object",
+        "polars": "List(Struct({'children': List(String)}))",
+        "arrow": "list<item: struct<children: list<item: string>>>",
+    }
+    assert kit.dtypes(out)["children"] == types[kit.name]
+    assert kit.column(out, "children") == [[{"children": []}]]
 
 
-def test_objects_are_objects_in_polars_and_json_in_arrow(asked: None) -> None:
-    out = of_polars(["good"]).llm.parse(Everything, "{t}", nested="model")
-    table = pllm.frame(of_arrow(["good"])).parse(Everything, "{t}", nested="model")
+def test_objects_are_objects_where_a_column_can_hold_them_and_json_in_arrow(asked: None, kit: FrameKit) -> None:
+    out = kit.llm(frame_of(kit, ["good"])).parse(Everything, "{t}", nested="model")
 
-    assert out["inner"].to_list() == [Inner(name="n")]
-    assert table["inner"].to_pylist() == ['{"name":"n","size":null}']
+    assert kit.column(out, "inner") == (['{"name":"n","size":null}'] if kit.name == "arrow" else [Inner(name="n")])
 
 
 @pytest.mark.parametrize(
@@ -229,24 +246,37 @@ def test_a_value_that_its_column_cannot_hold_makes_it_text_with_a_warning(
     assert built.to_pylist() == texts if library == "arrow" else built.to_list() == texts
 
 
-def test_reports_of_a_result_hold_for_what_is_made_of_it(asked: None) -> None:
-    out = of_polars(["good", "bad", None]).llm.parse(Everything, "{t}")
+def test_reports_of_a_result_hold_for_what_is_made_of_it(asked: None, kit: FrameKit) -> None:
+    out = kit.llm(frame_of(kit, ["good", "bad", None])).parse(Everything, "{t}")
     run_registry.forget_all()
 
-    for same in (out, out.clone(), out.reverse().reverse(), out.filter(pl.lit(value=True))):
-        assert same.llm.status.to_list() == ["ok", "failed", "skipped"]
-        assert same.llm.errors["position"].to_list() == [1]
-    table = out.to_arrow()
-    assert pllm.frame(table).status.to_pylist() == ["ok", "failed", "skipped"]
+    for same in (out, kit.unnamed(out), kit.take(kit.take(out, [2, 1, 0]), [2, 1, 0])):
+        assert kit.values(kit.llm(same).status) == ["ok", "failed", "skipped"]
+        assert kit.column(kit.llm(same).errors, "position") == [1]
 
 
-def test_labels_are_matched_by_position(asked: None) -> None:
-    out = of_polars(["good", "good"]).llm.parse(Everything, "{t}")
+def test_reports_of_polars_hold_for_the_table_that_is_made_of_it(asked: None) -> None:
+    out = pl.DataFrame({"t": ["good", "bad", None]}).llm.parse(Everything, "{t}")
+    run_registry.forget_all()
 
-    assert out.llm.evaluate(pl.Series(["b", "c"]), "choice").accuracy == 0.5
-    assert out.llm.evaluate(pl.Series(["b", "c"]), "choice").report.columns[0] == "labels"
-    with pytest.raises(UsageError, match="The Series of labels has 1 values and the frame 2 rows"):
-        out.llm.evaluate(pl.Series(["b"]), "choice")
+    assert pllm.frame(out.to_arrow()).status.to_pylist() == ["ok", "failed", "skipped"]
+
+
+def test_labels_are_matched_by_position(asked: None, kit: FrameKit) -> None:
+    llm = kit.llm(kit.llm(frame_of(kit, ["good", "good"])).parse(Everything, "{t}"))
+
+    evaluation = llm.evaluate(kit.series(["b", "c"], "labels"), "choice")
+
+    assert evaluation.accuracy == 0.5
+    assert kit.column(evaluation.report, "support") == [1, 1]
+
+
+@pytest.mark.parametrize("library", [LIBRARIES[1], LIBRARIES[2]], ids=repr)
+def test_labels_of_a_library_without_an_index_are_one_a_row(asked: None, library: FrameKit) -> None:
+    llm = library.llm(library.llm(frame_of(library, ["good", "good"])).parse(Everything, "{t}"))
+
+    with pytest.raises(UsageError, match=r"labels has 1 values? and the (frame|table) 2 rows"):
+        llm.evaluate(library.series(["b"], "labels"), "choice")
 
 
 def test_an_expression_says_how_to_ask(asked: None) -> None:
@@ -254,13 +284,13 @@ def test_an_expression_says_how_to_ask(asked: None) -> None:
         pl.col("t").llm.parse(bool, "{value}")
 
 
-def test_a_frame_of_polars_is_not_changed(asked: None) -> None:
-    frame = of_polars(["good"])
+def test_a_frame_that_was_asked_is_not_changed(asked: None, kit: FrameKit) -> None:
+    frame = frame_of(kit, ["good"])
 
-    out = frame.llm.parse(Everything, "{t}")
+    out = kit.llm(frame).parse(Everything, "{t}")
 
-    assert frame.columns == ["t"]
-    assert out.columns == ["t", *POLARS]
+    assert kit.names(frame) == ["t"]
+    assert kit.names(out) == ["t", *POLARS]
 
 
 def test_columns_of_arrow_that_share_a_name_are_refused(asked: None) -> None:

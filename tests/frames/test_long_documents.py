@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -45,11 +45,10 @@ def test_each_piece_is_a_row_with_its_document_and_number(kit: FrameKit) -> None
     assert kit.names(out) == ["id", "text", "document", "chunk"]
 
 
-@given(st.text(max_size=400), st.integers(1, 40))
-def test_no_word_is_lost_and_no_piece_is_too_long(text: str, tokens: int) -> None:
-    import pandas as pd
-
-    pieces = pd.DataFrame({"text": [text]}).llm.chunks("text", tokens=tokens)["text"].tolist()
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=400), tokens=st.integers(1, 40))
+def test_no_word_is_lost_and_no_piece_is_too_long(kit: FrameKit, text: str, tokens: int) -> None:
+    pieces = kit.column(kit.llm(kit.frame({"text": [text]})).chunks("text", tokens=tokens), "text")
 
     # A single character is the smallest piece that there is.
     assert all(token_count(piece) <= tokens or len(piece) == 1 for piece in pieces if piece.strip())
@@ -235,20 +234,16 @@ def test_columns_beside_the_answers_neither_go_on_nor_hide_a_failed_part(kit: Fr
     assert "why" in kit.names(out)
 
 
-def test_a_document_is_not_named_by_a_list(cache_dir: object) -> None:
-    import pandas as pd
-
-    frame = pd.DataFrame({"tags": [["p"], ["q"]], "text": ["a", "b"]})
+def test_a_document_is_not_named_by_a_list(cache_dir: object, kit: FrameKit) -> None:
+    frame = kit.frame({"tags": [["p"], ["q"]], "text": ["a", "b"]})
 
     with pytest.raises(PllmError, match="row 0 has a list or dict there, which names no document"):
-        frame.llm.reduce("All: {text}", by="tags", model="sim:openai")
+        kit.llm(frame).reduce("All: {text}", by="tags", model="sim:openai")
 
 
-def test_a_column_is_not_named_by_a_number_that_is_no_column(cache_dir: object) -> None:
-    import pandas as pd
-
+def test_a_column_is_not_named_by_a_number_that_is_no_column(cache_dir: object, kit: FrameKit) -> None:
     with pytest.raises(UnknownColumnError, match="names column 5, but the frame has"):
-        pd.DataFrame({"text": ["a"]}).llm.chunks(5)  # type: ignore[arg-type]
+        kit.llm(kit.frame({"text": ["a"]})).chunks(5)
 
 
 def test_two_values_that_never_fit_are_refused(kit: FrameKit, together: Together) -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal
 
-import pandas as pd
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
@@ -123,27 +122,27 @@ def test_the_doubtful_rows_come_first(simulated: Callable[..., None], kit: Frame
         kit.llm(out).doubtful(0)
 
 
-def test_the_doubtful_rows_are_still_rows_of_their_run(simulated: Callable[..., None]) -> None:
+def test_the_doubtful_rows_are_still_rows_of_their_run(kit: FrameKit, simulated: Callable[..., None]) -> None:
     simulated(sure=[SURE], torn=TORN)
-    frame = pd.DataFrame({"t": ["sure", "torn"]}, index=["x", "y"])
-    out = frame.llm.parse(Review, "{t}", samples=4, probabilities="samples", concurrency=1)
+    frame = kit.frame({"t": ["sure", "torn"]})
+    out = kit.llm(frame).parse(Review, "{t}", samples=4, probabilities="samples", concurrency=1)
 
-    shown = out.llm.doubtful(1)
+    shown = kit.llm(out).doubtful(1)
 
-    assert shown.index.tolist() == ["y"]
-    assert shown.llm.status.tolist() == ["ok"]
-    assert shown.llm.confidence["stars"].tolist() == [0.5]
+    assert kit.column(shown, "t") == ["torn"]
+    assert kit.values(kit.llm(shown).status) == ["ok"]
+    assert kit.column(kit.llm(shown).confidence, "stars") == [0.5]
 
 
-def test_a_row_that_was_corrected_by_hand_has_no_confidence(simulated: Callable[..., None]) -> None:
+def test_a_row_that_was_corrected_by_hand_has_no_confidence(kit: FrameKit, simulated: Callable[..., None]) -> None:
     simulated(sure=[SURE], torn=TORN)
-    frame = pd.DataFrame({"t": ["sure", "torn"]})
-    out = frame.llm.parse(Review, "{t}", samples=4, probabilities="samples", concurrency=1)
+    frame = kit.frame({"t": ["sure", "torn"]})
+    out = kit.llm(frame).parse(Review, "{t}", samples=4, probabilities="samples", concurrency=1)
 
-    out.loc[1, "mood"] = "bad"
+    corrected = kit.put(out, "mood", ["good", "bad"])
 
-    assert out.llm.confidence["mood"].isna().tolist() == [False, True]
-    assert out.llm.doubtful()["t"].tolist() == ["sure"]
+    assert kit.column(kit.llm(corrected).confidence, "mood") == [1, None]
+    assert kit.column(kit.llm(corrected).doubtful(), "t") == ["sure"]
 
 
 def test_a_judged_row_has_no_share(simulated: Callable[..., None], kit: FrameKit) -> None:
@@ -187,7 +186,7 @@ def test_each_model_has_its_own_shares_and_the_confidence_is_their_mean(cache_di
     assert kit.column(kit.llm(out).confidence, "good") == [0.5]
 
 
-def test_what_validators_make_of_a_value_is_an_option_of_its_own(simulated: Callable[..., None]) -> None:
+def test_what_validators_make_of_a_value_is_an_option_of_its_own(kit: FrameKit, simulated: Callable[..., None]) -> None:
     class Loud(BaseModel):
         mood: Literal["good", "bad"]
 
@@ -197,44 +196,46 @@ def test_what_validators_make_of_a_value_is_an_option_of_its_own(simulated: Call
             return mood.upper()
 
     simulated(a=[{"mood": "good"}, {"mood": "bad"}, {"mood": "good"}])
-    frame = pd.DataFrame({"t": ["a"]})
+    frame = kit.frame({"t": ["a"]})
 
-    out = frame.llm.parse(Loud, "{t}", samples=3, probabilities="samples", concurrency=1)
+    out = kit.llm(frame).parse(Loud, "{t}", samples=3, probabilities="samples", concurrency=1)
 
-    assert out.llm.confidence["mood"].tolist() == pytest.approx([2 / 3])
-    assert dict(zip(out.llm.probabilities["option"], out.llm.probabilities["p"], strict=True)) == pytest.approx(
-        {"good": 0, "bad": 0, "GOOD": 2 / 3, "BAD": 1 / 3}
-    )
+    assert kit.column(kit.llm(out).confidence, "mood") == pytest.approx([2 / 3])
+    found = {line["option"]: line["p"] for line in kit.rows(kit.llm(out).probabilities)}
+    assert found == pytest.approx({"good": 0, "bad": 0, "GOOD": 2 / 3, "BAD": 1 / 3})
 
 
-def test_columns_have_the_prefix_and_a_type_without_fields_its_column(simulated: Callable[..., None]) -> None:
+def test_columns_have_the_prefix_and_a_type_without_fields_its_column(
+    kit: FrameKit, simulated: Callable[..., None]
+) -> None:
     simulated(a=[{"value": True}])
-    frame = pd.DataFrame({"t": ["a"]})
+    frame = kit.frame({"t": ["a"]})
 
-    out = frame.llm.parse(bool, "{t}", samples=2, probabilities="samples", prefix="p_", confidence_column="sure")
+    out = kit.llm(frame).parse(bool, "{t}", samples=2, probabilities="samples", prefix="p_", confidence_column="sure")
 
-    assert out.columns.tolist() == ["t", "p_answer", "p_sure"]
-    assert out.llm.confidence.columns.tolist() == ["p_answer"]
-    assert forgotten(out).llm.confidence.columns.tolist() == ["p_answer"]
-    again = pllm.run(out.attrs["pllm_run"]).to_frame(frame)
-    pd.testing.assert_frame_equal(again, out)
+    assert kit.names(out) == ["t", "p_answer", "p_sure"]
+    run_id = kit.llm(out).run.id
+    assert kit.names(kit.llm(out).confidence) == ["p_answer"]
+    assert kit.names(kit.llm(forgotten(out)).confidence) == ["p_answer"]
+    again = pllm.run(run_id).to_frame(frame)
+    assert (kit.dtypes(again), kit.rows(again)) == (kit.dtypes(out), kit.rows(out))
 
 
-def test_what_cannot_be_had_is_refused_before_anything_is_sent(simulated: Callable[..., None]) -> None:
+def test_what_cannot_be_had_is_refused_before_anything_is_sent(kit: FrameKit, simulated: Callable[..., None]) -> None:
     simulated(a=[{"value": True}])
-    frame = pd.DataFrame({"t": ["a"]})
+    frame = kit.frame({"t": ["a"]})
 
     with pytest.raises(UsageError, match=r"give samples=5, for example, which is five calls a row. Nothing was sent"):
-        frame.llm.parse(bool, "{t}", probabilities="samples")
+        kit.llm(frame).parse(bool, "{t}", probabilities="samples")
     with pytest.raises(UsageError, match=r"a field whose values are known .*, and str has none. Nothing was sent"):
-        frame.llm.parse(str, "{t}", probabilities="samples", samples=2)
+        kit.llm(frame).parse(str, "{t}", probabilities="samples", samples=2)
     with pytest.raises(UsageError, match=r"confidence_column= needs probabilities=: 'samples'. Nothing was sent"):
-        frame.llm.parse(bool, "{t}", samples=2, confidence_column="sure")
+        kit.llm(frame).parse(bool, "{t}", samples=2, confidence_column="sure")
     with pytest.raises(NameClashError):
-        frame.llm.parse(bool, "{t}", samples=2, probabilities="samples", confidence_column="answer")
-    out = frame.llm.parse(bool, "{t}")
-    for view in (lambda: out.llm.confidence, lambda: out.llm.probabilities, out.llm.doubtful):
+        kit.llm(frame).parse(bool, "{t}", samples=2, probabilities="samples", confidence_column="answer")
+    out = kit.llm(frame).parse(bool, "{t}")
+    for view in (lambda: kit.llm(out).confidence, lambda: kit.llm(out).probabilities, kit.llm(out).doubtful):
         with pytest.raises(PllmError, match="This run has no probabilities"):
             view()
     with pytest.raises(PllmError, match="This run has no probabilities"):
-        forgotten(out).llm.confidence  # noqa: B018
+        kit.llm(forgotten(out)).confidence  # noqa: B018

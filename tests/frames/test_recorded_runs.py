@@ -30,6 +30,7 @@ from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
 from pllm_notebook.store.process_identity import has_exited, this_process
 from pllm_notebook.store.run_files import RunFiles
+from tests.contract.scripts import words
 
 from .frame_libraries import FrameKit
 
@@ -98,10 +99,6 @@ def ready(cache_dir: Path) -> Iterator[Path]:
     run_registry.forget_all()
 
 
-def texts(*values: str) -> pd.DataFrame:
-    return pd.DataFrame({"t": list(values)}, index=range(10, 10 + len(values)))
-
-
 def let_go(out: Any) -> RecordedRun:
     """Open the run of a result as a new kernel would."""
     run_id = pllm.frame(out).run.id
@@ -146,30 +143,13 @@ def test_the_answers_of_a_run_that_is_not_held_come_back_beside_its_rows(
     assert kit.llm(run.to_frame(frame)).run.id == run.id
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "google"])
-def test_the_answers_of_a_run_that_is_not_held_are_those_of_its_result(cache_dir: Path, provider: str) -> None:
-    pllm.configure(model=f"sim:{provider}")
-    frame = texts("x", "y")
-    for options in OPTIONS.values() if provider == "openai" else [{}]:
-        out = frame.llm.parse(Rich, "{t}", **options)
-
-        run = let_go(out)
-
-        alone = run.to_frame()
-        assert list(alone.index) == [at - 10 for at in out.index]
-        pd.testing.assert_frame_equal(alone.set_axis(out.index), out.drop(columns="t"))
-        pd.testing.assert_frame_equal(run.to_frame(frame), out)
-        pd.testing.assert_frame_equal(run.to_frame(frame, response_format=Rich), out)
-        assert run.to_frame(frame).attrs == out.attrs
-
-
 @pytest.mark.parametrize("kind", [bool, list[Item], Literal["a", "b"], int | None, None])
-def test_a_type_without_fields_is_read_back(cache_dir: Path, kind: Any) -> None:
+def test_a_type_without_fields_is_read_back(cache_dir: Path, kit: FrameKit, kind: Any) -> None:
     pllm.configure(model="sim:openai")
-    texts_ = texts("x", "y")["t"]
-    out = texts_.llm.complete("{value}") if kind is None else texts_.llm.parse(kind, "{value}")
+    frame = kit.frame({"t": ["x", "y"]})
+    out = kit.llm(frame).complete("{t}") if kind is None else kit.llm(frame).parse(kind, "{t}")
 
-    pd.testing.assert_series_equal(let_go(out).to_frame()["answer"].set_axis(out.index), out)
+    assert_same(kit, let_go(out).to_frame(frame), out)
 
 
 def test_rows_get_their_answers_by_their_content(ready: Path, kit: FrameKit) -> None:
@@ -230,34 +210,36 @@ def test_an_answer_that_left_the_cache_is_missing_and_told(ready: Path, kit: Fra
     assert run.status.tolist() == ["lost", "failed", "ok"]
 
 
-def test_an_answer_after_a_repair_is_read_from_its_last_reply(cache_dir: Path) -> None:
+def test_an_answer_after_a_repair_is_read_from_its_last_reply(cache_dir: Path, kit: FrameKit) -> None:
     def answer(request: SimRequest) -> Any:
         return {"mark": 5} if len(request.messages) > 1 else SimAnswer.text('{"mark": "none"}')
 
     pllm.configure(sim={"answers": answer}, model="sim:openai")
-    out = texts("a", "bb").llm.parse(Mark, "{t}", max_repairs=1)
+    frame = kit.frame({"t": ["a", "bb"]})
+    out = kit.llm(frame).parse(Mark, "{t}", max_repairs=1)
 
-    assert out["mark"].tolist() == [5, 5]
+    assert kit.column(out, "mark") == [5, 5]
     run = let_go(out)
-    assert run.to_frame()["mark"].tolist() == [5, 5]
-    assert run.usage["attempts"].isna().all()
+    assert kit.column(run.to_frame(frame), "mark") == [5, 5]
+    assert kit.column(kit.llm(out).usage, "attempts") == [None, None]
 
 
-def test_a_run_that_is_not_held_tells_its_question_cost_usage_and_errors(ready: Path) -> None:
-    out = texts("a", "bad").llm.parse(Mark, "{t}", system="Be brief.")
-    live, cost = out.llm.usage, out.llm.run.cost
+def test_a_run_that_is_not_held_tells_its_question_cost_usage_and_errors(ready: Path, kit: FrameKit) -> None:
+    out = kit.llm(kit.frame({"t": ["a", "bad"]})).parse(Mark, "{t}", system="Be brief.")
+    live, cost = kit.rows(kit.llm(out).usage)[0], kit.llm(out).run.cost
     run = let_go(out)
 
     assert run.question["prompt"] == "{t}"
     assert run.question["system"] == "Be brief."
     assert run.cost == cost
-    assert run.errors["kind"].tolist() == ["refusal"]
-    columns = ["input_tokens", "cost_usd", "attempts", "cached"]
-    pd.testing.assert_frame_equal(run.usage[columns].iloc[:1], live[columns].iloc[:1].reset_index(drop=True))
+    assert kit.column(kit.llm(out).errors, "kind") == ["refusal"]
+    recorded = kit.rows(kit.llm(out).usage)[0]
+    for name in ("input_tokens", "cost_usd", "attempts", "cached"):
+        assert recorded[name] == live[name]
 
 
-def test_calls_and_decisions_are_not_read_back_as_values(ready: Path) -> None:
-    out = pd.DataFrame({"q": ["1"], "a": ["1"], "b": ["1"]}).llm.decide(["a", "b"], "{q}")
+def test_calls_and_decisions_are_not_read_back_as_values(ready: Path, kit: FrameKit) -> None:
+    out = kit.llm(kit.frame({"q": ["1"], "a": ["1"], "b": ["1"]})).decide(["a", "b"], "{q}")
 
     with pytest.raises(PllmError, match="decisions between columns, which the registry cannot read back"):
         let_go(out).to_frame()
@@ -298,21 +280,6 @@ def test_samples_and_agreement_outlive_the_run_in_every_library(
         assert_same(kit, run.to_frame(frame), out)
 
 
-def test_samples_and_agreement_outlive_the_run(ready: Path) -> None:
-    out = texts("a", "unsure", "bad").llm.parse(Mark, "{t}", samples=3)
-    samples, agreement = out.llm.samples, out.llm.agreement
-    run = let_go(out)
-
-    again = out.iloc[::-1].llm.samples
-
-    same = ["label", "model", "sample", "chosen", "decided", "mark"]
-    there = again.sort_values(["label", "sample"], ignore_index=True)[same]
-    pd.testing.assert_frame_equal(there, samples.sort_values(["label", "sample"], ignore_index=True)[same])
-    assert again["failure"].notna().tolist() == [True] * 3 + [False] * 6
-    pd.testing.assert_frame_equal(out.llm.agreement, agreement)
-    pd.testing.assert_frame_equal(run.to_frame(texts("a", "unsure", "bad")), out)
-
-
 def test_fields_with_majorities_of_their_own_are_put_together_again(cache_dir: Path, kit: FrameKit) -> None:
     given = iter([("a", 1), ("a", 2), ("b", 2)])
 
@@ -329,7 +296,7 @@ def test_fields_with_majorities_of_their_own_are_put_together_again(cache_dir: P
 
 
 def test_a_sample_takes_thirteen_bytes_and_a_decision_two(ready: Path) -> None:
-    record = let_go(texts("a", "b").llm.parse(Mark, "{t}", samples=3)).record
+    record = let_go(words("a", "b").llm.parse(Mark, "{text}", samples=3)).record
     assert record is not None
     samples = record.samples
     assert isinstance(samples, SampleRecord)
@@ -369,19 +336,19 @@ def test_runs_of_lists_and_single_prompts_are_recorded(ready: Path) -> None:
     assert third.record is not None
     assert third.record.content[0] == third.record.content[2] != third.record.content[1]
     with pytest.raises(PllmError, match="it has no dataframe"):
-        first.to_frame(texts("a"))
+        first.to_frame(words("a"))
 
 
-def test_a_run_of_a_list_makes_no_frame(ready: Path) -> None:
+def test_a_run_of_a_list_makes_no_frame(ready: Path, kit: FrameKit) -> None:
     submit_list(["a"], Mark, "{value}").result()
 
     with pytest.raises(PllmError, match="No known run made this frame"):
-        _ = pd.DataFrame({"value": ["a"], "mark": [1]}).llm.status
+        _ = kit.llm(kit.frame({"value": ["a"], "mark": [1]})).status
 
 
-def test_without_a_cache_a_run_has_its_counts_and_no_keys(ready: Path) -> None:
-    out = texts("a", "bad").llm.parse(Mark, "{t}", cache="off")
-    assert out.llm.status.tolist() == ["ok", "failed"]
+def test_without_a_cache_a_run_has_its_counts_and_no_keys(ready: Path, kit: FrameKit) -> None:
+    out = kit.llm(kit.frame({"t": ["a", "bad"]})).parse(Mark, "{t}", cache="off")
+    assert kit.values(kit.llm(out).status) == ["ok", "failed"]
 
     run = let_go(out)
 
@@ -452,14 +419,14 @@ def test_a_process_is_known_by_when_it_began() -> None:
 # What a notebook shows.
 
 
-def test_what_a_notebook_shows_is_three_lines_that_obey_no_markup(ready: Path) -> None:
-    frame = texts("a", "bad")
-    out = frame.llm.parse(Mark, "<script>{t}</script>")
-    run = out.llm.run
-    views = {"run": run._repr_html_(), "out": out.llm._repr_html_()}
+def test_what_a_notebook_shows_is_three_lines_that_obey_no_markup(ready: Path, kit: FrameKit) -> None:
+    frame = kit.frame({"t": ["a", "bad"]})
+    out = kit.llm(frame).parse(Mark, "<script>{t}</script>")
+    run = kit.llm(out).run
+    views = {"run": run._repr_html_(), "out": kit.llm(out)._repr_html_()}
     views["recorded"] = let_go(out)._repr_html_()
-    views["series"] = frame["t"].llm._repr_html_()
-    views["df"] = frame.llm._repr_html_()
+    views["series"] = kit.llm(frame["t"])._repr_html_()
+    views["df"] = kit.llm(frame)._repr_html_()
 
     for name, shown in views.items():
         assert "<script>" not in shown, name

@@ -6,7 +6,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from pydantic import BaseModel, ValidationInfo, field_validator
 
@@ -62,55 +61,56 @@ def test_each_row_is_validated_with_its_own_context_and_equal_prompts_are_sent_o
 
 
 @pytest.mark.parametrize("mode", ["async", "sync", "batch"])
-def test_a_cached_answer_is_validated_again_in_the_context_of_today(mode: Any) -> None:
-    frame = pd.DataFrame(COLUMNS)
+def test_a_cached_answer_is_validated_again_in_the_context_of_today(kit: FrameKit, mode: Any) -> None:
+    frame = kit.frame(COLUMNS)
     options: dict[str, Any] = {"mode": mode, "confirm": False, "wait": True, "max_repairs": 0}
-    first = frame.llm.parse(Part, "Order: {text}", validation_context="parts", **options)
-    changed = frame.assign(parts=["bolt,nut", "screw", "nut", "bolt"])
+    first = kit.llm(frame).parse(Part, "Order: {text}", validation_context="parts", **options)
+    changed = kit.put(frame, "parts", ["bolt,nut", "screw", "nut", "bolt"])
 
     with pytest.warns(UserWarning, match="1 of 4 rows failed"):
-        second = changed.llm.parse(
+        second = kit.llm(changed).parse(
             Part, "Order: {text}", validation_context="parts", errors="coerce", **{**options, "mode": "async"}
         )
 
-    assert list(first.llm.status) == ["ok", "cached", "ok", "ok"]  # the second row has the reply to the first
-    assert list(second.llm.status) == ["cached", "failed", "cached", "cached"]
-    assert "no part of this order" in second.llm.errors.message[0]
+    # The second row has the reply to the first.
+    assert kit.values(kit.llm(first).status) == ["ok", "cached", "ok", "ok"]
+    assert kit.values(kit.llm(second).status) == ["cached", "failed", "cached", "cached"]
+    assert "no part of this order" in kit.column(kit.llm(second).errors, "message")[0]
     assert len(SEEN) == 2
 
 
-def test_a_repaired_answer_is_validated_in_the_context_of_its_row() -> None:
-    frame = pd.DataFrame({"text": ["a screw", "a screw"], "parts": ["nut", "nut,washer"]})
+def test_a_repaired_answer_is_validated_in_the_context_of_its_row(kit: FrameKit) -> None:
+    frame = kit.frame({"text": ["a screw", "a screw"], "parts": ["nut", "nut,washer"]})
 
-    out = frame.llm.parse(Part, "Order: {text}", validation_context="parts")
-    again = frame.llm.parse(Part, "Order: {text}", validation_context="parts")
+    out = kit.llm(frame).parse(Part, "Order: {text}", validation_context="parts")
+    again = kit.llm(frame).parse(Part, "Order: {text}", validation_context="parts")
 
-    assert list(out.name) == list(again.name) == ["nut of nut", "nut of nut,washer"]
-    assert list(again.llm.status) == ["cached"] * 2
+    assert kit.column(out, "name") == kit.column(again, "name") == ["nut of nut", "nut of nut,washer"]
+    assert kit.values(kit.llm(again).status) == ["cached"] * 2
     assert len(SEEN) == 2  # the question, and its repair, which is the same for both
 
 
-def test_a_function_and_a_mapping_make_contexts_too() -> None:
-    frame = pd.DataFrame(COLUMNS)
+def test_a_function_and_a_mapping_make_contexts_too(kit: FrameKit) -> None:
+    frame = kit.frame(COLUMNS)
 
-    made = frame.llm.parse(
+    made = kit.llm(frame).parse(
         Part, "Order: {text}", validation_context=lambda row: {"parts": row["parts"].upper().lower()}
     )
-    same = frame.llm.parse(Part, "Order: {text}", validation_context={"parts": "bolt,nut"})
+    same = kit.llm(frame).parse(Part, "Order: {text}", validation_context={"parts": "bolt,nut"})
 
-    assert list(made.name) == ["bolt of bolt,nut", "bolt of bolt", "nut of nut", "bolt of bolt,nut"]
-    assert list(same.name) == ["bolt of bolt,nut"] * 2 + ["nut of bolt,nut", "bolt of bolt,nut"]
+    assert kit.column(made, "name") == ["bolt of bolt,nut", "bolt of bolt", "nut of nut", "bolt of bolt,nut"]
+    assert kit.column(same, "name") == ["bolt of bolt,nut"] * 2 + ["nut of bolt,nut", "bolt of bolt,nut"]
     assert len(SEEN) == 2
 
 
-def test_samples_and_their_decision_are_validated_in_the_context_of_their_row() -> None:
-    frame = pd.DataFrame(COLUMNS)
+def test_samples_and_their_decision_are_validated_in_the_context_of_their_row(kit: FrameKit) -> None:
+    frame = kit.frame(COLUMNS)
 
-    out = frame.llm.parse(
+    out = kit.llm(frame).parse(
         Part, "Order: {text}", validation_context="parts", models=["sim:openai", "sim:anthropic"], decide="vote"
     )
 
-    assert list(out.name) == ["bolt of bolt,nut", "bolt of bolt", "nut of nut", "bolt of bolt,nut"]
+    assert kit.column(out, "name") == ["bolt of bolt,nut", "bolt of bolt", "nut of nut", "bolt of bolt,nut"]
     assert len(SEEN) == 4
 
 
@@ -128,20 +128,20 @@ class Pair(BaseModel):
         return word
 
 
-def test_a_mixture_of_samples_is_validated_in_the_context_too() -> None:
+def test_a_mixture_of_samples_is_validated_in_the_context_too(kit: FrameKit) -> None:
     said = {"openai": ("aa", "bb"), "anthropic": ("aa", "cc"), "google": ("dd", "bb")}
     pllm.configure(sim={"answers": lambda request: dict(zip(("one", "two"), said[request.provider], strict=True))})
 
-    out = pd.DataFrame({"text": ["x"]}).llm.parse(
+    out = kit.llm(kit.frame({"text": ["x"]})).parse(
         Pair, "{text}", validation_context={"least": 2}, models=["sim:anthropic", "sim:google", "sim:openai"]
     )
 
-    assert (out.one[0], out.two[0]) == ("aa", "bb")
+    assert kit.rows(out) == [{"text": "x", "one": "aa", "two": "bb"}]
 
 
-def test_rows_that_share_a_call_have_contexts_of_their_own() -> None:
+def test_rows_that_share_a_call_have_contexts_of_their_own(kit: FrameKit) -> None:
     pllm.configure(sim={"answers": None})
-    frame = pd.DataFrame({"text": ["x", "y", "x"], "n": [1, 2, 3]})
+    frame = kit.frame({"text": ["x", "y", "x"], "n": [1, 2, 3]})
     seen = []
 
     class Word(BaseModel):
@@ -155,20 +155,20 @@ def test_rows_that_share_a_call_have_contexts_of_their_own() -> None:
             seen.append(info.context["n"])
             return f"{info.context['n']}"
 
-    out = frame.llm.parse(Word, "{text}", validation_context="n", pack=2)
+    out = kit.llm(frame).parse(Word, "{text}", validation_context="n", pack=2)
 
-    assert list(out.word) == ["1", "2", "3"]
+    assert kit.column(out, "word") == ["1", "2", "3"]
 
 
-def test_a_function_that_raises_fails_its_row_before_anything_is_sent_for_it() -> None:
+def test_a_function_that_raises_fails_its_row_before_anything_is_sent_for_it(kit: FrameKit) -> None:
     def context(row: dict[str, Any]) -> dict[str, Any]:
         return {"parts": {"bolt,nut": "bolt,nut", "nut": "nut"}[row["parts"]]}
 
     with pytest.warns(UserWarning, match="1 of 4 rows failed"):
-        out = pd.DataFrame(COLUMNS).llm.parse(Part, "Order: {text}", validation_context=context)
+        out = kit.llm(kit.frame(COLUMNS)).parse(Part, "Order: {text}", validation_context=context)
 
-    assert list(out.llm.status) == ["ok", "failed", "ok", "ok"]
-    (message,) = out.llm.errors.message
+    assert kit.values(kit.llm(out).status) == ["ok", "failed", "ok", "ok"]
+    (message,) = kit.column(kit.llm(out).errors, "message")
     assert message == "validation_context= raised KeyError for this row: 'bolt'. Nothing was sent for this row."
     assert len(SEEN) == 2
 
@@ -177,14 +177,16 @@ def test_a_function_that_raises_fails_its_row_before_anything_is_sent_for_it() -
     ("given", "error"),
     [("part", UnknownColumnError), (["parts", "x"], UnknownColumnError), ([], UsageError), (3, UsageError)],
 )
-def test_a_context_that_cannot_be_made_is_an_error_before_anything_is_sent(given: Any, error: type[Exception]) -> None:
+def test_a_context_that_cannot_be_made_is_an_error_before_anything_is_sent(
+    kit: FrameKit, given: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match=r"validation_context.*Nothing was sent\."):
-        pd.DataFrame(COLUMNS).llm.parse(Part, "Order: {text}", validation_context=given)
+        kit.llm(kit.frame(COLUMNS)).parse(Part, "Order: {text}", validation_context=given)
 
     assert not SEEN
 
 
-def test_a_column_alone_is_its_value() -> None:
+def test_a_column_alone_is_its_value(kit: FrameKit) -> None:
     class Word(BaseModel):
         """A word."""
 
@@ -196,33 +198,35 @@ def test_a_column_alone_is_its_value() -> None:
             assert name in info.context["value"]
             return name
 
-    out = pd.Series(["a bolt", "a nut"], name="text").llm.parse(Word, "{value}", validation_context="value")
+    out = kit.llm(kit.series(["a bolt", "a nut"], "text")).parse(Word, "{value}", validation_context="value")
 
-    assert list(out.name) == ["bolt", "nut"] if isinstance(out, pd.DataFrame) else list(out) == ["bolt", "nut"]
+    assert kit.column(out, "name") == ["bolt", "nut"]
 
 
-def test_examples_are_validated_in_the_context_of_their_own_row() -> None:
-    gold = pd.DataFrame({"text": ["a washer"], "parts": ["washer,nut"], "name": ["washer"]})
-    frame = pd.DataFrame(COLUMNS)
+def test_examples_are_validated_in_the_context_of_their_own_row(kit: FrameKit) -> None:
+    gold = kit.frame({"text": ["a washer"], "parts": ["washer,nut"], "name": ["washer"]})
+    frame = kit.frame(COLUMNS)
 
-    out = frame.llm.parse(Part, "Order: {text}", validation_context="parts", examples=gold)
+    out = kit.llm(frame).parse(Part, "Order: {text}", validation_context="parts", examples=gold)
 
     assert SEEN[0].messages[1] == ("assistant", '{"name":"washer"}')
     with pytest.raises(UsageError, match="no part of this order"):
-        frame.llm.parse(Part, "Order: {text}", validation_context="parts", examples=gold.assign(parts="nut"))
-    assert list(out.llm.status) == ["ok", "cached", "ok", "ok"]
+        kit.llm(frame).parse(
+            Part, "Order: {text}", validation_context="parts", examples=kit.put(gold, "parts", ["nut"])
+        )
+    assert kit.values(kit.llm(out).status) == ["ok", "cached", "ok", "ok"]
 
 
 @pytest.mark.parametrize("cache", ["use", "refresh"])
 @pytest.mark.parametrize("concurrency", [1, 8])
-def test_equal_prompts_of_unlike_contexts_are_paid_once(cache: Any, concurrency: int) -> None:
-    frame = pd.DataFrame({"text": ["a bolt"] * 6, "parts": [f"bolt,{n}" for n in range(6)]})
+def test_equal_prompts_of_unlike_contexts_are_paid_once(kit: FrameKit, cache: Any, concurrency: int) -> None:
+    frame = kit.frame({"text": ["a bolt"] * 6, "parts": [f"bolt,{n}" for n in range(6)]})
 
-    run = frame.llm.submit(Part, "{text}", validation_context="parts", cache=cache, concurrency=concurrency)
+    run = kit.llm(frame).submit(Part, "{text}", validation_context="parts", cache=cache, concurrency=concurrency)
     out = run.result()
 
-    assert list(out.name) == [f"bolt of bolt,{n}" for n in range(6)]
+    assert kit.column(out, "name") == [f"bolt of bolt,{n}" for n in range(6)]
     assert len(SEEN) == 1
-    alone = frame.head(1).llm.submit(Part, "{text}", validation_context="parts", cache="refresh")
+    alone = kit.llm(kit.take(frame, [0])).submit(Part, "{text}", validation_context="parts", cache="refresh")
     alone.result()
     assert run.cost == pytest.approx(alone.cost)
