@@ -10,6 +10,7 @@
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make spark                            Spark's rows through its driver, in an environment with Spark and Java 17 (five minutes)
+#   make s3                               datasets and shared answers in an emulator of S3, in an environment of its own (two minutes)
 #   make browser                          a run and a review as they are seen in JupyterLab, Notebook 7 and marimo, in a headless Chromium
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
@@ -55,7 +56,7 @@ NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
 
-.PHONY: help demo lab test test-full shuffle test-newest test-oldest test-all kernel631 kill spark browser ceilings damage check wheel docs gallery options fuzz simulate bench bench-quick clean
+.PHONY: help demo lab test test-full shuffle test-newest test-oldest test-all kernel631 kill spark s3 browser ceilings damage check wheel docs gallery options fuzz simulate bench bench-quick clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -95,7 +96,7 @@ test: .venv/ready
 
 test-full: .venv/ready
 	@.venv/bin/python -m pytest -n '$(JOBS)' $(BY_FILE)
-	@$(MAKE) shuffle browser kernel631 spark kill ceilings fuzz simulate
+	@$(MAKE) shuffle browser kernel631 spark s3 kill ceilings fuzz simulate
 
 shuffle: .venv/ready
 	@set -e; for seed in $(SEEDS); do \
@@ -121,6 +122,12 @@ kernel631: .venv/ready .venv-kernel631/ready
 
 spark: .venv-spark/ready
 	@.venv-spark/bin/python -m pytest tests/spark
+
+.venv-s3/ready: $(SOURCES)
+	@tools/make-env .venv-s3 '$(PYTHON)' '.[dataset]' '' pandas 's3fs>=2024.6' 'moto[s3]>=5.0' flask flask-cors 'pytest>=8.3' 'pytest-timeout>=2.3'
+
+s3: .venv-s3/ready
+	@.venv-s3/bin/python -m pytest tests/object_store
 
 browser: .venv-browser/ready
 	@tools/get-chromium
