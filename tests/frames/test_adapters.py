@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +90,37 @@ def test_columns_are_checked_before_anything_is_sent(toy: ToyFrame) -> None:
         pllm.frame(ToyFrame([{"t": "a", "mark": 9}])).parse(Mark, "{t}")
 
 
+LIBRARIES = {"pandas", "polars", "pyarrow"}
+
+
+def imported_libraries(file: Path) -> set[str]:
+    """Return the dataframe libraries that a file imports anywhere."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(name.name.split(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found & LIBRARIES
+
+
 def test_only_the_adapters_import_a_dataframe_library() -> None:
-    def imports(file: Path) -> Iterator[str]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Import):
-                yield from (name.name for name in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                yield node.module
+    assert {file.name for file in FRAMES.glob("*.py") if imported_libraries(file)} == NAMES_TYPES
 
-    guilty = {
-        file.name
-        for file in FRAMES.glob("*.py")
-        if {"pandas", "polars", "pyarrow"} & {n.split(".")[0] for n in imports(file)}
-    }
 
-    assert guilty == NAMES_TYPES
+# A test takes its frames from `kit`, and so runs on every library, unless it is about one of them or sets all of them
+# side by side. What is about pandas alone is in the folder `pandas`.
+NAMES_LIBRARIES = {
+    "frame_libraries.py": "is the kit",
+    "golden_values.py": "a column of each library for each type",
+    "test_any_frame.py": "what streams Arrow data",
+    "test_every_method.py": "LazyFrames, and what Dask makes of pandas",
+    "test_lazy_frames.py": "LazyFrames",
+    "test_library_columns.py": "the libraries' own types, and what Polars and Arrow alone have",
+    "test_library_keys.py": "all libraries' frames side by side",
+    "test_runs.py": "classes whose accessor is another package's",
+}
+
+
+def test_tests_of_frames_are_run_on_every_library() -> None:
+    assert {file.name for file in Path(__file__).parent.glob("*.py") if imported_libraries(file)} == {*NAMES_LIBRARIES}

