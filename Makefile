@@ -124,7 +124,7 @@ spark: .venv-spark/ready
 	@.venv-spark/bin/python -m pytest tests/spark
 
 .venv-s3/ready: $(SOURCES)
-	@tools/make-env .venv-s3 '$(PYTHON)' '.[dataset]' '' pandas 's3fs>=2024.6' 'moto[s3]>=5.0' flask flask-cors 'pytest>=8.3' 'pytest-timeout>=2.3'
+	@tools/make-env .venv-s3 '$(PYTHON)' '.[dask,dataset,polars]' '' 's3fs>=2024.6' 'moto[s3]>=5.0' flask flask-cors 'pytest>=8.3' 'pytest-timeout>=2.3'
 
 s3: .venv-s3/ready
 	@.venv-s3/bin/python -m pytest tests/object_store

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import dask.dataframe as dd
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -139,11 +141,22 @@ def test_rows_that_failed_are_asked_again_and_their_parts_replaced(ready: Simula
     assert pllm.open_dataset(f"s3://{BUCKET}/out").errors().num_rows == 0
 
 
+def test_a_lazy_frame_and_a_dask_frame_are_written_to_a_bucket(ready: Simulator, s3: Any) -> None:
+    texts = [f"row {n}" for n in range(20)]
+
+    lazy = pllm.parse_dataset(pl.LazyFrame({"t": texts}), f"s3://{BUCKET}/lazy", Mark, "{t}", rows=10)
+    frame = dd.from_pandas(pd.DataFrame({"t": texts}), npartitions=2)
+    answered = frame.llm.parse(Mark, "{t}", to=f"s3://{BUCKET}/dask").compute()
+
+    assert lazy.scan().to_table()["mark"].to_pylist() == answered["mark"].tolist() == list(range(20))
+    assert len(names(s3, "lazy/part-")) == len(names(s3, "dask/part-")) == 2
+    assert ready.stats().requests == 20
+
+
 JOB = """
 import sys
 import pllm_notebook as pllm
 from tests.object_store.test_s3 import Mark
-sent = 0
 def answer(request):
     return {"mark": int(request.prompt.split()[-1])}
 pllm.configure(sim={"answers": answer}, model="sim:openai", progress=False, cache_dir=sys.argv[1])
