@@ -37,7 +37,8 @@ def frame(data: Any) -> Any:
 
     Args:
         data: A DataFrame or a Series of pandas or Polars; a table or an array of PyArrow, or anything that streams
-            Arrow data (`__arrow_c_stream__`), such as a DuckDB relation, which is read whole. Never changed.
+            Arrow data (`__arrow_c_stream__`), such as a DuckDB relation, which is read whole; a LazyFrame, or a frame
+            or series of Dask. Never changed.
 
     Example:
         out = pllm.frame(df).parse(Review, "Read this review:\n{text}")

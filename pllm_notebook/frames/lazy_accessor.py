@@ -9,7 +9,7 @@ from typing import Any
 
 from pllm_notebook.runtime import Slot
 
-__all__ = ["lost_accessors", "register_accessor", "register_dask"]
+__all__ = ["lost_accessors", "register_accessor", "register_dask", "registered_accessor"]
 
 _KINDS: Slot[list[type[Any]]] = Slot("classes with an accessor", list, is_kept=True)
 """The classes that have, or should have, `.llm`."""
@@ -56,6 +56,12 @@ def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any],
             f"replaced. pllm_notebook.frame(df) has the same methods: pllm_notebook.frame(df).parse(...).",
             stacklevel=3,
         )
+
+
+def registered_accessor(data: Any) -> Any:
+    """Return `.llm` of an object whose class has it from this package, None for anything else."""
+    ours = tuple(kind for kind in _KINDS.value if type(getattr(kind, "llm", None)) is _LazyAccessor)
+    return data.llm if isinstance(data, ours) else None
 
 
 def register_dask() -> None:

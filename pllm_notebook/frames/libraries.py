@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.frames.lazy_accessor import registered_accessor
 from pllm_notebook.runtime import Slot
 
 if TYPE_CHECKING:  # it needs Pydantic, which is loaded with the first use
@@ -61,7 +62,8 @@ def table_to_join(df: Any) -> Table:
 def find_accessor(data: Any) -> Any:
     """Return what `df.llm` is of a frame or a column, None for anything else."""
     accessors = (library.accessor(data) for library in _libraries_for(data))
-    return next((accessor for accessor in accessors if accessor is not None), None)
+    found = next((accessor for accessor in accessors if accessor is not None), None)
+    return registered_accessor(data) if found is None else found  # Dask's frames have no rows, hence no table
 
 
 def accessor_of(data: Any, asked: str = "pllm.frame") -> Any:

@@ -46,10 +46,18 @@ class DaskFrameLLM:
                 f"in part files: pllm.open_dataset('answers') has progress(), errors() and retry(), and "
                 f"answered.compute().llm.{name}{call} is about all of them. Nothing was sent."
             )
+        in_cell = f", and in a cell %%pllm {self._SHOWN}.head(10)" if name.startswith("submit") else ""
         raise UsageError(
-            f"A Dask {self._KIND} has no rows yet, and llm.{name} needs them: {self._SHOWN}.head(10).llm.{name}(…). A "
-            f"Dask {self._KIND} has llm.parse and llm.complete with to=, llm.preview and llm.estimate. Nothing was "
-            f"sent."
+            f"A Dask {self._KIND} has no rows yet, and llm.{name} needs them: {self._SHOWN}.head(10).llm.{name}(…)"
+            f"{in_cell}. A Dask {self._KIND} has llm.parse and llm.complete with to=, llm.preview and llm.estimate. "
+            f"Nothing was sent."
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"llm of a Dask {self._KIND}: .parse(Model, prompt, to=directory) and .complete(prompt, to=directory) "
+            "write all rows with their answers; .estimate(Model, prompt) sends nothing; .preview(Model, prompt) "
+            "asks few"
         )
 
     @shows(taken_by(Options, "parse"))

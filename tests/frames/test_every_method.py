@@ -19,6 +19,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.accessor import LLMAccessor
 from pllm_notebook.frames.frame_accessor import FrameAccessor
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
+from tests.contract.sides import OPENAI, reach
 from tests.contract.two_models import PROMPT, TwoModels, options
 from tests.contract.two_models import Review as Judged
 
@@ -284,7 +285,10 @@ def test_each_method_works_in_every_library(asked: Asked, names: str) -> None:
     CALLS[names](asked)
 
 
-def test_the_promise_of_a_run_is_of_the_library_that_was_asked(kit: FrameKit, luna: str, sim: Simulator) -> None:
+def test_the_promise_of_a_run_is_of_the_library_that_was_asked(
+    kit: FrameKit, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach(OPENAI, sim, monkeypatch)
     TwoModels(sim)
     frame = kit.frame({"text": [f"thing {n}" for n in range(300)]})
 
@@ -301,8 +305,7 @@ def test_a_column_alone_has_the_methods_of_rows_in_every_library(asked: Asked, k
     assert kit.values(column.complete("{value}")) == ["said text 0", "said text 1", "said text 2"]
     out = kit.llm(column.parse(Mood, "Read {value}"))
     assert kit.values(out.status) == ["ok"] * 3
-    alone = kit.llm(column.parse(Literal["good", "bad"], "Read {value}"))
-    assert len(kit.values(alone.status)) == 3
+    assert column.estimate(Mood, "Read {value}").cached == 3
 
 
 LAZY = {
@@ -315,10 +318,19 @@ LAZY = {
 @pytest.mark.parametrize("name", sorted(public(FrameAccessor)))
 @pytest.mark.parametrize("kind", LAZY)
 def test_rows_that_are_not_there_yet_have_the_method_or_say_what_to_call(cache_dir: Path, kind: str, name: str) -> None:
-    llm = LAZY[kind]().llm
+    llm = pllm.frame(LAZY[kind]())
 
+    assert type(llm) is type(LAZY[kind]().llm)
     if name in ("parse", "complete", "preview", "estimate"):
         assert callable(getattr(llm, name))
         return
     with pytest.raises(UsageError, match=rf"has no rows yet.*\.llm\.{name}.*Nothing was sent\.$"):
         getattr(llm, name)
+
+
+@pytest.mark.parametrize("kind", LAZY)
+def test_what_has_no_rows_yet_shows_what_can_be_asked_of_it(kind: str) -> None:
+    shown = repr(LAZY[kind]().llm)
+
+    assert shown.startswith(f"llm of {kind}: .parse(Model, prompt")
+    assert ".estimate(Model, prompt) sends nothing" in shown

@@ -58,6 +58,12 @@ class PolarsLazyLLM:
             f"has llm.parse and llm.complete, which stay lazy, llm.preview and llm.estimate. Nothing was sent."
         )
 
+    def __repr__(self) -> str:
+        return (
+            "llm of a LazyFrame: .parse(Model, prompt) and .complete(prompt) stay lazy, and ask about rows that are "
+            "collected; .estimate(Model, prompt) sends nothing; .preview(Model, prompt) asks few"
+        )
+
     @shows(taken_by(Options, "parse"))
     def parse(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
