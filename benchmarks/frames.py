@@ -24,6 +24,7 @@ import pyarrow as pa
 
 import pllm_notebook as pllm
 from benchmarks.rows import MODEL, Review, entry
+from pllm_notebook.execution import live_of
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.frames.libraries import table_of
@@ -92,7 +93,7 @@ def answered(library: Library) -> ResultTable:
     store.flush()
     run = pllm.submit(library.frame, Review, PROMPT)
     run.wait()
-    return run.table
+    return live_of(run).table
 
 
 def main() -> None:

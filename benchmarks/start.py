@@ -24,6 +24,7 @@ import tracemalloc
 import warnings
 from typing import Any, NamedTuple
 
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import Simulator
 
 FIRST = 20
@@ -184,7 +185,7 @@ def planned(rows: int, traced: bool) -> tuple[float, float, float]:
         tracemalloc.start()
     deaf, start = Deaf(engine().loop.loop), time.perf_counter()
     run = frame.llm.submit(bool, PROMPT, model="here:any", concurrency=1, salt=f"planned {traced}")
-    while not run.execution.results.planned:
+    while not live_of(run).execution.results.planned:
         time.sleep(0.01)
     took, longest = time.perf_counter() - start, deaf.end()
     held = 0

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
-from pllm_notebook.execution import Run, WholePrompts
+from pllm_notebook.execution import LiveRun, WholePrompts
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue
 from pllm_notebook.protocols import Store
@@ -56,7 +56,7 @@ class SingleRequestRows(WholePrompts):
         """Return the prompt."""
         return [self._prompt for _ in rows]
 
-    def assemble(self, run: Run) -> ParallelCompletion | None:
+    def assemble(self, run: LiveRun) -> ParallelCompletion | None:
         """Return the completion."""
         ensemble = ensemble_of(run)
         outcome = run.table.outcome(0)
@@ -88,7 +88,7 @@ class SingleRequestRows(WholePrompts):
         choices = None if entry is None else orjson.loads(entry.raw).get("choices")
         return choices[0].get("logprobs") if choices else None
 
-    def errors(self, run: Run) -> list[FailedProcessor]:
+    def errors(self, run: LiveRun) -> list[FailedProcessor]:
         """Return the processors that have no answer, in order."""
         ensemble = ensemble_of(run)
         failed = []
@@ -105,7 +105,7 @@ class SingleRequestRows(WholePrompts):
         return text
 
 
-def ensemble_of(run: Run) -> EnsembleResults:
+def ensemble_of(run: LiveRun) -> EnsembleResults:
     """Return the ensemble of a run of `SingleRequestRows`."""
     assert isinstance(run.execution.decider, EnsembleResults)
     return run.execution.decider

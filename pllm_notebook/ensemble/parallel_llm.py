@@ -24,7 +24,7 @@ from pllm_notebook.ensemble.framework_config import (
 from pllm_notebook.ensemble.openai_request import RequestKeywords, request_for
 from pllm_notebook.ensemble.spec import submit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.options import FrameworkOptions, Options, fields_of, taken_by
 from pllm_notebook.request_errors import ConfigurationError, ProcessingError
 from pllm_notebook.signatures import shows
@@ -73,7 +73,7 @@ class AnsweredRequest(NamedTuple):
     """
 
     value: Any
-    run: Run
+    run: LiveRun
 
 
 class ParallelLLM:
@@ -223,7 +223,7 @@ class ParallelLLM:
             run.wait()
             return self._answer(run, request.caller)
 
-    def _start(self, request: ParseRequest) -> Run:
+    def _start(self, request: ParseRequest) -> LiveRun:
         rest = dict(request.keywords)
         models: Sequence[str] | None = rest.pop("models", None)
         plan, rows = request_for(
@@ -241,7 +241,7 @@ class ParallelLLM:
         )
         return submit(plan, rows)
 
-    def _answer(self, run: Run, caller: Caller) -> AnsweredRequest:
+    def _answer(self, run: LiveRun, caller: Caller) -> AnsweredRequest:
         """Return the answer of a run that has ended, or raise what kept it from having one."""
         ensemble, rows = ensemble_of(run), run.rows
         assert isinstance(rows, SingleRequestRows)

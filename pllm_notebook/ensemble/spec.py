@@ -26,10 +26,10 @@ from pllm_notebook.execution import (
     CallSpec,
     Estimate,
     Execution,
+    LiveRun,
     RequestLines,
     ResultTable,
     Rows,
-    Run,
     RunBudget,
     RunServices,
     build_spec,
@@ -186,7 +186,7 @@ def ensemble_spec_for(
     return EnsembleSpec(tuple(members), how, vote, further, output, before, tolerant=tolerant)
 
 
-def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None, display: Display | None = None) -> Run:
+def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None, display: Display | None = None) -> LiveRun:
     """Start a run of *question* in the background and return its handle at once (see `execution.start`)."""
     options = (question if isinstance(question, CallSpec) else question.members[0].ask).options
     if options.mode == "batch" and options.confirm:

@@ -23,6 +23,7 @@ from pllm_notebook.execution.launch import (
     store_for,
 )
 from pllm_notebook.execution.lists import Part, estimate_list, parts_of, start_list
+from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.progress import RunProgress
 from pllm_notebook.execution.replies import UnreadReply, read_replies
@@ -48,7 +49,7 @@ from pllm_notebook.execution.row_source import (
     RowSource,
     WholePrompts,
 )
-from pllm_notebook.execution.run import Run
+from pllm_notebook.execution.run import Run, handle_of, live_of
 from pllm_notebook.execution.run_recorder import RecordableRows
 from pllm_notebook.execution.run_registry import find, forget, runs
 from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
@@ -85,6 +86,7 @@ __all__ = [
     "Explanation",
     "FieldCharts",
     "JudgedRows",
+    "LiveRun",
     "Outcome",
     "Part",
     "RecordableRows",
@@ -123,11 +125,13 @@ __all__ = [
     "forget",
     "format_estimate",
     "full_message",
+    "handle_of",
     "instruction_for",
     "is_retryable",
     "key_prefixes",
     "kind_number",
     "live_lines",
+    "live_of",
     "look_after_jobs",
     "options_by_path",
     "options_for",

@@ -17,8 +17,8 @@ from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.estimate import Estimate, estimate
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.learned_limits import LimitCache
+from pllm_notebook.execution.live_run import LiveRun, Rows
 from pllm_notebook.execution.row_source import RowSource
-from pllm_notebook.execution.run import Rows, Run
 from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.execution.run_events import RunEvents
 from pllm_notebook.execution.run_recorder import RecordableRows, RunRecorder
@@ -184,7 +184,7 @@ def start(
     run_budget: RunBudget | None = None,
     on_engine: Engine | None = None,
     display: Display | None = None,
-) -> Run:
+) -> LiveRun:
     """Start a run in the background and return its handle at once.
 
     Args:
@@ -216,7 +216,7 @@ def start(
         used = services_for(running, store, ask.options, settings, kept=kept, budget=run_budget)
         return Execution([ask], rows, used, on_end) if make is None else make(used, on_end)
 
-    run = Run(ask, rows, running, store, sink, execution)
+    run = LiveRun(ask, rows, running, store, sink, execution)
     run.origin = origin()
     if isinstance(sink, ViewDisplay):
         sink.watch(view_model(run))

@@ -14,9 +14,9 @@ from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.launch import estimate_rows, start
+from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.row_observer import RowObserver
 from pllm_notebook.execution.row_source import Rows, WholePrompts
-from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.messages_types import Prompt
 
@@ -61,7 +61,7 @@ def start_list(
     run_budget: RunBudget | None = None,
     on_engine: Engine | None = None,
     refresh_since: float | None = None,
-) -> Run:
+) -> LiveRun:
     """Start a run over a list in the background, and return its handle at once.
 
     A key or a model that is refused fails the prompts of its spec; the others go on.

@@ -15,7 +15,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.estimate_plan import EstimatePlan
 from pllm_notebook.execution.launch import batch_service, store_for
-from pllm_notebook.execution.run import Rows
+from pllm_notebook.execution.row_source import Rows
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.settings import current
 

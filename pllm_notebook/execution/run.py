@@ -1,111 +1,38 @@
-"""A run, as a person holds it: a live handle, and the ways of waiting for its end."""
+"""A run, as a person holds it: a handle, with public names alone."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import secrets
-import time
-from collections.abc import Callable, Generator, Sequence
-from operator import attrgetter
+import weakref
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from pllm_notebook.display_registry import SafeDisplay, show_run
-from pllm_notebook.engine import Engine, hold_at_exit
-from pllm_notebook.exceptions import PllmError, StoppedError
-from pllm_notebook.execution.asked_model import start_simulator
-from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.explain import Explanation, explain, position_of, with_evidence
-from pllm_notebook.execution.failure_recorder import FailureOrigin
-from pllm_notebook.execution.gc_tuning import relaxed_gc
-from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.row_source import EvaluableRows, JoinableRows, Rows
-from pllm_notebook.execution.run_displays import RunDisplays
-from pllm_notebook.execution.run_end import RunEnd
-from pllm_notebook.execution.run_recorder import RunRecorder
-from pllm_notebook.execution.run_summary import live_lines, progress_of, shown
+from pllm_notebook.display_registry import show_run
+from pllm_notebook.execution.explain import Explanation
+from pllm_notebook.execution.live_run import LiveRun
+from pllm_notebook.execution.run_summary import live_lines, shown
 from pllm_notebook.execution.stop import State
-from pllm_notebook.failures import FailureKind, kinds_named
-from pllm_notebook.protocols import Display, Store
-from pllm_notebook.runtime import Slot
-from pllm_notebook.signatures import lists
-from pllm_notebook.threads import weak_callback
 from pllm_notebook.types import Progress
 
-__all__ = ["ExecutionFactory", "Rows", "Run"]
-
-_NUMBERS: Slot[itertools.count[int]] = Slot("run numbers", itertools.count)
-_REDRAW_S = 0.1
-
-ExecutionFactory = Callable[[Store | None, Callable[[], None]], Execution]
-"""Builds the execution of a run, given the store (None to keep nothing) and what is called at the end."""
+__all__ = ["Run", "handle_of", "live_of"]
 
 
-@lists("cancel", "cost", "done", "errors", "evaluate", "explain", "id", "origin", "progress", "result", "retry",
-       "started_at", "state", "to_frame", "wait")  # fmt: skip
 class Run:
-    """A live handle on one run. Made by `df.llm.submit`; every other call makes one inside.
+    """A handle of one run. Made by `df.llm.submit`; every other call makes a run inside, which `pllm.runs()` has.
 
     `await run` and `run.result()` give the frame; `run.to_frame()` gives what there is at any moment.
-
-    Attributes:
-        id: A short word, also in `df.attrs` of the result.
-        ask: The question.
-        rows: The rows and the shape of their answers.
-        execution: Its life on the engine's loop.
-        table: The outcomes of its rows.
-        displays: Those that show it.
-        number: Counts the runs of this process.
-        started_at: Seconds since 1970.
-        endings: How often it has ended: once, and once more after each retry.
-        is_taken: Whether its result, as it is now, was given to the caller.
-        origin: The notebook and cell, or the script, that it comes from.
-        recorder: Writes it into the registry on disk, None for a run that is not recorded.
-        on_taken: Called when its result has been given to the caller.
     """
 
-    recorder: RunRecorder | None = None
-    origin = ""
-    on_taken: Callable[[], None] | None = None
+    __slots__ = ("__weakref__", "_live")
 
-    def __init__(
-        self,
-        ask: CallSpec,
-        rows: Rows,
-        engine: Engine,
-        store: Store,
-        sink: Display | None,
-        make_execution: ExecutionFactory,
-    ) -> None:
-        self.id = secrets.token_hex(4)
-        self.number = next(_NUMBERS.value)
-        self.started_at = time.time()
-        self.endings, self.is_taken = 0, False
-        self.ask, self.rows = ask, rows
-        self._engine = engine
-        self._loop = engine.loop
-        self._store: Store | None = None if ask.options.cache == "off" else store
-        self.displays = RunDisplays(() if sink is None else (SafeDisplay(sink),))
-        # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
-        # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
-        self.execution = make_execution(self._store, weak_callback(self._over))
-        for queue in self.execution.queues:
-            queue.recorder.failures.origin = FailureOrigin(self.id, rows.label, rows)
-        self.table: ResultTable = self.execution.table
-        self._end = RunEnd(self.id, self.execution, rows.total)
-        self._ticker: asyncio.TimerHandle | None = None
-
-    def __del__(self) -> None:
-        if (execution := getattr(self, "execution", None)) is not None:
-            execution.release()
+    def __init__(self, live: LiveRun) -> None:
+        self._live = live
 
     def __repr__(self) -> str:
-        return f"<Run {self.id} {live_lines(self.id, self.progress(), '', '')[0]}>"
+        return repr(self._live)
 
     def _repr_html_(self) -> str:
         p = self.progress()
-        lines = live_lines(self.id, p, self.rows.source, self.origin)
+        lines = live_lines(self.id, p, self._live.rows.source, self.origin)
         return shown(f"Run {self.id}", lines, simulated=p.simulated)
 
     def _ipython_display_(self) -> None:
@@ -114,62 +41,64 @@ class Run:
             raise NotImplementedError  # how IPython is asked to show it in another way
 
     @property
-    def state(self) -> State:
-        """One of "running", "done", "cancelled" and "failed"."""
-        return self.execution.state
+    def id(self) -> str:
+        """A short word, also in `df.attrs` of the result."""
+        return self._live.id
 
     @property
-    def alive(self) -> bool:
-        """Whether the loop that it runs on is alive."""
-        return self._loop.alive
+    def origin(self) -> str:
+        """The notebook and cell, or the script, that it comes from; "" for unknown."""
+        return self._live.origin
+
+    @property
+    def started_at(self) -> float:
+        """When it was started, in seconds since 1970."""
+        return self._live.started_at
+
+    @property
+    def state(self) -> State:
+        """One of "running", "done", "cancelled" and "failed"."""
+        return self._live.state
 
     @property
     def errors(self) -> Any:
         """The failed rows: position, label, kind, message, attempts, raw text, cost."""
-        return self.rows.errors(self)
+        return self._live.errors
 
     @property
     def cost(self) -> float | None:
         """US dollars that this run's calls cost, None where the price is unknown. Cached answers add nothing."""
-        return self.execution.spent.cost_usd
+        return self._live.cost
 
     def progress(self) -> Progress:
         """Return the counts of this moment."""
-        return progress_of(self.execution, self.rows, self.ask.options.max_cost_usd)
+        return self._live.progress()
 
     def done(self) -> bool:
         """Return whether the run has ended, however it did."""
-        return self._end.ended.is_set()
+        return self._live.done()
 
     def cancel(self) -> None:
         """Stop: admit nothing more, cancel what is on the wire, keep everything finished.
 
         From any thread; returns at once. A cancelled request may have been paid for.
         """
-        self._end.cancel()
+        self._live.cancel()
 
     def pause(self) -> None:
         """Send no new calls until `resume`; those on the wire end, and are kept. From any thread; returns at once."""
-        self._loop.call(self.execution.pause, True)
+        self._live.pause()
 
     def resume(self) -> None:
         """Go on after `pause`. From any thread; returns at once."""
-        self._loop.call(self.execution.pause, False)
-
-    def abort(self) -> None:
-        """End at once, because the engine ends, without waiting for what has not been stored. On its loop."""
-        self.execution.fail(self._loop.ended())
-
-    def fail(self, error: Exception) -> None:
-        """End at once because of an internal error. On its loop."""
-        self.execution.fail(error)
+        self._live.resume()
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Block until the run has ended, for *timeout_s* at most; with `wait=False`, until its jobs are submitted.
 
         An interrupt cancels the run and raises KeyboardInterrupt; batch jobs go on.
         """
-        self._end.block(timeout_s)
+        self._live.wait(timeout_s)
 
     def result(self) -> Any:
         """Wait, and return the answers in the caller's shape.
@@ -181,8 +110,10 @@ class Run:
             RowError: At a failed row, with `errors="raise"` or `mode="sync"`.
             UsageError: When nothing could be sent (no key, no package).
         """
-        self.wait()
-        return self._conclude() if self.done() else self.to_frame()
+        return self._live.result()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._live.__await__()
 
     def to_frame(self, df: Any = None, *, response_format: Any = None) -> Any:
         """Return the answers as they are now; rows without one have NA.
@@ -197,42 +128,7 @@ class Run:
             NameClashError: When *df* has a column of the result's name with other values than a run's answers.
             UsageError: When *response_format* makes other columns.
         """
-        if df is not None or response_format is not None:
-            if not isinstance(self.rows, JoinableRows):
-                raise PllmError(f"The answers of the run {self.id!r} cannot be joined to a frame: it has none itself.")
-            if response_format is not None:
-                self.rows.check_type(self, response_format)
-            if df is not None:
-                return self.rows.assemble_beside(self, df)
-        ended = self.done()
-        with relaxed_gc():
-            frame = self.rows.assemble(self)
-        if ended:
-            self.note_rows()
-            self.is_taken = True
-            if self.on_taken is not None:
-                self.on_taken()
-        return frame
-
-    def record(self, recorder: RunRecorder) -> None:
-        """Write the run into the registry: before anything is sent, and when it has ended."""
-        self.recorder = recorder
-        if self._store is None or self.ask.options.cache != "use":
-            recorder.begin(self)
-        else:
-            self.execution.planner.on_miss = weak_callback(self._begin_record)
-
-    def _begin_record(self) -> None:
-        if self.recorder is not None:
-            self.recorder.begin(self)
-
-    def note_rows(self) -> None:
-        """Write what is known of each row into the registry on disk, where the run is recorded and has ended."""
-        if self.recorder is not None and self.done():
-            self.recorder.finish(self)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._wait_here().__await__()
+        return self._live.to_frame(df, response_format=response_format)
 
     def evaluate(self, against: Any, field: str | None = None) -> Any:
         """Compare a field of the answers with known labels, as `df.llm.evaluate` does. Sends nothing.
@@ -245,9 +141,7 @@ class Run:
             PllmError: When the run has no dataframe.
             UsageError: When nothing can be compared.
         """
-        if not isinstance(self.rows, EvaluableRows):
-            raise PllmError("This run has no dataframe, so there are no labels beside its answers.")
-        return self.rows.evaluate(self, against, field)
+        return self._live.evaluate(against, field)
 
     def explain(self, row: int) -> Explanation:
         """Show everything about one row's call. Sends nothing.
@@ -258,12 +152,10 @@ class Run:
         Raises:
             UsageError: For a row that is not there.
         """
-        at = position_of(row, self.rows.total, "run")
-        ask, key = self.execution.answer_of(at)
-        return with_evidence(self, explain(ask, self.rows, self.table, self._store, at, key))
+        return self._live.explain(row)
 
     def retry(self, kinds: Sequence[str] | None = None) -> Run:
-        """Send failed rows again, in this run, and return at once.
+        """Send failed rows again, in this run, and return it at once.
 
         Args:
             kinds: Kinds of failure to try again; None for those that can succeed unchanged. A paid
@@ -272,113 +164,20 @@ class Run:
         Raises:
             PllmError: While the run is still going, or after an internal error ended it.
         """
-        if not self.done():
-            raise PllmError("The run is still going; wait for it, or cancel it, before retrying.")
-        if not self._loop.alive:
-            raise self._loop.ended()
-        if self.execution.broken:
-            raise PllmError("A fault of this package ended the run. Run the cell again: what is answered is kept.")
-        wanted = None if kinds is None else set(kinds_named(kinds))
-        if self.execution.simulated:
-            start_simulator()
-        self._end.clear()
-        self._loop.call(self._begin_again, wanted)
+        self._live.retry(kinds)
         return self
 
-    def start(self) -> None:
-        """Begin, from any thread. Called once, by what made the run."""
-        try:
-            try:
-                # Here, on the caller's thread: a kernel puts output into the cell that is running there.
-                self._open_displays()
-            finally:
-                self._loop.call(self._begin)
-        except BaseException:
-            hold_at_exit()
-            # An interrupt that comes before anyone waits would otherwise leave the run going, and paying.
-            self.cancel()
-            raise
 
-    def attach(self, display: Display) -> None:
-        """Show the run in one more display, from any thread but the loop's: live while it goes, and what came of it."""
-        self.displays.attach(display, self, self._engine)
-
-    def _open_displays(self) -> None:
-        if self.displays.all:
-            self.displays.open(self)
-
-    # From here on, on the engine's loop.
-
-    def _begin(self) -> None:
-        relaxed_gc().begin()
-        self._engine.register(self)
-        try:
-            self.execution.throughput.sample(time.monotonic())
-            self.execution.begin()
-            self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
-        except Exception as error:  # nothing else would end the run
-            self.execution.fail(error)
-
-    def _begin_again(self, kinds: set[FailureKind] | None) -> None:
-        relaxed_gc().begin()
-        self._engine.register(self)
-        try:
-            self.execution.again(kinds)
-            if not self.done():
-                self._open_displays()
-                self._tick()
-        except Exception as error:
-            self.execution.fail(error)
-
-    def _tick(self) -> None:
-        self.execution.throughput.sample(time.monotonic())
-        self.execution.look()
-        if self.execution.submitted:
-            self._end.handed.set()
-        if self.displays.all:
-            self.displays.update(self.progress())
-        if self.recorder is not None:
-            self.recorder.look(self, self._engine.workers)
-        self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
-
-    def _over(self) -> None:
-        if self._ticker is not None:
-            self._ticker.cancel()
-        if isinstance(self.execution.error, StoppedError):
-            self.execution.error.name_run(self.id)
-        try:
-            if self.displays.all:
-                self.displays.close(self)
-        finally:  # whatever can be shown, what waits is woken
-            relaxed_gc().end()
-            self._engine.unregister(self)
-            self._end.handed.set()
-            self.endings += 1
-            self.is_taken = False
-            self._end.ended.set()
-
-    def _conclude(self) -> Any:
-        """Return the result of a run that has ended, or raise what ended it."""
-        error = self._end.error()
-        if error is not None:
-            hold_at_exit()
-            self.note_rows()
-            raise error
-        self._end.warn(self.progress, self.displays)
-        return self.to_frame()
-
-    async def _wait_here(self) -> Any:
-        await self.until_given()
-        return self._conclude() if self.done() else self.to_frame()
-
-    async def until_given(self) -> None:
-        """Await what `wait` blocks for, on the caller's own loop, passing cancellation on."""
-        await self._end.until_given()
-
-    async def until_ended(self) -> None:
-        """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
-        await self._end.until_ended()
+def handle_of(live: LiveRun) -> Run:
+    """Return the handle of a run: the same one for as long as somebody holds it."""
+    held = None if live.handle is None else live.handle()
+    if isinstance(held, Run):
+        return held
+    handle = Run(live)
+    live.handle = weakref.ref(handle)
+    return handle
 
 
-for _former, _name in (("course", "execution"), ("ledger", "table")):  # for one release
-    setattr(Run, _former, property(attrgetter(_name), doc=f"`{_name}` by its former name."))
+def live_of(handle: Run) -> LiveRun:
+    """Return the run of a handle."""
+    return handle._live

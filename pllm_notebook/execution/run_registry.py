@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 
-from pllm_notebook.execution.run import Run
+from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.runtime import ExitStage, Locked, Slot
 
 __all__ = ["LARGEST_BYTES", "close", "find", "forget", "forget_all", "release_ended", "remember", "runs"]
@@ -30,8 +30,8 @@ class _Runs(Locked):
 
     def __init__(self) -> None:
         super().__init__()
-        self.live: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
-        self.held: OrderedDict[str, Run] = OrderedDict()
+        self.live: weakref.WeakValueDictionary[str, LiveRun] = weakref.WeakValueDictionary()
+        self.held: OrderedDict[str, LiveRun] = OrderedDict()
         self.largest_bytes = 0
 
     def record(self) -> None:
@@ -43,7 +43,7 @@ class _Runs(Locked):
 _RUNS: Slot[_Runs] = Slot("runs", _Runs, close=_Runs.record, stage=ExitStage.RECORDS)
 
 
-def remember(run: Run) -> None:
+def remember(run: LiveRun) -> None:
     """Keep a run that begins, and let go of those that have ended."""
     known = _RUNS.value
     with known.lock:
@@ -80,7 +80,7 @@ def release_ended(*, begun: bool = False) -> None:
         run.note_rows()
 
 
-def forget(run: Run) -> None:
+def forget(run: LiveRun) -> None:
     """Let go of a run that is only a piece of something larger."""
     known = _RUNS.value
     with known.lock:
@@ -100,14 +100,14 @@ def forget_all() -> None:
     del dropped  # outside the lock: a run that ends here lets go of its parts
 
 
-def runs() -> list[Run]:
+def runs() -> list[LiveRun]:
     """Return the runs of this process that are still held, newest last."""
     known = _RUNS.value
     with known.lock:
         return sorted(known.live.values(), key=lambda run: run.number)
 
 
-def find(run_id: object) -> Run | None:
+def find(run_id: object) -> LiveRun | None:
     """Return the run of this process with this id, None where there is none, or it is not referenced any more."""
     return _RUNS.value.live.get(run_id) if isinstance(run_id, str) else None
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 from pllm_notebook.display_registry import SafeDisplay, new_display
-from pllm_notebook.execution.run import Run
+from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.formatting import counted
 from pllm_notebook.protocols import Display
 from pllm_notebook.types import Progress
@@ -64,13 +64,13 @@ class WindowProgress:
         """Failed rows of the runs that have ended."""
         return 0 if self._ended is None else self._ended.failed
 
-    def open(self, stoppable: Stoppable, run: Run) -> None:
+    def open(self, stoppable: Stoppable, run: LiveRun) -> None:
         """Open the display with the first run."""
         if self._display is None:
             self._display = SafeDisplay(new_display() if self._shown else None)
             self._display.open(self._whole([run], "running"), stoppable.stop)
 
-    def update(self, going: Sequence[Run]) -> None:
+    def update(self, going: Sequence[LiveRun]) -> None:
         """Show the counts of this moment."""
         if self._display is not None and (going or self._ended is not None):
             self._display.update(self._whole(going, "running"))
@@ -80,17 +80,17 @@ class WindowProgress:
         counts = replace(counts, in_flight=0, rows_per_s=0.0, reserved_usd=0.0)
         self._ended = counts if self._ended is None else sum_of(self._ended, counts)
 
-    def close(self, going: Sequence[Run], state: Literal["done", "cancelled", "failed"]) -> None:
+    def close(self, going: Sequence[LiveRun], state: Literal["done", "cancelled", "failed"]) -> None:
         """Show the end; nothing where it was shown before."""
         if self._display is not None and not self._is_closed and (going or self._ended is not None):
             self._is_closed = True
             self._display.close(self._whole(going, state), None)
 
-    def whole(self, going: Sequence[Run] = ()) -> Progress | None:
+    def whole(self, going: Sequence[LiveRun] = ()) -> Progress | None:
         """Return the counts of all runs, None before the first."""
         return self._whole(going, "running") if going or self._ended is not None else None
 
-    def _whole(self, going: Sequence[Run], state: Literal["running", "done", "cancelled", "failed"]) -> Progress:
+    def _whole(self, going: Sequence[LiveRun], state: Literal["running", "done", "cancelled", "failed"]) -> Progress:
         counts = [] if self._ended is None else [self._ended]
         counts += [run.progress() for run in going]
         whole = counts[0]

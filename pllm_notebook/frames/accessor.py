@@ -9,7 +9,17 @@ from typing import Any, Unpack
 from pllm_notebook import ensemble
 from pllm_notebook.ensemble import EnsembleSpec, Spec
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import CallSpec, Estimate, RequestLines, Run, RunBudget, options_for, shown_examples
+from pllm_notebook.execution import (
+    CallSpec,
+    Estimate,
+    LiveRun,
+    RequestLines,
+    Run,
+    RunBudget,
+    handle_of,
+    options_for,
+    shown_examples,
+)
 from pllm_notebook.failures import Failure
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.accessor_lab import LabAccessor
@@ -83,7 +93,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         """Start `parse` in the background and return a live handle at once."""
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "parse")
-        return ensemble.submit(*self._prepare(kind, prompt, given))
+        return handle_of(ensemble.submit(*self._prepare(kind, prompt, given)))
 
     @shows(taken_by(Options, "complete"))
     def complete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
@@ -108,7 +118,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     @shows(taken_by(Options, "complete"))
     def submit_text(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Run:
         """Start `complete` in the background and return a live handle at once."""
-        return ensemble.submit(*self._prepare(None, prompt, options | {"column": column}))
+        return handle_of(ensemble.submit(*self._prepare(None, prompt, options | {"column": column})))
 
     @shows(taken_by(Options, "parse"))
     def preview(
@@ -209,7 +219,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         if tools is None or (isinstance(tools, Sequence) and not tools):
             seen = "got None" if tools is None else "the list is empty"
             raise UsageError(f"call_tools needs at least one tool, and {seen}. Nothing was sent.")
-        return ensemble.submit(*self._prepare(None, prompt, options | {"tools": tools}, calls=True))
+        return handle_of(ensemble.submit(*self._prepare(None, prompt, options | {"tools": tools}, calls=True)))
 
     def _prepare(
         self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False
@@ -266,7 +276,7 @@ def submit_piece(
     part_of: str = "",
     whole: str = "",
     display: Display | None = None,
-) -> Run:
+) -> LiveRun:
     """Start `parse` for rows that are a piece of something larger, whose pieces share their money.
 
     Args:

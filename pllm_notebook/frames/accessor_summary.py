@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Run, live_lines, recorded_lines, shown
+from pllm_notebook.execution import LiveRun, live_lines, recorded_lines, shown
 from pllm_notebook.formatting import counted, strip_control_chars
 from pllm_notebook.frames import result_views
 from pllm_notebook.frames.guarantees import promise_of
@@ -61,7 +61,7 @@ def _summary(accessor: Any, table: Table) -> tuple[str, list[str], list[tuple[st
         lines = [f"{size}: {names}", *([f"Model: {model}"] if model else [])]
         return "llm", lines, list(_calls_for(accessor, columns)), False
     run = source.run
-    if isinstance(run, Run):
+    if isinstance(run, LiveRun):
         p = run.progress()
         line, simulated = live_lines(run.id, p, run.rows.source, run.origin)[0], p.simulated
     else:
@@ -88,7 +88,7 @@ def _next_calls(source: Source, counts: dict[str, int]) -> Iterator[tuple[str, s
     if promise := promise_of(source):
         yield ".guarantee", promise
     yield ".explain(0)", "one row: messages, reply, tokens, cost"
-    options = run.ask.options.probabilities if isinstance(run, Run) else run.header["options"].get("probabilities")
+    options = run.ask.options.probabilities if isinstance(run, LiveRun) else run.header["options"].get("probabilities")
     if options:
         yield ".doubtful()", "the rows whose answers are the least sure"
     yield ".usage, .status", "tokens, cost and time; what became of each row"

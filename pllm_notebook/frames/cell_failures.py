@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pllm_notebook.ensemble import CellFailure, EnsembleResults
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.prompts import prompt_as_text
@@ -16,7 +16,7 @@ __all__ = ["cell_failures", "cell_records", "cell_texts"]
 _PROMPT = 100
 
 
-def cell_failures(run: Run | RegisteredRun, rows: Sequence[int]) -> Mapping[int, Sequence[CellFailure]]:
+def cell_failures(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> Mapping[int, Sequence[CellFailure]]:
     """Return the fields without a value of those of some rows that have one in others. Sends nothing."""
     if isinstance(run, RegisteredRun):
         ensemble = run.header.get("ensemble")
@@ -30,11 +30,11 @@ def cell_failures(run: Run | RegisteredRun, rows: Sequence[int]) -> Mapping[int,
     return {row: decision.cells for row, decision in found.items() if decision is not None and decision.cells}
 
 
-def cell_records(run: Run | RegisteredRun, rows: Sequence[int]) -> list[dict[str, Any]]:
+def cell_records(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> list[dict[str, Any]]:
     """Return one record for each such field, as `rows.error_rows` does for failed rows."""
     made = []
     for row, cells in sorted(cell_failures(run, rows).items()):
-        prompt = _beginning(run, row) if isinstance(run, Run) else None
+        prompt = _beginning(run, row) if isinstance(run, LiveRun) else None
         for cell in cells:
             failure = cell.failure
             made.append(
@@ -54,7 +54,7 @@ def cell_records(run: Run | RegisteredRun, rows: Sequence[int]) -> list[dict[str
     return made
 
 
-def cell_texts(run: Run | RegisteredRun, rows: Sequence[int]) -> dict[int, str]:
+def cell_texts(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> dict[int, str]:
     """Return what an error column says of such rows: the field, the kind and the message of each."""
     return {
         row: "; ".join(f"{cell.field}: {cell.failure.kind}: {cell.failure.message}" for cell in cells)
@@ -62,6 +62,6 @@ def cell_texts(run: Run | RegisteredRun, rows: Sequence[int]) -> dict[int, str]:
     }
 
 
-def _beginning(run: Run, row: int) -> str:
+def _beginning(run: LiveRun, row: int) -> str:
     (prompt,) = run.rows.prompts(range(row, row + 1))
     return "" if prompt is None or isinstance(prompt, Failure) else prompt_as_text(prompt)[:_PROMPT]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pllm_notebook.ensemble import Assembly, EnsembleResults
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.frames.probability_types import FieldProbabilities, Numbers, RowProbabilities, answer_columns
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.schema import ChoiceField, DecisionAnswer, FieldQuestions
@@ -36,13 +36,13 @@ class _Decided(NamedTuple):
     has_value: Sequence[bool]
 
 
-def decision_shares(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
+def decision_shares(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
     """Return the probabilities of some rows, None for a run that asked no decision endpoint."""
-    found = _live(run, rows) if isinstance(run, Run) else _recorded(run, rows)
+    found = _live(run, rows) if isinstance(run, LiveRun) else _recorded(run, rows)
     return None if found is None else _shares(found)
 
 
-def _live(run: Run, rows: Sequence[int]) -> _Decided | None:
+def _live(run: LiveRun, rows: Sequence[int]) -> _Decided | None:
     ensemble = run.execution.decider
     if not isinstance(ensemble, EnsembleResults) or not isinstance(assembly := ensemble.plan.assembly, Assembly):
         return None

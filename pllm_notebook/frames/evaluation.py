@@ -11,7 +11,7 @@ import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError, UsageError, guess
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.formatting import counted, escape_html, strip_control_chars
 from pllm_notebook.frames.dtypes import Column, plain
 from pllm_notebook.frames.labels import check_known, check_single, classes_of, plain_values
@@ -191,7 +191,7 @@ class EvaluationInput:
     examples: Sequence[bool] = ()
 
     @classmethod
-    def of(cls, run: Run, shape: ResultColumns) -> EvaluationInput:
+    def of(cls, run: LiveRun, shape: ResultColumns) -> EvaluationInput:
         """Return the input for a live run and its own rows."""
         ensemble, rows = sampled_by(run), range(run.rows.total)
         samples: list[tuple[EnsembleResults, int] | None] | None = None

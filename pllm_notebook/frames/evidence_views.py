@@ -10,7 +10,7 @@ import numpy as np
 
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.provenance import provenance_of
@@ -69,7 +69,9 @@ def evidence(table: Table) -> Any:
     return table.frame_library.report(_COLUMNS, records)
 
 
-def evidence_lines(run: Run | RegisteredRun, row: int, table: Table, asked: Sequence[str], at: int) -> tuple[str, ...]:
+def evidence_lines(
+    run: LiveRun | RegisteredRun, row: int, table: Table, asked: Sequence[str], at: int
+) -> tuple[str, ...]:
     """Return a row's evidence as lines of text, for `explain`; () where its run asked for none.
 
     Args:
@@ -83,7 +85,7 @@ def evidence_lines(run: Run | RegisteredRun, row: int, table: Table, asked: Sequ
 
 
 def quotations_of_row(
-    run: Run | RegisteredRun, row: int, table: Table, asked: Sequence[str], at: int
+    run: LiveRun | RegisteredRun, row: int, table: Table, asked: Sequence[str], at: int
 ) -> Sequence[Quotation]:
     """Return what a row's answer quotes; nothing where its run asked for no evidence (see `evidence_lines`)."""
     return _of_run(run, [row], table, asked, [at]).get(at, ()) if _asked_for_evidence(run) else ()
@@ -135,7 +137,7 @@ def _quotations(table: Table) -> Iterator[tuple[int, list[Quotation]]]:
 
 
 def _of_run(
-    run: Run | RegisteredRun, rows: Sequence[int], table: Table, asked: Sequence[str], positions: Sequence[int]
+    run: LiveRun | RegisteredRun, rows: Sequence[int], table: Table, asked: Sequence[str], positions: Sequence[int]
 ) -> dict[int, list[Quotation]]:
     """Return what is quoted for some rows of a run, by their positions in *table*."""
     data = table.column_data(asked)
@@ -148,13 +150,13 @@ def _of_run(
     }
 
 
-def _asked_for_evidence(run: Run | RegisteredRun) -> bool:
-    if isinstance(run, Run):
+def _asked_for_evidence(run: LiveRun | RegisteredRun) -> bool:
+    if isinstance(run, LiveRun):
         return isinstance(run.ask.fitted, QuotingSchema)
     return bool(run.header["shaping"].get("evidence"))
 
 
-def _quotes(run: Run | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapping[str, str | None]]:
+def _quotes(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapping[str, str | None]]:
     """Return what the replies to some rows quote; nothing for a row without an answer in the cache."""
     if isinstance(run, RegisteredRun):
         return {} if run.record is None else run.read_answers().quotes_of(list(dict.fromkeys(rows)))
@@ -176,9 +178,9 @@ def _quotes(run: Run | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapping[
     return found
 
 
-def _fields(run: Run | RegisteredRun) -> list[tuple[str, str]]:
+def _fields(run: LiveRun | RegisteredRun) -> list[tuple[str, str]]:
     """Return the name of each field in a reply, and of its column."""
-    if isinstance(run, Run):
+    if isinstance(run, LiveRun):
         output, options, names = run.ask.output, run.ask.options, None
         prefix, column = options.prefix, options.column
     else:

@@ -8,7 +8,17 @@ from typing import Any, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.execution import Run, RunBudget, StepsDisplay, awaiting, blocking, options_for, start
+from pllm_notebook.execution import (
+    LiveRun,
+    Run,
+    RunBudget,
+    StepsDisplay,
+    awaiting,
+    blocking,
+    handle_of,
+    options_for,
+    start,
+)
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
@@ -78,7 +88,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         spec = judge_for(resolved, output)
         template = template_for(prompt, table, instructed=instruction is not None)
         question = RowQuestion(template, ResultColumns(output, resolved), resolved, "decision", instruction)
-        return start(spec, DecidingRows(table, names, question))
+        return handle_of(start(spec, DecidingRows(table, names, question)))
 
     def chunks(self, column: str, *, tokens: int = 2000, overlap: int = 0, prefix: str = "") -> FrameT:
         """Cut a column of long texts into pieces, a row for each. Sends nothing.
@@ -199,7 +209,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
 
         money = RunBudget(options.max_cost_usd)
 
-        def submit(frame: Any, step: Step) -> Run:
+        def submit(frame: Any, step: Step) -> LiveRun:
             accessor = library.accessor(frame)
             if step is Step.ONLY:
                 return submit_piece(accessor, response_format, prompt, given, money)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pllm_notebook.ensemble import EnsembleSpec, GuaranteedResults, GuaranteeFigures, KnownLabels
 from pllm_notebook.exceptions import PllmError, UnknownColumnError, UsageError, guess
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.labels import plain_values
@@ -143,8 +143,8 @@ def figures_of(source: Source, *, priced: bool = True) -> GuaranteeFigures | Non
         source: The run.
         priced: Whether to read what the answers of a live run cost.
     """
-    run: Run | RegisteredRun = source.run
-    if isinstance(run, Run):
+    run: LiveRun | RegisteredRun = source.run
+    if isinstance(run, LiveRun):
         decider = run.execution.decider
         return decider.figures(priced=priced) if isinstance(decider, GuaranteedResults) else None
     kept = run.header.get("guarantee")

@@ -9,7 +9,7 @@ from typing import Any
 from pllm_notebook import ensemble
 from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import UnknownColumnError, UsageError, guess
-from pllm_notebook.execution import RowRecord, Run, options_for, record_of_prompts
+from pllm_notebook.execution import LiveRun, RowRecord, options_for, record_of_prompts
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.example_pool import RowPrompt
 from pllm_notebook.frames.example_prompts import ExamplePrompts, examples_for
@@ -66,28 +66,28 @@ class ListRows:
             self.prompts = InstructedPrompts(self.prompts, instructions)
         self.source, self.items = self.prompts.source, self.prompts.items
 
-    def assemble(self, run: Run) -> list[Any]:
+    def assemble(self, run: LiveRun) -> list[Any]:
         """Return the values in the items' order."""
         outcomes = [run.table.outcome(row) for row in range(self.total)]
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
-    def described(self, run: Run) -> dict[str, Any]:
+    def described(self, run: LiveRun) -> dict[str, Any]:
         """Return the question, and the columns that the answers would become, for the registry's header."""
         template = None if self._template is None else [self._template.literals, self._template.names]
         return {"prompt": self.source or None, "template": template, **described(run, self._shape, self._options)}
 
-    def record(self, run: Run) -> RowRecord:
+    def record(self, run: LiveRun) -> RowRecord:
         """Return what the registry keeps of each item; its content is its prompt."""
         record = record_of_prompts(run.table, self.prompts(range(self.total)), packed=run.ask.pack is not None)
         add_samples(record, run)
         return record
 
-    def errors(self, run: Run) -> list[dict[str, Any]]:
+    def errors(self, run: LiveRun) -> list[dict[str, Any]]:
         """Return one record per failed item."""
         return list(error_rows(run))
 
 
-def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: bool = False, **options: Any) -> Run:
+def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: bool = False, **options: Any) -> LiveRun:
     """Start one call per item; `{value}` in the prompt is the item, `{key}` a mapping's own.
 
     Args:
@@ -122,7 +122,7 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
     return _submit(given, template, output, resolved, prompt is None, calls, pictures, instructions)
 
 
-def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: bool = False, **options: Any) -> Run:
+def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: bool = False, **options: Any) -> LiveRun:
     """Start a single call; `{name}` in the prompt is one of the caller's variables.
 
     Args:
@@ -170,7 +170,7 @@ def _submit(
     calls: bool,
     shown: ColumnData | None,
     instructions: Callable[[range], Sequence[str | Failure | None]] | None,
-) -> Run:
+) -> LiveRun:
     # A list has columns only in the registry, so options for others are left out.
     plain = replace(options, explode=False, flatten=False, error_column=None, agreement_column=None)
     shape = ToolCallColumns(plain) if calls else ResultColumns(output, plain)

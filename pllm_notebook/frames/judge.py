@@ -8,7 +8,7 @@ from typing import Any
 
 from pllm_notebook.ensemble import DECISION_MAKER_PROMPT, VoteCount, render_judge_prompt, verdict_type
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import CallSpec, Outcome, Run, WholePrompts, build_spec
+from pllm_notebook.execution import CallSpec, LiveRun, Outcome, WholePrompts, build_spec
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.rows import ColumnData, prompts_of
 from pllm_notebook.options import Options, fields_of
@@ -66,7 +66,7 @@ class CandidateAnswers(WholePrompts):
         values = [self._given.values[at][row] for at in self._there(row)]
         return VoteCount(None, values) if values else None
 
-    def decided(self, run: Run, row: int) -> tuple[Any, str | None]:
+    def decided(self, run: LiveRun, row: int) -> tuple[Any, str | None]:
         """Return a row's answer and the column it is from, each None for none."""
         tally = self.tally(row)
         if tally is None:

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.files import make_private_directory, replacing
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.options import Options
@@ -76,9 +76,9 @@ def identity_of(prompt: str | None, system: str | None, output: OutputType | Non
     return _hash(prompt, system, schema, model, options)
 
 
-def identity_of_run(run: Run | RegisteredRun) -> str:
+def identity_of_run(run: LiveRun | RegisteredRun) -> str:
     """Return what a calibration of a run belongs to."""
-    if isinstance(run, Run):
+    if isinstance(run, LiveRun):
         template = getattr(run.rows, "template", None)
         prompt = None if template is None else template.source
         return identity_of(prompt, run.ask.system, run.ask.output, run.ask.target.label, run.ask.options)
@@ -169,7 +169,7 @@ def default_name(column: str, identity: str) -> str:
 
 
 def calibrated(
-    confidence: Mapping[str, Numbers], run: Run | RegisteredRun, sources: Mapping[str, str]
+    confidence: Mapping[str, Numbers], run: LiveRun | RegisteredRun, sources: Mapping[str, str]
 ) -> dict[str, Numbers]:
     """Return confidences as the calibrations that a run names have them; others as they are.
 
@@ -181,7 +181,7 @@ def calibrated(
     Raises:
         UsageError: When one is kept no more.
     """
-    if isinstance(run, Run):
+    if isinstance(run, LiveRun):
         names, prefix = run.ask.options.calibration, run.ask.options.prefix
     else:
         shaping = run.header["shaping"]

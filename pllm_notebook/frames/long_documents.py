@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from pllm_notebook.exceptions import MissingPackageError, NameClashError, UsageError
-from pllm_notebook.execution import Run, RunWait, Steps, StepsDisplay
+from pllm_notebook.execution import LiveRun, RunWait, Steps, StepsDisplay
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.plain_data import as_json_text
@@ -116,7 +116,7 @@ class Reduction:
         part: str,
         *,
         tokens: int,
-        submit: Callable[[Any, Step], Run],
+        submit: Callable[[Any, Step], LiveRun],
         display: StepsDisplay,
     ) -> None:
         self._table, self._by, self._part, self._tokens = table, list(by), part, tokens

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.frames.decision_shares import decision_shares
 from pllm_notebook.frames.kept_calibrations import calibrated
 from pllm_notebook.frames.probability_types import Numbers, RowProbabilities
@@ -19,7 +19,7 @@ from pllm_notebook.frames.token_shares import token_shares
 __all__ = ["least_confidence", "least_sure", "probabilities_of", "stated_probabilities_of"]
 
 
-def probabilities_of(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
+def probabilities_of(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
     """Return the probabilities of some rows of a run, its confidence as `calibration=` has it. Sends nothing.
 
     Args:
@@ -35,7 +35,7 @@ def probabilities_of(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbab
     return replace(found, confidence=calibrated(found.confidence, run, sources))
 
 
-def stated_probabilities_of(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
+def stated_probabilities_of(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
     """Return the probabilities of some rows of a run as they were stated, whatever calibration it names.
 
     Args:
@@ -66,7 +66,7 @@ def least_sure(found: RowProbabilities, total: int) -> tuple[Numbers, list[str |
     return np.where(known, least, np.nan), [names[one] if here else None for one, here in zip(at, known, strict=True)]
 
 
-def least_confidence(run: Run | RegisteredRun, rows: Sequence[int]) -> list[float | None]:
+def least_confidence(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> list[float | None]:
     """Return the least confidence of some rows of a run, None for a row that is -1 or has none."""
     known = [row for row in dict.fromkeys(rows) if row >= 0]
     least, _ = least_sure(probabilities_of(run, known), len(known))

@@ -18,7 +18,7 @@ import numpy as np
 
 from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.exceptions import NameClashError, PllmError
-from pllm_notebook.execution import RecordableRows, RowRecord, Run, find, runs
+from pllm_notebook.execution import LiveRun, RecordableRows, RowRecord, find, runs
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.hashing import content_hashes
@@ -48,14 +48,14 @@ class Source:
         part_of: What the run was a step of, such as "race": no frame of a person's is one of its. "" for nothing.
     """
 
-    run: Run | RegisteredRun
+    run: LiveRun | RegisteredRun
     asked: tuple[str, ...]
     made: tuple[Column, ...]
     explode: bool
     part_of: str = ""
 
     @classmethod
-    def of(cls, run: Run | RegisteredRun) -> Source | None:
+    def of(cls, run: LiveRun | RegisteredRun) -> Source | None:
         """Return the source for a handle, None if its run has no dataframe."""
         if isinstance(run, RegisteredRun):
             asked = tuple(run.header["asked"])

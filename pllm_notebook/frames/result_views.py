@@ -9,7 +9,7 @@ import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import STATUSES, Explanation, Run, decoded_body, position_of, retry_price
+from pllm_notebook.execution import STATUSES, Explanation, LiveRun, Run, decoded_body, handle_of, position_of, retry_price
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.cell_failures import cell_records
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate
@@ -84,7 +84,7 @@ def errors(table: Table) -> Any:
     found = provenance_of(table)
     records: list[dict[str, Any]] = []
     for position, source, row in _failed(found):
-        record = next(error_rows(source.run, [row]), None) if isinstance(source.run, Run) else _kept(source, row)
+        record = next(error_rows(source.run, [row]), None) if isinstance(source.run, LiveRun) else _kept(source, row)
         if record is not None:
             record["position"] = position
             if isinstance(source.run, RegisteredRun):
@@ -97,7 +97,7 @@ def errors(table: Table) -> Any:
     return library.with_error_head(library.report(ERROR_COLUMNS, records), price)
 
 
-def _retry_usd(run: Run | RegisteredRun) -> float | None:
+def _retry_usd(run: LiveRun | RegisteredRun) -> float | None:
     """Return what asking one row again costs, None for unknown."""
     if isinstance(run, RegisteredRun):
         return run.retry_usd
@@ -123,7 +123,7 @@ def usage(table: Table) -> Any:
     for at, source in enumerate(found.sources):
         here = np.flatnonzero(found.source == at)
         rows = found.row[here].tolist()
-        if isinstance(source.run, Run):
+        if isinstance(source.run, LiveRun):
             known: Any = dict(zip(rows, usage_rows(source.run, rows), strict=True))
         else:
             known = source.run.usage_of(rows)
@@ -140,7 +140,9 @@ def samples(table: Table) -> Any:
         rows = [(position, table.label(position), row) for position, one, row in found.places() if one is source]
         run = source.run
         library = table.frame_library
-        tables.append(samples_of(run, rows, library) if isinstance(run, Run) else _recorded_samples(run, rows, library))
+        tables.append(
+            samples_of(run, rows, library) if isinstance(run, LiveRun) else _recorded_samples(run, rows, library)
+        )
     if len(tables) == 1:
         return tables[0]
     return table.frame_library.concat(tables, by="position")
@@ -176,7 +178,7 @@ def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
         ensemble = _ensemble_of(source)
         if ensemble is not None:
             samples[position] = (ensemble, ensemble.table.call_of_row[row])
-    if isinstance(first.run, Run):
+    if isinstance(first.run, LiveRun):
         prefix, fields = first.run.ask.options.prefix, _fields(first.run)
     else:
         prefix, fields = first.run.header["options"].get("prefix", ""), first.run.header["fields"]
@@ -197,7 +199,7 @@ def explain(table: Table, position: int) -> Explanation:
     if place is None:
         raise PllmError(f"No known run made row {position} of this frame: its content differs.")
     _, source, row = place
-    if isinstance(source.run, Run):
+    if isinstance(source.run, LiveRun):
         return source.run.explain(row)
     return _explained(table, source, at, row)
 
@@ -262,8 +264,8 @@ def _recorded_samples(run: RegisteredRun, rows: list[tuple[int, Any, int]], libr
     return sample_frame(columns_in(ensemble["columns"]), members, run.read_answers().sampled(rows), library)
 
 
-def _handle(run: Run | RegisteredRun) -> Run | RecordedRun:
-    return RecordedRun(run.header, run.files) if isinstance(run, RegisteredRun) else run
+def _handle(run: LiveRun | RegisteredRun) -> Run | RecordedRun:
+    return RecordedRun(run.header, run.files) if isinstance(run, RegisteredRun) else handle_of(run)
 
 
 def _ensemble_of(source: Source) -> EnsembleResults | None:
@@ -276,7 +278,7 @@ def _values_of(source: Source) -> Callable[[Any], Sequence[Any]]:
     return tuple if shape is None else cast("Callable[[Any], Sequence[Any]]", shape.values_of)
 
 
-def _fields(run: Run) -> list[str]:
+def _fields(run: LiveRun) -> list[str]:
     rows: Any = run.rows
     fields: list[str] = rows.described(run)["fields"]
     return fields

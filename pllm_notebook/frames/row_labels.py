@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.label_values import choices_of, value_of, value_text
 from pllm_notebook.frames.plain_data import plain_data
@@ -45,7 +45,7 @@ class CheckedField:
         return [value_text(choice) for choice in choices_of(self.column)]
 
 
-def checked_fields(run: Run, row: int) -> list[CheckedField]:
+def checked_fields(run: LiveRun, row: int) -> list[CheckedField]:
     """Return the fields of a row's answer that can be labelled; none where there is no answer, or no row of a frame."""
     columns, values = _columns(run), _values(run, row)
     if not columns or values is None:
@@ -61,14 +61,14 @@ def checked_fields(run: Run, row: int) -> list[CheckedField]:
     return found
 
 
-def accept_row(run: Run, row: int) -> None:
+def accept_row(run: LiveRun, row: int) -> None:
     """Store the whole answer of a row as right."""
     fields = checked_fields(run, row)
     if fields:
         _store(run, row, {field.name: field.value for field in fields})
 
 
-def label_field(run: Run, row: int, name: str, given: str | None) -> None:
+def label_field(run: LiveRun, row: int, name: str, given: str | None) -> None:
     """Store what is right about one field of a row.
 
     Args:
@@ -84,7 +84,7 @@ def label_field(run: Run, row: int, name: str, given: str | None) -> None:
     _store(run, row, {name: field.value if given is None else value_of(field.column, given)})
 
 
-def unlabel_field(run: Run, row: int, name: str) -> None:
+def unlabel_field(run: LiveRun, row: int, name: str) -> None:
     """Take back what this person said last of one field of a row."""
     asked, cells = _cells(run, row)
     label = labels_of_cells(asked, cells, current_user()).get(name)
@@ -92,19 +92,19 @@ def unlabel_field(run: Run, row: int, name: str) -> None:
         LabelFile(current_directory()).remove([label.id])
 
 
-def _field(run: Run, row: int, name: str) -> CheckedField:
+def _field(run: LiveRun, row: int, name: str) -> CheckedField:
     fields = {field.name: field for field in checked_fields(run, row)}
     if name not in fields:
         raise UsageError(f"There is no field {name!r} among {list(fields)}.{guess(name, list(fields))}")
     return fields[name]
 
 
-def _store(run: Run, row: int, values: dict[str, Any]) -> None:
+def _store(run: LiveRun, row: int, values: dict[str, Any]) -> None:
     asked, cells = _cells(run, row)
     label_cells(asked, cells, values, LabelNote(current_user(), _DRAWN_BY, None, None, run.id))
 
 
-def _columns(run: Run) -> Sequence[Column]:
+def _columns(run: LiveRun) -> Sequence[Column]:
     """Return the columns of a run's answers, none where a row's answer is not one line of a frame."""
     rows = run.rows
     if not isinstance(rows, TableRows) or rows.shape.explode or rows.described(run)["answers"] != "values":
@@ -112,14 +112,14 @@ def _columns(run: Run) -> Sequence[Column]:
     return rows.shape.columns
 
 
-def _values(run: Run, row: int) -> Sequence[Any] | None:
+def _values(run: LiveRun, row: int) -> Sequence[Any] | None:
     outcome = run.table.outcome(row)
     if outcome is None or run.table.failure(row) is not None or not isinstance(run.rows, TableRows):
         return None
     return run.rows.shape.values_of(outcome.value)
 
 
-def _cells(run: Run, row: int) -> tuple[Sequence[str], Sequence[Any]]:
+def _cells(run: LiveRun, row: int) -> tuple[Sequence[str], Sequence[Any]]:
     rows = run.rows
     assert isinstance(rows, TableRows)
     return rows.asked, rows.cells(row)

@@ -11,7 +11,7 @@ import orjson
 
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import CellType
@@ -237,7 +237,7 @@ class _Prompts:
         return made
 
 
-def error_rows(run: Run, rows: Iterable[int] | None = None) -> Iterator[dict[str, Any]]:
+def error_rows(run: LiveRun, rows: Iterable[int] | None = None) -> Iterator[dict[str, Any]]:
     """Yield one record for each failed row among *rows* (None: all), in their order, with the beginning of its prompt.
 
     A row that was not sent because of `max_cost_usd` has not failed.
@@ -261,7 +261,7 @@ def error_rows(run: Run, rows: Iterable[int] | None = None) -> Iterator[dict[str
             }
 
 
-def _beginning(run: Run, row: int) -> str:
+def _beginning(run: LiveRun, row: int) -> str:
     (prompt,) = run.rows.prompts(range(row, row + 1))
     if prompt is None or isinstance(prompt, Failure):
         return ""
@@ -273,7 +273,7 @@ def _storable(text: str | None) -> str | None:
     return text if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
-def usage_rows(run: Run, rows: Iterable[int]) -> Iterator[Mapping[str, Any]]:
+def usage_rows(run: LiveRun, rows: Iterable[int]) -> Iterator[Mapping[str, Any]]:
     """Yield one record of tokens, cost and latency for each of *rows*; None where nothing is known."""
     results = run.table
     for row in rows:

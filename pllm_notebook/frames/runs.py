@@ -8,7 +8,7 @@ from typing import Any, overload
 
 from pllm_notebook.display_registry import show_runs
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution import Run, find
+from pllm_notebook.execution import Run, find, handle_of, live_of
 from pllm_notebook.execution import runs as live_runs
 from pllm_notebook.failures import truncate
 from pllm_notebook.formatting import counted, format_usd_or, strip_control_chars
@@ -120,7 +120,7 @@ class RunsOf:
         live = live_runs()
         ids = {run.id for run in live}
         recorded = [run for run in recorded if run.id not in ids]
-        return Runs(sorted([*recorded, *live], key=lambda run: (_began(run), getattr(run, "number", -1))))
+        return Runs(sorted([*recorded, *map(handle_of, live)], key=_order))
 
     def __iter__(self) -> Iterator[Handle]:
         return iter(self())
@@ -157,7 +157,8 @@ def open_run(run_id: str) -> Handle:
     """
     if not isinstance(run_id, str):
         raise UsageError(f"pllm.run takes a run's id, such as df.attrs['pllm_run'], not {run_id!r}.")
-    found = find(run_id) or RecordedRun.find(run_id)
+    live = find(run_id)
+    found = RecordedRun.find(run_id) if live is None else handle_of(live)
     if found is None:
         raise PllmError(f"There is no run {run_id!r} in {current_directory()}. pllm.runs() lists those that exist.")
     return found
@@ -167,11 +168,16 @@ def _began(run: Handle) -> float:
     return run.started_at if isinstance(run, Run) else float(run.header["started_at"])
 
 
+def _order(run: Handle) -> tuple[float, int]:
+    """Return what runs are listed by; those of this kernel that began at one moment, as they were made."""
+    return _began(run), live_of(run).number if isinstance(run, Run) else -1
+
+
 def _line(run: Handle) -> dict[str, Any]:
     figures: tuple[Any, ...]
     if isinstance(run, Run):
         p = run.progress()
-        template = getattr(run.rows, "template", None)
+        template = getattr(live_of(run).rows, "template", None)
         asked = p.label if template is None else template.source
         figures = (
             p.state,

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic_core import from_json
 
 from pllm_notebook.ensemble import EnsembleResults
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.frames.probability_types import FieldProbabilities, Numbers, RowProbabilities, answer_columns
 from pllm_notebook.frames.recorded_answers import Answers
 from pllm_notebook.frames.registered_run import RegisteredRun
@@ -36,13 +36,13 @@ class _Sampled(NamedTuple):
     answers: Iterable[tuple[Sequence[Sequence[Any] | None], Sequence[Any] | None]]
 
 
-def sample_shares(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
+def sample_shares(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
     """Return the shares of the samples of some rows, None for a run without several samples of a model."""
-    sampled = _live(run, rows) if isinstance(run, Run) else _recorded(run, rows)
+    sampled = _live(run, rows) if isinstance(run, LiveRun) else _recorded(run, rows)
     return None if sampled is None else _shares(sampled, len(rows))
 
 
-def _live(run: Run, rows: Sequence[int]) -> _Sampled | None:
+def _live(run: LiveRun, rows: Sequence[int]) -> _Sampled | None:
     ensemble = run.execution.decider
     if not isinstance(ensemble, EnsembleResults) or not any(member.sample for member in ensemble.plan.members):
         return None

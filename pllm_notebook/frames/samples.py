@@ -9,7 +9,7 @@ import numpy as np
 
 from pllm_notebook.ensemble import Assembly, Decision, EnsembleResults, How
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import CallSpec, RowRecord, Run, SampleRecord, key_prefixes, kind_number
+from pllm_notebook.execution import CallSpec, LiveRun, RowRecord, SampleRecord, key_prefixes, kind_number
 from pllm_notebook.frames.dtypes import Column, Kind, column_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.table import FrameLibrary
@@ -45,11 +45,11 @@ WHOLE = "whole_answer"
 
 def sampled_by(run: Any) -> EnsembleResults | None:
     """Return what decides between several answers to each row; None for a run that asked each once, or in parts."""
-    ensemble = run.execution.decider if isinstance(run, Run) else None
+    ensemble = run.execution.decider if isinstance(run, LiveRun) else None
     return ensemble if isinstance(ensemble, EnsembleResults) and ensemble.plan.assembly is None else None
 
 
-def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
+def shares_of(run: LiveRun) -> dict[str, np.ndarray[Any, Any]]:
     """Return the shares of each row, field by field (see `df.llm.agreement`); {} where rows were asked once."""
     ensemble = sampled_by(run)
     if ensemble is None:
@@ -66,7 +66,7 @@ def shares_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:
     return {name: np.array(values, dtype=np.float64) for name, values in made.items()}
 
 
-def whole_agreement(run: Run) -> list[float | None]:
+def whole_agreement(run: LiveRun) -> list[float | None]:
     """Return for each row the share of samples with the most common whole answer, None where none came."""
     ensemble = _ensemble_of(run)
     decisions = (_decision(ensemble, row) for row in range(run.rows.total))
@@ -95,7 +95,7 @@ class SampledRow(NamedTuple):
     scores: Mapping[int, float]
 
 
-def samples_of(run: Run, rows: Iterable[tuple[int, Any, int]], library: FrameLibrary) -> Any:
+def samples_of(run: LiveRun, rows: Iterable[tuple[int, Any, int]], library: FrameLibrary) -> Any:
     """Return every answer of some rows, in long form (see `df.llm.samples`).
 
     Args:
@@ -161,7 +161,7 @@ def _sampled(ensemble: EnsembleResults, position: int, label: Any, row: int) -> 
     return SampledRow(position, label, values, failures, decision.how, decision.chosen, decision.scores)
 
 
-def described(run: Run, shape: ResultColumns, options: Options) -> dict[str, Any]:
+def described(run: LiveRun, shape: ResultColumns, options: Options) -> dict[str, Any]:
     """Return the result's columns and how the stored replies become them, as the header of the registry has it.
 
     Args:
@@ -208,7 +208,7 @@ def _dialect(ask: CallSpec) -> str | None:
     return None if ask.fitted is None else ask.fitted.dialect
 
 
-def add_samples(record: RowRecord, run: Run) -> None:
+def add_samples(record: RowRecord, run: LiveRun) -> None:
     """Add samples and shares of agreement to the record of a run's rows; nothing if rows were asked once."""
     ensemble = run.execution.decider
     if not isinstance(ensemble, EnsembleResults):
@@ -243,7 +243,7 @@ def add_samples(record: RowRecord, run: Run) -> None:
     record.later_keys = key_prefixes([replies[call] for call in at_call[later].tolist()])
 
 
-def _ensemble_of(run: Run) -> EnsembleResults:
+def _ensemble_of(run: LiveRun) -> EnsembleResults:
     ensemble = sampled_by(run)
     if ensemble is None:
         raise PllmError("This run asked each row once. Several answers need samples= or models=.")

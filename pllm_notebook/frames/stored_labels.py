@@ -14,7 +14,7 @@ import numpy as np
 from pllm_notebook.callers import caller
 from pllm_notebook.cell_text import is_missing
 from pllm_notebook.exceptions import PllmError, UnknownColumnError, UsageError, guess
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.dtypes import Column, read_back
 from pllm_notebook.frames.hashing import content_hashes
@@ -164,7 +164,7 @@ def schema_of(source: Source) -> Any:
     run = source.run
     if isinstance(run, RegisteredRun):
         return run.header["schema"]
-    assert isinstance(run, Run)
+    assert isinstance(run, LiveRun)
     return None if run.ask.output is None else run.ask.output.json_schema
 
 
@@ -271,7 +271,7 @@ def answer_columns(source: Source) -> dict[str, Column]:
     if isinstance(run, RegisteredRun):
         prefix, fields = run.header["options"].get("prefix", ""), run.header["fields"]
     else:
-        assert isinstance(run, Run)
+        assert isinstance(run, LiveRun)
         rows: Any = run.rows
         prefix, fields = run.ask.options.prefix, rows.described(run)["fields"]
     return {column.name.removeprefix(prefix): column for column in source.made if column.name in fields}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
-from pllm_notebook.execution import RowRecord, Run, record_of_calls, retry_price
+from pllm_notebook.execution import LiveRun, RowRecord, record_of_calls, retry_price
 from pllm_notebook.frames.answer_hashes import AnswerHashes
 from pllm_notebook.frames.cell_failures import cell_records, cell_texts
 from pllm_notebook.frames.decision_inputs import ValueTexts, task_of
@@ -176,7 +176,7 @@ class TableRows:
             instruction = replace(instruction, behind=behind)
         return self._prompts(texts, instruction)
 
-    def assemble(self, run: Run) -> Any:
+    def assemble(self, run: LiveRun) -> Any:
         """Return the input columns and one column per field; same labels, same order, set by position."""
         ending = run.endings if run.done() else 0
         made, origin = self._make(run)
@@ -186,7 +186,7 @@ class TableRows:
             return self.table.join_alone(made, origin, explode=self.shape.explode, run_id=run.id)
         return self.table.join(made, origin, self.replaced, explode=self.shape.explode, run_id=run.id)
 
-    def assemble_beside(self, run: Run, df: Any) -> Any:
+    def assemble_beside(self, run: LiveRun, df: Any) -> Any:
         """Return the rows of another frame and one column per field, found by the content of what was asked."""
         table = table_to_join(df)
         rows = asked_rows(self.record(run), self.asked, table, run.id)
@@ -194,11 +194,11 @@ class TableRows:
         replaced = replaceable(table, list(made), asked=False)
         return table.join(made, origin, replaced, explode=self.shape.explode, run_id=run.id)
 
-    def check_type(self, run: Run, response_format: Any) -> None:
+    def check_type(self, run: LiveRun, response_format: Any) -> None:
         """Check that a type makes the columns of the result."""
         columns_as_before(response_format, self._options, [column.name for column in self.shape.columns], run.id)
 
-    def described(self, run: Run) -> dict[str, Any]:
+    def described(self, run: LiveRun) -> dict[str, Any]:
         """Return the question and the result's columns, as the registry's header has them."""
         return {
             "prompt": None if self.template is None else self.template.source,
@@ -209,7 +209,7 @@ class TableRows:
             **({"whole": self.whole} if self.whole else {}),
         }
 
-    def record(self, run: Run, *, whole: bool = False) -> RowRecord:
+    def record(self, run: LiveRun, *, whole: bool = False) -> RowRecord:
         """Return what the registry keeps of each row, in the run's current state.
 
         Args:
@@ -237,15 +237,15 @@ class TableRows:
         """Return a row's label, as text."""
         return str(self.table.label(row))
 
-    def quoted(self, run: Run, row: int) -> tuple[str, ...]:
+    def quoted(self, run: LiveRun, row: int) -> tuple[str, ...]:
         """Return the evidence of a row's answer, a line for each field."""
         return evidence_lines(run, row, self.table, self.asked, row)
 
-    def quotations(self, run: Run, row: int) -> Sequence[Quotation]:
+    def quotations(self, run: LiveRun, row: int) -> Sequence[Quotation]:
         """Return the evidence of a row's answer; nothing where none was asked for."""
         return quotations_of_row(run, row, self.table, self.asked, row)
 
-    def confidence(self, run: Run, row: int) -> float | None:
+    def confidence(self, run: LiveRun, row: int) -> float | None:
         """Return the confidence of a row's least sure value, None for unknown."""
         return least_confidence(run, [row])[0] if run.ask.options.probabilities else None
 
@@ -253,7 +253,7 @@ class TableRows:
         """Return the values of a row that go into its prompt, in the order of `asked`."""
         return [values[row] for data in self._asked_data for values in data.values]
 
-    def errors(self, run: Run) -> Any:
+    def errors(self, run: LiveRun) -> Any:
         """Return one line per failed row."""
         failed = [*error_rows(run), *cell_records(run, range(self.total))]
         failed.sort(key=lambda record: record["position"])
@@ -262,7 +262,7 @@ class TableRows:
         price = retry_price(progress.cost_usd, progress.done, 1)
         return library.with_error_head(library.report(ERROR_COLUMNS, records), price)
 
-    def evaluate(self, run: Run, against: Any, field: str | None) -> Evaluation:
+    def evaluate(self, run: LiveRun, against: Any, field: str | None) -> Evaluation:
         """Compare a field of the answers with labels."""
         result = table_of(run.to_frame())
         assert result is not None
@@ -272,7 +272,7 @@ class TableRows:
         return AnswerHashes(self.table.frame_library, made, origin if self.shape.explode else None)
 
     def _make(
-        self, run: Run, rows: Sequence[int] | None = None, table: Table | None = None
+        self, run: LiveRun, rows: Sequence[int] | None = None, table: Table | None = None
     ) -> tuple[dict[str, Any], Sequence[int]]:
         """Build the result's columns, and for each of its lines the row that it came from.
 
@@ -291,7 +291,7 @@ class TableRows:
             made[name] = build(Column(name, Kind.REAL), least_confidence(run, lines))
         return made | self._made_messages(run, lines, build), origin
 
-    def _made_messages(self, run: Run, lines: Sequence[int], build: Build) -> dict[str, Any]:
+    def _made_messages(self, run: LiveRun, lines: Sequence[int], build: Build) -> dict[str, Any]:
         name = self.shape.error_column
         if name is None:
             return {}
@@ -329,16 +329,16 @@ class DecidingRows(TableRows):
         self.asked = (*self.asked, *names)
         self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
 
-    def check_type(self, run: Run, response_format: Any) -> None:
+    def check_type(self, run: LiveRun, response_format: Any) -> None:
         """Check that a type makes the columns of the result."""
         columns_as_before(response_format, self._options, [column.name for column in self.shape.columns], run.id)
 
-    def described(self, run: Run) -> dict[str, Any]:
+    def described(self, run: LiveRun) -> dict[str, Any]:
         """Return the question and the result's columns; most of its answers are not in a reply."""
         return super().described(run) | {"answers": "decision"}
 
     def _make(
-        self, run: Run, rows: Sequence[int] | None = None, table: Table | None = None
+        self, run: LiveRun, rows: Sequence[int] | None = None, table: Table | None = None
     ) -> tuple[dict[str, Any], Sequence[int]]:
         """Build the decided answer, and the column that it is from (see `TableRows._make`)."""
         build = (table or self.table).frame_library.array

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
-from pllm_notebook.execution import Run, options_by_path
+from pllm_notebook.execution import LiveRun, options_by_path
 from pllm_notebook.frames.probability_types import FieldProbabilities, Numbers, RowProbabilities, answer_columns
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.samples import HOWS
@@ -40,9 +40,9 @@ class _Replied(NamedTuple):
     model: str
 
 
-def token_shares(run: Run | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
+def token_shares(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
     """Return the token probabilities of some rows, None for a run that did not ask for any."""
-    replied = _live(run) if isinstance(run, Run) else _recorded(run)
+    replied = _live(run) if isinstance(run, LiveRun) else _recorded(run)
     if replied is None:
         return None
     total = len(rows)
@@ -96,7 +96,7 @@ class _Field:
         return FieldProbabilities(name, self._choice.options, self._p, source, model, self._mass)
 
 
-def _live(run: Run) -> _Replied | None:
+def _live(run: LiveRun) -> _Replied | None:
     ask = run.ask
     if ask.tokens is None or ask.output is None or ask.fitted is None:
         return None
@@ -115,9 +115,9 @@ def _recorded(run: RegisteredRun) -> _Replied | None:
     return _Replied(answers.output, answers.wrapped, columns, header["model"].partition(" (")[0])
 
 
-def _replies(run: Run | RegisteredRun, rows: Sequence[int]) -> Sequence[StoredReply | None]:
+def _replies(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> Sequence[StoredReply | None]:
     """Return the last reply of each row that has the model's answer, None for others."""
-    if not isinstance(run, Run):
+    if not isinstance(run, LiveRun):
         replies, record = run.read_answers().replies(rows), run.record
         assert record is not None
         own = record.status <= 1

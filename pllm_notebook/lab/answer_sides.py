@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.hashing import content_hashes
@@ -152,7 +152,7 @@ def served_of(source: Source) -> Sequence[str]:
 def _result_of(source: Source, like: Table) -> tuple[Table, Numbers]:
     """Return the columns of a run's result, and for each row whether the cache has its answer no more."""
     run, library = source.run, like.frame_library
-    if isinstance(run, Run):
+    if isinstance(run, LiveRun):
         rows: Any = run.rows
         made = rows.assemble(run)
         lost = np.zeros(run.rows.total, dtype=bool)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.execution import STATUSES, Run
+from pllm_notebook.execution import STATUSES, LiveRun
 from pllm_notebook.formatting import counted, format_usd_or
 from pllm_notebook.frames.dtypes import CellType, Column, Kind
 from pllm_notebook.frames.table import Table
@@ -385,4 +385,4 @@ def _shown(value: Any) -> str:
 
 
 def _is_simulated(run: Any) -> bool:
-    return bool(run.progress().simulated if isinstance(run, Run) else run.header["simulated"])
+    return bool(run.progress().simulated if isinstance(run, LiveRun) else run.header["simulated"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution import Run, find, runs
+from pllm_notebook.execution import LiveRun, Run, find, live_of, runs
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.provenance import Source
 from pllm_notebook.frames.registered_run import RegisteredRun
@@ -36,7 +36,7 @@ def old_side(old: Any, table: Table, new: AnswerSide) -> AnswerSide:
         PllmError: When there is no such run, or its rows are not known.
     """
     if isinstance(old, (Run, RegisteredRun)):
-        return run_side(_source(old), table)
+        return run_side(_source(live_of(old) if isinstance(old, Run) else old), table)
     if isinstance(old, str):
         return run_side(_named(old, table, new), table)
     if isinstance(old, (date, timedelta)):
@@ -67,7 +67,7 @@ def _named(old: str, table: Table, new: AnswerSide) -> Source:
     return _before(moment, table, new, old)
 
 
-def _source(run: Run | RegisteredRun) -> Source:
+def _source(run: LiveRun | RegisteredRun) -> Source:
     source = Source.of(run)
     if source is None:
         raise UsageError(f"The run {run.id!r} has no dataframe, so its rows cannot be compared. Nothing was sent.")
@@ -114,7 +114,7 @@ def _before(moment: float, table: Table, new: AnswerSide, asked: str, *, strictl
 
 def _newest_first() -> Iterator[Source]:
     live = {run.id: run for run in runs()}
-    every: list[Run | RegisteredRun] = [*live.values()]
+    every: list[LiveRun | RegisteredRun] = [*live.values()]
     every += [run for run in RegisteredRun.newest_first() if run.id not in live]
     for run in sorted(every, key=_began, reverse=True):
         source = Source.of(run)
@@ -122,8 +122,8 @@ def _newest_first() -> Iterator[Source]:
             yield source
 
 
-def _began(run: Run | RegisteredRun) -> float:
-    return run.started_at if isinstance(run, Run) else float(run.header["started_at"])
+def _began(run: LiveRun | RegisteredRun) -> float:
+    return run.started_at if isinstance(run, LiveRun) else float(run.header["started_at"])
 
 
 def _identity(source: Source) -> tuple[str, ...]:

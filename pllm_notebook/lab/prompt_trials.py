@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import ProviderRejectedError, UsageError
-from pllm_notebook.execution import Run, Steps
+from pllm_notebook.execution import LiveRun, Steps
 from pllm_notebook.frames.accessor import asked_columns
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.lab.labelled_questions import LabelledQuestions
@@ -92,7 +92,7 @@ class PromptTrials:
         answers, _ = yield from self.ask_all([text], lines)
         return answers[0]
 
-    def ask_all(self, texts: Sequence[str], lines: Sequence[int]) -> Steps[tuple[list[list[TrialAnswer]], list[Run]]]:
+    def ask_all(self, texts: Sequence[str], lines: Sequence[int]) -> Steps[tuple[list[list[TrialAnswer]], list[LiveRun]]]:
         """Return what texts that can be asked answer, and their runs; all go at once."""
         frame = self.questions.frame(lines)
         runs = yield from self._runs.ask([self._task.asked(frame, text) for text in texts])
@@ -131,7 +131,7 @@ class PromptTrials:
         )
         return cost
 
-    def _answers(self, run: Run, count: int) -> list[TrialAnswer]:
+    def _answers(self, run: LiveRun, count: int) -> list[TrialAnswer]:
         if isinstance(run.execution.error, ProviderRejectedError):
             raise run.execution.error
         values = answers_in(run, self._task.column)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.formatting import counted, escape_html
 from pllm_notebook.frames.provenance import Source
 from pllm_notebook.frames.registered_run import RegisteredRun
@@ -92,7 +92,7 @@ def _options_of(source: Source) -> dict[str, str]:
     if isinstance(run, RegisteredRun):
         given, examples = run.header["options"], run.header.get("examples")
     else:
-        assert isinstance(run, Run)
+        assert isinstance(run, LiveRun)
         rows: Any = run.rows
         given, examples = given_options(run.ask.options), rows.described(run).get("examples")
     written = {name: _written(value) for name, value in given.items() if name != "examples"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import ProviderRejectedError, UsageError
-from pllm_notebook.execution import Run, Steps
+from pllm_notebook.execution import LiveRun, Steps
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.rows import usage_rows
 from pllm_notebook.lab.labelled_questions import LabelledQuestions, field_columns
@@ -59,13 +59,13 @@ class ArmAnswers:
         self.cost_usd: list[float] = []
         self.latency_s: list[float] = []
         self.refused = ""
-        self.run: Run | None = None
+        self.run: LiveRun | None = None
 
     def asked_about(self, frame: Any) -> Asked:
         """Return the question to a frame of lines."""
         return Asked(frame, self.arm.response_format, self.arm.prompt, self.arm.options)
 
-    def take(self, run: Run, lines: range, questions: LabelledQuestions) -> None:
+    def take(self, run: LiveRun, lines: range, questions: LabelledQuestions) -> None:
         """Note the answers of a run that has ended."""
         self.run = run
         if isinstance(run.execution.error, ProviderRejectedError):

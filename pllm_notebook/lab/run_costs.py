@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.rows import usage_rows
 from pllm_notebook.lab.answer_sides import AnswerSide
@@ -46,7 +46,7 @@ def costs_of(side: AnswerSide, lines: np.ndarray[Any, Any]) -> RunCosts:
     picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).astype(np.int64))].tolist()
     run = side.source.run
     known: list[Mapping[str, Any]]
-    if isinstance(run, Run):
+    if isinstance(run, LiveRun):
         known = list(usage_rows(run, picked))
     else:
         assert isinstance(run, RegisteredRun)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.provenance import Source
 from pllm_notebook.frames.recorded_answers import columns_in
@@ -92,7 +92,7 @@ def _samples(source: Source, like: Table) -> Table | None:
     rows = np.unique(np.linspace(0, len(record) - 1, min(len(record), _MOST_ROWS)).astype(np.int64)).tolist()
     places = [(row, row, row) for row in rows]
     try:
-        if isinstance(run, Run):
+        if isinstance(run, LiveRun):
             return table_of(samples_of(run, places, like.frame_library))
         assert isinstance(run, RegisteredRun)
         ensemble = run.header["ensemble"]
@@ -105,4 +105,4 @@ def _samples(source: Source, like: Table) -> Table | None:
 
 def _prefix(source: Source) -> str:
     run = source.run
-    return run.ask.options.prefix if isinstance(run, Run) else str(run.header["options"].get("prefix", ""))
+    return run.ask.options.prefix if isinstance(run, LiveRun) else str(run.header["options"].get("prefix", ""))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pllm_notebook.exceptions import BudgetError, ProviderRejectedError, RunInterrupted, show_in_one_line
-from pllm_notebook.execution import Run, RunBudget, RunWait, Steps, WindowProgress, forget
+from pllm_notebook.execution import LiveRun, RunBudget, RunWait, Steps, WindowProgress, forget
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.labels import plain_values
 from pllm_notebook.frames.libraries import accessor_of, table_of
@@ -55,10 +55,10 @@ class SharedRuns:
         self._label = label
         self._whole = f"{label} {secrets.token_hex(4)}"
         self._progress = WindowProgress(shown, label)
-        self._going: list[Run] = []
+        self._going: list[LiveRun] = []
         self._is_stopped = False
 
-    def ask(self, questions: Sequence[Asked]) -> Steps[list[Run]]:
+    def ask(self, questions: Sequence[Asked]) -> Steps[list[LiveRun]]:
         """Ask all at once, wait until each run has ended, and return them in order.
 
         A run that the provider refused, or that the ceiling left rows of, is returned as it is.
@@ -107,7 +107,7 @@ class SharedRuns:
         for run in list(self._going):
             run.cancel()
 
-    def _start(self, asked: Asked) -> Run:
+    def _start(self, asked: Asked) -> LiveRun:
         ceiling = {} if self.budget.ceiling_usd is None else {"max_cost_usd": self.budget.ceiling_usd}
         given = {**asked.options, **ceiling, **_ALWAYS}
         run = submit_piece(
@@ -123,7 +123,7 @@ class SharedRuns:
         self._progress.open(self, run)
         return run
 
-    def _end(self, run: Run) -> None:
+    def _end(self, run: LiveRun) -> None:
         self._going.remove(run)
         counts = run.progress()
         self._progress.add(counts)
@@ -133,14 +133,14 @@ class SharedRuns:
         self.cost_usd = None if self.cost_usd is None or run.cost is None else self.cost_usd + run.cost
 
 
-def answers_in(run: Run, column: str) -> list[Any]:
+def answers_in(run: LiveRun, column: str) -> list[Any]:
     """Return the values of a column of a run's result, comparable with labels; of rows without an answer, any value."""
     made = table_of(run.to_frame())
     assert made is not None
     return plain_values(made.column_data([column]).values[0])
 
 
-def _is_over(run: Run) -> bool:
+def _is_over(run: LiveRun) -> bool:
     """Return whether a run was stopped, or has ended by what ends the others too, such as a missing key."""
     error = run.execution.error
     return run.state == "cancelled" or not (error is None or isinstance(error, BudgetError | ProviderRejectedError))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from pllm_notebook.exceptions import RunInterrupted, UsageError, guess, with_article
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun, live_of
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.item_lists import submit_list, submit_one
 from pllm_notebook.frames.libraries import find_accessor
@@ -78,7 +78,7 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
     return None
 
 
-def _one(prompt: str, kind: Any, names: Mapping[str, Any], options: dict[str, Any], *, calls: bool) -> Run:
+def _one(prompt: str, kind: Any, names: Mapping[str, Any], options: dict[str, Any], *, calls: bool) -> LiveRun:
     if not prompt.strip():
         raise UsageError(
             "The cell has no prompt and names no data. Write the prompt below the line, or name a dataframe: "
@@ -88,7 +88,7 @@ def _one(prompt: str, kind: Any, names: Mapping[str, Any], options: dict[str, An
     return submit_one(prompt, names, kind, calls=calls, **({"errors": "raise"} | options))
 
 
-def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, Any], *, calls: bool) -> Run:
+def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, Any], *, calls: bool) -> LiveRun:
     asked = prompt if prompt.strip() else None
     if asked is None and kind is None and not calls:
         raise UsageError(
@@ -96,23 +96,21 @@ def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, An
             "Nothing was sent."
         )
     accessor = find_accessor(data)
-    run: Run
     if accessor is not None:
         if calls:
-            run = accessor.submit_calls(options.pop("tools"), asked, **options)
-        else:
-            run = accessor.submit_text(asked, **options) if kind is None else accessor.submit(kind, asked, **options)
-    elif isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
-        run = submit_list(data, kind, asked, calls=calls, **options)
-    else:
-        raise UsageError(
-            f"{written} is {with_article(type(data).__name__)}; %%pllm takes a dataframe, a series or a list. "
-            f"Nothing was sent."
-        )
-    return run
+            return live_of(accessor.submit_calls(options.pop("tools"), asked, **options))
+        if kind is None:
+            return live_of(accessor.submit_text(asked, **options))
+        return live_of(accessor.submit(kind, asked, **options))
+    if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
+        return submit_list(data, kind, asked, calls=calls, **options)
+    raise UsageError(
+        f"{written} is {with_article(type(data).__name__)}; %%pllm takes a dataframe, a series or a list. "
+        f"Nothing was sent."
+    )
 
 
-async def _ended(run: Run, *, blocking: bool) -> Any:
+async def _ended(run: LiveRun, *, blocking: bool) -> Any:
     if not blocking:
         try:
             await run.until_given()
@@ -124,7 +122,7 @@ async def _ended(run: Run, *, blocking: bool) -> Any:
     return run.result()
 
 
-def _text(run: Run, value: str) -> Text:
+def _text(run: LiveRun, value: str) -> Text:
     text = Text(value)
     p = run.progress()
     text.source = p.model if p.simulated else ""

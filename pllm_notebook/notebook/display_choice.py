@@ -47,7 +47,9 @@ def show_run(run: Run) -> bool:
         from pllm_notebook.notebook.view_sink import attach_view
     except ImportError:
         return False
-    attach_view(run)
+    from pllm_notebook.execution import live_of
+
+    attach_view(live_of(run))
     return True
 
 

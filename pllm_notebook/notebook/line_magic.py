@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError, UnknownModelError, UsageError, guess
-from pllm_notebook.execution import Run, options_for, resolve_model, runs
+from pllm_notebook.execution import LiveRun, Run, handle_of, options_for, resolve_model, runs
 from pllm_notebook.frames.error_table import errors_of
 from pllm_notebook.frames.job_table import Jobs
 from pllm_notebook.notebook import progress_format
@@ -110,7 +110,7 @@ def use(name: str) -> Overview:
 def status() -> Overview:
     """Show the newest run: its live view, where there is one, its progress, and the limits of its model."""
     run = _newest()
-    show_run(run)
+    show_run(handle_of(run))
     p = run.progress()
     lines = [("run", run.id), ("rows", progress_format.step(p) if p.state == "running" else progress_format.ended(p))]
     if p.state == "running":
@@ -126,7 +126,7 @@ def errors() -> Any:
 
 def retry() -> Run:
     """Send the failed rows of the newest run that can succeed again, and wait."""
-    run = _newest().retry()
+    run = handle_of(_newest()).retry()
     run.wait()
     return run
 
@@ -228,7 +228,7 @@ def _limits(limiter: Any) -> str:
     return f"{', '.join(known) or 'no limit known'}; up to {limiter.window:,.0f} calls at once{refused}"
 
 
-def _newest() -> Run:
+def _newest() -> LiveRun:
     known = runs()
     if not known:
         raise PllmError("Nothing has been run in this session yet.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pllm_notebook.cell_text import as_text
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.evidence_views import marked_pieces
 from pllm_notebook.frames.label_values import value_text
@@ -22,7 +22,7 @@ _AROUND = 300
 _MOST_CHOICES = 40
 
 
-def row_checks(run: Run | None, row: int) -> dict[str, Any]:
+def row_checks(run: LiveRun | None, row: int) -> dict[str, Any]:
     """Return what a browser shows of one answered row beside its call.
 
     `{"confidence": [[field, p], ...], "evidence": [[column, [[text, fields], ...]], ...],
@@ -52,7 +52,7 @@ def row_checks(run: Run | None, row: int) -> dict[str, Any]:
     }
 
 
-def mark_row(run: Run, message: dict[str, Any]) -> str:
+def mark_row(run: LiveRun, message: dict[str, Any]) -> str:
     """Do what a person says of a row, and return what was wrong with it, "" for nothing.
 
     Args:
@@ -73,7 +73,7 @@ def mark_row(run: Run, message: dict[str, Any]) -> str:
     return ""
 
 
-def _confidence(run: Run, row: int) -> list[list[Any]]:
+def _confidence(run: LiveRun, row: int) -> list[list[Any]]:
     if not run.ask.options.probabilities:
         return []
     try:
@@ -83,7 +83,7 @@ def _confidence(run: Run, row: int) -> list[list[Any]]:
     return [[name, round(float(p[0]), 4)] for name, p in found.items() if p[0] == p[0]]
 
 
-def row_evidence(run: Run, row: int) -> list[list[Any]]:
+def row_evidence(run: LiveRun, row: int) -> list[list[Any]]:
     """Return what a row's answer quotes: [column, [[text, fields], ...]] for each cell that it quotes from."""
     if not isinstance(run.rows, TableRows):
         return []

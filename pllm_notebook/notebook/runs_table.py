@@ -14,7 +14,7 @@ import anywidget
 import traitlets
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import Run, live_of
 from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.frames.runs import Handle, Runs, open_run
 from pllm_notebook.notebook.recorded_page import recorded_page
@@ -76,7 +76,7 @@ class RunsTable(anywidget.AnyWidget):
         """Show a run of this kernel by its view, another by its page, those of one call by their table; each once."""
         run, *others = [open_run(each) for each in self._lines[run_id]]
         if isinstance(run, Run) and not others:
-            attach_view(run)
+            attach_view(live_of(run))
         elif run_id not in self._opened:
             if others:
                 show_table(Runs([run, *others], is_whole=True))

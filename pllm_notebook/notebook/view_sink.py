@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.execution import CountsModel, Run, RunViewModel, live_lines, view_model
+from pllm_notebook.execution import CountsModel, LiveRun, RunViewModel, live_lines, view_model
 from pllm_notebook.formatting import counted
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.saved_rows import saved_rows
@@ -42,7 +42,7 @@ _MOST_VIEWS = 8
 _ended_views: Slot[deque[ViewSink]] = Slot("ended views", deque)
 
 
-def attach_view(run: Run) -> None:
+def attach_view(run: LiveRun) -> None:
     """Show a live view of *run* in the cell that is running, unless that has one."""
     model, cell = view_model(run), running_cell()
     if not any(viewer.is_shown_in(cell) for viewer in model.viewers):

@@ -8,9 +8,9 @@ from typing import Any
 from pllm_notebook.callers import Caller
 from pllm_notebook.engine import Engine
 from pllm_notebook.execution import (
+    LiveRun,
     Outcome,
     RowRecord,
-    Run,
     RunBudget,
     WholePrompts,
     confirm,
@@ -56,7 +56,7 @@ class PromptRows(WholePrompts):
         self._prepared = prepared
         self._store = store
 
-    def start(self, *, engine: Engine | None = None, run_budget: RunBudget | None = None) -> Run | None:
+    def start(self, *, engine: Engine | None = None, run_budget: RunBudget | None = None) -> LiveRun | None:
         """Start a run over them; return None if the list has no valid prompt.
 
         Args:
@@ -73,7 +73,7 @@ class PromptRows(WholePrompts):
             confirm(estimate_list(self.parts))
         return start_list(self.parts, self, run_budget=run_budget, on_engine=engine)
 
-    def result(self, run: Run | None, called_by: Caller) -> list[LLMOutput]:
+    def result(self, run: LiveRun | None, called_by: Caller) -> list[LLMOutput]:
         """Return the outputs of a run that has ended, or raise what ended it.
 
         Args:
@@ -95,7 +95,7 @@ class PromptRows(WholePrompts):
         """Return the prompts of some rows."""
         return self._prepared.prompts[rows.start : rows.stop]
 
-    def assemble(self, run: Run | None) -> list[LLMOutput]:
+    def assemble(self, run: LiveRun | None) -> list[LLMOutput]:
         """Return the outputs in the list's order; *run* is None if the list has no valid prompt."""
         outputs = [
             output_without_call(context, self._prepared.failures.get(at)) for at, context in enumerate(self._contexts)
@@ -119,7 +119,7 @@ class PromptRows(WholePrompts):
                 )
         return outputs
 
-    def described(self, run: Run) -> dict[str, Any]:
+    def described(self, run: LiveRun) -> dict[str, Any]:
         """Return the run's entry in the registry: each prompt has its own spec, and answers are read as text."""
         return {
             "prompt": None,
@@ -137,11 +137,11 @@ class PromptRows(WholePrompts):
             "ensemble": None,
         }
 
-    def record(self, run: Run) -> RowRecord:
+    def record(self, run: LiveRun) -> RowRecord:
         """Return the registry's record of each valid prompt."""
         return record_of_prompts(run.table, self._prepared.prompts, packed=False)
 
-    def errors(self, run: Run) -> list[dict[str, Any]]:
+    def errors(self, run: LiveRun) -> list[dict[str, Any]]:
         """Return one record per failed prompt: its place in the list, its id and the error."""
         return [
             {"position": at, "source_id": output.source_id, "error": output.error, "cost_usd": output.cost}

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pllm_notebook.callers import Caller
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Run, RunBudget
+from pllm_notebook.execution import LiveRun, RunBudget
 from pllm_notebook.prompt_lists.llm_output import LLMOutput
 from pllm_notebook.prompt_lists.prompt_rows import PromptRows
 
 __all__ = ["SequentialRun", "is_engine_failure"]
 
 
-def is_engine_failure(error: Exception, run: Run | None) -> bool:
+def is_engine_failure(error: Exception, run: LiveRun | None) -> bool:
     """Return whether a list failed for a reason that is neither its caller's nor a provider's.
 
     Args:
@@ -40,7 +40,7 @@ class SequentialRun:
         self._places = places
         self._rows = rows
         self._engine = Engine("private")
-        self._run: Run | None = None
+        self._run: LiveRun | None = None
         self._budget = RunBudget(rows.parts[0].ask.options.max_cost_usd if rows.parts else None)
         self._budget.paid_usd = paid_usd
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack
 from pllm_notebook.callers import caller
 from pllm_notebook.engine import UserRateLimit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run, options_for, store_for
+from pllm_notebook.execution import LiveRun, options_for, store_for
 from pllm_notebook.options import Options, PromptListOptions, check, taken_by
 from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
 from pllm_notebook.prompt_lists.llm_config import RequestLimits
@@ -158,7 +158,7 @@ class ParallelAIUtilities:
         return PromptRows(contexts, prepared, None if options.cache == "off" else store_for(options))
 
     def _sequential(
-        self, contexts: list[LLMPromptContext], rows: PromptRows, run: Run | None, error: Exception
+        self, contexts: list[LLMPromptContext], rows: PromptRows, run: LiveRun | None, error: Exception
     ) -> SequentialRun:
         """Return the run of the unanswered prompts, if the fallback is on and *error* is the engine's; else raise."""
         # A batch is never sent live instead, at twice the price.

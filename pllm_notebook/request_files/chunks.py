@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from pllm_notebook.engine import RetryBounds, UserRateLimit
-from pllm_notebook.execution import CallSpec, Part, Run, RunBudget, WholePrompts, forget, options_for, start_list
+from pllm_notebook.execution import CallSpec, LiveRun, Part, RunBudget, WholePrompts, forget, options_for, start_list
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.providers import ResolvedModel
@@ -68,17 +68,17 @@ class LineChunk(WholePrompts):
         self.total = self.left = len(rows)
         self.fatal_failure: Failure | None = None
         self._bodies = bodies
-        self._run: Run | None = None
+        self._run: LiveRun | None = None
         self._begun = threading.Event()
 
     def prompts(self, rows: range) -> Sequence[Prompt]:
         """Return the bodies of some lines."""
         return self._bodies[rows.start : rows.stop]
 
-    def assemble(self, run: Run) -> None:
+    def assemble(self, run: LiveRun) -> None:
         """Return None: results are written as they arrive."""
 
-    def errors(self, run: Run) -> None:
+    def errors(self, run: LiveRun) -> None:
         """Return None: errors are written as they arrive."""
 
     def begin(self, part: Part, on_done: Callable[[int], None], cache_dir: str | None, run_budget: RunBudget) -> None:
@@ -90,7 +90,7 @@ class LineChunk(WholePrompts):
             self._begun.set()
 
     @property
-    def run(self) -> Run | None:
+    def run(self) -> LiveRun | None:
         """The run, None if it could not be started. Waits for the start; from any thread."""
         # The first results may arrive before `start_list` returns.
         self._begun.wait()
@@ -232,7 +232,7 @@ class ChunkScheduler:
             self.begun += len(rows)
             self._next = next(self._chunks, None)
 
-    def ended(self) -> list[Run]:
+    def ended(self) -> list[LiveRun]:
         """Remove the chunks that are over, and return their runs."""
         over = [chunk for chunk in self.chunks if chunk.over]
         for chunk in self.chunks:

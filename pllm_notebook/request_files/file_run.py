@@ -11,7 +11,7 @@ from pllm_notebook.callers import Caller, caller
 from pllm_notebook.display_registry import SafeDisplay, new_display
 from pllm_notebook.engine import EndEvent, await_end, block_until, engine
 from pllm_notebook.exceptions import RunInterrupted
-from pllm_notebook.execution import Run, RunProgress
+from pllm_notebook.execution import LiveRun, RunProgress
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted
 from pllm_notebook.protocols import Store
@@ -218,7 +218,7 @@ class FileRun:
     def _wake(self) -> None:
         self._woken.set()
 
-    def _runs(self) -> list[Run]:
+    def _runs(self) -> list[LiveRun]:
         return [
             chunk.run for scheduler in self._schedulers for chunk in list(scheduler.chunks) if chunk.run is not None
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 
 __all__ = ["RunTotals"]
 
@@ -34,7 +34,7 @@ class RunTotals:
     cost_usd: float | None = 0.0
     note: str = ""
 
-    def including(self, runs: Iterable[Run]) -> RunTotals:
+    def including(self, runs: Iterable[LiveRun]) -> RunTotals:
         """Return the sums with these runs added; notes of runs that have ended are left out."""
         total, notes = self, dict.fromkeys([self.note] if self.note else [])
         for run in runs:

@@ -11,8 +11,8 @@ from pllm_notebook.engine import Engine, block_until, engine
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.execution import (
     Estimate,
+    LiveRun,
     Part,
-    Run,
     RunBudget,
     WholePrompts,
     estimate_list,
@@ -44,7 +44,7 @@ class SessionSender:
     """
 
     def __init__(self, session_store: SessionStore, options: dict[str, Any]) -> None:
-        self.runs: list[Run] = []
+        self.runs: list[LiveRun] = []
         self._session_store = session_store
         self._options = options
         # One budget for all runs: max_cost_usd limits the program, not each group of its calls.
@@ -62,7 +62,7 @@ class SessionSender:
         costs = [run.cost for run in self.runs]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
-    def send(self, session_calls: Sequence[SessionCall], mode: str = "async", *, keep: bool = True) -> list[Run]:
+    def send(self, session_calls: Sequence[SessionCall], mode: str = "async", *, keep: bool = True) -> list[LiveRun]:
         """Start to send calls, and return the runs at once: one, and a second for outdated answers.
 
         Args:
@@ -124,7 +124,7 @@ class SessionSender:
             if not run.done():
                 run.cancel()
 
-    def _start(self, session_calls: list[SessionCall], options: dict[str, Any]) -> Run:
+    def _start(self, session_calls: list[SessionCall], options: dict[str, Any]) -> LiveRun:
         if options["cache"] != "off" and not self._session_store.is_writable:
             raise StoreError(
                 f"{self._session_store.directory} is read-only: its answers can be used, but new ones cannot be stored "
@@ -180,12 +180,12 @@ class _Rows(WholePrompts):
         call = self._session_calls[row].call
         return f"{call.agent} {call.number}{f' {call.tag}' if call.tag else ''}".strip()
 
-    def assemble(self, run: Run) -> list[Any]:
+    def assemble(self, run: LiveRun) -> list[Any]:
         """Return the values, None for a call without one."""
         outcomes = [run.table.outcome(row) for row in range(self.total)]
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
-    def errors(self, run: Run) -> list[dict[str, Any]]:
+    def errors(self, run: LiveRun) -> list[dict[str, Any]]:
         """Return the failures."""
         failures = [run.table.failure(row) for row in range(self.total)]
         return [
@@ -200,11 +200,11 @@ class _ResultRelay:
 
     def __init__(self, session_calls: Sequence[SessionCall]) -> None:
         self._session_calls = session_calls
-        self._run: Run | None = None
+        self._run: LiveRun | None = None
         self._early: list[int] = []
         self._lock = threading.Lock()
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: LiveRun) -> None:
         """Set the run, and report the rows that finished before."""
         with self._lock:
             self._run, early = run, self._early
@@ -227,5 +227,5 @@ class _ResultRelay:
         for session_call in self._session_calls:
             session_call.on_abort(self, run.execution.error)
 
-    def _report(self, run: Run, row: int) -> None:
+    def _report(self, run: LiveRun, row: int) -> None:
         self._session_calls[row].on_result(self, run.table.outcome(row), run.table.failure(row))

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run, RunBudget, WindowProgress, options_for
+from pllm_notebook.execution import LiveRun, RunBudget, WindowProgress, options_for
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.libraries import accessor_of, table_of
@@ -118,7 +118,7 @@ def window_for(response_format: Any, prompt: str | None, options: dict[str, Any]
     given = options | {"progress": False}
     whole = f"{where} {secrets.token_hex(4)}"
 
-    def submit(data: Any, run_budget: RunBudget) -> Run:
+    def submit(data: Any, run_budget: RunBudget) -> LiveRun:
         return submit_piece(accessor_of(data), kind, prompt, given, run_budget, whole=whole)
 
     progress = WindowProgress(bool(resolved.progress), "text" if output is None else output.name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pllm_notebook.callers import Caller
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.streams.batches import answered
 from pllm_notebook.streams.run_window import Answered, RunWindow, TablePiece
 
@@ -70,7 +70,7 @@ def write_parts(
     return PartCounts(**numbers, cost_usd=None if None in costs else sum(cost for cost in costs if cost is not None))
 
 
-def part_table(run: Run, *, status: bool) -> pa.Table:
+def part_table(run: LiveRun, *, status: bool) -> pa.Table:
     """Return the rows of a run with their answers and, with *status*, what became of each."""
     import pyarrow as pa
 
@@ -87,7 +87,7 @@ def part_table(run: Run, *, status: bool) -> pa.Table:
     return frame.append_column(ERROR, pa.array(messages, pa.string()))
 
 
-def row_of_line(run: Run) -> list[int] | None:
+def row_of_line(run: LiveRun) -> list[int] | None:
     """Return the row that each line of a run's result belongs to; None where each row has one line."""
     rows: Any = run.rows
     return rows.shape.table(run.table)[1] if rows.shape.explode else None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pllm_notebook.callers import Caller
 from pllm_notebook.exceptions import BudgetError, RunInterrupted
-from pllm_notebook.execution import Run, RunBudget, WindowProgress, forget
+from pllm_notebook.execution import LiveRun, RunBudget, WindowProgress, forget
 
 __all__ = ["Answered", "RunWindow", "Submit", "TablePiece"]
 
@@ -44,10 +44,10 @@ class Answered(NamedTuple):
     """
 
     piece: TablePiece
-    run: Run
+    run: LiveRun
 
 
-Submit = Callable[[Any, RunBudget], Run]
+Submit = Callable[[Any, RunBudget], LiveRun]
 """Starts the run of one frame, with money that it shares."""
 
 
@@ -103,7 +103,7 @@ class RunWindow:
         self._progress.update(self._runs())
 
     @property
-    def head(self) -> Run | None:
+    def head(self) -> LiveRun | None:
         """The run whose answers are next, None where all were taken."""
         return self._going[0].run if self._going else None
 
@@ -161,7 +161,7 @@ class RunWindow:
         for run in self._runs():
             run.cancel()
 
-    def abandon(self) -> list[Run]:
+    def abandon(self) -> list[LiveRun]:
         """Stop, and return the runs that have not ended; from here on none is held."""
         self.stop()
         going = [run for run in self._runs() if not run.done()]
@@ -171,5 +171,5 @@ class RunWindow:
         self._going.clear()
         return going
 
-    def _runs(self) -> list[Run]:
+    def _runs(self) -> list[LiveRun]:
         return [one.run for one in list(self._going)]

@@ -16,6 +16,7 @@ from pllm_notebook import engine
 from pllm_notebook.batch import JobState, Journal
 from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import MissingKeyError, NotConfirmedError, UsageError
+from pllm_notebook.execution import live_of
 from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
@@ -65,7 +66,7 @@ def rows(count: int) -> pd.DataFrame:
 
 
 def until_submitted(run: pllm.Run) -> None:
-    assert run._end.handed.wait(60)
+    assert live_of(run)._end.handed.wait(60)
 
 
 def test_every_provider_answers_by_batch_and_live_runs_find_it(side: Side, sim: Simulator) -> None:
@@ -157,7 +158,7 @@ def test_samples_share_one_job_and_judgements_the_next(luna: str, sim: Simulator
     assert out["mood"].notna().all()
     stats = sim.stats()
     assert stats.batch_jobs == 2
-    assert stats.batch_lines == 12 + out.llm.run.execution.decider.judged
+    assert stats.batch_lines == 12 + live_of(out.llm.run).execution.decider.judged
 
 
 def test_rows_can_share_calls_in_a_batch(luna: str, sim: Simulator) -> None:
@@ -201,7 +202,7 @@ def test_every_way_to_wait_for_a_run_returns_once_the_jobs_are_submitted(luna: s
     assert not run.done()
     assert out.llm.status.eq("pending").all()
     sim.advance(4000)
-    assert run._end.ended.wait(60)
+    assert live_of(run)._end.ended.wait(60)
     assert run.result()["mood"].tolist() == ["good"] * 3
 
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import words
 from tests.contract.sides import Side
@@ -281,7 +282,7 @@ def test_retry_sends_what_can_succeed_and_nothing_else(side: Side, sim: Simulato
     sim.set(answers=failing)
     run = words("busy", "lost", "refused", "fine").llm.submit_text("{text}", model=side.model, max_retries=0)
     run.wait()
-    before = run.table.status(0), run.table.status(1), run.table.status(2), run.table.status(3)
+    before = tuple(map(live_of(run).table.status, range(4)))
     sim.set(answers=lambda request: "yes")
     sim.reset()
 

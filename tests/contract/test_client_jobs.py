@@ -18,6 +18,7 @@ import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.batch import Journal
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import live_of
 from pllm_notebook.providers.clients import fingerprint
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import close_stores
@@ -107,7 +108,7 @@ def test_a_run_that_waits_hears_of_its_job_through_another_client_of_the_account
     sim.set(batch_s=3600)
     pllm.configure(clients={"own": client_of("openai", sim)})
     run = words("a", "b").llm.submit(bool, "Is {text} good?", model="own:gpt-6-luna", mode="batch", confirm=False)
-    assert run._end.handed.wait(60)
+    assert live_of(run)._end.handed.wait(60)
     pllm.configure(clients={"own": client_of("openai", sim)})
     sim.advance(4000)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 import pytest
 
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import Simulator
 from tests.contract.noisy import PROMPT, Noisy, by_chance, cascade, interval, labelled, plurality
 
@@ -72,7 +73,7 @@ def test_a_judge_is_called_for_the_rows_that_differ_and_no_others(luna: str, sim
     out, calls = ask(samples=3, decide="judge", judge=f"openai:{KNOWING}")
 
     differ = differing(out)
-    assert calls == differ.sum() == out.llm.run.execution.decider.judged
+    assert calls == differ.sum() == live_of(out.llm.run).execution.decider.judged
     assert right(out)[differ].all()
     low, high = interval(cascade(3, NOISE, 0, 2)[0], ROWS)
     assert low <= differ.mean() <= high

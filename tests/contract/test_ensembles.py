@@ -15,6 +15,7 @@ from pydantic import BaseModel, model_validator
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import ProviderRejectedError, RowError, UsageError
+from pllm_notebook.execution import live_of
 from pllm_notebook.formatting import format_usd
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import words
@@ -132,7 +133,7 @@ def test_the_judge_is_asked_where_answers_differ_and_nowhere_else(luna: str, sim
     out = ask(luna, frame, samples=2, decide="judge")
 
     run = out.llm.run
-    assert run.execution.decider.judged == 5
+    assert live_of(run).execution.decider.judged == 5
     assert sim.stats().requests == 105
     assert run.progress().note == "judge called on 5 of 50"
     assert (out["mood"] == "bad").tolist() == [n % 10 == 0 for n in range(50)]
@@ -289,7 +290,7 @@ def test_the_stronger_model_is_asked_for_rows_that_differ_alone(
     assert sim.stats().requests == 7
     assert out.llm.samples["decided"].tolist() == ["escalated"] * 3 + ["agreed"] * 3
     run = out.llm.run
-    strong = run.execution.queues[-1].spent.cost_usd
+    strong = live_of(run).execution.queues[-1].spent.cost_usd
     alone = f"about {format_usd(2 * strong)} for it alone"
     assert run.progress().note == (f"{ANTHROPIC.model} called on 1 of 2: {format_usd(run.cost)} in place of {alone}")
 
@@ -392,7 +393,7 @@ def test_a_cancelled_judgement_loses_no_sample_and_the_next_run_goes_on(luna: st
     sim.set(answers=stalled, latency_s=0)
     run = words("one", "two").llm.submit(Mood, "How is {text}?", model=luna, samples=2, decide="judge")
     while not stalled.judged:
-        run._end.ended.wait(0.01)
+        live_of(run)._end.ended.wait(0.01)
 
     run.cancel()
     run.wait()
@@ -410,7 +411,7 @@ def test_a_cancelled_run_can_be_retried(luna: str, sim: Simulator) -> None:
     sim.set(answers=stalled, latency_s=0)
     run = words("one", "two").llm.submit(Mood, "How is {text}?", model=luna, samples=2, decide="judge")
     while not stalled.judged:
-        run._end.ended.wait(0.01)
+        live_of(run)._end.ended.wait(0.01)
     run.cancel()
     run.wait()
     sent = sim.stats().requests

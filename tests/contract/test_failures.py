@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pllm_notebook.exceptions import RowError
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import InTurn, by_word, words
 from tests.contract.sides import RESPONSES, Side
@@ -268,7 +269,7 @@ def test_a_request_that_the_provider_rejects_names_the_field(side: Side, sim: Si
     run = words("a", "b").llm.submit_text("say {text}", model=side.model, extra_body={"frobnicate": 1})
     out = run.result()
 
-    failure = run.table.failure(0)
+    failure = live_of(run).table.failure(0)
     assert failure is not None
     assert (failure.kind, failure.field, failure.status) == ("bad_request", "frobnicate", 400)
     assert "frobnicate" in failure.message

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import pllm_notebook as pllm
+from pllm_notebook.execution import live_of
 from pllm_notebook.frames import images
 from pllm_notebook.media import load_media
 from pllm_notebook.sim import Simulator
@@ -47,7 +48,7 @@ def test_a_file_that_is_slow_to_read_holds_up_no_other_run(
     run = photos.llm.submit(None, "Look.", images="photo", model=luna)
     assert reading.wait(PATIENCE_S)
 
-    run._loop.call(was_heard.set)
+    live_of(run)._loop.call(was_heard.set)
     other = pd.DataFrame({"text": ["a", "b"]}).llm.submit(None, "{text}", model=luna)
 
     assert was_heard.wait(PATIENCE_S / 2)
@@ -89,7 +90,7 @@ def test_a_run_that_is_stopped_while_a_file_is_read_ends_and_can_be_taken_up_aga
     assert reading.wait(PATIENCE_S)
 
     run.cancel()
-    assert run._end.ended.wait(PATIENCE_S)
+    assert live_of(run)._end.ended.wait(PATIENCE_S)
     goes_on.set()
 
     assert run.retry().result()["answer"].tolist() == ["shown 1"] * 4
@@ -112,7 +113,7 @@ def test_a_prompt_that_cannot_be_made_for_a_fault_of_ours_ends_the_run(
 
     run: pllm.Run = photos.llm.submit(None, "Look.", images="photo", model=luna)
 
-    assert run._end.ended.wait(PATIENCE_S)
+    assert live_of(run)._end.ended.wait(PATIENCE_S)
     with pytest.raises(ZeroDivisionError):
         run.result()
     assert sim.stats().requests == 0

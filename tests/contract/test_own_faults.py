@@ -10,7 +10,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.engine import engine
-from pllm_notebook.execution import Run, WholePrompts, build_spec, options_for, start
+from pllm_notebook.execution import LiveRun, WholePrompts, build_spec, options_for, start
 from pllm_notebook.failures import Failure
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import open_store
@@ -37,14 +37,14 @@ class Breaking(WholePrompts):
             raise ZeroDivisionError("made up")
         return [f"row {row}" for row in rows]
 
-    def assemble(self, run: Run) -> Any:
+    def assemble(self, run: LiveRun) -> Any:
         return [run.table.status(row) for row in range(self.total)]
 
-    def errors(self, run: Run) -> Any:
+    def errors(self, run: LiveRun) -> Any:
         return [run.table.failure(row) for row in range(self.total)]
 
 
-def begin(model: str, rows: Breaking, **options: Any) -> Run:
+def begin(model: str, rows: Breaking, **options: Any) -> LiveRun:
     return start(build_spec(options_for({"model": model} | options), None, instruct=False), rows)
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.echo import Echo
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, Side, reach
@@ -146,7 +147,7 @@ def test_a_chosen_samples_id_and_model_are_the_completions(luna: str, sim: Simul
     completion = pllm.ParallelLLM().chat.completions.parse_sync(model=luna, messages=MESSAGES, response_format=Product)
 
     assert completion.model == OPENAI.name
-    ensemble = pllm.runs()[-1].execution.decider
+    ensemble = live_of(pllm.runs()[-1]).execution.decider
     (decision,) = ensemble.decisions.values()  # type: ignore[attr-defined]
     chosen = ensemble.outcomes(0)[decision.chosen]  # type: ignore[attr-defined]
     assert chosen.value == Product(name="chair", price=3)
@@ -311,7 +312,7 @@ def test_where_all_differ_and_the_decision_maker_fails_it_is_the_first_answer(lu
     with pytest.warns(UserWarning, match="majority's answer is returned"):
         result = ask(pllm.ParallelLLM(), luna)
 
-    assert result == pllm.runs()[-1].execution.decider.outcomes(0)[0].value  # type: ignore[attr-defined]
+    assert result == live_of(pllm.runs()[-1]).execution.decider.outcomes(0)[0].value  # type: ignore[attr-defined]
 
 
 def test_a_decision_maker_that_cannot_be_named_is_refused_before_anything_is_sent(luna: str, sim: Simulator) -> None:
@@ -340,7 +341,7 @@ def test_the_decision_maker_is_the_providers_cheap_model_with_its_own_prompt(
     assert judged.model == ANTHROPIC.name
     assert judged.system == "Pick the cheapest."
     # Nothing is said of a temperature that the model does not take and nobody asked for.
-    assert pllm.runs()[-1].execution.decider.plan.further.options.temperature is None  # type: ignore[attr-defined]
+    assert live_of(pllm.runs()[-1]).execution.decider.plan.further.options.temperature is None  # type: ignore[attr-defined]
     assert {request.body["temperature"] for request in script.asked} == {0.7}
     assert {request.body["max_tokens"] for request in script.asked} == {50}
     assert ballot(judged)["question"] == "Which one?"
@@ -450,7 +451,7 @@ def test_a_key_given_as_argument_reaches_its_provider_only(
     assert keys["openai"] == ["sk-argument"]
     assert keys["anthropic"] == ["sk-other"]
     assert keys["mine"] == ["none", *["sk-argument"] * 3]
-    run = pllm.runs()[-1]
+    run = live_of(pllm.runs()[-1])
     plan = run.execution.decider.plan  # type: ignore[union-attr]
     told = f"{framework!r} {run!r} {run.rows!r} {vars(run.rows)} {plan!r} {caught.value!r} {caplog.text}"
     assert "sk-argument" not in told

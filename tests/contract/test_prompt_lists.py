@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pllm_notebook.execution import Run, WholePrompts, build_spec, options_for, parts_of, start_list
+from pllm_notebook.execution import LiveRun, WholePrompts, build_spec, options_for, parts_of, start_list
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.sim import SimAnswer, Simulator
@@ -26,16 +26,16 @@ class Listed(WholePrompts):
     def prompts(self, rows: range) -> list[Prompt]:
         return self._all[rows.start : rows.stop]
 
-    def assemble(self, run: Run) -> list[Any]:
+    def assemble(self, run: LiveRun) -> list[Any]:
         outcomes = [run.table.outcome(row) for row in range(self.total)]
         return [None if one is None else one.value for one in outcomes]
 
-    def errors(self, run: Run) -> list[FailureKind | None]:
+    def errors(self, run: LiveRun) -> list[FailureKind | None]:
         failures = [run.table.failure(row) for row in range(self.total)]
         return [None if failure is None else failure.kind for failure in failures]
 
 
-def submitted(asked: list[tuple[str, Prompt]], heard: Any = None, **options: Any) -> Run:
+def submitted(asked: list[tuple[str, Prompt]], heard: Any = None, **options: Any) -> LiveRun:
     """Start a run over (model, prompt)."""
     parts = parts_of(
         asked,

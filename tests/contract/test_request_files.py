@@ -18,6 +18,7 @@ import pllm_notebook as pllm
 from pllm_notebook import display_registry
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution import live_of
 from pllm_notebook.request_files.process_file import (
     OAIApiFromFileConfig,
     process_api_requests_from_file,
@@ -614,7 +615,7 @@ def test_one_progress_display_stands_for_the_whole_file(files: Files, sim: Simul
     assert (last.total, last.done, last.failed, last.pending, last.state) == (7, 6, 1, 0, "done")
     assert last.model == f"{OPENAI.model}, {ANTHROPIC.model}"
     assert any(one.in_flight == 6 for one in shown)
-    assert not [run for run in pllm.runs() if run.rows.label == "requests.jsonl"]
+    assert not [run for run in pllm.runs() if live_of(run).rows.label == "requests.jsonl"]
 
 
 def test_rates_hold_for_all_models_of_a_provider_together(files: Files, sim: Simulator) -> None:

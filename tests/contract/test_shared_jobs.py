@@ -14,6 +14,7 @@ import pllm_notebook as pllm
 from pllm_notebook.batch import Journal
 from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.execution import live_of
 from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.faults.children import until
@@ -37,14 +38,14 @@ def submit(model: str, count: int, **options: Any) -> pllm.Run:
 
 def given_back(run: pllm.Run) -> pd.Series:
     """Give the rows' state once the run is given back by `wait=False`."""
-    assert run._end.handed.wait(PATIENCE_S)
+    assert live_of(run)._end.handed.wait(PATIENCE_S)
     assert not run.done()
     states: pd.Series = run.result().llm.status
     return states
 
 
 def ended(run: pllm.Run) -> list[Any]:
-    assert run._end.ended.wait(PATIENCE_S)
+    assert live_of(run)._end.ended.wait(PATIENCE_S)
     answers: list[Any] = run.to_frame()["answer"].tolist()
     return answers
 
@@ -89,8 +90,8 @@ def test_one_of_two_runs_waits_for_the_answers_and_the_other_does_not(
     runs = []
     for wait in waits:
         runs.append(submit(luna, 3, wait=wait))
-        assert runs[-1]._end.handed.wait(PATIENCE_S)
-    waiting, other = sorted(runs, key=lambda run: run.ask.options.wait is False)
+        assert live_of(runs[-1])._end.handed.wait(PATIENCE_S)
+    waiting, other = sorted(runs, key=lambda run: live_of(run).ask.options.wait is False)
 
     assert given_back(other).eq("pending").all()
     assert not waiting.done()
@@ -216,7 +217,7 @@ def test_a_run_that_joined_rows_which_cannot_be_planned_is_told_so_too(
     goes_on.set()
 
     for run in (first, second):
-        assert run._end.ended.wait(PATIENCE_S)
+        assert live_of(run)._end.ended.wait(PATIENCE_S)
         with pytest.raises(StoreError, match="disk is full"):
             run.result()
 

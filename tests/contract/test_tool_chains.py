@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Part, build_spec, options_for, start_list
+from pllm_notebook.execution import Part, build_spec, live_of, options_for, start_list
 from pllm_notebook.messages_types import RawRequest
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.tools import StructuredTool
@@ -320,7 +320,7 @@ def test_every_step_is_paid_for_by_its_row_and_under_the_ceiling(luna: str, sim:
 
     out = complete(luna, [add], max_cost_usd=1)
 
-    steps = out.llm.run.table.outcomes[0].replies()
+    steps = live_of(out.llm.run).table.outcomes[0].replies()
     assert [about["attempts"] for about in steps] == [1, 0, 1]
     assert out.llm.usage["cost_usd"].tolist() == [pytest.approx(out.llm.run.cost)]
     assert out.llm.usage["cost_usd"].iloc[0] > steps[0]["cost_usd"] > 0

@@ -16,7 +16,7 @@ from pydantic import BaseModel, field_validator
 import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import Run, live_of
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.scripts import words
@@ -74,7 +74,7 @@ def many(count: int, odd: int) -> pd.DataFrame:
 
 
 def failure_of(run: Run, row: int) -> Any:
-    return run.table.failure(row)
+    return live_of(run).table.failure(row)
 
 
 @pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("made up")])
@@ -217,7 +217,7 @@ def test_a_decide_function_that_exits_or_blocks_fails_its_row_alone(luna: str, s
     )
     run.wait()
 
-    assert [run.table.failure(row) is None for row in range(4)] == [True, False, False, True]
+    assert [live_of(run).table.failure(row) is None for row in range(4)] == [True, False, False, True]
     assert "SystemExit: 1" in failure_of(run, 1).message
     assert "did not return within validator_timeout_s=2 s" in failure_of(run, 2).message
 

@@ -18,7 +18,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import Run, live_of
 from pllm_notebook.store import DiskStore, open_store
 from tests.contract.departures import Departures
 
@@ -76,11 +76,11 @@ def follow(run: Run, total: int) -> None:
     ended = False
     while not ended:
         ended = run.done()
-        done = [row for row in open_rows if run.table.status(row) in ("ok", "cached")]
+        done = [row for row in open_rows if live_of(run).table.status(row) in ("ok", "cached")]
         open_rows.difference_update(done)
         for at in range(0, len(done), _ROWS_A_LINE):
             say("done", rows=done[at : at + _ROWS_A_LINE])
-        run._end.ended.wait(_LOOK_S)
+        live_of(run)._end.ended.wait(_LOOK_S)
 
 
 def main(job: dict[str, Any]) -> None:
@@ -130,9 +130,12 @@ def _counts(run: Run | list[Run]) -> dict[str, Any]:
         if not run:
             return {}
         run = run[0]
-    progress = run.progress()
-    failures = (run.table.failure(row) for row in range(run.rows.total))
-    return {"kept": progress.done + progress.cached, "cached": progress.cached, "unsaved": run.execution.unsaved} | {
+    progress, live = run.progress(), live_of(run)
+    failures = (live.table.failure(row) for row in range(live.rows.total))
+    return {
+        "kept": progress.done + progress.cached,
+        "cached": progress.cached,
+        "unsaved": live.execution.unsaved,
         "note": progress.note,
         "state": progress.state,
         "failures": sorted({f"{one.kind}: {one.message}"[:300] for one in failures if one is not None}),
@@ -150,7 +153,7 @@ def _notes(run: Run) -> Iterator[str]:
         if (note := run.progress().note) != last:
             last = note
             yield note
-        run._end.ended.wait(_LOOK_S)
+        live_of(run)._end.ended.wait(_LOOK_S)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.exceptions import StoreError
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import DiskStore, close_stores, open_store
 from pllm_notebook.store.codec import DamagedEntry, pack, unpack
@@ -141,7 +142,7 @@ def test_rows_with_odd_entries_are_asked_again_and_nothing_raises(
     odd = [param.values[0] for param in odd_entries()]
     first = ask(rows(len(odd)))
     first.wait()
-    keys = list(first.table.keys)
+    keys = list(live_of(first).table.keys)
     with_odd = dict(zip(keys, odd, strict=True))
     errors: list[BaseException | None] = []
     for key, one in with_odd.items():
@@ -185,7 +186,7 @@ def test_an_odd_entry_that_says_it_is_sound_ends_no_run(
     store = open_store()
     monkeypatch.setattr("pllm_notebook.store.writer.pack", marked_sound)
     errors: list[BaseException | None] = []
-    for key, one in zip(first.table.keys, odd, strict=True):
+    for key, one in zip(live_of(first).table.keys, odd, strict=True):
         store.put(key, one, errors.append)
     store.flush()
     monkeypatch.undo()

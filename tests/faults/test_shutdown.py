@@ -13,7 +13,7 @@ import pytest
 from pllm_notebook import engine
 from pllm_notebook.engine.shared_engine import engine as start_engine
 from pllm_notebook.exceptions import PllmError, RunInterrupted
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import Run, live_of
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import open_store
 from tests.faults.asking import ask, rows
@@ -101,9 +101,9 @@ def test_a_shutdown_keeps_what_has_arrived(sim: Simulator, address: str) -> None
     engine.shutdown()
 
     answered = sim.stats().answered
-    assert open_store().check()[0] == run.execution.kept
-    assert run.execution.kept > 20
-    assert answered - run.execution.kept <= 8  # cut off while their answers were on the way
+    assert open_store().check()[0] == live_of(run).execution.kept
+    assert live_of(run).execution.kept > 20
+    assert answered - live_of(run).execution.kept <= 8  # cut off while their answers were on the way
 
 
 def test_after_a_shutdown_the_run_is_not_gone_on_with_and_the_cell_can_be_run_again(going: Run, sim: Simulator) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import NameClashError, UnknownColumnError, UsageError
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import SimRequest
 
 
@@ -143,6 +144,6 @@ def test_a_ceiling_holds_for_all_batches_together(calls: list[str], monkeypatch:
     monkeypatch.setattr("pllm_notebook.frames.polars.lazy._ROWS", 20)
 
     assert rows().llm.parse(Mark, "{t}", max_cost_usd=10).collect()["mark"].to_list() == list(range(60))
-    ceilings = [run.ask.options.max_cost_usd for run in pllm.runs()]
+    ceilings = [live_of(run).ask.options.max_cost_usd for run in pllm.runs()]
     assert ceilings == sorted(ceilings, reverse=True)
     assert len(set(ceilings)) == 3

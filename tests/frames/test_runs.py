@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UsageError
-from pllm_notebook.execution import run_registry
+from pllm_notebook.execution import live_of, run_registry
 from pllm_notebook.frames import lost_accessors
 from pllm_notebook.frames.lazy_accessor import register_accessor
 from pllm_notebook.frames.recorded_run import RecordedRun
@@ -191,7 +191,7 @@ def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
     gc.disable()
     try:
         run = llm.submit(Literal["1", "2"] if "judge" in options.values() else Mark, "{t}", **options)
-        held = [weakref.ref(one) for one in (run, run.execution, run.table, run.rows)]
+        held = [weakref.ref(one) for one in (run, live_of(run).execution, live_of(run).table, live_of(run).rows)]
         out = run.result()
         run_id = run.id
         del run

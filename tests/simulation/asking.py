@@ -14,7 +14,7 @@ from pllm_notebook.ensemble.decisions import EnsembleSpec, Member
 from pllm_notebook.ensemble.judge_prompt import DECISION_MAKER_PROMPT, verdict_type
 from pllm_notebook.ensemble.spec import ensemble_execution
 from pllm_notebook.ensemble.votes import Vote
-from pllm_notebook.execution import CallSpec, Execution, Run
+from pllm_notebook.execution import CallSpec, Execution, LiveRun
 from pllm_notebook.execution.launch import options_for
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.frames.pandas.adapter import PandasTable
@@ -98,7 +98,7 @@ class Asker:
         self._unenforced_schema = unenforced_schema
         self._targets: dict[str, ResolvedModel] = {}
 
-    def make(self, step: Step, frame: pd.DataFrame) -> tuple[Run, Sink]:
+    def make(self, step: Step, frame: pd.DataFrame) -> tuple[LiveRun, Sink]:
         """Make a run of *frame*, still to be started, and the display that tells of its end."""
         question = step.question
         options = options_for(
@@ -117,7 +117,7 @@ class Asker:
         make = self._plan if question.samples > 1 else self._single
         ask, make_execution = make(question, options, output, rows)
         sink = Sink()
-        return Run(ask, rows, self._process.engine, self._store, sink, make_execution), sink
+        return LiveRun(ask, rows, self._process.engine, self._store, sink, make_execution), sink
 
     def _single(self, question: Question, options: Any, output: OutputType | None, rows: TableRows) -> Any:
         ask = CallSpec(self._target(options.model), options, output, None)

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import Outcome, Run
+from pllm_notebook.execution import LiveRun, Outcome
 from pllm_notebook.types import Progress
 from tests.simulation.accounts import Accounts
 from tests.simulation.disk import Disk, SimStore
@@ -45,7 +45,7 @@ class Reports:
         self._accounts = accounts
         self._told: dict[str, Any] = {}
 
-    def hear(self, run: Run, store: SimStore, *, replaced: bool = False) -> None:
+    def hear(self, run: LiveRun, store: SimStore, *, replaced: bool = False) -> None:
         """Take what *run* has reported by now, and hold it against the disk and what was reported before.
 
         Args:
@@ -78,14 +78,14 @@ class Reports:
         self._told.clear()
 
 
-def _outcomes(run: Run) -> list[Outcome]:
+def _outcomes(run: LiveRun) -> list[Outcome]:
     """Give the outcomes that rest on a stored reply; of an ensemble those of its members."""
     execution: Any = run.execution
     each = list(execution.results.outcomes)
     return [outcome for outcome in each if outcome is not None and outcome.failure is None]
 
 
-def check_run(faults: list[str], run: Run, frame: pd.DataFrame, question: Question, progress: Progress) -> None:
+def check_run(faults: list[str], run: LiveRun, frame: pd.DataFrame, question: Question, progress: Progress) -> None:
     """Check what a run that has ended gives, in the counts, in the frame and in words."""
     counted = progress.done + progress.cached + progress.failed + progress.not_sent + progress.skipped
     if progress.pending < 0 or (progress.state == "done" and progress.pending):
@@ -116,7 +116,7 @@ def check_run(faults: list[str], run: Run, frame: pd.DataFrame, question: Questi
         faults.append("a fault of the package's own ended the run")
 
 
-def _check_row(faults: list[str], row: int, cell: Any, values: Sequence[Any], question: Question, run: Run) -> None:
+def _check_row(faults: list[str], row: int, cell: Any, values: Sequence[Any], question: Question, run: LiveRun) -> None:
     given = [value for value in values if not pd.isna(value)]
     status = run.table.status(row)
     if bool(given) != (status in ("ok", "cached")):
@@ -132,11 +132,11 @@ def _check_row(faults: list[str], row: int, cell: Any, values: Sequence[Any], qu
         faults.append(f"I1: row {row} is {cell!r} and has {values}")
 
 
-def _failures(run: Run, rows: int) -> list[Any]:
+def _failures(run: LiveRun, rows: int) -> list[Any]:
     return [failure for row in range(rows) if (failure := run.table.failure(row)) is not None]
 
 
-def check_calm(faults: list[str], run: Run, requests: int, *, again: bool) -> None:
+def check_calm(faults: list[str], run: LiveRun, requests: int, *, again: bool) -> None:
     """Check a run that nothing befell, and the same once more."""
     if run.state != "done":
         faults.append(f"a calm run is {run.state}: {run.execution.error!r}")

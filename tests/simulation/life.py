@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pllm_notebook.execution import Run
+from pllm_notebook.execution import LiveRun
 from pllm_notebook.execution.gc_tuning import relaxed_gc
 from tests.simulation.accounts import Accounts, Rules
 from tests.simulation.asking import RATES, Asker, Sink
@@ -77,11 +77,11 @@ class _Life:
         self._store: SimStore
         self._asker: Asker
         self._damaging: random.Random
-        self._going: list[Run] = []
+        self._going: list[LiveRun] = []
         # What these have told was on disk before something there was damaged.
-        self._outdated: set[Run] = set()
+        self._outdated: set[LiveRun] = set()
         # What these have told may have another value by now: a later answer was asked for by the caller's wish.
-        self._replaced: set[Run] = set()
+        self._replaced: set[LiveRun] = set()
 
     def lived(self) -> Lived:
         handler = _Listener(self._log, self._faults)
@@ -211,7 +211,7 @@ class _Life:
             await asyncio.sleep(0)
             await self._ended(run, sink, step)
 
-    async def _ended(self, run: Run, sink: Sink, step: Step) -> None:
+    async def _ended(self, run: LiveRun, sink: Sink, step: Step) -> None:
         await sink.ended.wait()
         assert sink.last is not None
         if self._process.dead:
@@ -219,7 +219,7 @@ class _Life:
         self._reports.hear(run, self._store)
         check_run(self._faults, run, self._frame, step.question, sink.last)
 
-    def _start(self, step: Step) -> tuple[Run, Sink]:
+    def _start(self, step: Step) -> tuple[LiveRun, Sink]:
         run, sink = self._asker.make(step, self._frame)
         self._going.append(run)
         self._lived.runs += 1

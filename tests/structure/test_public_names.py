@@ -23,8 +23,8 @@ FRAME = COLUMN | {
     "adecide", "aimprove", "arace", "areduce", "chunks", "decide", "improve", "race", "reduce", "submit_decision",
 }  # fmt: skip
 RUN = {
-    "cancel", "cost", "done", "errors", "evaluate", "explain", "id", "origin", "progress", "result", "retry",
-    "started_at", "state", "to_frame", "wait",
+    "cancel", "cost", "done", "errors", "evaluate", "explain", "id", "origin", "pause", "progress", "result", "resume",
+    "retry", "started_at", "state", "to_frame", "wait",
 }  # fmt: skip
 SESSION = {
     "agent", "agents", "barrier", "config", "cost_usd", "dashboard", "directory", "documents", "export_all",

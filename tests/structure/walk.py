@@ -31,7 +31,7 @@ _recording = threading.Event()
 _LATER = "pllm-registry"
 
 # What clocks call a few times a second, whatever is asked: a slow machine has more of it in a prompt.
-_CLOCKS = {"Run._tick", "LimitDivision._follow", "LimitCache.keep"}
+_CLOCKS = {"LiveRun._tick", "LimitDivision._follow", "LimitCache.keep"}
 _in_clock = threading.local()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pllm_notebook.execution.explain import Explanation
-from pllm_notebook.execution.run import Run
+from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.run_view.head import Controls, head_of, jobs_of
 from pllm_notebook.execution.run_view.pace import Pace
 from pllm_notebook.execution.run_view.sample_row import NO_COLUMNS
@@ -22,7 +22,7 @@ class CountsModel:
 
     run_id = ""
     texts = saves_rows = False
-    run: Run | None = None
+    run: LiveRun | None = None
     viewers: Sequence[Any] = ()
 
     def __init__(self) -> None:

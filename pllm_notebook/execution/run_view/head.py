@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pllm_notebook.execution.run import Run
+from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.run_view.failure_groups import can_pass
 from pllm_notebook.formatting import budget_stop_note, counted, jobs_note
 from pllm_notebook.types import Progress
@@ -37,7 +37,7 @@ class Controls(NamedTuple):
     retryable: int = 0
 
 
-def controls_of(run: Run) -> Controls:
+def controls_of(run: LiveRun) -> Controls:
     """Return what can be done with *run*."""
     execution = run.execution
     return Controls(

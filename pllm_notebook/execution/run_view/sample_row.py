@@ -11,8 +11,8 @@ import orjson
 
 from pllm_notebook.cell_text import as_text, is_missing
 from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.row_source import NamedCells, Rows
-from pllm_notebook.execution.run import Run
 from pllm_notebook.failures import Failure, truncate
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.prompts import prompt_as_text
@@ -39,7 +39,7 @@ class SampleRows:
             confidence.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: LiveRun) -> None:
         self._output, self._simulated = run.ask.output, run.execution.simulated
         named = run.rows.asked if isinstance(run.rows, NamedCells) else ("prompt",)
         fields = None if self._output is None else self._output.fields
@@ -52,7 +52,7 @@ class SampleRows:
             "more_output": max(0, len(names) - _MOST_FIELDS),
         }
 
-    def row(self, run: Run, row: int) -> dict[str, Any]:
+    def row(self, run: LiveRun, row: int) -> dict[str, Any]:
         """Return one row, whatever has become of it."""
         table = run.table
         outcome, failure = table.outcome(row), table.failure(row)
@@ -74,7 +74,7 @@ class SampleRows:
             "simulated": self._simulated,
         }
 
-    def _confidence(self, run: Run, row: int) -> float | None:
+    def _confidence(self, run: LiveRun, row: int) -> float | None:
         if not self.columns["confidence"]:
             return None
         try:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pllm_notebook.execution.explain import Explanation
+from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.run import Run
 from pllm_notebook.execution.run_view.failure_groups import FailureGroups
 from pllm_notebook.execution.run_view.field_charts import FieldCharts
 from pllm_notebook.execution.run_view.head import controls_of, head_of, jobs_of
@@ -44,13 +44,13 @@ class _Models(Locked):
 
     def __init__(self) -> None:
         super().__init__()
-        self.by_run: weakref.WeakKeyDictionary[Run, RunViewModel] = weakref.WeakKeyDictionary()
+        self.by_run: weakref.WeakKeyDictionary[LiveRun, RunViewModel] = weakref.WeakKeyDictionary()
 
 
 _MODELS: Slot[_Models] = Slot("view models", _Models)
 
 
-def view_model(run: Run) -> RunViewModel:
+def view_model(run: LiveRun) -> RunViewModel:
     """Return the model of a run: one for all of its views, since a run reports its calls to one alone."""
     known = _MODELS.value
     with known.lock:
@@ -75,7 +75,7 @@ class RunViewModel:
         sample: Rows that ended last, newest last, each with its sequence number.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: LiveRun) -> None:
         options = run.ask.options
         self.run_id = run.id
         self.texts = texts = options.progress != "bar"
@@ -95,7 +95,7 @@ class RunViewModel:
         self._viewers: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
-    def run(self) -> Run | None:
+    def run(self) -> LiveRun | None:
         """The run; None once nothing else refers to it."""
         return self._run()
 
