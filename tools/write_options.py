@@ -20,11 +20,13 @@ from pllm_notebook.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 
 # Each front end's TypedDict, what it says, and the options that its functions name themselves.
-TYPES = {
+ROW_TYPES = {
     "ParseOptions": ("Options of `df.llm.parse` and its kin.", "parse", ()),
     "CompleteOptions": ("Options of `df.llm.complete`.", "complete", ("column",)),
     "CallToolsOptions": ("Options of `df.llm.call_tools`.", "call_tools", ("tools",)),
     "DecideOptions": ("Options of `df.llm.decide`.", "decide", ()),
+}
+TYPES = {
     "PromptListOptions": ("Options of `ParallelAIUtilities`.", "prompt_list", ()),
     "CallOptions": ("Options of one call of a program, `agent.ask_llm`.", "ask_llm", ()),
     "RequestOptions": ("Options of one request of `ParallelLLM`.", "request", ()),
@@ -68,15 +70,24 @@ def page(text: str, kinds: Mapping[str, type[Any]]) -> str:
 def types(options: type[Any], settings: type[Any]) -> str:
     """Return the source of `pllm_notebook.options.option_types`."""
     everything = {**fields_of(options), **fields_of(settings)}
-    parts = [
-        typed_dict(name, text, [each for each in taken_by(options, front_end).values() if each.name not in named])
-        for name, (text, front_end, named) in TYPES.items()
-    ]
+
+    def taken(front_end: str, named: Iterable[str]) -> dict[str, OptionField]:
+        return {name: each for name, each in taken_by(options, front_end).items() if name not in named}
+
+    of_rows = {name: taken(front_end, named) for name, (_, front_end, named) in ROW_TYPES.items()}
+    first = next(iter(of_rows.values()))
+    shared = {name: each for name, each in first.items() if all(name in some for some in of_rows.values())}
+    parts = [typed_dict("RowOptions", "Options of every question about rows.", shared.values())]
+    for name, (text, _, _) in ROW_TYPES.items():
+        own = [each for each in of_rows[name].values() if each.name not in shared]
+        parts.append(typed_dict(name, text, own, base="RowOptions"))
+    for name, (text, front_end, named) in TYPES.items():
+        parts.append(typed_dict(name, text, taken(front_end, named).values()))
     parts.append(
         typed_dict("ConfigureOptions", "Values of `configure`; None removes one.", everything.values(), or_none=True)
     )
     parts.append(typed_dict("FrameworkOptions", "Settings of `ParallelLLM`.", fields_of(FrameworkConfig).values()))
-    names = "".join(f'    "{name}",\n' for name in sorted([*TYPES, "ConfigureOptions", "FrameworkOptions"]))
+    names = "".join(f'    "{name}",\n' for name in sorted([*ROW_TYPES, *TYPES, "ConfigureOptions", "FrameworkOptions"]))
     header = (
         '"""The types of `**options`, for type checkers. Made from the fields of `Options` by `make options`."""\n\n'
         "from __future__ import annotations\n\n"
@@ -105,13 +116,15 @@ def session_types(config: type[Any]) -> str:
     return "\n\n".join([header, body]).replace("'", '"')
 
 
-def typed_dict(name: str, text: str, options: Iterable[OptionField], *, or_none: bool = False) -> str:
+def typed_dict(
+    name: str, text: str, options: Iterable[OptionField], *, base: str = "TypedDict", or_none: bool = False
+) -> str:
     """Return the source of one TypedDict."""
     lines = [
         f"    {each.name}: {each.accepts}{' | None' if or_none and 'None' not in each.accepts else ''}"
         for each in options
     ]
-    return "\n".join([f"class {name}(TypedDict, total=False):", f'    """{text}"""', "", *lines, ""])
+    return "\n".join([f"class {name}({base}, total=False):", f'    """{text}"""', "", *lines, ""])
 
 
 def files() -> dict[Path, str]:

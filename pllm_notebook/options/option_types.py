@@ -22,8 +22,8 @@ __all__ = [
 ]
 
 
-class ParseOptions(TypedDict, total=False):
-    """Options of `df.llm.parse` and its kin."""
+class RowOptions(TypedDict, total=False):
+    """Options of every question about rows."""
 
     model: str | None
     system: str | None
@@ -37,6 +37,35 @@ class ParseOptions(TypedDict, total=False):
     replace: bool
     error_column: str | None
     na: Literal["skip", "send", "raise"]
+    max_retries: int
+    max_repairs: int
+    max_cost_usd: float | None
+    prices: Mapping[str, Any]
+    concurrency: int | None
+    requests_per_min: float | None
+    tokens_per_min: float | None
+    allow_empty: bool
+    hedge: bool
+    timeout_s: float
+    validator_timeout_s: float
+    temperature: float | None
+    effort: Effort | None
+    service_tier: ServiceTier | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    max_output_tokens: int | None
+    extra_body: Mapping[str, Any]
+    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+    tool_choice: str
+    parallel_tool_calls: bool | None
+    progress: bool | Literal["view", "bar"]
+    save_rows: bool
+
+
+class ParseOptions(RowOptions, total=False):
+    """Options of `df.llm.parse` and its kin."""
+
     columns: Sequence[str] | None
     column: str
     explode: bool | str
@@ -61,54 +90,18 @@ class ParseOptions(TypedDict, total=False):
     example_selection: Literal["first", "diverse", "nearest"]
     max_examples: int | None
     max_example_tokens: int
-    max_retries: int
-    max_repairs: int
-    max_cost_usd: float | None
-    prices: Mapping[str, Any]
-    concurrency: int | None
-    requests_per_min: float | None
-    tokens_per_min: float | None
     shard: tuple[int, int] | None
-    allow_empty: bool
-    hedge: bool
-    timeout_s: float
-    validator_timeout_s: float
     tool_timeout_s: float
-    temperature: float | None
-    effort: Effort | None
     judge_effort: Effort | None
-    service_tier: ServiceTier | None
-    top_p: float | None
-    seed: int | None
-    stop: str | Sequence[str] | None
-    max_output_tokens: int | None
-    extra_body: Mapping[str, Any]
     images: str | Sequence[str] | None
-    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
     tools: Sequence[Any] | None
-    tool_choice: str
-    parallel_tool_calls: bool | None
     run_tools: bool
     max_turns: int
-    progress: bool | Literal["view", "bar"]
-    save_rows: bool
 
 
-class CompleteOptions(TypedDict, total=False):
+class CompleteOptions(RowOptions, total=False):
     """Options of `df.llm.complete`."""
 
-    model: str | None
-    system: str | None
-    mode: Mode
-    confirm: bool
-    wait: bool | None
-    cache: CacheUse
-    salt: str
-    errors: Literal["coerce", "raise"]
-    prefix: str
-    replace: bool
-    error_column: str | None
-    na: Literal["skip", "send", "raise"]
     pack: int | None
     samples: int
     models: Sequence[str] | None
@@ -119,133 +112,37 @@ class CompleteOptions(TypedDict, total=False):
     example_selection: Literal["first", "diverse", "nearest"]
     max_examples: int | None
     max_example_tokens: int
-    max_retries: int
-    max_repairs: int
-    max_cost_usd: float | None
-    prices: Mapping[str, Any]
-    concurrency: int | None
-    requests_per_min: float | None
-    tokens_per_min: float | None
-    allow_empty: bool
-    hedge: bool
-    timeout_s: float
-    validator_timeout_s: float
     tool_timeout_s: float
-    temperature: float | None
-    effort: Effort | None
     judge_effort: Effort | None
-    service_tier: ServiceTier | None
-    top_p: float | None
-    seed: int | None
-    stop: str | Sequence[str] | None
-    max_output_tokens: int | None
-    extra_body: Mapping[str, Any]
     images: str | Sequence[str] | None
-    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
     tools: Sequence[Any] | None
-    tool_choice: str
-    parallel_tool_calls: bool | None
     run_tools: bool
     max_turns: int
-    progress: bool | Literal["view", "bar"]
-    save_rows: bool
 
 
-class CallToolsOptions(TypedDict, total=False):
+class CallToolsOptions(RowOptions, total=False):
     """Options of `df.llm.call_tools`."""
 
-    model: str | None
-    system: str | None
-    mode: Mode
-    confirm: bool
-    wait: bool | None
-    cache: CacheUse
-    salt: str
-    errors: Literal["coerce", "raise"]
-    prefix: str
-    replace: bool
-    error_column: str | None
-    na: Literal["skip", "send", "raise"]
     columns: Sequence[str] | None
     column: str
     explode: bool | str
     nested: Literal["data", "model", "json"]
     flatten: bool
-    max_retries: int
-    max_repairs: int
-    max_cost_usd: float | None
-    prices: Mapping[str, Any]
-    concurrency: int | None
-    requests_per_min: float | None
-    tokens_per_min: float | None
-    allow_empty: bool
-    hedge: bool
-    timeout_s: float
-    validator_timeout_s: float
-    temperature: float | None
-    effort: Effort | None
-    service_tier: ServiceTier | None
-    top_p: float | None
-    seed: int | None
-    stop: str | Sequence[str] | None
-    max_output_tokens: int | None
-    extra_body: Mapping[str, Any]
     images: str | Sequence[str] | None
-    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
-    tool_choice: str
-    parallel_tool_calls: bool | None
-    progress: bool | Literal["view", "bar"]
-    save_rows: bool
 
 
-class DecideOptions(TypedDict, total=False):
+class DecideOptions(RowOptions, total=False):
     """Options of `df.llm.decide`."""
 
-    model: str | None
-    system: str | None
-    mode: Mode
-    confirm: bool
-    wait: bool | None
-    cache: CacheUse
-    salt: str
-    errors: Literal["coerce", "raise"]
-    prefix: str
-    replace: bool
-    error_column: str | None
-    na: Literal["skip", "send", "raise"]
     columns: Sequence[str] | None
     column: str
     explode: bool | str
     nested: Literal["data", "model", "json"]
     flatten: bool
     judge: str | None
-    max_retries: int
-    max_repairs: int
-    max_cost_usd: float | None
-    prices: Mapping[str, Any]
-    concurrency: int | None
-    requests_per_min: float | None
-    tokens_per_min: float | None
-    allow_empty: bool
-    hedge: bool
-    timeout_s: float
-    validator_timeout_s: float
     tool_timeout_s: float
-    temperature: float | None
-    effort: Effort | None
-    service_tier: ServiceTier | None
-    top_p: float | None
-    seed: int | None
-    stop: str | Sequence[str] | None
-    max_output_tokens: int | None
-    extra_body: Mapping[str, Any]
-    images_from: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
-    tool_choice: str
-    parallel_tool_calls: bool | None
     run_tools: bool
     max_turns: int
-    progress: bool | Literal["view", "bar"]
-    save_rows: bool
 
 
 class PromptListOptions(TypedDict, total=False):
