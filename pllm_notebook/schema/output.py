@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import inspect
-import re
-import types
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
-from enum import Enum
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from types import GenericAlias
-from typing import Any, Union, cast, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 import typing_extensions
-from pydantic import BaseModel, RootModel, TypeAdapter, create_model
+from pydantic import RootModel, TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -38,6 +34,7 @@ from pllm_notebook.schema.fitted_schema import FittedSchema
 from pllm_notebook.schema.fitting import fit
 from pllm_notebook.schema.json_types import kind_of
 from pllm_notebook.schema.provider_support import PLAIN, Dialect
+from pllm_notebook.schema.type_names import as_name, shown_type, type_doc, type_name
 from pllm_notebook.schema.validators import UNCHANGED, changes, not_none, type_after
 from pllm_notebook.schema.written_schema import WrittenSchema, read_schema
 
@@ -74,8 +71,8 @@ class OutputType:
         self.kind = kind
         self._adapter, own = _compile(kind)
         self.json_schema = own if written is None else written.schema
-        self.name = _name(kind) if written is None else _spelling(written.name)
-        self.doc = _doc(kind) if written is None else written.description
+        self.name = type_name(kind) if written is None else as_name(written.name)
+        self.doc = type_doc(kind) if written is None else written.description
         self.fields = fields_of(kind, self.json_schema)
         self.left, self._changed = self._after_validators()
         self._values = _getter(kind, self.fields)
@@ -315,49 +312,9 @@ def _compile(kind: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
         if isinstance(error, PydanticUserError) and error.code == "class-not-fully-defined":
             reason = "one of its annotations names something that is not defined, or only inside a function"
         raise UsageError(
-            f"Got {_shown(kind)}, which Pydantic cannot turn into a JSON schema: {reason}. Give a Pydantic model, a "
-            "dataclass, or a type such as bool or list[str]. Nothing was sent."
+            f"Got {shown_type(kind)}, which Pydantic cannot turn into a JSON schema: {reason}. Give a Pydantic model, "
+            "a dataclass, or a type such as bool or list[str]. Nothing was sent."
         ) from error
-
-
-def _shown(kind: Any) -> str:
-    return kind.__qualname__ if isinstance(kind, type) else repr(kind)
-
-
-def _name(kind: Any) -> str:
-    return _spelling(_spelled(kind))
-
-
-def _spelling(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "answer"
-
-
-def _spelled(kind: Any) -> str:
-    kind = bare(kind)
-    arguments = get_args(kind)
-    if arguments and get_origin(kind) not in (Union, types.UnionType):
-        words = [str(one) if isinstance(one, str | int) else _spelled(one) for one in arguments if one is not ...]
-        origin = get_origin(kind)
-        return "_".join([getattr(origin, "__name__", None) or str(origin).rpartition(".")[2], *words])
-    if arguments:
-        return "_or_".join(_spelled(one) for one in arguments)
-    return getattr(kind, "__name__", None) or "answer"
-
-
-def _doc(kind: Any) -> str:
-    kind = bare(kind)
-    if not isinstance(kind, type):
-        return ""
-    # Of other classes, such as date or UUID, the docstring is about Python, not about the answer.
-    ours = issubclass(kind, BaseModel | Enum) or dataclasses.is_dataclass(kind) or hasattr(kind, "__annotations__")
-    if not ours or kind.__module__.partition(".")[0] == "pydantic":
-        return ""
-    generic = getattr(kind, "__pydantic_generic_metadata__", {}).get("origin")
-    own = kind.__dict__.get("__doc__") or (generic.__dict__.get("__doc__") if generic else None)
-    # Dataclasses and named tuples without a docstring get their signature as one.
-    if not own or own.startswith(f"{kind.__name__}("):
-        return ""
-    return inspect.cleandoc(own)
 
 
 def _item(kind: Any) -> Any:
