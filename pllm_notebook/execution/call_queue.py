@@ -13,9 +13,10 @@ from functools import partial
 
 from pllm_notebook.engine import RunQueue, SendPolicy, cancelled
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
-from pllm_notebook.execution.budget import ModelBudget, Need, Reservation, RunBudget
+from pllm_notebook.execution.admission import Admission
+from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
-from pllm_notebook.execution.follow_ups import FollowUp, WiderCall
+from pllm_notebook.execution.follow_ups import WiderCall
 from pllm_notebook.execution.next_call import NextCall, Tag
 from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.execution.plan import Planner
@@ -52,7 +53,8 @@ class CallQueue:
         spec: What is asked.
         order: What waits to be sent.
         recorder: What comes back.
-        budget: What its calls may take of the run's money.
+        admission: Reserves money for its requests.
+        budget: What they may take of the run's.
         spent: What they have used and cost.
         dispatcher: What sends them; set when the run begins. It has no connection until something must be sent.
         run_queue: Its calls at the dispatcher.
@@ -78,7 +80,8 @@ class CallQueue:
         self._batch = options.mode == "batch"
         self.order = SendOrder.of(spec, planner, results, services)
         self.recorder = ResultRecorder(self.order, services, planner.rows, raises=raises)
-        self.budget = ModelBudget(run_budget, spec.rate(batch=self._batch), spec.output_limit, spec.target.label)
+        self.admission = Admission(spec, run_budget)
+        self.budget = self.admission.budget
         self.spent = Spent()
         self.tools = ToolRunner(spec, services, planner.prompt)
         self.reader = ReplyReader(spec, services, planner.prompt)
@@ -86,10 +89,7 @@ class CallQueue:
         self._services = services
         self._store, self._loop = store, loop
         self._warmup = Warmup()
-        self._over_budget = False
         self.not_sent: Failure | None = None
-        # What the money does not suffice for.
-        self._unfunded: Tag | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._ceilings = services.ceilings.of(spec)
         self._share(False)
@@ -183,7 +183,7 @@ class CallQueue:
         refusal = self.recorder.refusals.suspected
         if refusal is not None:
             return f"every call is refused ({refusal.kind}): waiting for {self.recorder.open} in flight"
-        if self._over_budget and (held := self.budget.run_budget.held_by()):
+        if held := self.admission.held_by():
             return held
         if self.order.elsewhere and not self.run_queue.in_flight:
             return f"{self.order.elsewhere:,} calls are being answered elsewhere"
@@ -230,7 +230,7 @@ class CallQueue:
 
     def is_exhausted(self) -> bool:
         """Return whether no more calls will come until some have ended: all are sent, or over budget."""
-        return self.results.planned and not self.tools.working and (not self.order.has_next or self._over_budget)
+        return self.results.planned and not self.tools.working and (not self.order.has_next or self.admission.is_over)
 
     def is_answered(self, call: PendingCall) -> bool:
         """End a *call* that waits to be sent again, if others have answered it, or send it by now."""
@@ -296,14 +296,11 @@ class CallQueue:
             tokens = self.order.packing.tokens(tag)
         else:
             tokens = size / BYTES_PER_TOKEN + (self.spec.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
-        reserved = self._reserve(next_)
-        self._unfunded = tag
-        self._over_budget = reserved is None
+        reserved = self.admission.reserve(self._spec_of(tag), next_)
         if reserved is None:
             if not self.recorder.open:
                 self._loop.call_soon(self._guard, self._stop_over_budget)
             return None
-        self._unfunded = None
         self.recorder.open += 1
         if not self._warmup.begun and self._warmup.begin(self._loop.time(), self._shared_prefix()):
             self._loop.call_later(MAX_WAIT_S, self.send)
@@ -319,18 +316,6 @@ class CallQueue:
 
     def _spec_of(self, tag: Tag) -> CallSpec:
         return self.spec.packed if isinstance(tag, Pack) and self.spec.packed is not None else self.spec
-
-    def _reserve(self, next_: NextCall) -> Reservation | None:
-        """Reserve what a request can be charged, None where the budget has no room."""
-        if self.budget.run_budget.ceiling_usd is None:
-            return Reservation(0.0, None)
-        spec, version = self._spec_of(next_.tag), self.spec.target.quirks.version
-        if next_.full_limit or spec.output_limit is None:
-            bound = self.budget.bound_usd(next_.size)
-            return Reservation(bound, None) if self.budget.admit(bound) else None
-        above = next_.tag.above if isinstance(next_.tag, FollowUp) else 0
-        row_bytes = spec.row_bytes(next_.size)
-        return self.budget.reserve(Need.of(spec.token_bounds, next_.size, row_bytes, version, above=above))
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Call a timer's step; what it raises ends this run alone."""
@@ -381,7 +366,7 @@ class CallQueue:
 
     def _stop_over_budget(self) -> None:
         """Stop: nothing is on the wire, and the next call could pass the ceiling."""
-        unfunded, self._unfunded = self._unfunded, None
+        unfunded, self.admission.unfunded = self.admission.unfunded, None
         if self.recorder.open or self.recorder.halted is not None or unfunded is None:
             return
         run_budget = self.budget.run_budget
