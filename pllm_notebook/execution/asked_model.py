@@ -9,13 +9,28 @@ from typing import TYPE_CHECKING, Any
 from pllm_notebook.credentials import Key
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.prices import Rate, rate_of, stated_rate
-from pllm_notebook.providers import ResolvedModel, decision_model, generation_fields, kept_for_an_hour, resolve
+from pllm_notebook.providers import (
+    ResolvedModel,
+    decision_model,
+    default_effort,
+    generation_fields,
+    kept_for_an_hour,
+    resolve,
+)
 from pllm_notebook.settings import Options, current
 
 if TYPE_CHECKING:
     from pllm_notebook.sim import Simulator
 
-__all__ = ["decision_target", "extra_fields", "model_in_words", "price_of", "resolve_model", "start_simulator"]
+__all__ = [
+    "decision_target",
+    "effort_in_words",
+    "extra_fields",
+    "model_in_words",
+    "price_of",
+    "resolve_model",
+    "start_simulator",
+]
 
 _NAMES = ("effort", "service_tier", "top_p", "seed", "stop")
 
@@ -73,27 +88,23 @@ def decision_target(options: Options, keys: Mapping[str, Key] | None = None) -> 
     return decision_model(target, current().decision_formats, named=named is not None)
 
 
-def stated_price(target: ResolvedModel, prices: Mapping[str, Any]) -> Rate | None:
-    """Return the price that a person states of a model, None where they state none.
-
-    Args:
-        target: The model; a simulated one has also the price of the provider's own.
-        prices: As in `Options`.
-    """
-    names = [target.label, f"{target.api.name}:{target.model}"] if target.simulated else [target.label]
-    return next((stated_rate(prices[name]) for name in names if name in prices), None)
+def effort_in_words(target: ResolvedModel, options: Options, body: Mapping[str, Any]) -> str:
+    """Return the effort as a person reads it, "" for a decision endpoint, which does not reason."""
+    if target.decisions is not None:
+        return ""
+    return options.effort or default_effort(target, body)
 
 
 def price_of(target: ResolvedModel, options: Options, extra: Mapping[str, Any], *, batch: bool) -> Rate | None:
-    """Return a model's price as options ask it, None for unknown.
+    """Return the price of calls to a model, None for unknown.
 
     Args:
         target: The model.
         options: As resolved; a price that they state comes first.
-        extra: What goes into the body besides the question.
-        batch: Whether it is asked by batch job.
+        extra: See `extra_fields`.
+        batch: Whether the calls go in a batch job.
     """
-    if options.prices and (price := stated_price(target, options.prices)) is not None:
+    if options.prices and (price := _stated_price(target, options.prices)) is not None:
         return price
     if target.price_provider is None:
         return None
@@ -103,12 +114,7 @@ def price_of(target: ResolvedModel, options: Options, extra: Mapping[str, Any], 
     return rate_of(target.price_provider, target.price_model, batch=batch, hour=hour, tier=tier, writes=writes)
 
 
-def start_simulator() -> Simulator:
-    """Start the simulator of the `sim:` models, or give the running one the options now in force.
-
-    Called before a run starts, on the caller's thread: starting a process takes a moment, and a dispatcher that
-    has its connection would not ask again.
-    """
-    from pllm_notebook import sim
-
-    return sim.shared(current().sim)
+def _stated_price(target: ResolvedModel, prices: Mapping[str, Any]) -> Rate | None:
+    # A simulated model has also the price of the provider's own.
+    names = [target.label, f"{target.api.name}:{target.model}"] if target.simulated else [target.label]
+    return next((stated_rate(prices[name]) for name in names if name in prices), None)

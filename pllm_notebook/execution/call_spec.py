@@ -14,7 +14,7 @@ import orjson
 
 from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution.asked_model import extra_fields, price_of
+from pllm_notebook.execution.asked_model import effort_in_words, extra_fields, price_of
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.example_turns import ExampleTurns
@@ -22,11 +22,17 @@ from pllm_notebook.execution.row_source import Contexts, EvidenceOfRows
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
 from pllm_notebook.execution.token_question import TokenQuestion
 from pllm_notebook.execution.tool_options import toolbox_for
-from pllm_notebook.execution.wire_body import MediaBody, WireBody, uncounted_bytes, with_output_limit
+from pllm_notebook.execution.wire_body import (
+    MediaBody,
+    WireBody,
+    half_surrogate,
+    uncounted_bytes,
+    with_output_limit,
+)
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Request, Turn
 from pllm_notebook.prices import Rate
-from pllm_notebook.providers import ResolvedModel, default_effort
+from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.runtime import Slot
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
 from pllm_notebook.settings import Options
@@ -80,10 +86,10 @@ class CallSpec:
         contexts: What validators are given of each row of the run that asks it, None for nothing.
         evidence: What verifies the quotes of answers, where a row without evidence is asked once more; None elsewhere.
         longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
-        allowance: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
-            output limit on the wire comes of it.
+        token_bounds: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
+            output limit on the wire is derived from them.
         ceiling: Rates that its calls keep together with those of other questions, in place of its options' own;
-            None for those. Set before the question is put.
+            None for those. Set before the first is sent.
 
     Raises:
         UnsupportedSchemaError: When the provider cannot be asked for the type. Nothing was sent.
@@ -159,7 +165,7 @@ class CallSpec:
         self.evidence: EvidenceOfRows | None = None
         self.ceiling: UserRateLimit | None = None
         self.retry_bounds: RetryBounds | None = None
-        # By the output limit that is sent, of which there are few: see `allowance.rounded_up`.
+        # By the output limit that is sent, of which there are few: see `token_bounds.rounded_up`.
         self._wire_bodies: dict[int | None, WireBody] = {}
         self._bodies = False
         self._common_prefix = CommonPrefix()
@@ -222,13 +228,7 @@ class CallSpec:
         try:
             text_json = orjson.dumps(prompt)
         except TypeError:
-            at = next((i for i, char in enumerate(prompt) if "\ud800" <= char <= "\udfff"), 0)
-            return Failure(
-                FailureKind.INPUT,
-                f"The prompt has half a surrogate pair ({prompt[at]!a}) at character {at:,}, which is no text "
-                f"that a provider takes. Clean the cell, for example with "
-                f".str.encode('utf-8', 'replace').str.decode('utf-8'). Nothing was sent for this row.",
-            )
+            return half_surrogate(prompt)
         if self._common_prefix.open and not again:
             self.expect(prompt)
         return text_json
@@ -305,10 +305,10 @@ class CallSpec:
         return max(0, size - len(without_prefix.before) - len(without_prefix.after))
 
     def _template_for(self, text_json: bytes, limit: int | None = None) -> tuple[BodyTemplate, bytes]:
-        """Return the body for a row, and what of its text goes into the hole."""
+        """Return the body for a row, and what of its text goes in the place of the placeholder."""
         wire = self._wire_body(limit)
         if wire.with_prefix is not None and text_json.startswith(wire.prefix_json):
-            # A slice, since a string that begins with the lead is encoded beginning with the lead's bytes.
+            # A slice, since a string that begins with the prefix is encoded beginning with the prefix's bytes.
             rest = b'"' + text_json[len(wire.prefix_json) :]
             if not _BLANK.fullmatch(rest):
                 return wire.with_prefix, rest
@@ -336,7 +336,7 @@ class CallSpec:
                 if common_prefix and shared:
                     begun = self.canonical_body(self.dialogue(common_prefix + PLACEHOLDER))
                     with_prefix = BodyTemplate.alone(self._as_sent(to_wire(begun), limit))
-                # Read only now: dressing may itself have learned something (a parameter known to be refused).
+                # Read only now: `to_wire` may itself have learned something (a parameter known to be refused).
                 wire_body = WireBody(
                     target.quirks.version,
                     shared,
@@ -385,9 +385,7 @@ class CallSpec:
     @property
     def effort(self) -> str:
         """The effort as a person reads it, "" for a decision endpoint, which does not reason."""
-        if self.target.decisions is not None:
-            return ""
-        return self.options.effort or default_effort(self.target, self._canonical_body)
+        return effort_in_words(self.target, self.options, self._canonical_body)
 
     def rate(self, *, batch: bool = False) -> Rate | None:
         """Return the model's price, None for unknown."""

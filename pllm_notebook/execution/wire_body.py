@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from pllm_notebook.execution.cache_key import BodyTemplate
 from pllm_notebook.execution.token_bounds import set_output_limit
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import RawRequest, Turn
 
-__all__ = ["MediaBody", "WireBody", "uncounted_bytes", "wants_several", "with_output_limit"]
+__all__ = ["MediaBody", "WireBody", "half_surrogate", "uncounted_bytes", "wants_several", "with_output_limit"]
 
 
 class WireBody(NamedTuple):
@@ -19,10 +20,10 @@ class WireBody(NamedTuple):
     Attributes:
         version: Of the quirks that it was made under.
         shared: Whether it is marked for the provider's prompt cache.
-        lead: What it takes the prompts to begin with.
-        plain: For a row's whole text.
-        led: For a row's text without the lead, None where the wire has no block of its own for the lead.
-        lead_json: The lead's bytes at the beginning of a JSON string.
+        common_prefix: What it takes the prompts to begin with.
+        without_prefix: For a row's whole text.
+        with_prefix: For a row's text without the prefix, None where the wire has no block of its own for the prefix.
+        prefix_json: The prefix's bytes at the beginning of a JSON string.
     """
 
     version: int
@@ -71,3 +72,14 @@ def wants_several(encoded: bytes | RawRequest) -> bool:
     config = encoded.fields.get("generationConfig")
     wanted = encoded.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
     return any(number not in (None, 1) for number in wanted)
+
+
+def half_surrogate(prompt: str) -> Failure:
+    """Return the failure of a prompt that cannot be encoded, since it has half a surrogate pair."""
+    at = next((i for i, char in enumerate(prompt) if "\ud800" <= char <= "\udfff"), 0)
+    return Failure(
+        FailureKind.INPUT,
+        f"The prompt has half a surrogate pair ({prompt[at]!a}) at character {at:,}, which is no text "
+        f"that a provider takes. Clean the cell, for example with "
+        f".str.encode('utf-8', 'replace').str.decode('utf-8'). Nothing was sent for this row.",
+    )
