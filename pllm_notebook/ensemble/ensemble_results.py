@@ -303,13 +303,13 @@ class EnsembleResults(Decider):
         spec = plan.members[0].ask
         values = [outcome.value for outcome in self._answers(group) if outcome.failure is None]
         tally = VoteCount(plan.output, [plan.answer(value) for value in values])
-        *history, _ = spec.dialogue(question).turns
+        *history, _ = spec.encoder.dialogue(question).turns
         instruction = prompt.system or spec.system if isinstance(prompt, Dialogue) else spec.system
         text = render_judge_prompt(question, instruction, tally, reasonings=plan.reasonings(values), history=history)
         # A judge that cannot see what the members saw could only guess.
         media: tuple[Media, ...] = ()
         if isinstance(prompt, str | Dialogue):
-            media = tuple(each for turn in spec.dialogue(prompt).turns for each in turn.media)
+            media = tuple(each for turn in spec.encoder.dialogue(prompt).turns for each in turn.media)
         return Dialogue((Turn("user", text, media),)) if media else text
 
     # What is shown.

@@ -118,3 +118,14 @@ def _stated_price(target: ResolvedModel, prices: Mapping[str, Any]) -> Rate | No
     # A simulated model has also the price of the provider's own.
     names = [target.label, f"{target.api.name}:{target.model}"] if target.simulated else [target.label]
     return next((stated_rate(prices[name]) for name in names if name in prices), None)
+
+
+def start_simulator() -> Simulator:
+    """Start the simulator of the `sim:` models, or give the running one the options now in force.
+
+    Called before a run starts, on the caller's thread: starting a process takes a moment, and a dispatcher that
+    has its connection would not ask again.
+    """
+    from pllm_notebook import sim
+
+    return sim.shared(current().sim)

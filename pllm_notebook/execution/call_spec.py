@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.asked_model import effort_in_words, extra_fields, price_of
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
-from pllm_notebook.execution.example_turns import ExampleTurns
+from pllm_notebook.execution.request_encoder import RequestEncoder
 from pllm_notebook.execution.row_source import Contexts, EvidenceOfRows
 from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
 from pllm_notebook.execution.token_question import TokenQuestion
@@ -30,7 +30,7 @@ from pllm_notebook.execution.wire_body import (
     with_output_limit,
 )
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Request, Turn
+from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Turn
 from pllm_notebook.prices import Rate
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.runtime import Slot
@@ -42,8 +42,6 @@ __all__ = ["BYTES_PER_TOKEN", "DEFAULT_OUTPUT_TOKENS", "CallSpec", "EncodedPromp
 EncodedPrompt = bytes | RawRequest
 """A row's prompt, ready to be sent: text as JSON, to go where the row's text goes, or a whole intended body."""
 
-# Under a ceiling every call needs a bound for its own cost, hence for its output.
-OUTPUT_LIMIT_UNDER_BUDGET = 16_384
 # Tokens of a pack's reply besides its answers, for each: its index, two names, brackets.
 _PACK_ITEM_TOKENS = 24
 
@@ -76,6 +74,7 @@ class CallSpec:
         pack: Rows that are asked in one call, None for one row a call.
         packed: The same spec for a whole pack; its "prompt" is `prompts.packed`. None likewise.
         calls: As given.
+        encoder: Encodes its conversations.
         takes_empty: Whether a reply without text can be an answer.
         empty_json: What a reply without text means where there is a type, as JSON.
         toolbox: The tools that it offers, None for none.
@@ -118,9 +117,7 @@ class CallSpec:
         self._marks = marks
         self.alone = alone
         self._serial_number = next(_SERIAL_NUMBERS.value)
-        self._json_object = json_object
         self.sample = sample
-        self._history = history
         self.examples = examples
         self.options = options
         self._extra = extra_fields(target, options)
@@ -131,8 +128,20 @@ class CallSpec:
         beside = None if self.fitted is None else self.fitted.schema
         self.takes_empty = options.allow_empty or (output is not None and output.takes_null)
         self.empty_json = b"null" if output is not None and output.takes_null else b'""'
-        self._tools = () if self.toolbox is None else self.toolbox.fit(target.dialect, beside)
-        self._canonical_body = self.canonical_body(self.dialogue(PLACEHOLDER))
+        self.encoder = RequestEncoder(
+            target,
+            options,
+            output,
+            system,
+            history,
+            examples,
+            json_object,
+            extra=self._extra,
+            fitted=self.fitted,
+            toolbox=self.toolbox,
+            tools=() if self.toolbox is None else self.toolbox.fit(target.dialect, beside),
+        )
+        self._canonical_body = self.encoder.body(self.encoder.dialogue(PLACEHOLDER))
         self.output_limit = target.wire.output_limit(self._canonical_body)
         self.longest_answer = None if self.fitted is None else longest_json(self.fitted.schema)
         self.token_bounds = TokenBounds(
@@ -171,55 +180,9 @@ class CallSpec:
         self._common_prefix = CommonPrefix()
         self._lock = threading.Lock()
 
-    @cached_property
-    def _example_turns(self) -> ExampleTurns:
-        return ExampleTurns(self.target.label, self.fitted)
-
-    def dialogue(self, prompt: str | Dialogue) -> Dialogue:
-        """Return the conversation in which a row's prompt is the last word."""
-        own = None if isinstance(prompt, str) else prompt
-        said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
-        examples = self.examples if own is None or own.examples is None else own.examples
-        shown = self._example_turns.turns(examples) if examples else ()
-        system = self.system if own is None or own.system is None else own.system
-        return Dialogue((*self._history, *shown, *said), system, shown=len(shown))
-
     def whole(self, prompt: Prompt) -> Mapping[str, Any]:
         """Return the intended body of a row's prompt."""
-        return prompt.fields if isinstance(prompt, RawRequest) else self.canonical_body(self.dialogue(prompt))
-
-    def canonical_body(self, dialogue: Dialogue) -> dict[str, Any]:
-        """Encode the intended body of a whole conversation.
-
-        Raises:
-            UsageError: For what the provider or the model does not take. Nothing was sent.
-        """
-        options = self.options
-        limit = options.max_output_tokens
-        if limit is None and options.max_cost_usd is not None:
-            limit = OUTPUT_LIMIT_UNDER_BUDGET
-        choice = "auto"
-        if self.toolbox is not None and not (options.run_tools and dialogue.turns[-1].role == "tool"):
-            # A model that must call a tool again after each result would never answer.
-            choice = self.toolbox.choice
-        return self.target.wire.encode(
-            Request(
-                model=self.target.model,
-                turns=dialogue.turns,
-                system=dialogue.system,
-                schema=None if self.fitted is None else self.fitted.schema,
-                schema_name="answer" if self.output is None else self.output.name,
-                # 0 and 0.0 are one temperature, and must be one key.
-                temperature=None if options.temperature is None else float(options.temperature),
-                max_output_tokens=limit,
-                extra_body=self._extra,
-                tools=self._tools,
-                tool_choice=choice,
-                parallel_tool_calls=None if self.toolbox is None else self.toolbox.parallel,
-                json_object=self._json_object,
-                questions=() if self.output is None else self.output.questions,
-            )
-        )
+        return prompt.fields if isinstance(prompt, RawRequest) else self.encoder.body(self.encoder.dialogue(prompt))
 
     def encoded(self, prompt: Prompt, *, again: bool = False) -> EncodedPrompt | Failure:
         """Encode a row's prompt, or say why it cannot be sent; *again* where that was done before, for its key."""
@@ -239,8 +202,8 @@ class CallSpec:
                 body = prompt
                 self._bodies = True
             else:
-                fields, uncounted = self.canonical_body(self.dialogue(prompt)), uncounted_bytes(prompt.turns)
-                gone_on = bool(self._history) or any(turn.role == "assistant" for turn in prompt.turns)
+                fields, uncounted = self.encoder.body(self.encoder.dialogue(prompt)), uncounted_bytes(prompt.turns)
+                gone_on = bool(self.encoder.history) or any(turn.role == "assistant" for turn in prompt.turns)
                 body = RawRequest(fields, has_gone_on=gone_on)
                 body = MediaBody(fields, uncounted, has_gone_on=gone_on) if uncounted else body
             orjson.dumps(body.fields)
@@ -265,7 +228,7 @@ class CallSpec:
 
     def key_of(self, dialogue: Dialogue) -> str:
         """Return the key of a whole conversation (a further turn)."""
-        return self._key(self.canonical_body(dialogue))
+        return self._key(self.encoder.body(dialogue))
 
     def content(self, encoded: EncodedPrompt, limit: int | None = None) -> bytes:
         """Return the wire's bytes for a row, in the form that goes on the wire today.
@@ -328,13 +291,13 @@ class CallSpec:
                 or wire_body.shared is not shared
                 or wire_body.common_prefix != common_prefix
             ):
-                turns = self._marks and (self._runs_tools or bool(self._history))
+                turns = self._marks and (self._runs_tools or bool(self.encoder.history))
                 asker = self._serial_number if self._marks else None
                 to_wire = partial(target.to_wire, lead=common_prefix, turns=turns, examples=2 * len(self.examples))
                 without_prefix = to_wire(self._canonical_body, shared=shared, asker=asker, shown=self.shown)
                 with_prefix = None
                 if common_prefix and shared:
-                    begun = self.canonical_body(self.dialogue(common_prefix + PLACEHOLDER))
+                    begun = self.encoder.body(self.encoder.dialogue(common_prefix + PLACEHOLDER))
                     with_prefix = BodyTemplate.alone(self._as_sent(to_wire(begun), limit))
                 # Read only now: `to_wire` may itself have learned something (a parameter known to be refused).
                 wire_body = WireBody(
@@ -352,7 +315,7 @@ class CallSpec:
         """Return the wire's bytes for a whole conversation (a further turn); *limit* as for `content`."""
         # One answer alone is that which is repaired, and a repair ends most conversations.
         answers = sum(turn.role == "assistant" for turn in dialogue.turns[dialogue.shown :])
-        return self._to_wire(self.canonical_body(dialogue), limit, turns=answers > 1 or self._runs_tools)
+        return self._to_wire(self.encoder.body(dialogue), limit, turns=answers > 1 or self._runs_tools)
 
     @property
     def _runs_tools(self) -> bool:

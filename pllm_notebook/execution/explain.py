@@ -207,7 +207,7 @@ def shown_examples(ask: CallSpec, prompt: Prompt) -> tuple[str, ...]:
     """Return the examples that a row is shown, as text: each prompt with the answer as it is sent."""
     if isinstance(prompt, RawRequest):
         return ()
-    dialogue = ask.dialogue(prompt)
+    dialogue = ask.encoder.dialogue(prompt)
     said = [turn.text for turn in dialogue.turns[: dialogue.shown]]
     return tuple(f"{asked} → {answered}" for asked, answered in zip(said[::2], said[1::2], strict=True))
 

@@ -82,7 +82,7 @@ class FailureRecorder:
     ) -> FailedCall:
         """Build the prompt and the body, which are not kept. In the store's thread."""
         prompt, position = self._prompt(row), self._position_of(row)
-        body = self._ask.whole(prompt) if dialogue is None else self._ask.canonical_body(dialogue)
+        body = self._ask.whole(prompt) if dialogue is None else self._ask.encoder.body(dialogue)
         run, asked, rows = self.origin or ("", "", None)
         return FailedCall(
             key=key,

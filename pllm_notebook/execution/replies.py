@@ -341,7 +341,7 @@ def _dialogue(spec: CallSpec, prompt: Callable[[int], Prompt], reply: UnreadRepl
     except PromptUnavailable as lost:
         return lost.failure
     assert not isinstance(asked, RawRequest)  # a whole body has no type that its reply could miss, and no tools of ours
-    return spec.dialogue(asked)
+    return spec.encoder.dialogue(asked)
 
 
 def _correction(invalid: Invalid) -> str:

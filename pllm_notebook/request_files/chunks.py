@@ -169,7 +169,7 @@ class ChunkMaker:
     def _missing_limit(self, ask: CallSpec) -> dict[str, Any]:
         """Return the field for the output limit, for lines without one: a budget needs a limit in every call."""
         empty = ask.target.wire.output_limit
-        canonical_body = ask.canonical_body(Dialogue((Turn("user", "-"),)))
+        canonical_body = ask.encoder.body(Dialogue((Turn("user", "-"),)))
         return {name: value for name, value in canonical_body.items() if empty({name: value}) is not None}
 
 

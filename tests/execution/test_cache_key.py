@@ -195,7 +195,7 @@ def test_the_fast_way_and_the_whole_body_give_one_key() -> None:
         text = made.encoded("some row")
         assert isinstance(text, bytes)
 
-        assert made.key(text) == made.key_of(made.dialogue("some row"))
+        assert made.key(text) == made.key_of(made.encoder.dialogue("some row"))
 
 
 def test_0_and_0_0_are_one_temperature() -> None:
@@ -226,7 +226,7 @@ def test_a_pack_has_the_key_of_its_whole_body_and_never_that_of_a_row() -> None:
         packed = made.packed
         assert packed is not None
 
-        target, body = made.target, packed.canonical_body(packed.dialogue("some rows"))
+        target, body = made.target, packed.encoder.body(packed.encoder.dialogue("some rows"))
         assert packed.key(b'"some rows"') == key_of(target.provider, target.path, body, "s", pack=10)
         assert packed.key(b'"some rows"') != key_of(target.provider, target.path, body, "s")
 

@@ -18,7 +18,7 @@ def spec(model: str, **options: object) -> CallSpec:
 
 
 def body(model: str, **options: object) -> dict[str, object]:
-    return spec(model, **options).canonical_body(Dialogue((Turn("user", "Hello"),)))
+    return spec(model, **options).encoder.body(Dialogue((Turn("user", "Hello"),)))
 
 
 def level(word: str) -> dict[str, object]:

@@ -1,0 +1,90 @@
+"""From a row's prompt to the intended body of its request: the conversation around it, encoded for the provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pllm_notebook.execution.example_turns import ExampleTurns
+from pllm_notebook.messages_types import Dialogue, Example, Request, Turn
+from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.schema import FittedSchema, OutputType
+from pllm_notebook.settings import Options
+from pllm_notebook.tools import Toolbox
+
+__all__ = ["RequestEncoder"]
+
+# Under a ceiling every call needs a bound for its own cost, hence for its output.
+OUTPUT_LIMIT_UNDER_BUDGET = 16_384
+
+
+@dataclass(frozen=True)
+class RequestEncoder:
+    """Encode the conversations of one spec (see `CallSpec`).
+
+    Attributes:
+        extra: Fields of the body besides the prompt, the type and the tools.
+        fitted: The type as the provider takes it, None for plain text.
+        toolbox: The tools that are offered, None for none.
+        tools: Those, as the provider takes them.
+    """
+
+    target: ResolvedModel
+    options: Options
+    output: OutputType | None
+    system: str | None
+    history: tuple[Turn, ...]
+    examples: tuple[Example, ...]
+    json_object: bool
+    extra: Mapping[str, Any]
+    fitted: FittedSchema | None
+    toolbox: Toolbox | None
+    tools: tuple[Any, ...]
+
+    @cached_property
+    def _example_turns(self) -> ExampleTurns:
+        return ExampleTurns(self.target.label, self.fitted)
+
+    def dialogue(self, prompt: str | Dialogue) -> Dialogue:
+        """Return the conversation in which a row's prompt is the last word."""
+        own = None if isinstance(prompt, str) else prompt
+        said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
+        examples = self.examples if own is None or own.examples is None else own.examples
+        shown = self._example_turns.turns(examples) if examples else ()
+        system = self.system if own is None or own.system is None else own.system
+        return Dialogue((*self.history, *shown, *said), system, shown=len(shown))
+
+    def body(self, dialogue: Dialogue) -> dict[str, Any]:
+        """Encode the intended body of a whole conversation.
+
+        Raises:
+            UsageError: For what the provider or the model does not take. Nothing was sent.
+        """
+        options = self.options
+        limit = options.max_output_tokens
+        if limit is None and options.max_cost_usd is not None:
+            limit = OUTPUT_LIMIT_UNDER_BUDGET
+        choice = "auto"
+        if self.toolbox is not None and not (options.run_tools and dialogue.turns[-1].role == "tool"):
+            # A model that must call a tool again after each result would never answer.
+            choice = self.toolbox.choice
+        return self.target.wire.encode(
+            Request(
+                model=self.target.model,
+                turns=dialogue.turns,
+                system=dialogue.system,
+                schema=None if self.fitted is None else self.fitted.schema,
+                schema_name="answer" if self.output is None else self.output.name,
+                # 0 and 0.0 are one temperature, and must be one key.
+                temperature=None if options.temperature is None else float(options.temperature),
+                max_output_tokens=limit,
+                extra_body=self.extra,
+                tools=self.tools,
+                tool_choice=choice,
+                parallel_tool_calls=None if self.toolbox is None else self.toolbox.parallel,
+                json_object=self.json_object,
+                questions=() if self.output is None else self.output.questions,
+            )
+        )
