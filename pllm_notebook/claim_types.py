@@ -54,4 +54,4 @@ class ClaimStore(Protocol):
         """Count the processes that send within the same limits, this one included, and say that this one does."""
 
     def stop_sending(self, limits: str) -> None:
-        """Say that this process sends no more within *limits*."""
+        """Announce that this process sends no more within *limits*."""

@@ -271,7 +271,7 @@ class StoppedError(PllmError):
             self.name_run(run)
 
     def name_run(self, run: str) -> None:
-        """Say by its id which run has the answers: another kernel's may be newer than the one that was stopped."""
+        """Name the run that has the answers: another kernel's may be newer than the one that was stopped."""
         self.args = (f"{self._summary}: pllm.run({run!r}).to_frame() shows them. Run the cell again to continue.",)
 
 

@@ -55,7 +55,7 @@ def format_usd_or(amount_usd: float | None, unknown: str) -> str:
 
 
 def maybe_paid_note(requests: int, amount_usd: float) -> str:
-    """Say what may have been paid besides, "" for nothing.
+    """Describe what may have been paid besides, "" for nothing.
 
     Args:
         requests: Requests that were lost, cancelled or do not say what they used.
@@ -92,7 +92,7 @@ class Counts(Protocol):
 
 
 def budget_stop_note(counts: Counts) -> str:
-    """Say how a run ended that `max_cost_usd` has stopped: "stopped at max_cost_usd: 341 answered, 12 not sent"."""
+    """Describe the end of a run that `max_cost_usd` stopped: "stopped at max_cost_usd: 341 answered, 12 not sent"."""
     failed = f", {counts.failed:,} failed" if counts.failed else ""
     answered = f"{counts.done + counts.cached:,} answered"
     return f"stopped at max_cost_usd: {answered}, {counts.not_sent:,} not sent{failed}"
@@ -111,7 +111,7 @@ class OpenJob(Protocol):
 
 
 def jobs_note(jobs: Sequence[OpenJob]) -> str:
-    """Say that batch jobs go on, and what they will cost; "" for none."""
+    """State that batch jobs go on, and what they will cost; "" for none."""
     if not jobs:
         return ""
     names = ", ".join(job.id for job in jobs[:_MOST_JOBS]) + (" …" if len(jobs) > _MOST_JOBS else "")

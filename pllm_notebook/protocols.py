@@ -156,7 +156,7 @@ class Wire(Protocol):
     def keywords(self) -> Mapping[str, Callable[[Any], dict[str, Any]]] | None: ...
 
     def path(self, model: str) -> str:
-        """The URL's path below the base address: the logical endpoint in every key."""
+        """Return the URL's path below the base address: the logical endpoint in every key."""
 
     def encode(self, request: Request) -> dict[str, Any]:
         """Build the intended body: the one that live calls, batch lines and keys share.

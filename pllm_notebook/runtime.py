@@ -47,7 +47,7 @@ class ForkAware(Protocol):
     """Something that a forked child must not use as the parent left it."""
 
     def reset_after_fork(self) -> None:
-        """Called in the child: give up every lock, thread and connection of the parent's."""
+        """Drop every lock, thread and connection of the parent's. Called in the child."""
 
 
 @runtime_checkable

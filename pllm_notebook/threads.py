@@ -133,7 +133,7 @@ class DaemonThreads(Executor):
                 raise
 
     def _relieve(self) -> None:
-        """In a thread of its own: begin to work once the first of the queue has waited too long."""
+        """Begin to work, in a thread of its own, once the first of the queue has waited too long."""
         with self._changed:
             while self._queue:
                 first = self._queue[0]
@@ -152,7 +152,7 @@ class DaemonThreads(Executor):
         return not self._queue or self._queue[0] is not first
 
     def _work(self) -> None:
-        """In a thread: work until there has been nothing to do for a while."""
+        """Work, in a thread, until there has been nothing to do for a while."""
         with self._changed:
             while self._changed.wait_for(lambda: self._queue or self._closed, _IDLE_S) and self._queue:
                 future, function = self._queue.popleft()

@@ -207,7 +207,7 @@ class JournalDatabase:
             raise JournalDamagedError(self.path, "was removed or exchanged while it was open")
 
     def reset_after_fork(self) -> None:
-        """Called in a forked child."""
+        """Drop the connections of the parent. Called in a forked child."""
         # Kept and never closed: closing them here would end the parent's locks and shorten its -wal file.
         self._inherited += self._opened
         self._opened = set()

@@ -42,26 +42,26 @@ class Spool:
         self.folder = Path(folder)
 
     def requests(self, job: str) -> Path:
-        """Where a job's request file is, until `compress`."""
+        """Return where a job's request file is, until `compress`."""
         return self.folder / f"{job}.jsonl"
 
     def results(self, job: str) -> Path:
-        """Where a job's results are kept."""
+        """Return where a job's results are kept."""
         return self.folder / f"{job}.results.gz"
 
     def unknown(self, job: str) -> Path:
-        """Where results are kept that belong to no line of the job."""
+        """Return where results are kept that belong to no line of the job."""
         return self.folder / f"{job}.unknown.jsonl"
 
     def duplicates(self, job: str) -> Path:
-        """Where second answers to the job's calls are kept."""
+        """Return where second answers to the job's calls are kept."""
         return self.folder / f"{job}.second.jsonl"
 
     def _packed(self, job: str) -> Path:
         return self.folder / f"{job}.jsonl.gz"
 
     def is_whole(self, job: str, sha256: str) -> bool:
-        """Whether the request file is there as it was written."""
+        """Return whether the request file is there as it was written."""
         try:
             with open(self.requests(job), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == sha256

@@ -39,7 +39,7 @@ class JobAccounts:
         return found
 
     def reason_unavailable(self, job: Job) -> str:
-        """Say why a job's account is not available, "" where it is."""
+        """Describe why a job's account is not available, "" where it is."""
         if self.of(job) is not None:
             return ""
         try:

@@ -194,7 +194,7 @@ class BatchDispatcher:
         )
 
     def blocked_by(self, now: float) -> str:
-        """Say what is waited for."""
+        """Describe what is waited for."""
         if not self._jobs:
             return ""
         states = Counter(job.state for job in self._jobs.values())

@@ -212,7 +212,7 @@ class BatchService:
             dispatcher.answered({key: results[key][1:] for key in dispatcher.waiting(list(results))}, limits)
 
     def _store_duplicates(self, job: BatchJob, late: Mapping[str, StoredReply]) -> set[str]:
-        """In a worker thread: keep second answers, to calls that were answered live before; give their keys."""
+        """Keep second answers, to calls that were answered live before, and return their keys. In a worker thread."""
         there = self._present(list(late)) | (self.answered_live_first & late.keys())
         self.journal.spool.keep_duplicates(job.id, "batch", {key: late[key].raw for key in there})
         return there
@@ -239,7 +239,7 @@ class BatchService:
             logger.info("The answers of a batch job were not handed on: %s", task.exception())
 
     async def _wait_between_polls(self, seconds: float) -> None:
-        """Between two looks of the poller: hear of jobs that another kernel has ended, which are open no longer."""
+        """Look, between two polls, for jobs that another kernel has ended, which are open no longer."""
         try:
             for job in [job for dispatcher in self._dispatchers.values() for job in dispatcher.jobs]:
                 now = await self._in_thread(self.journal.job, job.id)
@@ -250,7 +250,7 @@ class BatchService:
         await asyncio.sleep(seconds)
 
     async def _conclude(self, job: BatchJob, dispatcher: BatchDispatcher) -> None:
-        """Land the calls that a job left: answered through another kernel, or never."""
+        """End the calls that a job left: answered through another kernel, or never."""
         lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
         waited = set(dispatcher.waiting([line.key for line in lines]))
         # An older answer that a run wanted refreshed does not answer a line that failed.

@@ -104,7 +104,7 @@ class EngineLoop:
         return self.pid == os.getpid() and self.thread.is_alive() and not self.loop.is_closed()
 
     def inside(self) -> bool:
-        """Whether the caller is on this loop's thread."""
+        """Return whether the caller is on this loop's thread."""
         return threading.current_thread() is self.thread
 
     def call(self, function: Callable[..., object], *args: Any) -> None:

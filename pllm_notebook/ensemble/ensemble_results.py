@@ -315,7 +315,7 @@ class EnsembleResults(Decider):
     # What is shown.
 
     def release(self) -> None:
-        """Let go of what refers to these results."""
+        """Release what refers to these results."""
         self._rows.judge_prompt, self._rows.judged_row = _no_prompt, _no_row
 
     def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:

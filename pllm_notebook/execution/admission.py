@@ -40,7 +40,7 @@ class Admission:
         return reserved
 
     def held_by(self) -> str:
-        """Say what is reserved, where a call waits for it; "" where none does."""
+        """Describe what is reserved, where a call waits for it; "" where none does."""
         return self.budget.run_budget.held_by() if self.is_over else ""
 
     def _reserve(self, spec: CallSpec, next_: NextCall) -> Reservation | None:

@@ -119,7 +119,7 @@ class RunBudget:
         self._expected.pop(owner, None)
 
     def held_by(self) -> str:
-        """Say what is reserved, where the next call waits for it; "" where nothing is."""
+        """Describe what is reserved, where the next call waits for it; "" where nothing is."""
         if not self.requests:
             return ""
         calls = counted(self.requests, "call")

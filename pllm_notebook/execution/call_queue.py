@@ -173,7 +173,7 @@ class CallQueue:
         return self.is_exhausted() and (not self._attached or self.dispatcher.submitted(self.run_queue))
 
     def blocked_by(self) -> str:
-        """Say what holds calls back at this moment, "" for nothing."""
+        """Describe what holds calls back at this moment, "" for nothing."""
         # A call that was refused waits in the queue, and is no longer pending; one in a batch job is in flight.
         flying = 0 if self._batch else self.run_queue.in_flight
         if self.recorder.halted is not None or not (self.order.has_calls or self.recorder.open > flying):

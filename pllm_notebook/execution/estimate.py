@@ -111,7 +111,7 @@ class Estimate(HTMLFacts):
             bounded=(self.bounded or self.measured) and (other.bounded or other.measured),
             cost_usd=_sum(self.cost_usd, other.cost_usd),
             batch_cost_usd=_sum(self.batch_cost_usd, other.batch_cost_usd),
-            time_s=_longest(self, other),
+            time_s=_time_together(self, other),
             model=self.model if other.model == self.model else f"{self.model}, {other.model}",
             simulated=self.simulated or other.simulated,
             pending=self.pending + other.pending,
@@ -282,8 +282,8 @@ def _sum(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one + other
 
 
-def _longest(one: Estimate, other: Estimate) -> float | None:
-    """Calls of one model wait for each other; calls of two do not."""
+def _time_together(one: Estimate, other: Estimate) -> float | None:
+    """Return the time of both: calls of one model wait for each other, calls of two do not."""
     if one.time_s is None or other.time_s is None:
         return None
     return one.time_s + other.time_s if one.model == other.model else max(one.time_s, other.time_s)

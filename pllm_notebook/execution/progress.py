@@ -47,15 +47,15 @@ class RunProgress:
             self.rows_per_s = (rows - had) / (now - then)
 
     def left(self, total: int) -> int:
-        """Rows that have not ended, of *total*."""
+        """Return the number of rows that have not ended, of *total*."""
         return total - self.done - self.cached - self.failed - self.not_sent - self.skipped
 
     def elapsed_s(self, now: float) -> float:
-        """Seconds that the run has been going."""
+        """Return the seconds that the run has been going."""
         return self._before_s + (self._ended or now) - self._began
 
     def eta_s(self, total: int) -> float | None:
-        """Seconds left at this pace, None while it is unknown: the first rows do not show it."""
+        """Return the seconds left at this pace, None while it is unknown: the first rows do not show it."""
         left = self.left(total)
         if left <= 0:
             return 0.0

@@ -157,7 +157,7 @@ class RunClaims:
 
 
 def job_warnings(rows: Mapping[str, int]) -> tuple[str, ...]:
-    """Say which rows were not sent because they wait in a batch job, and what can be done.
+    """Describe which rows were not sent because they wait in a batch job, and what can be done.
 
     Args:
         rows: Their number by the job's id.

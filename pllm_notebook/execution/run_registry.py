@@ -55,7 +55,7 @@ def remember(run: LiveRun) -> None:
 
 
 def release_ended(*, begun: bool = False) -> None:
-    """Let go of runs that have ended, the oldest first, beyond what they may take.
+    """Release runs that have ended, the oldest first, beyond what they may take.
 
     Args:
         begun: Whether a run begins: a result that has not been taken is then given up as well.
@@ -81,7 +81,7 @@ def release_ended(*, begun: bool = False) -> None:
 
 
 def forget(run: LiveRun) -> None:
-    """Let go of a run that is only a piece of something larger."""
+    """Release a run that is only a piece of something larger."""
     known = _RUNS.value
     with known.lock:
         known.held.pop(run.id, None)
@@ -89,7 +89,7 @@ def forget(run: LiveRun) -> None:
 
 
 def forget_all() -> None:
-    """Let go of every run, as a new kernel would know of none; what was recorded stays."""
+    """Release every run, as a new kernel would know of none; what was recorded stays."""
     close()
     known = _RUNS.value
     with known.lock:

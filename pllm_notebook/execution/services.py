@@ -57,7 +57,7 @@ class CallDispatcher(Protocol):
         """Look again soon: a run has something new, or no more to come."""
 
     def blocked_by(self, now: float) -> str:
-        """Say what holds calls back, "" for nothing."""
+        """Describe what holds calls back, "" for nothing."""
 
     def jobs_of(self, queue: RunQueue) -> tuple[JobProgress, ...]:
         """Return the batch jobs that a run waits for, or waited for when it was detached."""

@@ -81,7 +81,7 @@ def options_by_path(output: OutputType, *, wrapped: bool) -> dict[Path, tuple[st
 
 
 def _none_given(target: ResolvedModel, body: Mapping[str, Any]) -> str:
-    """Say that a model gives no token probabilities, and what can be done."""
+    """State that a model gives no token probabilities, and what can be done."""
     reasons = target.token_format is not None and target.may_reason(body)
     switched_off = reasons and "none" in (target.efforts or ())
     why = " while it reasons; with effort='none' it may" if switched_off else ""

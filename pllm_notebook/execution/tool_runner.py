@@ -129,13 +129,13 @@ class _Running:
         self._over = False
 
     def end(self) -> bool:
-        """Whether the caller is the one that ends it."""
+        """Return whether the caller is the one that ends it."""
         with self._lock:
             first, self._over = not self._over, True
             return first
 
     def run(self) -> tuple[StoredReply, Future[BaseException | None]]:
-        """In a tool's thread: run it, and store what it gave, also where nothing waits for it any more."""
+        """Run the tool, in its thread, and store what it gave, also where nothing waits for it any more."""
         entry = run_tool(self._read)
         return (entry, self._keep(entry)) if self.end() else (entry, _kept(None))
 

@@ -52,7 +52,7 @@ def ended(progress: Progress) -> str:
 
 
 def further(progress: Progress) -> str:
-    """Say what goes on at the provider when a run has ended, and what can be done; "" for nothing."""
+    """Describe what goes on at the provider when a run has ended, and what can be done; "" for nothing."""
     jobs = progress.open_jobs
     if progress.state == "running" or not jobs:
         return ""

@@ -164,7 +164,7 @@ class ViewSink:
         self._patience_s = _SILENT_AFTER_S
 
     def _further(self, progress: Progress) -> str:
-        """Say what a retry has brought that the caller's frame has not."""
+        """Describe what a retry has brought that the caller's frame has not."""
         if progress.open_jobs:
             return progress_format.further(progress)
         answered, before = progress.done + progress.cached, self._answered_before

@@ -97,7 +97,7 @@ class DecisionWire(ABC):
 
     @abstractmethod
     def path(self, model: str) -> str:
-        """The URL's path below the base address."""
+        """Return the URL's path below the base address."""
 
     @abstractmethod
     def encode(self, request: Request) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def lines(*texts: str) -> str:
 
 
 def constraints_prose(raw: Mapping[str, Any]) -> list[str]:
-    """Say all validation keywords in words, for a place that can hold none."""
+    """Describe all validation keywords in words, for a place that can hold none."""
     return [keyword_prose(name, raw[name]) for name in _KEYWORDS if name in raw]
 
 
@@ -97,7 +97,7 @@ def _stays(name: str, value: Any, dialect: Dialect) -> bool:
 
 
 def _inclusive(name: str, raw: Mapping[str, Any], dialect: Dialect) -> dict[str, Any] | None:
-    """Say a whole number's exclusive bound as an inclusive one, where only that is taken."""
+    """Write a whole number's exclusive bound as an inclusive one, where only that is taken."""
     bound, step = {"exclusiveMinimum": ("minimum", 1), "exclusiveMaximum": ("maximum", -1)}.get(name, ("", 0))
     if raw.get("type") != "integer" or not isinstance(raw[name], int):
         return None

@@ -277,7 +277,7 @@ class FittedSchema:
 
 
 def repair_lines(failure: Invalid | Parsed) -> list[str]:
-    """Say where a reply went wrong, for the model that wrote it.
+    """Describe where a reply went wrong, for the model that wrote it.
 
     One line an error, from location and type alone: their wording must not change with
     Pydantic's, since the turn that shows them is part of a key. Empty where nothing failed.
@@ -310,7 +310,7 @@ def _bad_rows(error: ValidationError) -> set[int]:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether a person interrupts; elsewhere than in the main thread it is the validator itself that raises it."""
+    """Return whether a person interrupts; outside the main thread the validator itself raises it."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 

@@ -45,7 +45,7 @@ _LISTS = (list, set, frozenset, Sequence, Set)
 
 class _Generator(GenerateJsonSchema):
     def emit_warning(self, kind: Any, detail: str) -> None:
-        """Say nothing: a default that JSON cannot hold is still a default, and no model is asked for it."""
+        """Emit nothing: a default that JSON cannot hold is still a default, and no model is asked for it."""
 
 
 class OutputType:

@@ -29,12 +29,12 @@ _FORMATS = {
 
 
 def format_prose(name: str) -> str:
-    """Say what text of the format *name* looks like; "" where that says nothing."""
+    """Describe what text of the format *name* looks like; "" where that says nothing."""
     return _FORMATS.get(name, f"in {name} format")
 
 
 def keyword_prose(keyword: str, value: Any) -> str:
-    """Say one validation keyword in words; "" for a keyword that constrains nothing."""
+    """Describe one validation keyword in words; "" for a keyword that constrains nothing."""
     match keyword:
         case "minimum":
             return f"at least {_plain(value)}"

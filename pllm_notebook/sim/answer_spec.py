@@ -64,7 +64,7 @@ def read(wire: SimWire, body: Any, model: str, options: SimOptions) -> ParsedReq
 
 
 def spec_of(ask: ParsedRequest, seed: int) -> AnswerSpec:
-    """Say what *ask* asks."""
+    """Describe what *ask* asks."""
     schema = schema_of_questions(ask.questions) if ask.questions else schema_of(ask)
     schema_json = orjson.dumps(schema) if schema is not None else b""
     said = ask.said

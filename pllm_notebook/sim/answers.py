@@ -125,7 +125,7 @@ class SimAnswer:
 
     @classmethod
     def hang(cls, **also: Any) -> SimAnswer:
-        """Never answer."""
+        """Leave the request without an answer."""
         return cls("hang", **also)
 
 

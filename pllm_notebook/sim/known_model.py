@@ -33,7 +33,7 @@ class KnownModel:
     refused: float = 0.0
 
     def refuses(self, key: bytes, name: str) -> bool:
-        """Whether the question is refused."""
+        """Return whether the question is refused."""
         return self.refused > 0 and share(key, f"refused {name}".encode()) < self.refused
 
     def answered(self, key: bytes, name: str, options: int, value: int) -> tuple[int, list[float]]:

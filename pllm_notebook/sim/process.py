@@ -115,7 +115,7 @@ class Process:
         self._errors.close()
 
     def forget(self) -> None:
-        """Let go of it without ending it: for a forked child of the program."""
+        """Release it without ending it: for a forked child of the program."""
         self._channel.forget()
         self._ended = True
         # Popen would warn and poll for a process that is not this one's child.

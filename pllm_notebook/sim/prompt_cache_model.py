@@ -65,7 +65,7 @@ class PromptCache:
 
 
 def marked(body: dict[str, Any]) -> str:
-    """Say where an Anthropic body has a cache mark on a block, as its errors name it; "" for nowhere."""
+    """Describe where an Anthropic body has a cache mark on a block, as its errors name it; "" for nowhere."""
     places = [("system", body.get("system"))]
     places += [(f"messages.{at}.content", turn.get("content")) for at, turn in enumerate(body.get("messages") or ())]
     for place, content in places:

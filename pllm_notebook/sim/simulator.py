@@ -205,7 +205,7 @@ class Simulator:
 
 
 def _place_of(error: BaseException) -> str:
-    """Say where an `answers` function raised, "" where it was not the function itself."""
+    """Describe where an `answers` function raised, "" where it was not the function itself."""
     frames = traceback.extract_tb(error.__traceback__)
     if len(frames) < 2 or frames[-1].filename.startswith(str(Path(__file__).parent)):
         return ""

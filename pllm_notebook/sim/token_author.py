@@ -32,7 +32,7 @@ class SimToken(NamedTuple):
 
 
 def asks_for_tokens(body: Mapping[str, Any]) -> bool:
-    """Whether a request's body asks for token probabilities, in any provider's words."""
+    """Return whether a request's body asks for token probabilities, in any provider's words."""
     config = body.get("generationConfig") or {}
     included = body.get("include") or ()
     return bool(body.get("logprobs") or config.get("responseLogprobs") or "message.output_text.logprobs" in included)

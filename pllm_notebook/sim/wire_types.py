@@ -154,7 +154,7 @@ class SimWire(Protocol):
         """Return an error's body."""
 
     def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
-        """Say how much of the account's limits is left, as the provider's headers do."""
+        """Describe how much of the account's limits is left, as the provider's headers do."""
 
     def request_id(self, number: str) -> tuple[str, str]:
         """Return the header that names the request."""

@@ -151,7 +151,7 @@ class Claims:
             return self._attempt(count) or 1
 
     def stop_sending(self, limits: str) -> None:
-        """Say that this process sends no more within *limits*."""
+        """Announce that this process sends no more within *limits*."""
 
         def delete(connection: sqlite3.Connection) -> bool:
             connection.execute("DELETE FROM senders WHERE limits = ? AND owner = ?", (limits, self._ids["live"]))

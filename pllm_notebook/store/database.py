@@ -166,7 +166,7 @@ class Database:
         return self.connection.execute
 
     def is_current(self) -> bool:
-        """Whether the file under our name is still the one that is open.
+        """Return whether the file under our name is still the one that is open.
 
         After `rm -rf` or `git clean` SQLite goes on writing into a file without a name, and says that all is well.
         """
@@ -254,7 +254,7 @@ class Database:
         return "" if found == ["ok"] else "; ".join(found)
 
     def size(self) -> int:
-        """Bytes on disk, those of the -wal file included."""
+        """Return the bytes on disk, those of the -wal file included."""
         paths = (self.path, self.path + "-wal")
         return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
 

@@ -189,7 +189,7 @@ def _taken(path: str) -> UsageError:
 
 
 def is_key(key: object) -> bool:
-    """Whether *key* has the form of ours: a sha256 in base64url, 43 letters."""
+    """Return whether *key* has the form of ours: a sha256 in base64url, 43 letters."""
     return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 

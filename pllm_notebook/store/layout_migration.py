@@ -45,7 +45,7 @@ def migrate_layout(directory: str) -> None:
 
 
 def _is_ours(directory: str, path: str) -> bool:
-    """Whether an earlier version of this package wrote it: its row, or the file beside it, says so."""
+    """Return whether an earlier version of this package wrote it: its row, or the file beside it, says so."""
     if read_sidecar(directory) is not None and not os.path.exists(os.path.join(directory, DATABASE)):
         return True  # even where it is damaged
     try:

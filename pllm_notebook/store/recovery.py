@@ -90,7 +90,7 @@ def _open(directory: str, busy_timeout_s: float) -> Database:
 
 
 def _examine(directory: str, known: Marker | None) -> str:
-    """Say what is wrong with the database before anything writes to it, "" for nothing.
+    """Describe what is wrong with the database before anything writes to it, "" for nothing.
 
     Raises:
         StoreError: If it belongs to something else.

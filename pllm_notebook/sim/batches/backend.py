@@ -101,11 +101,11 @@ class BatchBackend:
             raise Rejected(500, "The server had an error while processing your request. Sorry about that!")
 
     def loses(self) -> bool:
-        """Whether the response to a creation is lost."""
+        """Return whether the response to a creation is lost."""
         return self._batch_faults.strikes("batch_create_lost", self.options, self._seed)
 
     def fails(self) -> bool:
-        """Whether a job fails validation as a whole."""
+        """Return whether a job fails validation as a whole."""
         return self._batch_faults.strikes("batch_fail", self.options, self._seed)
 
     def open(

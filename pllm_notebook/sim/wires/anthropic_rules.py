@@ -32,24 +32,24 @@ _UNSUPPORTED["integer"] = _UNSUPPORTED["number"]
 
 
 def takes_no_sampling(model: str) -> bool:
-    """Whether *model* refuses temperature, top_p and top_k."""
+    """Return whether *model* refuses temperature, top_p and top_k."""
     return model.startswith("claude-") and not model.startswith((*_OLD, "claude-3"))
 
 
 def takes_no_prefill(model: str) -> bool:
-    """Whether *model* refuses a conversation that ends with its own words."""
+    """Return whether *model* refuses a conversation that ends with its own words."""
     return takes_no_sampling(model) or model.startswith(("claude-opus-4-6", "claude-sonnet-4-6"))
 
 
 def thinks(model: str, body: Mapping[str, Any]) -> bool:
-    """Whether *model* thinks before it calls tools, as the newest do unless it is disabled."""
+    """Return whether *model* thinks before it calls tools, as the newest do unless it is disabled."""
     thinking = (body.get("thinking") or {}).get("type")
     by_default = takes_no_sampling(model) and not model.startswith("claude-opus-4-")
     return thinking not in ("disabled", "between_tools") and (by_default or thinking is not None)
 
 
 def forces_no_tools(model: str) -> bool:
-    """Whether *model* refuses to be forced to call a tool."""
+    """Return whether *model* refuses to be forced to call a tool."""
     return model.startswith(_NEVER_FORCED)
 
 

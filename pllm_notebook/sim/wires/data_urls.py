@@ -20,7 +20,7 @@ def split(url: str) -> tuple[str, str] | None:
 
 
 def is_base64(data: object) -> bool:
-    """Whether *data* is a file in base64."""
+    """Return whether *data* is a file in base64."""
     try:
         return isinstance(data, str) and len(base64.b64decode(data, validate=True)) > 0
     except (binascii.Error, ValueError):
@@ -28,5 +28,5 @@ def is_base64(data: object) -> bool:
 
 
 def is_web(url: object) -> bool:
-    """Whether *url* is one that a provider would fetch."""
+    """Return whether *url* is one that a provider would fetch."""
     return isinstance(url, str) and url.startswith(("https://", "http://", "gs://"))

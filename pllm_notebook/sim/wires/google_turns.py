@@ -20,7 +20,7 @@ _KINDS = ("image/", "audio/", "video/", "text/", "application/pdf")
 
 
 def signs(model: str) -> bool:
-    """Whether *model* signs its calls and wants the signatures back: from Gemini 3 on."""
+    """Return whether *model* signs its calls and wants the signatures back: from Gemini 3 on."""
     found = re.match(r"gemini-(\d+)", model)
     return model.endswith("-latest") or (found is not None and int(found.group(1)) >= 3)
 
@@ -114,7 +114,7 @@ class _Part:
 
 
 def _is_current(contents: Sequence[Mapping[str, Any]], index: int) -> bool:
-    """Whether only functions have answered since; signatures of older turns are not looked at."""
+    """Return whether only functions have answered since; signatures of older turns are not looked at."""
     later = contents[index + 1 :]
     return not any(content.get("role") != "model" and _says(content) for content in later)
 

@@ -85,7 +85,7 @@ class SystemOneDecisions:
         return rules.error_body(rejected)
 
     def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
-        """Say only, on a 429, how long to wait."""
+        """Return, on a 429 alone, how long to wait."""
         return [("retry-after", limit_state.retry_after)] if refused else []
 
     def request_id(self, number: str) -> tuple[str, str]:

@@ -173,7 +173,7 @@ class OpenAIResponses:
 
 
 def _signs(body: Mapping[str, Any]) -> bool:
-    """Whether the reasoning before a call is given, to come back with the call's result."""
+    """Return whether the reasoning before a call is given, to come back with the call's result."""
     return rules.reasons(body["model"]) and "reasoning.encrypted_content" in (body.get("include") or ())
 
 

@@ -153,7 +153,7 @@ def _logprob(text: str, p: float) -> dict[str, Any]:
 
 
 def reasons(model: str) -> bool:
-    """Whether *model* is one that can reason before it answers."""
+    """Return whether *model* is one that can reason before it answers."""
     return model.startswith(_REASONING)
 
 
