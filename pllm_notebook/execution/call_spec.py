@@ -19,7 +19,13 @@ from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKe
 from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.request_encoder import RequestEncoder
 from pllm_notebook.execution.row_source import Contexts, EvidenceOfRows
-from pllm_notebook.execution.token_bounds import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, TokenBounds, thinking_tokens
+from pllm_notebook.execution.token_bounds import (
+    BYTES_PER_TOKEN,
+    DEFAULT_OUTPUT_TOKENS,
+    TokenBounds,
+    set_output_limit,
+    thinking_tokens,
+)
 from pllm_notebook.execution.token_question import TokenQuestion
 from pllm_notebook.execution.tool_options import toolbox_for
 from pllm_notebook.execution.wire_body import (
@@ -27,7 +33,6 @@ from pllm_notebook.execution.wire_body import (
     WireBody,
     half_surrogate,
     uncounted_bytes,
-    with_output_limit,
 )
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Turn
@@ -342,7 +347,7 @@ class CallSpec:
         return orjson.dumps(self._as_sent(wire_body, limit))
 
     def _as_sent(self, body: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
-        body = with_output_limit(body, limit)
+        body = body if limit is None else set_output_limit(body, limit)
         return body if self.tokens is None else self.tokens.ask(body)
 
     @property

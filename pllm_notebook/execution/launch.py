@@ -210,7 +210,7 @@ def start(
             # A restarted simulator has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
     sink = display or (new_display() if ask.options.progress and rows.total else None)
-    store = store_for(ask.options, cache_dir or settings.cache_dir)
+    store = store_for(ask.options, cache_dir)
 
     def execution(kept: Store | None, on_end: Callable[[], None]) -> Execution:
         used = services_for(running, store, ask.options, settings, kept=kept, budget=run_budget)
@@ -283,6 +283,6 @@ def store_for(options: Options, cache_dir: str | None = None) -> Store:
 
     if options.cache == "off":
         return MemoryStore()
-    store = open_store(cache_dir or current().cache_dir)
+    store = open_store(cache_dir)
     store.take_in_shared()
     return store

@@ -194,8 +194,10 @@ class SendOrder:
             if encoded is None:
                 return None
             if not isinstance(encoded, Failure):
-                content = partial(spec.content, encoded)
-                return NextCall(self.results.keys[call], content, spec.size(encoded), call, wants_several(encoded))
+                content, several = partial(spec.content, encoded), False
+                if isinstance(encoded, RawRequest):
+                    several = wants_several(encoded)
+                return NextCall(self.results.keys[call], content, spec.size(encoded), call, several)
             self._pass()
             self.unsendable.append((call, encoded))
         return None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pllm_notebook.execution.cache_key import BodyTemplate
-from pllm_notebook.execution.token_bounds import set_output_limit
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import RawRequest, Turn
 
-__all__ = ["MediaBody", "WireBody", "half_surrogate", "uncounted_bytes", "wants_several", "with_output_limit"]
+__all__ = ["MediaBody", "WireBody", "half_surrogate", "uncounted_bytes", "wants_several"]
 
 
 class WireBody(NamedTuple):
@@ -32,11 +31,6 @@ class WireBody(NamedTuple):
     without_prefix: BodyTemplate
     with_prefix: BodyTemplate | None
     prefix_json: bytes
-
-
-def with_output_limit(body: Mapping[str, Any], limit: int | None) -> Mapping[str, Any]:
-    """Return *body* as it is sent: with another output limit than the question's own, where one is given."""
-    return body if limit is None else set_output_limit(body, limit)
 
 
 # What an image counts for in bytes, each of which bounds a token: providers cut larger ones down to about this many.
@@ -65,12 +59,10 @@ def uncounted_bytes(turns: Iterable[Turn]) -> int:
     )
 
 
-def wants_several(encoded: bytes | RawRequest) -> bool:
+def wants_several(request: RawRequest) -> bool:
     """Return whether a caller's own body asks for several answers at once."""
-    if not isinstance(encoded, RawRequest):
-        return False
-    config = encoded.fields.get("generationConfig")
-    wanted = encoded.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
+    config = request.fields.get("generationConfig")
+    wanted = request.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
     return any(number not in (None, 1) for number in wanted)
 
 

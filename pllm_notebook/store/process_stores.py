@@ -51,7 +51,7 @@ def open_store(directory: str | None = None) -> DiskStore:
             location.warn_of_network(settled.directory, location.file_system(settled.directory))
             store = stores.opened[asked] = DiskStore(settled.directory, below=settled.below)
         # Only what a notebook's frames ask for is shared: the directories of programs are their own.
-        if asked == os.path.realpath(location.chosen_directory()[0]):
+        if directory is None or asked == os.path.realpath(location.chosen_directory()[0]):
             store.share_with(settings.current().cache_share or os.environ.get("PLLM_CACHE_SHARE") or None)
         return store
 
