@@ -226,7 +226,9 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     ) -> tuple[Spec, TableRows]:
         refuse_without_tools(given)
         options = options_for(given)
-        against, options = options.against, replace(options, against=names_of_labels(options.against))
+        against = options.against
+        if against is not None:
+            options = replace(options, against=names_of_labels(against))
         table = self._table()
         if table.is_column and options.images is not None:
             own = table.names[0]

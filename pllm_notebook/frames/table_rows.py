@@ -144,7 +144,7 @@ class TableRows:
             self.asked = (*self.asked, *beside)
         self.assembled = 0
         self._content: Any = None
-        self._answers = AnswerHashes(table.frame_library, {}, None)
+        self._answers: AnswerHashes | None = None
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def _prompts(self, texts: Any, instruction: RowInstruction | None) -> Any:
@@ -219,7 +219,7 @@ class TableRows:
         if self._content is None:
             self._content = content_hashes(self._asked_data, self.total)
         record = record_of_calls(run.table, self._content, packed=run.ask.pack is not None)
-        if run.done() and self.assembled == run.endings:
+        if self._answers is not None and run.done() and self.assembled == run.endings:
             record.answers, record.origin = self._answers.all()
         elif whole:
             record.answers, record.origin = self._hashes(*self._make(run)).all()
