@@ -26,6 +26,11 @@ ROW_TYPES = {
     "CallToolsOptions": ("Options of `df.llm.call_tools`.", "call_tools", ("tools",)),
     "DecideOptions": ("Options of `df.llm.decide`.", "decide", ()),
 }
+LAB_TYPES = {
+    "RaceOptions": ("Options of `df.llm.race`, for all arms.", "race", ("effort",)),
+    "ImproveOptions": ("Options of `df.llm.improve`, in place of those of the run.", "improve", ("seed",)),
+    "RecheckOptions": ("Options of `df.llm.recheck`, in place of those of the run.", "recheck", ()),
+}
 TYPES = {
     "PromptListOptions": ("Options of `ParallelAIUtilities`.", "prompt_list", ()),
     "CallOptions": ("Options of one call of a program, `agent.ask_llm`.", "ask_llm", ()),
@@ -74,20 +79,23 @@ def types(options: type[Any], settings: type[Any]) -> str:
     def taken(front_end: str, named: Iterable[str]) -> dict[str, OptionField]:
         return {name: each for name, each in taken_by(options, front_end).items() if name not in named}
 
-    of_rows = {name: taken(front_end, named) for name, (_, front_end, named) in ROW_TYPES.items()}
-    first = next(iter(of_rows.values()))
-    shared = {name: each for name, each in first.items() if all(name in some for some in of_rows.values())}
-    parts = [typed_dict("RowOptions", "Options of every question about rows.", shared.values())]
+    of_rows = {name: taken(front_end, named) for name, (_, front_end, named) in (ROW_TYPES | LAB_TYPES).items()}
+    row, lab = shared(of_rows.values()), shared(of_rows[name] for name in LAB_TYPES)
+    parts = [typed_dict("RowOptions", "Options of every question about rows.", row.values())]
     for name, (text, _, _) in ROW_TYPES.items():
-        own = [each for each in of_rows[name].values() if each.name not in shared]
-        parts.append(typed_dict(name, text, own, base="RowOptions"))
+        parts.append(typed_dict(name, text, without(of_rows[name], row), base="RowOptions"))
+    parts.append(typed_dict("LabOptions", "Options of the methods of the lab.", without(lab, row), base="RowOptions"))
+    for name, (text, _, _) in LAB_TYPES.items():
+        parts.append(typed_dict(name, text, without(of_rows[name], lab), base="LabOptions"))
     for name, (text, front_end, named) in TYPES.items():
         parts.append(typed_dict(name, text, taken(front_end, named).values()))
     parts.append(
         typed_dict("ConfigureOptions", "Values of `configure`; None removes one.", everything.values(), or_none=True)
     )
     parts.append(typed_dict("FrameworkOptions", "Settings of `ParallelLLM`.", fields_of(FrameworkConfig).values()))
-    names = "".join(f'    "{name}",\n' for name in sorted([*ROW_TYPES, *TYPES, "ConfigureOptions", "FrameworkOptions"]))
+    names = "".join(
+        f'    "{name}",\n' for name in sorted([*ROW_TYPES, *LAB_TYPES, *TYPES, "ConfigureOptions", "FrameworkOptions"])
+    )
     header = (
         '"""The types of `**options`, for type checkers. Made from the fields of `Options` by `make options`."""\n\n'
         "from __future__ import annotations\n\n"
@@ -99,6 +107,17 @@ def types(options: type[Any], settings: type[Any]) -> str:
         f"__all__ = [\n{names}]\n"
     )
     return "\n\n".join([header, *parts]).replace("'", '"')
+
+
+def shared(of: Iterable[Mapping[str, OptionField]]) -> dict[str, OptionField]:
+    """Return the options that all have, in the order of the first."""
+    first, *others = of
+    return {name: each for name, each in first.items() if all(name in other for other in others)}
+
+
+def without(options: Mapping[str, OptionField], base: Mapping[str, OptionField]) -> list[OptionField]:
+    """Return the options that are not in the base."""
+    return [each for name, each in options.items() if name not in base]
 
 
 def session_types(config: type[Any]) -> str:

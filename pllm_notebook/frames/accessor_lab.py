@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Steps, awaiting, blocking
@@ -13,7 +13,8 @@ from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_table
 from pllm_notebook.lab_registry import lab
-from pllm_notebook.options import is_number
+from pllm_notebook.options import Options, RecheckOptions, is_number, taken_by
+from pllm_notebook.signatures import shows
 
 __all__ = ["LabAccessor"]
 
@@ -150,17 +151,19 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         """
         return lab().review_table(self._table(), fields, order, n, random_share, old, by)
 
-    def recheck(self, response_format: Any = None, *, n: int = 200, **options: Any) -> Any:
+    @shows(taken_by(Options, "recheck"))
+    def recheck(self, response_format: Any = None, *, n: int = 200, **options: Unpack[RecheckOptions]) -> Any:
         """Ask some rows of this frame again, each twice, and test whether the model still answers as it did.
 
         Sends 2 * *n* calls at most, which is said before; equal rows are asked once. What a model changes when it is
         asked twice is set apart: without drift, of two equal answers and an odd one the old one is the odd one in a
-        third. The same call of the same day goes on where it stopped; the next day's asks again.
+        third. The same call of the same day goes on where it stopped; the next day's asks again. `max_cost_usd` is
+        for each of both times.
 
         Args:
             response_format: The type that was asked; needed for a run that is no longer in memory.
             n: Number of rows, drawn uniformly.
-            **options: As for `parse`, instead of the run's own; `max_cost_usd` is for each of both times.
+            **options: See `options.Options`; instead of the run's own.
 
         Returns:
             A `Drift`: `fields` with their p values, `has_drifted`, the names in which the provider answered then and

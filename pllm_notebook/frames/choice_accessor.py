@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from pllm_notebook.execution import Steps, awaiting, blocking
 from pllm_notebook.frames.accessor import LLMAccessor
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.response_format import NOT_GIVEN
 from pllm_notebook.lab_registry import lab
+from pllm_notebook.options import ImproveOptions, Options, RaceOptions, taken_by
+from pllm_notebook.signatures import shows
 
 __all__ = ["ChoiceAccessor"]
 
@@ -17,6 +19,7 @@ __all__ = ["ChoiceAccessor"]
 class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
     """`.llm` of a whole frame whose rows have labels, in part."""
 
+    @shows(taken_by(Options, "race"))
     def race(
         self,
         response_format: Any = NOT_GIVEN,
@@ -27,14 +30,15 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         against: Any,
         field: str | None = None,
         rule: Literal["halving", "proof"] = "halving",
-        **options: Any,
+        **options: Unpack[RaceOptions],
     ) -> Any:
         """Find which prompt, model and effort answers the labelled rows best, for a part of what asking all would cost.
 
         Every combination of prompt, model and effort is an arm. All arms are asked about the same rows, in an order
         that a hash of their content gives; then arms leave, and the others are asked about more rows. Equal rows are
         one observation. A row that failed is wrong. What is paid for is in the cache: the full run sends nothing for
-        these rows, and the same call again goes on where an interrupt or the ceiling ended it.
+        these rows, and the same call again goes on where an interrupt or the ceiling ended it. `max_cost_usd` is the
+        ceiling of the whole race.
 
         Args:
             response_format: As for `parse`.
@@ -47,7 +51,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
             field: That the labels are of, without a prefix. None for the only one, or the one with their name.
             rule: "halving": after each round the less accurate half leaves. "proof": only arms that are proven worse
                 leave (95 %), which asks about twice as much, and lets more be said.
-            **options: As for `parse`, for all arms. `max_cost_usd` is the ceiling of the whole race.
+            **options: See `options.Options`; for all arms.
 
         Returns:
             A `Race`: shown, it has the arms with accuracy, interval, and price and time of the full run; `.table` is
@@ -76,6 +80,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         """Run `race` and await its result. Cancelling stops it; what finished is kept."""
         return await awaiting(self._race(response_format, prompt, models, effort, against, field, rule, options))
 
+    @shows(taken_by(Options, "improve"))
     def improve(
         self,
         response_format: Any = None,
@@ -85,7 +90,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         proposer: str | None = None,
         proposals: int = 12,
         seed: int = 0,
-        **options: Any,
+        **options: Unpack[ImproveOptions],
     ) -> Any:
         """Search for a better prompt than that of the run that made this frame, by labelled rows. Needs gepa.
 
@@ -93,6 +98,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         other rows, and its gain measured once, on rows of neither. Roles are fixed by a hash of a row's text (40, 30
         and 30 %), near-duplicates together. Without a prompt, what is rewritten is the instruction (`system`). Every
         call is cached: the same call again sends nothing, and goes on where an interrupt or the ceiling ended it.
+        `max_cost_usd` is the ceiling of the whole search, of which the test's part is kept back.
 
         Args:
             response_format: The type that was asked; needed for a run that is no longer in memory.
@@ -101,8 +107,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
             proposer: The model that proposes, preferably a strong one; None for the run's own.
             proposals: Number of them, at most.
             seed: Of the draws of rows that proposals are made from.
-            **options: As for `parse`, instead of the run's own; `max_cost_usd` is the ceiling of the whole search,
-                of which the test's part is kept back.
+            **options: See `options.Options`; instead of the run's own.
 
         Returns:
             An `Improvement`: `.found`, `.prompt`, `.diff` by words, `.test` with the held-out gain and its interval,

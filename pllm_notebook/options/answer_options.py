@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.options.option_fields import is_number, one_of, option
-from pllm_notebook.options.option_values import PARSE, ROWS, is_models, is_stop
+from pllm_notebook.options.option_values import LAB, PARSE, ROWS, is_models, is_stop
 
 __all__ = ["AnswerOptions"]
 
@@ -39,14 +39,14 @@ class AnswerOptions:
         1,
         "[Answers to each row](ensembles.md) from each model. The first is the plain call; each is stored separately.",
         at_least=1,
-        takes=ROWS,
+        takes=ROWS - {"improve", "recheck"},
     )
     models: tuple[str, ...] | None = option(
         None,
         'Several models: `["openai:…", "anthropic:…"]`. Each gives its samples. None: `model` alone.',
         accepts="Sequence[str] | None",
         expects=("a list of models", is_models),
-        takes=ROWS,
+        takes=ROWS - LAB,
     )
     decide: Any = option(
         None,
@@ -112,13 +112,13 @@ class AnswerOptions:
         'With `decide="escalate"`, the share of rows, above 0 and below 1, whose answers must '
         "[not suffer](guarantee.md) from a low-cost model. None: nothing is promised.",
         expects=("a number above 0 and below 1", _is_share),
-        takes=PARSE,
+        takes=PARSE - LAB,
     )
     confidence_level: float = option(
         0.95,
         "With `guarantee`, probability with which the promise holds, above 0 and below 1.",
         expects=("a number above 0 and below 1", _is_share),
-        takes=PARSE,
+        takes=PARSE - LAB,
     )
     against: Any = option(
         None,
@@ -126,5 +126,5 @@ class AnswerOptions:
         "promise is then about accuracy lost. Labels are not sent. None: about agreement with `judge`.",
         expects=("the name of a column, a Series, or a mapping from fields to these", lambda value: True),
         variable=False,
-        takes=PARSE,
+        takes=PARSE - LAB,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pllm_notebook.options.option_fields import ABOVE_ZERO, is_finite, option
-from pllm_notebook.options.option_values import CALLS, FRAMES, LISTS, ROWS, is_prices, is_shard
+from pllm_notebook.options.option_values import CALLS, FRAMES, LAB, LISTS, PARSE, ROWS, is_prices, is_shard
 
 __all__ = ["LimitOptions"]
 
@@ -71,7 +71,7 @@ class LimitOptions:
         "know of each other.",
         accepts="tuple[int, int] | None",
         expects=("a pair (i, k) of whole numbers with 0 <= i < k", is_shard),
-        takes=frozenset({"parse"}),
+        takes=PARSE - LAB,
     )
     allow_empty: bool = option(
         False,

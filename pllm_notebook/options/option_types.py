@@ -16,8 +16,11 @@ __all__ = [
     "ConfigureOptions",
     "DecideOptions",
     "FrameworkOptions",
+    "ImproveOptions",
     "ParseOptions",
     "PromptListOptions",
+    "RaceOptions",
+    "RecheckOptions",
     "RequestOptions",
 ]
 
@@ -27,12 +30,7 @@ class RowOptions(TypedDict, total=False):
 
     model: str | None
     system: str | None
-    mode: Mode
     confirm: bool
-    wait: bool | None
-    cache: CacheUse
-    salt: str
-    errors: Literal["coerce", "raise"]
     prefix: str
     replace: bool
     error_column: str | None
@@ -49,10 +47,8 @@ class RowOptions(TypedDict, total=False):
     timeout_s: float
     validator_timeout_s: float
     temperature: float | None
-    effort: Effort | None
     service_tier: ServiceTier | None
     top_p: float | None
-    seed: int | None
     stop: str | Sequence[str] | None
     max_output_tokens: int | None
     extra_body: Mapping[str, Any]
@@ -66,6 +62,11 @@ class RowOptions(TypedDict, total=False):
 class ParseOptions(RowOptions, total=False):
     """Options of `df.llm.parse` and its kin."""
 
+    mode: Mode
+    wait: bool | None
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
     columns: Sequence[str] | None
     column: str
     explode: bool | str
@@ -92,7 +93,9 @@ class ParseOptions(RowOptions, total=False):
     max_example_tokens: int
     shard: tuple[int, int] | None
     tool_timeout_s: float
+    effort: Effort | None
     judge_effort: Effort | None
+    seed: int | None
     images: str | Sequence[str] | None
     tools: Sequence[Any] | None
     run_tools: bool
@@ -102,12 +105,87 @@ class ParseOptions(RowOptions, total=False):
 class CompleteOptions(RowOptions, total=False):
     """Options of `df.llm.complete`."""
 
+    mode: Mode
+    wait: bool | None
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
     pack: int | None
     samples: int
     models: Sequence[str] | None
     decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
     judge: str | None
     agreement_column: str | None
+    examples: Any
+    example_selection: Literal["first", "diverse", "nearest"]
+    max_examples: int | None
+    max_example_tokens: int
+    tool_timeout_s: float
+    effort: Effort | None
+    judge_effort: Effort | None
+    seed: int | None
+    images: str | Sequence[str] | None
+    tools: Sequence[Any] | None
+    run_tools: bool
+    max_turns: int
+
+
+class CallToolsOptions(RowOptions, total=False):
+    """Options of `df.llm.call_tools`."""
+
+    mode: Mode
+    wait: bool | None
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
+    columns: Sequence[str] | None
+    column: str
+    explode: bool | str
+    nested: Literal["data", "model", "json"]
+    flatten: bool
+    effort: Effort | None
+    seed: int | None
+    images: str | Sequence[str] | None
+
+
+class DecideOptions(RowOptions, total=False):
+    """Options of `df.llm.decide`."""
+
+    mode: Mode
+    wait: bool | None
+    cache: CacheUse
+    salt: str
+    errors: Literal["coerce", "raise"]
+    columns: Sequence[str] | None
+    column: str
+    explode: bool | str
+    nested: Literal["data", "model", "json"]
+    flatten: bool
+    judge: str | None
+    tool_timeout_s: float
+    effort: Effort | None
+    seed: int | None
+    run_tools: bool
+    max_turns: int
+
+
+class LabOptions(RowOptions, total=False):
+    """Options of the methods of the lab."""
+
+    columns: Sequence[str] | None
+    column: str
+    validation_context: str | Sequence[str] | Mapping[str, Any] | Callable[[dict[str, Any]], Any] | None
+    nested: Literal["data", "model", "json"]
+    flatten: bool
+    pack: int | None
+    decide: Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None
+    judge: str | None
+    agreement_column: str | None
+    probabilities: bool | Literal["decisions", "logprobs", "samples"] | None
+    decision_model: str | None
+    confidence_column: str | None
+    calibration: str | Sequence[str] | None
+    evidence: bool
     examples: Any
     example_selection: Literal["first", "diverse", "nearest"]
     max_examples: int | None
@@ -120,29 +198,29 @@ class CompleteOptions(RowOptions, total=False):
     max_turns: int
 
 
-class CallToolsOptions(RowOptions, total=False):
-    """Options of `df.llm.call_tools`."""
+class RaceOptions(LabOptions, total=False):
+    """Options of `df.llm.race`, for all arms."""
 
-    columns: Sequence[str] | None
-    column: str
-    explode: bool | str
-    nested: Literal["data", "model", "json"]
-    flatten: bool
-    images: str | Sequence[str] | None
+    salt: str
+    samples: int
+    seed: int | None
 
 
-class DecideOptions(RowOptions, total=False):
-    """Options of `df.llm.decide`."""
+class ImproveOptions(LabOptions, total=False):
+    """Options of `df.llm.improve`, in place of those of the run."""
 
-    columns: Sequence[str] | None
-    column: str
-    explode: bool | str
-    nested: Literal["data", "model", "json"]
-    flatten: bool
-    judge: str | None
-    tool_timeout_s: float
-    run_tools: bool
-    max_turns: int
+    salt: str
+    effort: Effort | None
+
+
+class RecheckOptions(LabOptions, total=False):
+    """Options of `df.llm.recheck`, in place of those of the run."""
+
+    mode: Mode
+    cache: CacheUse
+    errors: Literal["coerce", "raise"]
+    effort: Effort | None
+    seed: int | None
 
 
 class PromptListOptions(TypedDict, total=False):

@@ -28,8 +28,10 @@ class Voting(Protocol):
         """The rule for lists."""
 
 
-# The front ends: methods of `df.llm`, lists of prompts, one call of a program, one request of `ParallelLLM`.
-PARSE = frozenset({"parse"})
+# The front ends: methods of `df.llm`, lists of prompts, one call of a program, one request of `ParallelLLM`. The lab's
+# methods take what `parse` takes, but for what they decide themselves.
+LAB = frozenset({"race", "improve", "recheck"})
+PARSE = LAB | {"parse"}
 ROWS = PARSE | {"complete"}
 ALL_BUT_DECIDE = ROWS | {"call_tools"}
 FRAMES = ALL_BUT_DECIDE | {"decide"}

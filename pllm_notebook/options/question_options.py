@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pllm_notebook.options.option_fields import option
-from pllm_notebook.options.option_values import DATA, FRAMES, LISTS, PARSE, CacheUse, Mode, is_columns, is_names
+from pllm_notebook.options.option_values import (
+    DATA,
+    FRAMES,
+    LAB,
+    LISTS,
+    PARSE,
+    CacheUse,
+    Mode,
+    is_columns,
+    is_names,
+)
 
 __all__ = ["QuestionOptions"]
 
@@ -33,7 +43,7 @@ class QuestionOptions:
         "async",
         '`"async"` sends calls concurrently; `"sync"` one at a time in order, raising at the first failure, for '
         'debugging; `"batch"` as the provider\'s [batch jobs](batch.md), at about half the price and within a day.',
-        takes=LISTS,
+        takes=LISTS - {"race", "improve"},
     )
     confirm: bool = option(
         True,
@@ -46,24 +56,24 @@ class QuestionOptions:
         "Wait for a batch's answers. `False`: rows stay pending until the cell is run again. None: a batch waits for "
         "its own jobs; a live run does not wait for rows that are in a job.",
         more="Such a live run names the job and sends nothing for these rows; with `True` it waits for the job.",
-        takes=FRAMES,
+        takes=FRAMES - LAB,
     )
     cache: CacheUse = option(
         "use",
         '`"use"` reads and writes; `"refresh"` sends again and replaces; `"only"` never sends; `"off"` neither reads '
         "nor writes.",
-        takes=LISTS | {"request"},
+        takes=(LISTS | {"request"}) - {"race", "improve"},
     )
     salt: str = option(
         "",
         "Any string. Change it to request a fresh answer, stored beside the first one.",
-        takes=LISTS | {"request"},
+        takes=(LISTS | {"request"}) - {"recheck"},
         keyed=True,
     )
     errors: Literal["coerce", "raise"] = option(
         "coerce",
         '`"coerce"` keeps a failure as a value; `"raise"` ends the run at the first failure.',
-        takes=LISTS,
+        takes=LISTS - {"race", "improve"},
     )
     prefix: str = option("", "Prefix of every result column's name.", takes=FRAMES)
     replace: bool = option(
@@ -97,7 +107,7 @@ class QuestionOptions:
         "With a list type, one row per item, with the row's index repeated. The name of a list field: one row per "
         "item of that list, the other fields repeated.",
         expects=("True, False or the name of a field", lambda value: isinstance(value, (bool, str))),
-        takes=DATA,
+        takes=DATA - LAB,
     )
     validation_context: Any = option(
         None,
