@@ -34,6 +34,7 @@ def shows(
     defaults: Mapping[str, Any] | None = None,
     unset: bool = False,
     also: type[Any] | None = None,
+    as_for: Callable[..., Any] | None = None,
 ) -> Callable[[FunctionT], FunctionT]:
     """Return a decorator that gives a function or class the signature and the docstring of the options that it takes.
 
@@ -42,6 +43,7 @@ def shows(
         defaults: Those that are others than the options' own.
         unset: Whether all defaults are None, which sets nothing.
         also: A TypedDict of further keywords, which are not sent unless they are given.
+        as_for: A function with the same arguments, whose docstring says what they mean.
     """
     options = {name: each for some in known for name, each in some.items()}
 
@@ -49,6 +51,8 @@ def shows(
         shown: Any = function
         own: Any = shown.__init__ if isinstance(function, type) else function
         named = inspect.signature(own).parameters
+        if as_for is not None:
+            shown.__doc__ = _with_arguments_of(as_for, shown)
         if shown.__doc__:
             shown.__doc__ = _documented(shown.__doc__, [each for name, each in options.items() if name not in named])
         own.__signature__ = signature_with(own, options, defaults, unset=unset, also=also)
@@ -104,6 +108,13 @@ def _documented(doc: str, options: list[OptionField]) -> str:
     if found is None:
         return doc
     return doc[: found.start()] + "".join(_entry(each, found[1]) for each in options) + doc[found.end() :]
+
+
+def _with_arguments_of(other: Callable[..., Any], function: Callable[..., Any]) -> str:
+    """Return a function's docstring with the arguments of another's; of its awaited twin, all but the summary."""
+    sections = re.split(r"^(?=[A-Z]\w+:$)", inspect.getdoc(other) or "", flags=re.MULTILINE)[1:]
+    wanted = sections if inspect.iscoroutinefunction(function) else [one for one in sections if one.startswith("Args:")]
+    return "\n\n".join([inspect.getdoc(function) or "", *map(str.strip, wanted)])
 
 
 @lru_cache(maxsize=1024)

@@ -79,14 +79,14 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         """
         return self.submit(response_format, prompt, **options).result()
 
-    @shows(taken_by(Options, "parse"))
+    @shows(taken_by(Options, "parse"), as_for=parse)
     async def aparse(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Any:
         """Run `parse` and await its result: the notebook's loop stays free. Cancelling stops the run."""
         return await self.submit(response_format, prompt, **options)
 
-    @shows(taken_by(Options, "parse"))
+    @shows(taken_by(Options, "parse"), as_for=parse)
     def submit(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Run:
@@ -110,12 +110,12 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         """
         return self.submit_text(prompt, column, **options).result()
 
-    @shows(taken_by(Options, "complete"))
+    @shows(taken_by(Options, "complete"), as_for=complete)
     async def acomplete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
         """Run `complete` and await its result."""
         return await self.submit_text(prompt, column, **options)
 
-    @shows(taken_by(Options, "complete"))
+    @shows(taken_by(Options, "complete"), as_for=complete)
     def submit_text(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Run:
         """Start `complete` in the background and return a live handle at once."""
         return handle_of(ensemble.submit(*self._prepare(None, prompt, options | {"column": column})))
@@ -148,7 +148,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         sent = ensemble.first_bodies(spec, whole) if isinstance(spec, EnsembleSpec) and spec.judging else ()
         return Preview(head, ensemble.estimate(spec, whole), _first_examples(spec, whole), sent)
 
-    @shows(taken_by(Options, "parse"))
+    @shows(taken_by(Options, "parse"), as_for=parse)
     def estimate(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Estimate:
@@ -205,7 +205,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         frame: FrameT = self.submit_calls(tools, prompt, **options).result()
         return frame
 
-    @shows(taken_by(Options, "call_tools"))
+    @shows(taken_by(Options, "call_tools"), as_for=call_tools)
     async def acall_tools(
         self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]
     ) -> FrameT:
@@ -213,7 +213,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         frame: FrameT = await self.submit_calls(tools, prompt, **options)
         return frame
 
-    @shows(taken_by(Options, "call_tools"))
+    @shows(taken_by(Options, "call_tools"), as_for=call_tools)
     def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]) -> Run:
         """Start `call_tools` in the background and return a live handle at once."""
         if tools is None or (isinstance(tools, Sequence) and not tools):

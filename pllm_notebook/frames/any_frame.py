@@ -74,7 +74,7 @@ def parse(
     return accessor_of(data, "pllm.parse").parse(response_format, prompt, **options)
 
 
-@shows(taken_by(Options, "parse"))
+@shows(taken_by(Options, "parse"), as_for=parse)
 async def aparse(
     data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
 ) -> Any:
@@ -82,7 +82,7 @@ async def aparse(
     return await accessor_of(data, "pllm.aparse").aparse(response_format, prompt, **options)
 
 
-@shows(taken_by(Options, "parse"))
+@shows(taken_by(Options, "parse"), as_for=parse)
 def submit(
     data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
 ) -> Run:
@@ -100,12 +100,20 @@ def preview(
     rows: int = 5,
     **options: Unpack[ParseOptions],
 ) -> Preview:
-    """Ask about the first rows, and estimate what all rows would cost (see `df.llm.preview`)."""
+    """Ask about the first rows, and estimate what all rows would cost (see `df.llm.preview`).
+
+    Args:
+        data: As for `parse`.
+        response_format: As for `parse`.
+        prompt: As for `parse`.
+        rows: Number of rows, from the top; at most so many calls are sent.
+        **options: As for `parse`.
+    """
     shown: Preview = accessor_of(data, "pllm.preview").preview(response_format, prompt, rows=rows, **options)
     return shown
 
 
-@shows(taken_by(Options, "parse"))
+@shows(taken_by(Options, "parse"), as_for=parse)
 def estimate(
     data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
 ) -> Estimate:

@@ -63,7 +63,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         frame: FrameT = self.submit_decision(answers, prompt, response_format, **options).result()
         return frame
 
-    @shows(taken_by(Options, "decide"), defaults={"column": "decision"})
+    @shows(taken_by(Options, "decide"), defaults={"column": "decision"}, as_for=decide)
     async def adecide(
         self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> FrameT:
@@ -71,7 +71,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         frame: FrameT = await self.submit_decision(answers, prompt, response_format, **options)
         return frame
 
-    @shows(taken_by(Options, "decide"), defaults={"column": "decision"})
+    @shows(taken_by(Options, "decide"), defaults={"column": "decision"}, as_for=decide)
     def submit_decision(
         self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> Run:
@@ -163,7 +163,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         _warn_of_broken(reduction, called_by)
         return combined
 
-    @shows(taken_by(Options, "parse"))
+    @shows(taken_by(Options, "parse"), as_for=reduce)
     async def areduce(
         self,
         prompt: str,

@@ -10,7 +10,7 @@ from pllm_notebook.display_registry import job_panel
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.error_table import directory_of, errors_of
 from pllm_notebook.frames.job_table import Jobs
-from pllm_notebook.frames.runs import open_run
+from pllm_notebook.frames.runs import Handle, open_run
 from pllm_notebook.job_commands import Imported, commands
 from pllm_notebook.job_commands import import_results as take_in
 
@@ -67,7 +67,7 @@ def import_results(path: str | os.PathLike[str], model: str | None = None) -> Im
     return take_in(commands(), path, model)
 
 
-def run(run_id: str) -> Any:
+def run(run_id: str) -> Handle:
     """Return the run with this id: live if this kernel holds it, else as recorded. Sends nothing.
 
     Args:

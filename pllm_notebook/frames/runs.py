@@ -41,6 +41,7 @@ _HEADS = [name for name in _COLUMNS if name != "whole"]
 _SUMMED = ("rows", "answered", "cached", "failed", "seconds")
 
 Handle = Run | RecordedRun
+"""A run as a person holds it: in memory, or of the registry."""
 
 
 class Runs(Sequence[Handle]):

@@ -54,7 +54,7 @@ def finished(*texts: str, **given: Any) -> Any:
     # Of pandas' own strings, a lone surrogate could not be one.
     run = pd.DataFrame({"text": pd.Series(list(texts), dtype=object)}).llm.submit(Facts, "Read: {text}", **given)
     run.wait()
-    return run
+    return live_of(run)
 
 
 def charts_of(values: list[Facts]) -> dict[str, dict[str, Any]]:
@@ -228,8 +228,8 @@ def test_a_long_run_has_as_many_points_as_a_short_one() -> None:
 def test_all_views_of_a_run_share_one_model(ready: Path) -> None:
     run = finished("one", "two")
 
-    assert view_model(live_of(run)) is view_model(live_of(run))
-    assert len(view_model(live_of(run)).snapshot()["sample"]) == 2
+    assert view_model(run) is view_model(run)
+    assert len(view_model(run).snapshot()["sample"]) == 2
 
 
 def test_views_of_one_run_share_what_a_browser_may_be_sent(ready: Path) -> None:
@@ -257,7 +257,7 @@ def test_failures_that_are_listed_are_those_that_the_head_counts(ready: Path) ->
     run = finished("one", "refuse", "refuse too", "\ud800")
     updates = RunViewUpdates(RunViewModel(run))
     updates.whole(0.0)
-    live_of(run).table.count_failed(Failure(FailureKind.TIMEOUT, "No answer in 60 s."), 3)
+    run.table.count_failed(Failure(FailureKind.TIMEOUT, "No answer in 60 s."), 3)
 
     changes = updates.changes(run.progress(), 0.01)
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.execution import RunViewModel, run_registry, view_model
+from pllm_notebook.execution import RunViewModel, live_of, run_registry, view_model
 from pllm_notebook.notebook.row_checks import mark_row, row_checks
 from pllm_notebook.notebook.saved_rows import saved_rows
 from pllm_notebook.sim import SimAnswer, SimRequest
@@ -47,7 +47,7 @@ def ready(cache_dir: Path) -> Iterator[Path]:
 def finished(frame: Any, kind: Any = Review, prompt: str = "Read: {text}", **given: Any) -> Any:
     run = frame.llm.submit(kind, prompt, **given)
     run.wait()
-    return run
+    return live_of(run)
 
 
 def said(run: Any, row: int) -> dict[str, tuple[Any, bool]]:

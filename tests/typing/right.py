@@ -38,6 +38,14 @@ def blocking() -> None:
     frame.request_lines(Review, "{text}", rows=2, max_output_tokens=100)
     frame.submit(Review, "{text}", progress=False).cancel()
     series.complete("Translate: {value}", hedge=True)
+    frame.reduce("Combine: {summary}", by="document", tokens=10_000, max_cost_usd=5)
+    frame.chunks("text", tokens=500, overlap=20)
+    frame.race(Review, {"A": "{text}", "B": None}, effort=[None, "low"], against="stars", max_cost_usd=5, rule="proof")
+    frame.improve(Review, against="labels", proposer="openai:gpt-6", seed=1, max_cost_usd=5)
+    frame.recheck(Review, n=50, effort="low", mode="batch")
+    run: pllm.Run = frame.submit(Review, "{text}")
+    run.pause()
+    run.retry(["timeout"]).wait(5.0)
 
 
 async def awaited() -> None:
@@ -71,6 +79,12 @@ async def lists_and_programs() -> None:
 def batches() -> None:
     for _ in pllm.parse_batches([pd.DataFrame({"text": ["a"]})], Review, "Read: {text}", rows=10, max_cost_usd=5):
         pass
+
+
+def datasets() -> None:
+    pllm.parse_dataset("in.parquet", "out", Review, "Read: {text}", rows=1_000, max_cost_usd=5)
+    pllm.compare({"A": "{text}", "B": "Read: {text}"}, Review, on=pd.DataFrame({"text": ["a"]}), model="openai:a")
+    pllm.run("0123abcd").to_frame()
 
 
 async def awaited_batches() -> None:

@@ -23,6 +23,11 @@ def blocking() -> None:
     frame.decide(["a", "b"], "{text}", images="photo")  # refused
     frame.estimate(bool, "{text}?", concurrency=2.5)  # refused
     frame.submit(bool, "{text}?", temperature="hot")  # refused
+    frame.submit(bool, "{text}?").execution.fail()  # refused
+    frame.race(bool, {"A": "{text}?"}, against="good", mode="batch")  # refused
+    frame.improve(bool, against="good", samples=3)  # refused
+    frame.recheck(bool, salt="2")  # refused
+    frame.reduce("{text}", max_cost_usd="5")  # refused
 
 
 async def awaited() -> None:

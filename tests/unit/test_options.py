@@ -18,6 +18,9 @@ import pllm_notebook as pllm
 from pllm_notebook import settings
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.frames.pandas.adapter import FrameLLM
+from pllm_notebook.lab.drift import _FIXED as RECHECK_FIXED
+from pllm_notebook.lab.improve_run import _FIXED as IMPROVE_FIXED
+from pllm_notebook.lab.race_arms import _OWN
 from pllm_notebook.notebook.arguments import help_text
 from pllm_notebook.options import Options, fields_of, option, taken_by
 from pllm_notebook.settings import Settings, resolve
@@ -174,6 +177,39 @@ def test_a_signature_leaves_out_what_the_method_refuses() -> None:
 @pytest.mark.parametrize(("method", "column"), [("complete", "answer"), ("decide", "decision")])
 def test_a_signature_shows_the_default_that_is_in_force(method: str, column: str) -> None:
     assert parameters(getattr(FrameLLM, method))["column"] == column
+
+
+def test_the_lab_shows_the_options_that_it_leaves_to_the_caller() -> None:
+    refused = {"race": _OWN, "improve": IMPROVE_FIXED, "recheck": RECHECK_FIXED}
+    for method, fixed in refused.items():
+        shown = parameters(getattr(pd.DataFrame({"text": ["a"]}).llm, method))
+
+        assert {"model", "max_cost_usd", "system", "temperature"} <= set(shown), method
+        assert {"guarantee", *fixed}.isdisjoint(set(shown) - {"response_format", "prompt"}), method
+
+
+WAYS_TO_ASK = [
+    *((FrameLLM, name) for name in (
+        "parse", "aparse", "submit", "complete", "acomplete", "submit_text", "call_tools", "acall_tools",
+        "submit_calls", "decide", "adecide", "submit_decision", "reduce", "areduce", "chunks", "preview", "estimate",
+        "request_lines", "race", "improve", "recheck", "compare", "evaluate", "label", "review", "report",
+    )),
+    *((pllm, name) for name in (
+        "configure", "parse", "aparse", "submit", "preview", "estimate", "parse_batches", "aparse_batches",
+        "parse_dataset", "compare", "resume_directory", "create_framework", "frame", "run", "errors", "jobs",
+    )),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("home", "name"), WAYS_TO_ASK, ids=lambda each: getattr(each, "__name__", each))
+def test_shift_tab_says_what_each_argument_means(home: Any, name: str) -> None:
+    function = getattr(home, name)
+    entries = set(re.findall(r"^ +\**(\w+): ", inspect.getdoc(function) or "", flags=re.MULTILINE))
+
+    shown = [name for name, each in inspect.signature(function).parameters.items() if name != "self"]
+
+    assert [name for name in shown if name not in entries] == []
+    assert all(each.kind is not each.VAR_KEYWORD for each in inspect.signature(function).parameters.values())
 
 
 def test_configure_shows_options_and_settings_as_not_set() -> None:
