@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, overload
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.frames.rows import ColumnData
+from pllm_notebook.frames.rows import ColumnData, LazyPrompts
 from pllm_notebook.local_files import AllowedDirectories
 from pllm_notebook.media import load_media
 from pllm_notebook.messages_types import Dialogue, Media, Prompt, Turn
@@ -65,9 +66,9 @@ class MediaPrompts:
 
     def __call__(self, rows: range) -> Sequence[Prompt | Failure | None]:
         texts: Sequence[str | Failure | None] = [""] * len(rows) if self._bare else self._texts(rows)
-        return _LazyPrompts(rows, texts, self._shown)
+        return _PromptsWithMedia(texts, [partial(self._shown, row) for row in rows])
 
-    def _shown(self, text: str, row: int) -> Prompt | Failure | None:
+    def _shown(self, row: int, text: str) -> Prompt | Failure | None:
         cells = [_cells(values[row], missing[row]) for values, missing in self._columns()]
         if self._skip and not all(cells):
             return None
@@ -94,31 +95,13 @@ class MediaPrompts:
                 )
 
 
-class _LazyPrompts(Sequence["Prompt | Failure | None"]):
-    """Prompts that are made on access, so that the files of thousands of rows are not in memory at once."""
+class _PromptsWithMedia(LazyPrompts):
+    """Texts, and beside each what shows it with the media of its row."""
 
-    def __init__(
-        self,
-        rows: range,
-        texts: Sequence[str | Failure | None],
-        shown: Callable[[str, int], Prompt | Failure | None],
-    ) -> None:
-        self._rows = rows
-        self._texts = texts
-        self._shown = shown
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, at: int) -> Prompt | Failure | None: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Prompt | Failure | None]: ...
-    def __getitem__(self, at: int | slice) -> Any:
-        if isinstance(at, slice):
-            return _LazyPrompts(self._rows[at], self._texts[at], self._shown)
-        text = self._texts[at]
-        return self._shown(text, self._rows[at]) if isinstance(text, str) else text
+    def _made(self, at: int) -> Prompt | Failure | None:
+        text = self._prompts[at]
+        made: Prompt | Failure | None = self._beside[at](text) if isinstance(text, str) else text
+        return made
 
 
 def _cells(cell: Any, missing: bool) -> list[Any]:

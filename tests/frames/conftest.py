@@ -10,7 +10,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.sim import Simulator
 
-from .frame_libraries import LIBRARIES, FrameKit
+from .frame_libraries import LIBRARIES, FrameKit, Texts
 from .known_answers import Sent, answers_to
 
 
@@ -19,6 +19,12 @@ def kit(request: pytest.FixtureRequest) -> FrameKit:
     """Each dataframe library in turn."""
     kit: FrameKit = request.param
     return kit
+
+
+@pytest.fixture
+def texts(kit: FrameKit) -> Texts:
+    """Make `.llm` of a frame of texts, in each library."""
+    return lambda *values: kit.llm(kit.frame({"t": list(values)}))
 
 
 @pytest.fixture

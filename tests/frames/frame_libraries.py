@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,10 @@ from pyarrow import parquet
 
 import pllm_notebook as pllm
 
-__all__ = ["LIBRARIES", "FrameKit"]
+__all__ = ["LIBRARIES", "FrameKit", "Texts"]
+
+Texts = Callable[..., Any]
+"""Makes `.llm` of a frame of texts."""
 
 
 class FrameKit(ABC):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pllm_notebook as pllm
 from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimAnswer, SimRequest
 
-from .frame_libraries import FrameKit
+from .frame_libraries import FrameKit, Texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
@@ -35,14 +35,6 @@ def ready(cache_dir: Path) -> Iterator[Path]:
     run_registry.forget_all()
     yield cache_dir
     run_registry.forget_all()
-
-
-Texts = Callable[..., Any]
-
-
-@pytest.fixture
-def texts(kit: FrameKit) -> Texts:
-    return lambda *values: kit.llm(kit.frame({"t": list(values)}))
 
 
 def test_a_frame_shows_what_can_be_asked_of_it(ready: Path, texts: Texts) -> None:

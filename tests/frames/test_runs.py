@@ -7,7 +7,7 @@ import logging
 import time
 import tracemalloc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from pllm_notebook.frames.recorded_run import RecordedRun
 from pllm_notebook.sim import SimAnswer, SimRequest
 from pllm_notebook.store.later import finish_writes
 
-from .frame_libraries import LIBRARIES, FrameKit
+from .frame_libraries import LIBRARIES, FrameKit, Texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
 
@@ -46,15 +46,6 @@ def ready(cache_dir: Path) -> Iterator[Path]:
     run_registry.forget_all()
     yield cache_dir
     run_registry.forget_all()
-
-
-Texts = Callable[..., Any]
-
-
-@pytest.fixture
-def texts(kit: FrameKit) -> Texts:
-    """Make `.llm` of a frame of texts, in each library."""
-    return lambda *values: kit.llm(kit.frame({"t": list(values)}))
 
 
 def test_runs_are_those_of_this_kernel_and_of_earlier_ones(ready: Path, kit: FrameKit, texts: Texts) -> None:
