@@ -101,33 +101,9 @@ def request_for(
     target = resolve_model(replace(first, model=model or (first.models[0] if first.models else first.model)))
     keys = {} if api_key is None else {target.provider: api_key}
     processors = _assign_models(first.models if models is not None and first.models else (target.label,), config)
-    options = options_for(
-        own
-        | {
-            "model": processors[0],
-            "models": processors,
-            "samples": 1,
-            "decide": "judge" if len(processors) > 1 else "vote",
-            "judge": None,
-            "agreement_column": None,
-            "probabilities": None,
-            "confidence_column": None,
-            "system": asked.system,
-            "mode": "async",
-            "errors": "coerce",
-            "pack": None,
-            "images": None,
-            "tools": None,
-            "tool_choice": None,
-            "parallel_tool_calls": None,
-            "run_tools": False,
-            "timeout_s": config.timeout if timeout is None else timeout,
-            "max_retries": config.max_retries,
-            "progress": False,
-        }
-        | ({} if extra_body is None else {"extra_body": extra_body})
-        | tools
-    )
+    fixed = _fixed_options(config, processors) | {"system": asked.system} | tools
+    fixed["timeout_s"] = config.timeout if timeout is None else timeout
+    options = options_for(own | fixed | ({} if extra_body is None else {"extra_body": extra_body}))
     headers, query = extras.get("extra_headers", {}), extras.get("extra_query", {})
 
     def member(options: Options) -> Options:
@@ -159,6 +135,30 @@ def request_for(
     for ask in (*(member.ask for member in plan.members), *(() if plan.further is None else (plan.further,))):
         ask.retry_bounds = retry_bounds
     return plan, SingleRequestRows(asked.prompt, "text" if output is None else output.name, keys.values(), store)
+
+
+def _fixed_options(config: FrameworkConfig, processors: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a request that its keywords do not decide, whatever is configured."""
+    return {
+        "model": processors[0],
+        "models": processors,
+        "samples": 1,
+        "decide": "judge" if len(processors) > 1 else "vote",
+        "judge": None,
+        "agreement_column": None,
+        "probabilities": None,
+        "confidence_column": None,
+        "mode": "async",
+        "errors": "coerce",
+        "pack": None,
+        "images": None,
+        "tools": None,
+        "tool_choice": None,
+        "parallel_tool_calls": None,
+        "run_tools": False,
+        "max_retries": config.max_retries,
+        "progress": False,
+    }
 
 
 def _tools(said: dict[str, Any]) -> dict[str, Any]:

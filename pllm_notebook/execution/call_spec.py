@@ -164,15 +164,7 @@ class CallSpec:
         self.packed: CallSpec | None = None
         self._shared_keys = self._keys
         if sharing is None and options.pack is not None and options.pack > 1:
-            if options.images:
-                raise UsageError(
-                    "Rows that share a call (pack=) cannot each show images. Leave one of them out. Nothing was sent."
-                )
-            self.pack = k = options.pack
-            limit = options.max_output_tokens
-            longer = replace(options, max_output_tokens=None if limit is None else k * (limit + _PACK_ITEM_TOKENS))
-            self.packed = CallSpec(target, longer, packed(output), system, sample=sample, history=history, sharing=k)
-            self._shared_keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, k)
+            self._share_calls(options.pack)
         self.shared = True
         self.shown = False
         self.contexts: Contexts | None = None
@@ -184,6 +176,21 @@ class CallSpec:
         self._bodies = False
         self._common_prefix = CommonPrefix()
         self._lock = threading.Lock()
+
+    def _share_calls(self, count: int) -> None:
+        """Ask so many rows in one call."""
+        target, options, history = self.target, self.options, self.encoder.history
+        if options.images:
+            raise UsageError(
+                "Rows that share a call (pack=) cannot each show images. Leave one of them out. Nothing was sent."
+            )
+        limit = options.max_output_tokens
+        longer = replace(options, max_output_tokens=None if limit is None else count * (limit + _PACK_ITEM_TOKENS))
+        self.pack = count
+        self.packed = CallSpec(
+            target, longer, packed(self.output), self.system, sample=self.sample, history=history, sharing=count
+        )
+        self._shared_keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, self.sample, count)
 
     def whole(self, prompt: Prompt) -> Mapping[str, Any]:
         """Return the intended body of a row's prompt."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import repeat
 from typing import NamedTuple
@@ -56,6 +56,22 @@ class Chunk(NamedTuple):
     steps: list[tuple[UnreadReply, Step]]
     rejected: list[tuple[int, Outcome]]
     missing: list[int]
+    skipped: int
+    failed: int
+
+
+class _Added(NamedTuple):
+    """What rows were assigned.
+
+    Attributes:
+        weights: How many of them each call answers.
+        plain: Where rows share a call, the key that each new call has alone.
+        skipped: Rows that are not asked.
+        failed: Rows that cannot be asked.
+    """
+
+    weights: dict[int, int]
+    plain: dict[int, str]
     skipped: int
     failed: int
 
@@ -126,6 +142,25 @@ class Planner:
     def _chunk(
         self, at: int, rows: Sequence[int], prompts: Sequence[Prompt | Failure | None], stopped: Callable[[], bool]
     ) -> Chunk:
+        spec, first_new = self._specs[at], len(self._results.keys)
+        weights, plain, skipped, failed = self._add(at, rows, prompts)
+        replies, missing = self._look_up(at, range(first_new, len(self._results.keys)), plain)
+        steps = read_with_timeout(spec, self._store, self.prompt, replies, stopped) if replies else []
+        valid = [each.key for each in steps if isinstance(each, Outcome) and each.failure is None]
+        if valid and self._store is not None:  # the type's own validators may have changed since they failed
+            self._store.note_valid(valid)
+        if self.on_miss is not None and (missing or not all(isinstance(each, Outcome) for each in steps)):
+            on_miss, self.on_miss = self.on_miss, None
+            on_miss()
+        if spec.options.shard is not None:
+            steps, replies, missing = self._own(spec.options.shard, steps, replies, missing)
+        steps, rejected, missing = self._rejected(at, steps, missing, plain)
+        if missing and spec.options.cache != "only":
+            spec.target.load()
+        return Chunk(at, rows, weights, list(zip(replies, steps, strict=True)), rejected, missing, skipped, failed)
+
+    def _add(self, at: int, rows: Sequence[int], prompts: Sequence[Prompt | Failure | None]) -> _Added:
+        """Assign rows their calls; those that cannot be asked have their outcome."""
         results, spec = self._results, self._specs[at]
         first_new = len(results.keys)
         weights: dict[int, int] = {}
@@ -150,8 +185,12 @@ class Planner:
             weights[call] = weights.get(call, 0) + 1
             if spec.pack is not None and call >= first_new:
                 plain[call] = spec.plain_key(encoded)
-        new = range(first_new, len(results.keys))
-        found = self._known(at, results.keys[first_new:])
+        return _Added(weights, plain, skipped, failed)
+
+    def _look_up(self, at: int, new: range, plain: Mapping[int, str]) -> tuple[list[UnreadReply], list[int]]:
+        """Return the stored replies to new calls, and the calls that have none."""
+        results, spec = self._results, self._specs[at]
+        found = self._known(at, results.keys[new.start : new.stop])
         if spec.tokens is not None:
             found = self._with_tokens(at, spec.tokens, new, found)
         # An answer of the row's own is at least as good as one out of a pack.
@@ -167,19 +206,7 @@ class Planner:
                 replies.append(UnreadReply(call, key, entry, results.first_row[call]))
             else:
                 missing.append(call)
-        steps = read_with_timeout(spec, self._store, self.prompt, replies, stopped) if replies else []
-        valid = [each.key for each in steps if isinstance(each, Outcome) and each.failure is None]
-        if valid and self._store is not None:  # the type's own validators may have changed since they failed
-            self._store.note_valid(valid)
-        if self.on_miss is not None and (missing or not all(isinstance(each, Outcome) for each in steps)):
-            on_miss, self.on_miss = self.on_miss, None
-            on_miss()
-        if spec.options.shard is not None:
-            steps, replies, missing = self._own(spec.options.shard, steps, replies, missing)
-        steps, rejected, missing = self._rejected(at, steps, missing, plain)
-        if missing and spec.options.cache != "only":
-            spec.target.load()
-        return Chunk(at, rows, weights, list(zip(replies, steps, strict=True)), rejected, missing, skipped, failed)
+        return replies, missing
 
     def _own(
         self, shard: tuple[int, int], steps: list[Step], replies: list[UnreadReply], missing: list[int]
