@@ -23,7 +23,7 @@ from pllm_notebook.execution.explain import Explanation, explain, position_of, w
 from pllm_notebook.execution.failure_recorder import FailureOrigin
 from pllm_notebook.execution.gc_tuning import relaxed_gc
 from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.row_source import EvaluableRows, JoinableRows, Rows
+from pllm_notebook.execution.row_source import Rows
 from pllm_notebook.execution.run_displays import RunDisplays
 from pllm_notebook.execution.run_end import RunEnd
 from pllm_notebook.execution.run_recorder import RunRecorder
@@ -163,15 +163,8 @@ class LiveRun:
         self.wait()
         return self._conclude() if self.done() else self.to_frame()
 
-    def to_frame(self, df: Any = None, *, response_format: Any = None) -> Any:
-        """Return the answers as they are now (see `Run.to_frame`)."""
-        if df is not None or response_format is not None:
-            if not isinstance(self.rows, JoinableRows):
-                raise PllmError(f"The answers of the run {self.id!r} cannot be joined to a frame: it has none itself.")
-            if response_format is not None:
-                self.rows.check_type(self, response_format)
-            if df is not None:
-                return self.rows.assemble_beside(self, df)
+    def to_frame(self) -> Any:
+        """Return the answers as they are now, in the caller's shape."""
         ended = self.done()
         with relaxed_gc():
             frame = self.rows.assemble(self)
@@ -202,12 +195,6 @@ class LiveRun:
     def __await__(self) -> Generator[Any, None, Any]:
         return self._wait_here().__await__()
 
-    def evaluate(self, against: Any, field: str | None = None) -> Any:
-        """Compare a field of the answers with known labels (see `Run.evaluate`)."""
-        if not isinstance(self.rows, EvaluableRows):
-            raise PllmError("This run has no dataframe, so there are no labels beside its answers.")
-        return self.rows.evaluate(self, against, field)
-
     def explain(self, row: int) -> Explanation:
         """Explain one row's call (see `Run.explain`)."""
         at = position_of(row, self.rows.total, "run")
@@ -221,7 +208,7 @@ class LiveRun:
         if not self._loop.alive:
             raise self._loop.ended()
         if self.execution.broken:
-            raise PllmError("A fault of this package ended the run. Run the cell again: what is answered is kept.")
+            raise PllmError("An internal error ended the run. Run the cell again: what is answered is kept.")
         wanted = None if kinds is None else set(kinds_named(kinds))
         if self.execution.simulated:
             start_simulator()

@@ -7,8 +7,10 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from pllm_notebook.display_registry import show_run
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.explain import Explanation
 from pllm_notebook.execution.live_run import LiveRun
+from pllm_notebook.execution.row_source import EvaluableRows, JoinableRows
 from pllm_notebook.execution.run_summary import live_lines, shown
 from pllm_notebook.execution.stop import State
 from pllm_notebook.types import Progress
@@ -128,7 +130,14 @@ class Run:
             NameClashError: When *df* has a column of the result's name with other values than a run's answers.
             UsageError: When *response_format* makes other columns.
         """
-        return self._live.to_frame(df, response_format=response_format)
+        if df is None and response_format is None:
+            return self._live.to_frame()
+        rows = self._live.rows
+        if not isinstance(rows, JoinableRows):
+            raise PllmError(f"The answers of the run {self.id!r} cannot be joined to a frame: it has none itself.")
+        if response_format is not None:
+            rows.check_type(self._live, response_format)
+        return self._live.to_frame() if df is None else rows.assemble_beside(self._live, df)
 
     def evaluate(self, against: Any, field: str | None = None) -> Any:
         """Compare a field of the answers with known labels, as `df.llm.evaluate` does. Sends nothing.
@@ -141,7 +150,10 @@ class Run:
             PllmError: When the run has no dataframe.
             UsageError: When nothing can be compared.
         """
-        return self._live.evaluate(against, field)
+        rows = self._live.rows
+        if not isinstance(rows, EvaluableRows):
+            raise PllmError("This run has no dataframe, so there are no labels beside its answers.")
+        return rows.evaluate(self._live, against, field)
 
     def explain(self, row: int) -> Explanation:
         """Show everything about one row's call. Sends nothing.

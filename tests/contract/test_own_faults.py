@@ -112,5 +112,5 @@ def test_a_run_that_a_fault_ended_is_not_gone_on_with(luna: str) -> None:
     with pytest.raises(pllm.PllmError) as caught:
         run.retry()
 
-    told = "A fault of this package ended the run. Run the cell again: what is answered is kept."
+    told = "An internal error ended the run. Run the cell again: what is answered is kept."
     assert str(caught.value) == told

@@ -48,6 +48,7 @@ NAMES = {
 # Phrases of texts that a reader has to guess, and what to say instead.
 TEXTS = {
     "a fault of ours": "internal error",
+    "a fault of this package": "internal error",
     "aboard": "in flight",
     "anew": "again",
     "asked of": "sent to",
