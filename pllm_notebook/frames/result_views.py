@@ -9,7 +9,16 @@ import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import STATUSES, Explanation, LiveRun, Run, decoded_body, handle_of, position_of, retry_price
+from pllm_notebook.execution import (
+    STATUSES,
+    Explanation,
+    LiveRun,
+    Run,
+    decoded_body,
+    handle_of,
+    position_of,
+    retry_price,
+)
 from pllm_notebook.failures import Failure
 from pllm_notebook.frames.cell_failures import cell_records
 from pllm_notebook.frames.evaluation import Evaluation, EvaluationInput, evaluate

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pllm_notebook.cell_text import as_text
-from pllm_notebook.execution import Run, SecondRecord, key_prefixes
+from pllm_notebook.execution import LiveRun, SecondRecord, key_prefixes
 from pllm_notebook.frames.quotations import find_quote
 from pllm_notebook.frames.rows import ColumnData
 from pllm_notebook.schema import OutputType
@@ -56,7 +56,7 @@ class RowEvidence:
         """Note that a second answer took the place of the first in some fields."""
         self.second[key] = SecondAnswer(before, tuple(fields))
 
-    def record(self, run: Run) -> SecondRecord | None:
+    def record(self, run: LiveRun) -> SecondRecord | None:
         """Return what the registry keeps of second answers, None where there are none."""
         if not self.second or run.ask.output is None:
             return None

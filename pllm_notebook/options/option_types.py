@@ -185,7 +185,7 @@ class LabOptions(RowOptions, total=False):
     decision_model: str | None
     confidence_column: str | None
     calibration: str | Sequence[str] | None
-    evidence: bool
+    evidence: bool | Literal["retry"]
     examples: Any
     example_selection: Literal["first", "diverse", "nearest"]
     max_examples: int | None
