@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.charges import charged
 from tests.contract.two_models import TwoModels, ask, frame
@@ -72,7 +73,7 @@ def test_a_ceiling_holds_for_decisions(
 
     charge = charged(sim, deciding=DECIDING)
     progress = run.progress()
-    assert not run.execution.broken
+    assert not live_of(run).execution.broken
     assert run.cost is not None
     assert charge <= ceiling * (1 + 1e-9), progress
     assert run.cost * 0.99 <= charge <= (run.cost + progress.maybe_paid_usd) * 1.01, progress

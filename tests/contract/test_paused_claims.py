@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import pllm_notebook as pllm
+from pllm_notebook.execution import live_of
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import open_store
 from pllm_notebook.store.claims import Claims
@@ -75,7 +76,7 @@ def test_what_waits_to_be_sent_again_is_free_while_its_run_is_paused(
 ) -> None:
     run = paused(gate, luna, **options)
 
-    keys = list(run.table.keys)
+    keys = list(live_of(run).table.keys)
     assert other.take("live", keys).granted == set(keys)
     run.cancel()
 
@@ -85,7 +86,7 @@ def test_a_run_that_goes_on_leaves_what_others_send_by_now_to_them(
     luna: str, gate: Gate, other: Claims, options: dict[str, Any]
 ) -> None:
     run = paused(gate, luna, **options)
-    asked, keys = gate.asked, list(run.table.keys)
+    asked, keys = gate.asked, list(live_of(run).table.keys)
     other.take("live", keys)
 
     run.resume()
@@ -102,7 +103,7 @@ def test_an_answer_that_came_during_a_pause_is_not_paid_for_again(
     luna: str, gate: Gate, other: Claims, cache_dir: Path
 ) -> None:
     run = paused(gate, luna)
-    asked, keys = gate.asked, list(run.table.keys)
+    asked, keys = gate.asked, list(live_of(run).table.keys)
     other.take("live", keys)
     # As another process would write it: it has asked, and stored what came.
     store = open_store()
@@ -120,7 +121,7 @@ def test_an_answer_that_came_during_a_pause_is_not_paid_for_again(
 def test_what_becomes_free_while_a_run_is_paused_stays_free(luna: str, gate: Gate, other: Claims) -> None:
     first = words("one", "two").llm.submit_text("{text}", model=luna)
     until(lambda: first.progress().in_flight == 2)
-    keys = list(first.table.keys)
+    keys = list(live_of(first).table.keys)
     first.cancel()
     first.wait()
     assert other.take("live", keys).granted == set(keys)
@@ -132,7 +133,7 @@ def test_what_becomes_free_while_a_run_is_paused_stays_free(luna: str, gate: Gat
 
     other.release("live", keys)
     # It looks at them, and finds them free: it must not hold them then.
-    until(lambda: not run.execution.queues[0].order.elsewhere)
+    until(lambda: not live_of(run).execution.queues[0].order.elsewhere)
 
     until(lambda: third.take("live", keys).granted == set(keys))
     third.close()
