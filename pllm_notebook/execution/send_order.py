@@ -11,21 +11,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from pllm_notebook.execution.cache_recheck import CacheRecheck
-from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
-from pllm_notebook.execution.follow_ups import FollowUp, PromptUnavailable, UnreadReply
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.follow_ups import FollowUp, UnreadReply
 from pllm_notebook.execution.next_call import FoundReply, NextCall, Tag
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.packer import Pack, Packer
 from pllm_notebook.execution.plan import Planner
-from pllm_notebook.execution.prefetch import Prefetcher
+from pllm_notebook.execution.prefetch import Prefetcher, encode_again
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
 from pllm_notebook.execution.same_requests import SameRequests
 from pllm_notebook.execution.services import RunServices
-from pllm_notebook.execution.token_question import beside
 from pllm_notebook.execution.wire_body import wants_several
-from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
+from pllm_notebook.failures import Failure
+from pllm_notebook.messages_types import Prompt, RawRequest
 
 __all__ = ["SendOrder"]
 
@@ -47,6 +46,7 @@ class SendOrder:
         unsendable: Calls that have left because they cannot be sent, and why; likewise.
         in_jobs: Calls that wait in a batch job which is not waited for, with its id.
         unclaimed: Whether the last turn gave up looking for a call that is not claimed elsewhere: look again soon.
+        encoded: Builds a call's prompt again; from any thread.
         prefetch: Builds prompts that show files beside the loop; None to build each in its turn.
     """
 
@@ -70,6 +70,7 @@ class SendOrder:
         self.in_jobs: dict[int, str] = {}
         self.unclaimed = False
         self.prompt = prompt
+        self.encoded = partial(encode_again, spec, results, prompt)
         self._most = 1 if packing is None else packing.size
         # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
         self._pending = array("q")
@@ -263,23 +264,6 @@ class SendOrder:
                 self._push_front(tag)
         if paused:
             self.release_unsent()
-
-    def encoded(self, call: int) -> EncodedPrompt | Failure:
-        """Build a call's prompt again; the plan has kept its key alone. From any thread."""
-        try:
-            prompt = self.prompt(self.results.first_row[call])
-        except PromptUnavailable as lost:
-            return lost.failure
-        encoded = self.spec.encoded(prompt, again=True)
-        # A file is read each time, and the answer to another file must not be kept as the answer to this one.
-        if (
-            isinstance(prompt, Dialogue)
-            and isinstance(encoded, RawRequest)
-            and self.results.keys[call] not in ((key := self.spec.key(encoded)), beside(key))
-        ):
-            message = "A file that the prompt shows has changed since the run began. Nothing was sent for this row."
-            return Failure(FailureKind.INPUT, message)
-        return encoded
 
     def take_if_stored(self, call: int, keys: Iterable[str], follow_up: FollowUp | None) -> bool:
         """Take the answer to *call* that is stored by now under one of *keys*; False where there is none.
