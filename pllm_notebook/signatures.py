@@ -112,9 +112,16 @@ def _documented(doc: str, options: list[OptionField]) -> str:
 
 def _with_arguments_of(other: Callable[..., Any], function: Callable[..., Any]) -> str:
     """Return a function's docstring with the arguments of another's; of its awaited twin, all but the summary."""
-    sections = re.split(r"^(?=[A-Z]\w+:$)", inspect.getdoc(other) or "", flags=re.MULTILINE)[1:]
-    wanted = sections if inspect.iscoroutinefunction(function) else [one for one in sections if one.startswith("Args:")]
-    return "\n\n".join([inspect.getdoc(function) or "", *map(str.strip, wanted)])
+    summary, *own = _sections(function)
+    shared = _sections(other)[1:]
+    if not inspect.iscoroutinefunction(function):
+        shared = [one for one in shared if one.startswith("Args:")]
+    return "\n\n".join([summary, *shared, *own])
+
+
+def _sections(function: Callable[..., Any]) -> list[str]:
+    """Return a docstring's text before `Args:`, and each section after it."""
+    return [one.strip() for one in re.split(r"^(?=[A-Z]\w+:$)", inspect.getdoc(function) or "", flags=re.MULTILINE)]
 
 
 @lru_cache(maxsize=1024)

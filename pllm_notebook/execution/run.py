@@ -96,9 +96,13 @@ class Run:
         self._live.resume()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Block until the run has ended, for *timeout_s* at most; with `wait=False`, until its jobs are submitted.
+        """Block until the run has ended; with `wait=False`, until its jobs are submitted.
 
-        An interrupt cancels the run and raises KeyboardInterrupt; batch jobs go on.
+        Args:
+            timeout_s: At most so many seconds, after which it returns all the same; None for no limit.
+
+        Raises:
+            KeyboardInterrupt: After an interrupt, which also cancels the run; batch jobs go on.
         """
         self._live.wait(timeout_s)
 
@@ -146,6 +150,9 @@ class Run:
             against: Name of a column of the frame that was asked, or a Series with its index.
             field: None for the only field, or the one that is named as the labels are.
 
+        Returns:
+            An `Evaluation`: accuracy, kappa, report, confusion.
+
         Raises:
             PllmError: When the run has no dataframe.
             UsageError: When nothing can be compared.
@@ -161,6 +168,9 @@ class Run:
         Args:
             row: Position, counted from 0; negative from the end.
 
+        Returns:
+            An `Explanation`: prompt, body, raw reply, attempts, tokens, cost; shown, a page of them.
+
         Raises:
             UsageError: For a row that is not there.
         """
@@ -172,6 +182,9 @@ class Run:
         Args:
             kinds: Kinds of failure to try again; None for those that can succeed unchanged. A paid
                 failure (refusal, truncated, schema) that is named here is paid for again.
+
+        Returns:
+            This run, which goes on: `.wait()` or `.result()` waits for it.
 
         Raises:
             PllmError: While the run is still going, or after an internal error ended it.

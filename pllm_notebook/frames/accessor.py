@@ -90,7 +90,14 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     def submit(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Run:
-        """Start `parse` in the background and return a live handle at once."""
+        """Start `parse` in the background and return a live handle at once.
+
+        Returns:
+            A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+        """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "parse")
         return handle_of(ensemble.submit(*self._prepare(kind, prompt, given)))
@@ -107,6 +114,11 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         Returns:
             The input columns and the new one, same index and order; for a series, the new column alone, as a Series:
             `df["fr"] = df["text"].llm.complete("Translate into French: {value}")`. A row without an answer has NA.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+            ProviderRejectedError: When key, model or quota were refused; what finished is kept.
+            KeyboardInterrupt: After an interrupt; what finished is kept, and the next run resumes.
         """
         return self.submit_text(prompt, column, **options).result()
 
@@ -117,7 +129,14 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
 
     @shows(taken_by(Options, "complete"), as_for=complete)
     def submit_text(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Run:
-        """Start `complete` in the background and return a live handle at once."""
+        """Start `complete` in the background and return a live handle at once.
+
+        Returns:
+            A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+        """
         return handle_of(ensemble.submit(*self._prepare(None, prompt, options | {"column": column})))
 
     @shows(taken_by(Options, "parse"))
@@ -137,6 +156,9 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
             rows: Number of rows, from the top; those with a missing value are skipped.
             **options: As for `parse`.
 
+        Returns:
+            A `Preview`: `frame` has the first rows with their answers, `estimate` what all rows would send and cost.
+
         Raises:
             UsageError: If *rows* is not a whole number of at least 1. Nothing was sent.
         """
@@ -152,7 +174,14 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     def estimate(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Estimate:
-        """Estimate what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
+        """Estimate what `parse` would send and cost, live and as a batch. Sends nothing and needs no key.
+
+        Returns:
+            An `Estimate`: rows, cached, duplicates, tokens, cost and time; None where something is unknown.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written.
+        """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "estimate")
         return ensemble.estimate(*self._prepare(kind, prompt, given))
@@ -173,6 +202,12 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
             prompt: As for `parse`.
             rows: Number of lines. Rows that the cache answers or that wait in a job have none.
             **options: As for `parse`.
+
+        Returns:
+            `RequestLines`: `lines`, each the JSON that would be submitted, and `total`, how many there are in all.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written.
         """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "request_lines")
@@ -215,7 +250,14 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
 
     @shows(taken_by(Options, "call_tools"), as_for=call_tools)
     def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]) -> Run:
-        """Start `call_tools` in the background and return a live handle at once."""
+        """Start `call_tools` in the background and return a live handle at once.
+
+        Returns:
+            A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+        """
         if tools is None or (isinstance(tools, Sequence) and not tools):
             seen = "got None" if tools is None else "the list is empty"
             raise UsageError(f"call_tools needs at least one tool, and {seen}. Nothing was sent.")

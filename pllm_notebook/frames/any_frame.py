@@ -86,7 +86,14 @@ async def aparse(
 def submit(
     data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
 ) -> Run:
-    """Start `parse` in the background and return a live handle at once."""
+    """Start `parse` in the background and return a live handle at once.
+
+    Returns:
+        A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+
+    Raises:
+        UsageError: When the call cannot be carried out as written; nothing was sent.
+    """
     run: Run = accessor_of(data, "pllm.submit").submit(response_format, prompt, **options)
     return run
 
@@ -108,6 +115,12 @@ def preview(
         prompt: As for `parse`.
         rows: Number of rows, from the top; at most so many calls are sent.
         **options: As for `parse`.
+
+    Returns:
+        A `Preview`: `frame` has the first rows with their answers, `estimate` what all rows would send and cost.
+
+    Raises:
+        UsageError: When the call cannot be carried out as written; nothing was sent.
     """
     shown: Preview = accessor_of(data, "pllm.preview").preview(response_format, prompt, rows=rows, **options)
     return shown
@@ -117,6 +130,13 @@ def preview(
 def estimate(
     data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
 ) -> Estimate:
-    """Estimate what `parse` would send and cost, live and as a batch. Sends nothing and needs no key."""
+    """Estimate what `parse` would send and cost, live and as a batch. Sends nothing and needs no key.
+
+    Returns:
+        An `Estimate`: rows, cached, duplicates, tokens, cost and time; None where something is unknown.
+
+    Raises:
+        UsageError: When the call cannot be carried out as written.
+    """
     estimated: Estimate = accessor_of(data, "pllm.estimate").estimate(response_format, prompt, **options)
     return estimated

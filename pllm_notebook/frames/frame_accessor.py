@@ -75,7 +75,14 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
     def submit_decision(
         self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> Run:
-        """Start `decide` in the background and return a live handle at once."""
+        """Start `decide` in the background and return a live handle at once.
+
+        Returns:
+            A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+
+        Raises:
+            UsageError: When the call cannot be carried out as written; nothing was sent.
+        """
         given: dict[str, Any] = {"column": "decision", **options}
         kind = format_of(NOT_GIVEN if response_format is None and "kind" in given else response_format, given, "decide")
         resolved = options_for(given)
