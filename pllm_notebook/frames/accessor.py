@@ -51,7 +51,9 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     def parse(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Any:
-        """Ask the model the same question about every row and return typed columns.
+        r"""Ask the model the same question about every row and return typed columns.
+
+            df.llm.parse(Review, "Read this review:\n{text}", max_cost_usd=5)
 
         Calls run at once on the engine's loop; equal rows share one call; rows that the cache
         answers send nothing. Blocks until done and stays interruptible.
@@ -104,7 +106,9 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
 
     @shows(taken_by(Options, "complete"))
     def complete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
-        """Ask for plain text into a column.
+        r"""Ask for plain text into a column.
+
+            df.llm.complete("Summarise in one sentence:\n{text}", "summary")
 
         Args:
             prompt: Text with `{column}` where a row's values go.
@@ -217,7 +221,9 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     def call_tools(
         self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]
     ) -> FrameT:
-        """Ask the model which tools to call for every row, and with what. Runs none of them.
+        r"""Ask the model which tools to call for every row, and with what. Runs none of them.
+
+            df.llm.call_tools([refund, escalate], "Handle this message:\n{text}")
 
         Args:
             tools: Functions (signature and docstring describe them to the model), Pydantic models, `StructuredTool`s,

@@ -25,6 +25,8 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
     def evaluate(self, against: Any, field: str | None = None) -> Evaluation:
         """Compare a field of the answers, as they are in this frame, with known labels. Sends nothing.
 
+            out.llm.evaluate("stars", field="score").accuracy
+
         Only rows that have a label and an answer count; the others are left out and counted. Values are compared as
         they are, an Enum by its value. An answer that was corrected by hand counts as corrected.
 
@@ -46,6 +48,8 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
 
     def compare(self, old: Any, *, against: Any = None, field: str | None = None) -> Any:
         """Compare the answers of this frame with other answers to the same rows. Sends nothing.
+
+            out.llm.compare("previous").changed
 
         Rows are matched by the content of the columns that the other side was asked about, so that order, index,
         filters and kernels do not matter. Answers of an earlier run are read from the cache.
@@ -155,6 +159,8 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
     def recheck(self, response_format: Any = None, *, n: int = 200, **options: Unpack[RecheckOptions]) -> Any:
         """Ask some rows of this frame again, each twice, and test whether the model still answers as it did.
 
+            out.llm.recheck(n=100).has_drifted
+
         Sends 2 * *n* calls at most, which is said before; equal rows are asked once. What a model changes when it is
         asked twice is set apart: without drift, of two equal answers and an odd one the old one is the odd one in a
         third. The same call of the same day goes on where it stopped; the next day's asks again. `max_cost_usd` is
@@ -196,6 +202,8 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         bundle_rows: bool = False,
     ) -> Any:
         """Report the question, who answered, how right that is, and what was tried. Sends nothing.
+
+            out.llm.report("report.html", by="language")
 
         Means and shares are corrected by the labels of the cache directory (see `label` and `review`) whose chance to
         be drawn is known, with 95 % intervals: labels without one, such as corrections, are in no interval. Groups with

@@ -34,6 +34,8 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
     ) -> Any:
         """Find which prompt, model and effort answers the labelled rows best, for a part of what asking all would cost.
 
+            race = df.llm.race(Review, {"short": "{text}", "long": "Read: {text}"}, against="stars", max_cost_usd=5)
+
         Every combination of prompt, model and effort is an arm. All arms are asked about the same rows, in an order
         that a hash of their content gives; then arms leave, and the others are asked about more rows. Equal rows are
         one observation. A row that failed is wrong. What is paid for is in the cache: the full run sends nothing for
@@ -93,6 +95,8 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         **options: Unpack[ImproveOptions],
     ) -> Any:
         """Search for a better prompt than that of the run that made this frame, by labelled rows. Needs gepa.
+
+            improved = out.llm.improve(against="labels", max_cost_usd=5)
 
         A model sees rows with wrong answers, and proposes another text; which of the proposals is best is decided by
         other rows, and its gain measured once, on rows of neither. Roles are fixed by a hash of a row's text (40, 30

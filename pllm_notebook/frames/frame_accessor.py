@@ -100,6 +100,8 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
     def chunks(self, column: str, *, tokens: int = 2000, overlap: int = 0, prefix: str = "") -> FrameT:
         """Cut a column of long texts into pieces, a row for each. Sends nothing.
 
+            pieces = df.llm.chunks("text", tokens=1000)
+
         A text is cut between paragraphs where that suffices, else between sentences, words, characters. Needs the
         extra `documents`.
 
