@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Unpack
 
 from pllm_notebook import ensemble
@@ -18,14 +18,12 @@ from pllm_notebook.execution import (
     RunBudget,
     handle_of,
     options_for,
-    shown_examples,
 )
-from pllm_notebook.failures import Failure
-from pllm_notebook.formatting import escape_html, strip_control_chars
 from pllm_notebook.frames.accessor_lab import LabAccessor
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.guarantees import names_of_labels, refuse_in_pieces, with_labels
 from pllm_notebook.frames.kept_calibrations import identity_of, named_calibrations
+from pllm_notebook.frames.preview import Preview, first_examples
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
@@ -37,11 +35,7 @@ from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 from pllm_notebook.templates import require_text
 
-__all__ = ["LLMAccessor", "Preview", "asked_columns", "submit_piece"]
-
-
-_LOOKED_AT = 100
-"""Rows at the top among which a preview looks for one that is asked, to show its examples."""
+__all__ = ["LLMAccessor", "asked_columns", "submit_piece"]
 
 
 class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
@@ -172,7 +166,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         head = type(self)(self._table().slice(range(rows)).data).parse(kind, prompt, **given)
         spec, whole = self._prepare(kind, prompt, given)
         sent = ensemble.first_bodies(spec, whole) if isinstance(spec, EnsembleSpec) and spec.judging else ()
-        return Preview(head, ensemble.estimate(spec, whole), _first_examples(spec, whole), sent)
+        return Preview(head, ensemble.estimate(spec, whole), first_examples(spec, whole), sent)
 
     @shows(taken_by(Options, "parse"), as_for=parse)
     def estimate(
@@ -354,46 +348,3 @@ def asked_columns(
         UsageError: When it cannot be asked as written.
     """
     return accessor._prepare(kind, prompt, {**given})[1].asked
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """The first rows answered, and an estimate for all.
-
-    Attributes:
-        frame: The first rows with their answers; a Series where `parse` returns one.
-        estimate: What all rows would send and cost, measured on these.
-        examples: What the first row's call shows before it, each with its answer as it is sent; () for nothing.
-        sent: With `probabilities="decisions"`, path and body of each call of the first row, as they are sent.
-    """
-
-    frame: Any
-    estimate: Estimate
-    examples: tuple[str, ...] = ()
-    sent: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return strip_control_chars(f"{self._shown()}{self.frame!r}\n\n{self.estimate!r}{self._requests()}")
-
-    def _requests(self) -> str:
-        return "".join(f"\n\n{each}" for each in ("Sent for the first row:", *self.sent)) if self.sent else ""
-
-    def _shown(self) -> str:
-        return "".join(f"{each}\n" for each in ("Examples:", *self.examples, "")) if self.examples else ""
-
-    def _repr_html_(self) -> str:
-        frame = self.frame.to_frame() if hasattr(self.frame, "to_frame") else self.frame
-        as_html = getattr(frame, "_repr_html_", None)  # Arrow's tables have none
-        shown = f"<pre>{escape_html(repr(frame))}</pre>" if as_html is None else as_html()
-        examples = f"<pre>{escape_html(self._shown())}</pre>" if self.examples else ""
-        sent = f"<pre>{escape_html(self._requests().strip())}</pre>" if self.sent else ""
-        return strip_control_chars(f"{examples}{shown}{self.estimate._repr_html_()}{sent}")
-
-
-def _first_examples(spec: Spec, rows: TableRows) -> tuple[str, ...]:
-    if rows.examples is None:
-        return ()
-    prompts = rows.prompts(range(min(rows.total, _LOOKED_AT)))
-    first = next((one for one in prompts if one is not None and not isinstance(one, Failure)), None)
-    ask = spec if isinstance(spec, CallSpec) else spec.members[0].ask
-    return () if first is None else shown_examples(ask, first)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from pllm_notebook.execution import Estimate, Run
-from pllm_notebook.frames.accessor import Preview
 from pllm_notebook.frames.libraries import accessor_of
+from pllm_notebook.frames.preview import Preview
 from pllm_notebook.frames.response_format import NOT_GIVEN
 from pllm_notebook.options import Options, ParseOptions, taken_by
 from pllm_notebook.signatures import shows

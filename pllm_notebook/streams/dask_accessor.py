@@ -12,10 +12,10 @@ from typing import Any, Unpack
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Estimate, options_for
-from pllm_notebook.frames.accessor import Preview
 from pllm_notebook.frames.accessor_lab import LabAccessor
 from pllm_notebook.frames.frame_accessor import FrameAccessor
 from pllm_notebook.frames.libraries import accessor_of
+from pllm_notebook.frames.preview import Preview
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.options import CompleteOptions, Options, ParseOptions, check_row_count, taken_by

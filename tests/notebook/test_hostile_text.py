@@ -17,9 +17,9 @@ import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, RowError
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
-from pllm_notebook.frames.accessor import Preview
 from pllm_notebook.frames.evaluation import Evaluation
 from pllm_notebook.frames.libraries import default_library
+from pllm_notebook.frames.preview import Preview
 from pllm_notebook.notebook.cell_magic import Text
 from pllm_notebook.notebook.line_magic import Overview
 from pllm_notebook.notebook.saved_rows import saved_rows

@@ -15,12 +15,12 @@ from polars.io.plugins import register_io_source
 
 from pllm_notebook.exceptions import NameClashError, UsageError
 from pllm_notebook.execution import Estimate, Run, options_for
-from pllm_notebook.frames.accessor import Preview
 from pllm_notebook.frames.accessor_lab import LabAccessor
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.polars.adapter import PolarsFrameLLM
 from pllm_notebook.frames.polars.columns import dtype_of
+from pllm_notebook.frames.preview import Preview
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
 from pllm_notebook.options import CompleteOptions, Options, ParseOptions, taken_by
 from pllm_notebook.signatures import shows
