@@ -57,7 +57,7 @@ def failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None 
 
 
 def _kept_since(kind: FailureKind, decoded_reply: Mapping[str, Any]) -> str:
-    """Say when a stored failure was stored and how to ask again; "" for a kind that is not stored."""
+    """Describe when a stored failure was stored and how to ask again; "" for a kind that is not stored."""
     if kind not in _KEPT:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(decoded_reply["created_at"]))

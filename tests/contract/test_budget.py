@@ -311,7 +311,7 @@ def test_the_brake_is_named_while_it_holds(luna: str, sim: Simulator) -> None:
     notes: list[str] = []
 
     def answers(request: SimRequest) -> str:
-        notes.append(run_of()[-1].execution.note)
+        notes.append(run_of()[-1].progress().note)
         return "y" * 400
 
     run_of = pllm.runs

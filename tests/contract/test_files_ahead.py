@@ -52,7 +52,7 @@ def test_a_file_that_is_slow_to_read_holds_up_no_other_run(
     other = pd.DataFrame({"text": ["a", "b"]}).llm.submit(None, "{text}", model=luna)
 
     assert was_heard.wait(PATIENCE_S / 2)
-    assert other._end.ended.wait(PATIENCE_S / 2)
+    assert live_of(other)._end.ended.wait(PATIENCE_S / 2)
     assert not run.done()
     goes_on.set()
     assert run.result()["answer"].tolist() == ["shown 1"] * 4

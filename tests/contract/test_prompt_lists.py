@@ -113,7 +113,8 @@ def test_a_retry_takes_up_what_failed_for_want_of_a_key(
     run.wait()
     sim.set(answers=lambda request: request.prompt)
 
-    again = run.retry().result()
+    run.retry()
+    again = run.result()
 
     assert again == [f"prompt {row}" for row in range(6)]
     assert run.progress().failed == 0

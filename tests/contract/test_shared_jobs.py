@@ -167,7 +167,7 @@ def test_a_run_that_is_stopped_while_another_waits_for_its_plan_lets_the_other_s
         first = submit(luna, 5, wait=False)
     assert planning.wait(PATIENCE_S)
     second = submit(luna, 2, wait=False)
-    assert not second._end.handed.wait(1.0)
+    assert not live_of(second)._end.handed.wait(1.0)
 
     first.cancel()
     goes_on.set()
@@ -190,7 +190,7 @@ def test_a_run_that_is_stopped_while_its_tool_works_lets_the_other_submit(luna: 
     sim.set(batch_s=3600)
     second = submit(luna, 2, wait=False)
     # The first may yet bring a further turn, which would share the job.
-    assert not second._end.handed.wait(1.0)
+    assert not live_of(second)._end.handed.wait(1.0)
 
     first.cancel()
 

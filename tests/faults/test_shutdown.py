@@ -60,7 +60,7 @@ def test_a_shutdown_ends_the_run_for_a_thread_that_waits(going: Run) -> None:
 
 def test_a_shutdown_ends_the_run_for_a_task_that_awaits(going: Run) -> None:
     async def awaiting() -> None:
-        waiter = asyncio.ensure_future(going.until_ended())
+        waiter = asyncio.ensure_future(live_of(going).until_ended())
         await asyncio.sleep(0)
         await asyncio.to_thread(engine.shutdown)
         await asyncio.wait_for(waiter, PATIENCE_S)
