@@ -203,7 +203,7 @@ def _line(run: Handle) -> dict[str, Any]:
 
 def _whole(run: Handle) -> str:
     """Return what names the runs of one call together, "" for a run that is all of its call."""
-    whole = getattr(run.rows, "whole", "") if isinstance(run, Run) else run.header.get("whole", "")
+    whole = getattr(live_of(run).rows, "whole", "") if isinstance(run, Run) else run.header.get("whole", "")
     return str(whole)
 
 
