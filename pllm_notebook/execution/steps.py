@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from pllm_notebook.execution.run import Run
+from pllm_notebook.execution.live_run import LiveRun
 
 __all__ = ["RunWait", "Steps", "awaiting", "blocking"]
 
@@ -26,7 +26,7 @@ class RunWait(NamedTuple):
         timeout_s: Go on after so long in any case, None for no bound.
     """
 
-    run: Run
+    run: LiveRun
     timeout_s: float | None = None
 
 

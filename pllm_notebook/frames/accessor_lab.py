@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 from pllm_notebook.exceptions import UsageError
@@ -181,11 +181,12 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         """
         return blocking(self._recheck(response_format, n, options))
 
-    async def arecheck(self, response_format: Any = None, *, n: int = 200, **options: Any) -> Any:
+    @shows(taken_by(Options, "recheck"), as_for=recheck)
+    async def arecheck(self, response_format: Any = None, *, n: int = 200, **options: Unpack[RecheckOptions]) -> Any:
         """Run `recheck` and await its result. Cancelling stops it; what finished is kept."""
         return await awaiting(self._recheck(response_format, n, options))
 
-    def _recheck(self, response_format: Any, n: int, options: dict[str, Any]) -> Steps[Any]:
+    def _recheck(self, response_format: Any, n: int, options: Mapping[str, Any]) -> Steps[Any]:
         steps: Steps[Any] = lab().recheck_table(self._table(), response_format, n, options)
         return steps
 

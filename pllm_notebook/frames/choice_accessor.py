@@ -67,6 +67,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         """
         return blocking(self._race(response_format, prompt, models, effort, against, field, rule, options))
 
+    @shows(taken_by(Options, "race"), as_for=race)
     async def arace(
         self,
         response_format: Any = NOT_GIVEN,
@@ -77,7 +78,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         against: Any,
         field: str | None = None,
         rule: Literal["halving", "proof"] = "halving",
-        **options: Any,
+        **options: Unpack[RaceOptions],
     ) -> Any:
         """Run `race` and await its result. Cancelling stops it; what finished is kept."""
         return await awaiting(self._race(response_format, prompt, models, effort, against, field, rule, options))
@@ -125,6 +126,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         """
         return blocking(self._improvement(response_format, against, field, proposer, proposals, seed, options))
 
+    @shows(taken_by(Options, "improve"), as_for=improve)
     async def aimprove(
         self,
         response_format: Any = None,
@@ -134,7 +136,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         proposer: str | None = None,
         proposals: int = 12,
         seed: int = 0,
-        **options: Any,
+        **options: Unpack[ImproveOptions],
     ) -> Any:
         """Run `improve` and await its result. Cancelling stops it; what finished is kept."""
         return await awaiting(self._improvement(response_format, against, field, proposer, proposals, seed, options))

@@ -92,7 +92,9 @@ class PromptTrials:
         answers, _ = yield from self.ask_all([text], lines)
         return answers[0]
 
-    def ask_all(self, texts: Sequence[str], lines: Sequence[int]) -> Steps[tuple[list[list[TrialAnswer]], list[LiveRun]]]:
+    def ask_all(
+        self, texts: Sequence[str], lines: Sequence[int]
+    ) -> Steps[tuple[list[list[TrialAnswer]], list[LiveRun]]]:
         """Return what texts that can be asked answer, and their runs; all go at once."""
         frame = self.questions.frame(lines)
         runs = yield from self._runs.ask([self._task.asked(frame, text) for text in texts])

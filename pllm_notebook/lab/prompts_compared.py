@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import Run, RunWait, Steps, awaiting, blocking
+from pllm_notebook.execution import Run, RunWait, Steps, awaiting, blocking, live_of
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.labels import check_kind, has_known_values
 from pllm_notebook.frames.libraries import accessor_of, table_of
@@ -152,7 +152,7 @@ def _compare(
         for kind, prompt, given in asked:
             runs.append(accessor_of(on, "pllm.compare").submit(kind, prompt, **given))
         for run in runs:
-            yield RunWait(run)
+            yield RunWait(live_of(run))
         frames = [run.result() for run in runs]
     except BaseException:
         for run in runs:

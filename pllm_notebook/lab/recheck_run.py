@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from pllm_notebook.exceptions import PllmError, ProviderRejectedError, UsageError
-from pllm_notebook.execution import Estimate, Run, RunWait, Steps, decoded_body
+from pllm_notebook.execution import Estimate, LiveRun, Run, RunWait, Steps, decoded_body, live_of
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of, table_of
@@ -63,7 +63,7 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
             # Text is asked for as text: the type `str` is another question, whose answers differ from the old ones.
             runs.append(ask.submit_text(prompt, **asked) if kind is None else ask.submit(kind, prompt, **asked))
         for run in runs:
-            yield RunWait(run)
+            yield RunWait(live_of(run))
         results = [run.result() for run in runs]
     except BaseException as error:
         for run in runs:
@@ -101,7 +101,7 @@ def _announce(rows: int, estimates: Sequence[Estimate], *, may_send: bool) -> No
 def _retired(side: AnswerSide, error: ProviderRejectedError) -> PllmError:
     """Return the error for a model that has answered before, and that its provider does not have now."""
     model, run = str(question_of(side.source)["model"]), side.source.run
-    began = run.started_at if isinstance(run, Run) else run.header["started_at"]
+    began = run.started_at if isinstance(run, LiveRun) else run.header["started_at"]
     day = datetime.fromtimestamp(began, UTC).date().isoformat()
     return PllmError(
         f"{model} answered on {day}, and the provider does not have it now for this key: it was probably retired, so "
@@ -187,7 +187,7 @@ def asked_again(
         given = {name: value for name, value in run.header["options"].items() if name in taken}
         given |= {name: options[name] for name in ("examples",) if name in options}
         return None if is_text else response_format, prompt, given | {"model": run.header["model"]}
-    assert isinstance(run, Run)
+    assert isinstance(run, LiveRun)
     if run.execution.decider is not None:
         raise _decided(method)
     given = {name: value for name, value in given_options(run.ask.options).items() if name in taken}
@@ -199,7 +199,7 @@ def _decided(method: str) -> PllmError:
     return PllmError(f"{method} asks single answers again, and this run decided among several. Nothing was sent.")
 
 
-def _check_type(run: Run | RegisteredRun, response_format: Any) -> None:
+def _check_type(run: LiveRun | RegisteredRun, response_format: Any) -> None:
     """Check that a type is the one that the run asked for.
 
     Raises:

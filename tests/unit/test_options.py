@@ -18,9 +18,9 @@ import pllm_notebook as pllm
 from pllm_notebook import settings
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.frames.pandas.adapter import FrameLLM
-from pllm_notebook.lab.drift import _FIXED as RECHECK_FIXED
 from pllm_notebook.lab.improve_run import _FIXED as IMPROVE_FIXED
 from pllm_notebook.lab.race_arms import _OWN
+from pllm_notebook.lab.recheck_run import _FIXED as RECHECK_FIXED
 from pllm_notebook.notebook.arguments import help_text
 from pllm_notebook.options import Options, fields_of, option, taken_by
 from pllm_notebook.settings import Settings, resolve
@@ -192,7 +192,8 @@ WAYS_TO_ASK = [
     *((FrameLLM, name) for name in (
         "parse", "aparse", "submit", "complete", "acomplete", "submit_text", "call_tools", "acall_tools",
         "submit_calls", "decide", "adecide", "submit_decision", "reduce", "areduce", "chunks", "preview", "estimate",
-        "request_lines", "race", "improve", "recheck", "compare", "evaluate", "label", "review", "report",
+        "request_lines", "race", "arace", "improve", "aimprove", "recheck", "arecheck",
+        "compare", "evaluate", "label", "review", "report",
     )),
     *((pllm, name) for name in (
         "configure", "parse", "aparse", "submit", "preview", "estimate", "parse_batches", "aparse_batches",
