@@ -9,7 +9,7 @@ that raises is reported in the log, once, and called no more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["CallEnded", "Event", "EventListener", "RunEnded", "RunStarted"]
 
@@ -68,8 +68,9 @@ class CallEnded:
     cost_usd: float | None
     request_id: str
     batch: bool
-    prompt: Callable[[], str] | None
-    answer: str
+    # An event that is printed or logged shows no text of rows.
+    prompt: Callable[[], str] | None = field(repr=False)
+    answer: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,18 +73,21 @@ class Template:
         """
         known = dict.fromkeys(map(str, columns))
         places = {name: name for name in known} | dict(also or {})
-        literals: list[str] = [""]
+        literals: list[str] = []
         names: list[str] = []
+        parts: list[str] = []
         for text, word in _pieces(source):
-            literals[-1] += text
+            parts.append(text)
             if word is None:
                 continue
             if word in places:
                 names.append(places[word])
-                literals.append("")
+                literals.append("".join(parts))
+                parts = []
                 continue
             _raise_unknown_name(word, list(places), named_by, there)
-            literals[-1] += f"{{{word}}}"
+            parts.append(f"{{{word}}}")
+        literals.append("".join(parts))
         read = "".join(f"{part}{{{name}}}" for part, name in zip(literals, names, strict=False)) + literals[-1]
         return cls(read, tuple(literals), tuple(names))
 
@@ -151,10 +154,11 @@ def _pieces(source: str) -> Iterator[tuple[str, str | None]]:
             continue  # the end of a name that has been passed on
         parts.append(source[at:here])
         end = closes.get(here, here)
-        inside = source[here + 1 : end]
+        # Its length first: what braces in braces hold would be copied again for each of them.
+        inside = source[here + 1 : end] if 0 < end - here - 1 <= _LONGEST_NAME else ""
         if here in dropped:
             at = here + 1
-        elif here in kept or not 0 < len(inside) <= _LONGEST_NAME or not _INNERMOST.fullmatch(inside):
+        elif here in kept or not inside or not _INNERMOST.fullmatch(inside):
             parts.append(source[here])
             at = here + 1
         else:

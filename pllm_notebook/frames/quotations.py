@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 __all__ = ["Span", "find_quote", "normalised"]
 
 # Compatibility forms that are the same characters in another typography. A superscript or a fraction is not: 10² is
 # not 102.
 _SAME_CHARACTERS = ("<compat>", "<wide>", "<narrow>", "<noBreak>", "<vertical>", "<small>")
+_BLANKS, _RUNS = re.compile(r"\s+"), re.compile(r"\s{2,}")
 # Places where a quote begins inside a word, as a multiple of the text's length over the quote's. Those that do not
 # overlap are no more than one; a text that repeats itself has one at nearly every character.
 _MOST_COMPARED = 4
@@ -41,6 +44,38 @@ class _Folded(NamedTuple):
 
     text: str
     clusters: Sequence[Span]
+
+
+class _ASCIIClusters(Sequence[Span]):
+    """The spans of a text whose characters are all their own, but for runs of white space, which are one."""
+
+    def __init__(self, text: str) -> None:
+        # Where each run of several characters is in the uniform text, and by how much all behind it have moved.
+        self._at: list[int] = []
+        self._moved: list[int] = []
+        moved = 0
+        for run in _RUNS.finditer(text):
+            self._at.append(run.start() - moved)
+            moved += run.end() - run.start() - 1
+            self._moved.append(moved)
+        self._length = len(text) - moved
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, at: int) -> Span: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Span]: ...
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        before = bisect_left(self._at, at)
+        start = at + (self._moved[before - 1] if before else 0)
+        is_run = before < len(self._at) and self._at[before] == at
+        return Span(start, at + self._moved[before] + 1 if is_run else start + 1)
 
 
 def normalised(text: str) -> str:
@@ -90,6 +125,8 @@ def _base_before(text: str, at: int) -> str:
 
 
 def _folded(text: str) -> _Folded:
+    if text.isascii():  # the common text; a hundredth of the time of the general way
+        return _Folded(_BLANKS.sub(" ", text), _ASCIIClusters(text))
     parts: list[str] = []
     clusters: list[Span] = []
     start = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,8 +18,12 @@ from pllm_notebook.options import given_options
 __all__ = ["WordChange", "html_diff", "option_diff", "schema_diff", "text_diff", "word_diff"]
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_LINES = re.compile(r".*\n|.+\Z")
 _MOST_WORDS = 20_000
 """Longer prompts are compared line by line: words would take minutes."""
+
+_MOST_PAIRS = 2_000_000
+"""Pairs of equal words that are looked at: of a prompt that repeats one word, each word has as many as it has words."""
 
 # Where it comes from, and how fast, makes no other question.
 _NO_QUESTION = {"progress", "concurrency", "requests_per_min", "tokens_per_min", "timeout_s", "max_retries", "columns",
@@ -33,9 +38,16 @@ class WordChange(NamedTuple):
 
 
 def word_diff(old: str, new: str) -> list[WordChange]:
-    """Return two texts in pieces, in order, by words; by lines where they are very long."""
-    split = re.compile(r".*\n?") if max(len(old), len(new)) > 6 * _MOST_WORDS else _WORDS
-    before, after = split.findall(old), split.findall(new)
+    """Return two texts in pieces, in order, by words; by lines, or as a whole, where they are very long."""
+    for split in (_WORDS, _LINES):
+        if split is _WORDS and max(len(old), len(new)) > 6 * _MOST_WORDS:
+            continue
+        before, after = split.findall(old), split.findall(new)
+        times, others = Counter(before), Counter(after)
+        if sum(count * others[piece] for piece, count in times.items()) <= _MOST_PAIRS:
+            break
+    else:
+        before, after = [old], [new]
     matched = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     return [WordChange("".join(before[a:b]), "".join(after[c:d])) for _, a, b, c, d in matched]
 

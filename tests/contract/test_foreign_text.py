@@ -7,29 +7,50 @@ import gzip
 import io
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import orjson
 import pytest
 from pydantic import BaseModel
 
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.packing.pack_reply import split_reply
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import escape_html, strip_control_chars
+from pllm_notebook.frames.label_table import read_labels
+from pllm_notebook.frames.near_duplicates import Fingerprints, near_duplicate_groups
+from pllm_notebook.frames.quotations import find_quote
+from pllm_notebook.lab.question_diff import text_diff, word_diff
+from pllm_notebook.media import load_media
+from pllm_notebook.messages_types import DecisionQuestion
+from pllm_notebook.notebook.arguments import _split as magic_words
+from pllm_notebook.notebook.cell_magic import Text
+from pllm_notebook.notebook.magics import awaited
+from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers.anthropic import batch as anthropic_batch
 from pllm_notebook.providers.anthropic.messages import Messages
 from pllm_notebook.providers.batch.jsonl import encoded, file_lines
 from pllm_notebook.providers.decoding import loaded
 from pllm_notebook.providers.errors import beginning, number, retry_after_s, seconds
 from pllm_notebook.providers.google import batch as google_batch
+from pllm_notebook.providers.google.decision_wire import NamedDecisions
 from pllm_notebook.providers.google.generate import Generate
 from pllm_notebook.providers.openai import batch as openai_batch
 from pllm_notebook.providers.openai.chat import Chat, answered
+from pllm_notebook.providers.openai.decision_wire import Decisions
 from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.quirks import Quirks
+from pllm_notebook.providers.server_decisions import SystemOne
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import GRAMMAR, OutputType, extract_json
+from pllm_notebook.schema.decided import Misread, read_answers
 from pllm_notebook.schema.excerpts import literals, without_reasoning
+from pllm_notebook.schema.number_checks import _SAID as SAID
+from pllm_notebook.schema.value_spans import value_spans
+from pllm_notebook.schema.value_tokens import Token, steps_of
+from pllm_notebook.templates import Template
 from pllm_notebook.types import Finish, RawReply
 
 SMALL, LARGE = 250_000, 1_000_000
@@ -48,6 +69,7 @@ class Answer(BaseModel):
 
 
 FITTED = OutputType.of(Answer).fit(GRAMMAR)
+QUOTED = OutputType.of(Answer).with_evidence().fit(GRAMMAR)
 
 # Pieces that are repeated until the text is long enough: what is never closed, never ends, or nearly fits.
 PIECES = {
@@ -88,6 +110,13 @@ PIECES = {
     "half a character": "\\ud83d",
     "page": "<html><p>",
     "durations": "1m",
+    "nearly too many digits": "1" * 299 + " ",
+    "words": "ab ",
+    "single letters": "a ",
+    "marks": "a\u0301",
+    "many marks": "a" + "\u0301" * 500,
+    "parts of syllables": "\u1160",
+    "full width": "\uff41",
     "braces and spaces": "{ " + " " * 300,
 }
 
@@ -142,7 +171,71 @@ def unread(text: str) -> Any:
         return None
 
 
+def quotes(text: str) -> Any:
+    # What repeats itself has its own half at nearly every character, most of them inside a word.
+    half = text[: len(text) // 2]
+    return [find_quote(quote, text) for quote in (text, half, half.strip()[:-1], "ab", "a")]
+
+
+def tokens_of(text: str) -> Any:
+    body = text.replace('"', "").replace("\\", "").encode("utf-8", "replace").decode()
+    written = f'{{"mood": "{body}"}}'
+    pieces = [written[at : at + 4].encode() for at in range(0, len(written), 4)]
+    tokens = [Token(piece, -0.1, [(piece, -0.1), (b"g", -2.0)]) for piece in pieces]
+    return steps_of(tokens, written, {("mood",): ['"good"', '"bad"']})
+
+
+def decided(text: str) -> Any:
+    said = {"answers": [{"type": "choice", "name": text, "choice": text, "probabilities": [
+        {"value": text, "probability": 1.0}]}]}  # fmt: skip
+    by_name = {"answers": {text: {"type": "choice", "choice": text, "probabilities": {text: 1.0}}}}
+    asked = (DecisionQuestion("mood", "choice", "How?", ("good", "bad")),)
+    for wire, body in ((Decisions(), said), (NamedDecisions(), by_name), (SystemOne(), by_name)):
+        with suppress(MalformedReply, Misread):
+            read_answers(asked, wire.decode(loaded(orjson.dumps(body))).text.encode())
+        with suppress(Misread):
+            read_answers(asked, text.encode("utf-8", "replace"))
+    return None
+
+
+def labels(text: str) -> Any:
+    with suppress(UsageError), NamedTemporaryFile(suffix=".csv") as file:
+        file.write(b"when,field,value,by,drawn_by,pi,note,run,row,columns,content\n")
+        file.write(("2026-01-01," + text.replace("\n", " ") + "\n").encode("utf-8", "replace"))
+        file.flush()
+        return read_labels(file.name)
+
+
+def template(text: str) -> Any:
+    with suppress(UsageError):
+        return Template.compile(text, ["text"])
+
+
+def magic_line(text: str) -> Any:
+    with suppress(UsageError):
+        return magic_words(text), awaited([f"%%pllm {text}", text])
+
+
+def media(text: str) -> Any:
+    for source in (f"data:{text}", f"data:image/png;base64,{text}", text):
+        with suppress(UsageError):
+            load_media(source)
+
+
 READERS: dict[str, Callable[[str], Any]] = {
+    "quotes": quotes,
+    "evidence": lambda text: (QUOTED.find(text), QUOTED.quotes(text.encode("utf-8", "replace"))),
+    "value spans": lambda text: (value_spans(text), value_spans('{"a": ' + text)),
+    "tokens of a value": tokens_of,
+    "decisions": decided,
+    "near-duplicates": lambda text: (Fingerprints([text]).near(text), near_duplicate_groups([text, text + "x"])),
+    "labels": labels,
+    "template": template,
+    "line of a magic": magic_line,
+    "markdown": lambda text: Text(text)._repr_markdown_(),
+    "media": media,
+    "words of two prompts": lambda text: text_diff(word_diff(text, text[1:])),
+    "odd numbers": lambda text: SAID.search(text.encode("utf-8", "replace")),
     "extract_json": extract_json,
     "literals": literals,
     "without_reasoning": without_reasoning,
@@ -174,6 +267,11 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
+# Loops of Python's own: any other thread goes on meanwhile, so that no more than their growth matters.
+INTERPRETED = {"quotes", "evidence", "value spans", "tokens of a value", "template", "line of a magic",
+               "near-duplicates", "words of two prompts"}  # fmt: skip
+
+
 def cpu_s(read: Callable[[str], Any], text: str, times: int = 1) -> float:
     best = float("inf")
     # Off: looking through the objects of all tests before this one for garbage is no part of it.
@@ -198,8 +296,9 @@ def test_foreign_text_is_read_in_time_in_proportion_to_its_length(name: str) -> 
     read = READERS[name]
     read("warm")
     slow = []
+    shorter = 10 if name in INTERPRETED else 1
     for what, piece in PIECES.items():
-        small, large = (piece * (size // len(piece)) for size in (SMALL, LARGE))
+        small, large = (piece * (size // len(piece) // shorter) for size in (SMALL, LARGE))
         if cpu_s(read, small) < QUICK_S or (took := cpu_s(read, large)) <= NOISE_S:
             continue
         before, took = cpu_s(read, small, 3), min(took, cpu_s(read, large))

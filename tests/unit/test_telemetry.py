@@ -97,6 +97,19 @@ def _listening() -> Heard:
     return heard
 
 
+def test_an_event_that_is_printed_shows_no_text() -> None:
+    heard = Heard()
+    pllm.configure(on_event=heard)
+
+    ask(heard)
+
+    shown = "".join(map(repr, heard.events))
+    (call, *_) = heard.of(CallEnded)
+    assert call.prompt().startswith("Say ")
+    assert "CallEnded(" in shown
+    assert not any(text in shown for text in ("Say", "fine"))
+
+
 def test_a_retry_starts_and_ends_again() -> None:
     heard = _listening()
     run = ROWS.llm.submit_text("Say {text}")
