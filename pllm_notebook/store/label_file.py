@@ -8,9 +8,11 @@ it: what has returned is on disk.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +22,7 @@ import orjson
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import create_private, make_private_directory
+from pllm_notebook.formatting import counted
 from pllm_notebook.store.label_removals import (
     LabelRemoval,
     Place,
@@ -36,18 +39,21 @@ _FORMAT = 1
 _BUSY_S = 30.0
 _TABLE = (
     "CREATE TABLE labels (id INTEGER PRIMARY KEY, columns TEXT NOT NULL, content INTEGER NOT NULL, field TEXT NOT NULL,"
-    " value TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, drawn_by TEXT, pi REAL, note TEXT, run TEXT, row TEXT)"
+    " value TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, drawn_by TEXT, pi REAL, note TEXT, run TEXT, row TEXT,"
+    " crc INTEGER)"
 )
+# Labels of earlier versions have no checksum, and earlier versions write none.
+_ADD_CRC = "ALTER TABLE labels ADD COLUMN crc INTEGER"
 _INDEX = "CREATE INDEX labels_row ON labels (columns, content, field, by)"
 _COLUMNS = "columns, content, field, value, by, at, drawn_by, pi, note, run, row"
-_INSERT = f"INSERT INTO labels (id, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT INTO labels (id, {_COLUMNS}, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # The newest of each person, row and field.
-_CURRENT = (
-    f"SELECT id, {_COLUMNS} FROM labels WHERE id IN (SELECT max(id) FROM labels GROUP BY columns, content, field, by)"
-)
+_NEWEST = "id IN (SELECT max(id) FROM labels GROUP BY columns, content, field, by)"
 _HALF, _WHOLE = 2**63, 2**64
 # The year 5138: a moment that is later cannot be shown.
 _LATEST_S = 1e11
+
+_log = logging.getLogger("pllm_notebook.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,35 +144,24 @@ class LabelFile:
         Raises:
             StoreError: When the file cannot be read.
         """
-        if not self._is_there():
-            return []
-        query, values = _CURRENT, []
+        query, values = _NEWEST, []
         if columns is not None:
             query, values = f"{query} AND columns = ?", [_written(list(columns))]
         if field is not None:
             query, values = f"{query} AND field = ?", [*values, field]
-        with self._transaction("BEGIN") as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                return []
-            return [_label(row) for row in connection.execute(f"{query} ORDER BY id", values)]
+        return self._read(query, values)
 
     def chances(self, field: str) -> dict[tuple[tuple[str, ...], int], tuple[float, str | None]]:
         """Return the largest chance with which each labelled row of a field was drawn, and `drawn_by` of that label.
 
         A row that was drawn and corrected later was drawn all the same: leaving it out would leave out what was wrong.
         """
-        if not self._is_there():
-            return {}
-        # Of a query with max(), SQLite takes the other columns from the row that has it.
-        query = (
-            "SELECT columns, content, max(pi), drawn_by FROM labels WHERE field = ? AND pi IS NOT NULL "
-            "GROUP BY columns, content"
-        )
-        with self._transaction("BEGIN") as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                return {}
-            found = connection.execute(query, [field]).fetchall()
-        return {(tuple(orjson.loads(columns)), content % _WHOLE): (float(pi), by) for columns, content, pi, by in found}
+        found: dict[tuple[tuple[str, ...], int], tuple[float, str | None]] = {}
+        for label in self._read("field = ? AND pi IS NOT NULL", [field]):
+            place = (label.columns, label.content)
+            if label.pi is not None and (place not in found or label.pi > found[place][0]):
+                found[place] = (float(label.pi), label.drawn_by)
+        return found
 
     def for_others(self) -> list[Label]:
         """Return the labels as they go elsewhere: each with the chance with which its row was drawn (see `chances`)."""
@@ -226,6 +221,21 @@ class LabelFile:
         """Return the sets of columns that identify rows with labels."""
         return list(dict.fromkeys(label.columns for label in self.current()))
 
+    def _read(self, where: str, values: Sequence[str]) -> list[Label]:
+        """Return the labels for which a condition holds, oldest first; damaged ones are left out with a warning."""
+        if not self._is_there():
+            return []
+        with self._transaction("BEGIN") as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return []
+            crc = "crc" if _has_crc(connection) else "NULL"
+            query = f"SELECT id, {_COLUMNS}, {crc} FROM labels WHERE {where} ORDER BY id"
+            found = [_label(row) for row in connection.execute(query, values)]
+        if lost := found.count(None):
+            _log.warning("%s in %s cannot be read (damage), and %s left out.", counted(lost, "label"), self.path,
+                         "is" if lost == 1 else "are")  # fmt: skip
+        return [label for label in found if label is not None]
+
     def _is_there(self) -> bool:
         return os.path.exists(self.path) and os.path.getsize(self.path) > 0
 
@@ -242,6 +252,8 @@ class LabelFile:
                 connection.execute(_TABLE)
                 connection.execute(_INDEX)
                 connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            elif not _has_crc(connection):
+                connection.execute(_ADD_CRC)
             yield connection
 
     @contextmanager
@@ -268,33 +280,45 @@ class LabelFile:
             ) from error
 
 
+def _has_crc(connection: sqlite3.Connection) -> bool:
+    return any(column[1] == "crc" for column in connection.execute("PRAGMA table_info(labels)"))
+
+
 def _inserted(connection: sqlite3.Connection, label: Label, number: int) -> int:
     row = None if label.row is None else _written(label.row)
     signed = label.content - _WHOLE if label.content >= _HALF else label.content
-    cursor = connection.execute(
-        _INSERT,
-        (number, _written(list(label.columns)), signed, label.field, _written(label.value), label.by, label.at,
-         label.drawn_by, label.pi, label.note, label.run, row),
-    )  # fmt: skip
-    return int(cursor.lastrowid or 0)
+    values = (_written(list(label.columns)), signed, label.field, _written(label.value), label.by, float(label.at),
+              label.drawn_by, None if label.pi is None else float(label.pi), label.note, label.run, row)  # fmt: skip
+    return int(connection.execute(_INSERT, (number, *values, _crc(values))).lastrowid or 0)
 
 
-def _label(row: tuple[Any, ...]) -> Label:
-    number, columns, content, field, value, by, at, drawn_by, pi, note, run, cells = row
-    return Label(
-        columns=tuple(orjson.loads(columns)),
-        content=content % _WHOLE,
-        field=field,
-        value=orjson.loads(value),
-        by=by,
-        at=at,
-        drawn_by=drawn_by,
-        pi=pi,
-        note=note,
-        run=run,
-        row=None if cells is None else orjson.loads(cells),
-        id=number,
-    )
+def _crc(values: Sequence[Any]) -> int:
+    return zlib.crc32(orjson.dumps(values))
+
+
+def _label(row: tuple[Any, ...]) -> Label | None:
+    """Return the label that a row has, None for one that was damaged."""
+    number, *values, crc = row
+    columns, content, field, value, by, at, drawn_by, pi, note, run, cells = values
+    try:
+        if crc is not None and crc != _crc(values):
+            return None
+        return Label(
+            columns=tuple(orjson.loads(columns)),
+            content=content % _WHOLE,
+            field=field,
+            value=orjson.loads(value),
+            by=by,
+            at=at,
+            drawn_by=drawn_by,
+            pi=pi,
+            note=note,
+            run=run,
+            row=None if cells is None else orjson.loads(cells),
+            id=number,
+        )
+    except (TypeError, ValueError):
+        return None
 
 
 def _written(value: Any) -> str:

@@ -42,7 +42,6 @@ from pllm_notebook.providers.openai.chat import Chat, answered
 from pllm_notebook.providers.openai.decision_wire import Decisions
 from pllm_notebook.providers.openai.responses import Responses
 from pllm_notebook.providers.quirks import Quirks
-from pllm_notebook.providers.server_decisions import SystemOne
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import GRAMMAR, OutputType, extract_json
 from pllm_notebook.schema.decided import Misread, read_answers
@@ -186,16 +185,14 @@ def tokens_of(text: str) -> Any:
 
 
 def decided(text: str) -> Any:
-    said = {"answers": [{"type": "choice", "name": text, "choice": text, "probabilities": [
-        {"value": text, "probability": 1.0}]}]}  # fmt: skip
-    by_name = {"answers": {text: {"type": "choice", "choice": text, "probabilities": {text: 1.0}}}}
     asked = (DecisionQuestion("mood", "choice", "How?", ("good", "bad")),)
-    for wire, body in ((Decisions(), said), (NamedDecisions(), by_name), (SystemOne(), by_name)):
+    listed = {"type": "choice", "name": "mood", "choice": "good", "probabilities": [{"value": text, "probability": 1}]}
+    named = {text: {"type": "choice", "choice": "good", "probabilities": {"good": 1.0, "bad": 0.0}}}
+    for wire, answers in ((Decisions(), [listed]), (NamedDecisions(), named)):
         with suppress(MalformedReply, Misread):
-            read_answers(asked, wire.decode(loaded(orjson.dumps(body))).text.encode())
-        with suppress(Misread):
-            read_answers(asked, text.encode("utf-8", "replace"))
-    return None
+            read_answers(asked, wire.decode(loaded(orjson.dumps({"answers": answers}))).text.encode())
+    with suppress(Misread):
+        read_answers(asked, text.encode("utf-8", "replace"))
 
 
 def labels(text: str) -> Any:
@@ -286,8 +283,8 @@ def cpu_s(read: Callable[[str], Any], text: str, times: int = 1) -> float:
     return best
 
 
-def is_slow(small_s: float, large_s: float) -> bool:
-    return large_s > MOST_S or (large_s > NOISE_S and large_s / small_s > MOST_RATIO)
+def is_slow(small_s: float, large_s: float, limit_s: float) -> bool:
+    return large_s > limit_s or (large_s > NOISE_S and large_s / small_s > MOST_RATIO)
 
 
 @pytest.mark.sample(9)
@@ -302,10 +299,11 @@ def test_foreign_text_is_read_in_time_in_proportion_to_its_length(name: str) -> 
         if cpu_s(read, small) < QUICK_S or (took := cpu_s(read, large)) <= NOISE_S:
             continue
         before, took = cpu_s(read, small, 3), min(took, cpu_s(read, large))
-        if is_slow(before, took):
+        limit_s = float("inf") if name in INTERPRETED else MOST_S
+        if is_slow(before, took, limit_s):
             # A neighbour on the same core makes one measurement slow, and what grows with the square makes all slow.
             before, took = min(before, cpu_s(read, small, 9)), min(took, cpu_s(read, large, 6))
-        if is_slow(before, took):
+        if is_slow(before, took, limit_s):
             slow.append((what, round(took, 3), round(took / before, 1)))
 
     assert slow == []

@@ -11,10 +11,13 @@ import logging
 import os
 import random
 import shutil
+import sqlite3
 import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import pytest
 from pllm_notebook.batch import Journal, JournalDamagedError, LineOutcome
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.failures import FailedCall, Failure, FailureKind
-from pllm_notebook.store import DiskStore
+from pllm_notebook.store import DiskStore, Label, LabelFile
 from pllm_notebook.store.cache_api import CacheHandle
 from pllm_notebook.store.claims import FILE, Claims
 from pllm_notebook.store.failure_log import FailureLog
@@ -317,6 +320,49 @@ def test_a_changed_byte_of_a_runs_record_costs_that_record_alone(
                 assert files.header(name) == headers[name], seed
                 assert all(np.array_equal(arrays[one], rows[one]) for one in rows), seed
         assert len(said) == 1, f"seed {seed}: {said}"
+
+
+def label(number: int) -> Label:
+    return Label(("text",), number * 2**57, "mood", f"value {number}", "me", 1e9 + number, "random", 0.5, "a note",
+                 "run", {"text": f"cell {number}"})  # fmt: skip
+
+
+def test_a_changed_byte_of_the_labels_changes_no_label_and_is_told(
+    tmp_path: Path, damaged: Callable[[Path], Path], said: list[str]
+) -> None:
+    written = [label(number) for number in range(120)]
+    (tmp_path / "kept").mkdir()
+    LabelFile(str(tmp_path / "kept")).add(written)
+    unseen = 0
+    for seed in range(share(0.1)):
+        directory = damaged(tmp_path / "kept")
+        change(directory / "labels.db", random.Random(seed))
+        said.clear()
+        file = LabelFile(str(directory))
+
+        try:
+            found = [replace(one, id=0) for one in file.current()]
+            chances = file.chances("mood")
+        except StoreError:
+            continue
+
+        assert [one for one in found if one not in written] == [], seed
+        assert set(chances.values()) <= {(0.5, "random")}, seed
+        unseen += len(found) < len(written) and not said
+    # A damaged index hides a row, and nobody can know that it was ever there.
+    assert unseen <= share(0.1) / 4
+
+
+def test_labels_of_an_earlier_version_are_read_and_get_a_checksum_with_the_next(tmp_path: Path) -> None:
+    file = LabelFile(str(tmp_path))
+    file.add([label(1)])
+    with closing(sqlite3.connect(file.path)) as connection:
+        connection.execute("ALTER TABLE labels DROP COLUMN crc")
+        connection.commit()
+
+    assert [replace(one, id=0) for one in file.current()] == [label(1)]
+    file.add([label(2)])
+    assert [replace(one, id=0) for one in file.current()] == [label(1), label(2)]
 
 
 def test_a_changed_byte_of_the_journal_is_told_and_never_changes_what_waits_where(
