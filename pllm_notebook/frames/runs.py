@@ -36,8 +36,8 @@ _COLUMNS = {
     "seconds": CellType.SECONDS,
     "whole": CellType.TEXT,
 }
-# The columns of the table that a notebook shows.
-_HEADS = [name for name in _COLUMNS if name != "whole"]
+# The columns of the table that a notebook shows, with their heads.
+_HEADS = {name: name for name in _COLUMNS if name != "whole"} | {"when": "when (UTC)", "cost_usd": "cost"}
 _SUMMED = ("rows", "answered", "cached", "failed", "seconds")
 
 Handle = Run | RecordedRun
@@ -83,7 +83,7 @@ class Runs(Sequence[Handle]):
         shown = self.lines()
         more = len(self) - sum(map(len, shown))
         older = f"<p>and {more:,} older: pllm.runs().frame has all</p>" if more > 0 else ""
-        return f"{html_table(_HEADS, map(_cells, shown))}{older}"
+        return f"{html_table(list(_HEADS.values()), map(_cells, shown))}{older}"
 
     def _ipython_display_(self) -> None:
         """Show the table with buttons that open runs, in a notebook with widgets; elsewhere without."""

@@ -13,6 +13,7 @@ from pllm_notebook.notebook.row_checks import row_evidence
 __all__ = ["saved_rows"]
 
 _CELL = "text-align:start;vertical-align:top;padding:2px 12px 2px 0;max-width:320px;overflow-wrap:anywhere"
+_HEAD = "text-align:start;vertical-align:bottom;padding:2px 12px 2px 0;min-width:7ch;overflow-wrap:anywhere"
 _RIGHT = "text-align:right;vertical-align:top;padding:2px 12px 2px 0;white-space:nowrap"
 # Readable on white and on black, and where a reader of notebooks drops the style: <mark> is yellow of its own.
 _MARK = "background:rgba(76,141,214,0.3);color:inherit"
@@ -34,7 +35,7 @@ def saved_rows(model: RunViewModel | CountsModel, snapshot: Mapping[str, Any]) -
     head, columns = snapshot["head"], snapshot["columns"]
     names = [head["unit"], *columns["input"], *columns["output"], "status"]
     names += ["confidence"] if columns["confidence"] else []
-    top = "".join(f'<th style="{_CELL}">{escape_html(name)}</th>' for name in [*names, "cost", "time"])
+    top = "".join(f'<th style="{_HEAD}">{escape_html(name)}</th>' for name in [*names, "cost", "time"])
     lines = "".join(_line(row, snapshot, _evidence(model, row)) for row in rows)
     of = counted(head["total"], head["unit"])
     return (
@@ -57,7 +58,7 @@ def _evidence(model: RunViewModel | CountsModel, row: Mapping[str, Any]) -> Mapp
 
 def _line(row: Mapping[str, Any], snapshot: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     columns = snapshot["columns"]
-    cells = [_cell(row["label"])]
+    cells = [f'<td style="{_CELL};min-width:4ch">{escape_html(row["label"])}</td>']
     for name, value in zip(columns["input"], row["input"], strict=True):
         cells.append(_quoted(evidence[name]) if name in evidence else _cell(value))
     if row["message"]:

@@ -85,6 +85,27 @@ def test_a_run_has_a_live_view_in_another_cell_and_after_the_page_was_loaded_aga
     assert "stopped: " in saved
 
 
+def test_a_page_that_is_loaded_again_while_a_cell_blocks_has_its_view_again_and_stops_the_run(tmp_path: Path) -> None:
+    cells = [SETUP + LONG, f"out = {ASKED.format('parse')}"]
+    with opened(tmp_path, *cells) as (page, address):
+        run_cell(page, 0)
+        run_cell(page, 1)
+        page.until("!!document.querySelector('.pllm-view .pllm-row')")
+
+        load_again(page, address, len(cells))
+        has_views(page, 0, 1)
+        goes_on(page)
+        # A row too: what is clicked goes by the kernel's control channel, since the other one is busy with the cell.
+        page.value("document.querySelector('.pllm-row button').click()")
+        page.until("!!document.querySelector('.pllm-detail:not([hidden])')")
+        page.value("document.querySelector('.pllm-stop').click()")
+        page.until("document.querySelector('.pllm-view').dataset.state == 'stopped'")
+        page.value(f"{WIDGET}.context.save()")
+        page.open("about:blank")
+
+    assert "stopped: " in (tmp_path / "shown.ipynb").read_text()
+
+
 def test_the_view_of_a_kernel_that_was_restarted_is_grey_and_does_nothing(tmp_path: Path) -> None:
     with opened(tmp_path, SETUP + LONG, f"run = {ASKED.format('submit')}") as (page, _):
         run_cell(page, 0)
