@@ -46,6 +46,7 @@ class MarimoSink:
         self._cancel: Callable[[], None] = _nothing
         self._page = ""
         self._view: Any = None
+        self._thread: threading.Thread | None = None
         self._next = self._keep_at = 0.0
         self._ended = threading.Event()
 
@@ -59,8 +60,10 @@ class MarimoSink:
         self._cancel = cancel
         self._take(progress)
         self._ended.clear()
-        if self._view is None and in_marimo():  # a retry begins on the engine's thread, which belongs to no cell
-            marimo.Thread(target=self._show, args=(marimo,), name="pllm-marimo", daemon=True).start()
+        is_shown = self._view is not None or (self._thread is not None and self._thread.is_alive())
+        if not is_shown and in_marimo():  # a retry begins on the engine's thread, which belongs to no cell
+            self._thread = marimo.Thread(target=self._show, args=(marimo,), name="pllm-marimo", daemon=True)
+            self._thread.start()
 
     def update(self, progress: Progress) -> None:
         """Show the run as it is now."""

@@ -6,6 +6,8 @@
 const MOST_ROWS = 50;
 // A kernel that takes longer to answer does not hear this page: its cell blocks, and the page was loaded since.
 const ANSWER_MS = 4000;
+// What the page says by itself: a kernel that does not answer it has not left a person waiting.
+const QUIET = new Set(["here", "placed"]);
 // After that long a message goes by the kernel's control channel too, which is read while a cell blocks.
 const ASIDE_MS = 800;
 // A column is not narrower than this because others want room; and than that, where the table must be scrolled anyway.
@@ -63,7 +65,7 @@ class Store {
     if (message?.received) {
       this.waiting.delete(message.received);
       for (const [row, pin] of this.pins) if (pin.n === message.received) this.pins.delete(row);
-      this.isUnanswered = this.isUnanswered && [...this.waiting.values()].some((each) => each.do !== "here");
+      this.isUnanswered = this.isUnanswered && [...this.waiting.values()].some((each) => !QUIET.has(each.do));
       this.changed(new Set(["pinned", "hint"]));
     }
     if (message?.opened) {
@@ -100,7 +102,7 @@ class Store {
     this.model.send({ ...message, n });
     setTimeout(() => this.waiting.has(n) && this.sendAside({ ...message, n }), ASIDE_MS);
     setTimeout(() => {
-      if (!this.waiting.has(n) || message.do === "here") return;
+      if (!this.waiting.has(n) || QUIET.has(message.do)) return;
       this.isUnanswered = true;
       this.changed(new Set(["hint"]));
     }, ANSWER_MS);
@@ -1003,7 +1005,7 @@ export default {
     const look = () => {
       if (mountPlaces(store) && !told) {
         told = true;
-        model.send({ do: "placed" });
+        store.send({ do: "placed" });  // as what a person does: a comm that is new may not be known to the kernel yet
       }
     };
     // In the same task that put a page in the words' place: the focus and a key that comes next find the row there.

@@ -39,7 +39,9 @@ class TerminalSink:
         self._title = ""
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start."""
+        """Show the start, or that it goes on: the next step's rows are added to the bar."""
+        if self._bar is not None:
+            return
         self._next = time.monotonic() + self._every_s
         if self._stream.isatty():
             from tqdm import tqdm
@@ -61,6 +63,7 @@ class TerminalSink:
     def update(self, progress: Progress) -> None:
         """Show the run as it is now."""
         if self._bar is not None:
+            self._bar.total = progress.total
             self._bar.n = progress.total - progress.pending
             failed = f"{progress.failed:,} failed" if progress.failed else ""
             parts = [failed, *progress_format.spent(progress), progress.note]

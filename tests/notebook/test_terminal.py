@@ -62,6 +62,21 @@ def test_a_terminal_gets_a_bar_that_gives_way_to_the_final_line() -> None:
     )
 
 
+def test_the_rows_of_a_further_step_are_added_to_the_same_bar() -> None:
+    screen = Screen()
+    sink = TerminalSink(screen)
+
+    sink.open(at(total=8), STOP)
+    sink.update(at(total=8, done=8))
+    sink.open(at(total=16, done=8), STOP)
+    sink.update(at(total=16, done=12))
+    sink.close(at(total=16, done=16, state="done", elapsed_s=2.0), None)
+
+    shown = screen.getvalue()
+    assert "12/16" in shown
+    assert shown.count("  0%") == 1
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_the_cost_is_never_cut_off(columns: int) -> None:
     reading, writing = os.openpty()
