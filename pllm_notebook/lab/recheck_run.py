@@ -91,7 +91,7 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
 
 
 def _announce(rows: int, estimates: Sequence[Estimate], *, may_send: bool) -> None:
-    """Say what will be sent, before it is."""
+    """Announce what will be sent, before it is."""
     calls = sum(one.calls for one in estimates) if may_send else 0
     kept = sum(one.cached for one in estimates)
     known = "" if not kept else f" The cache answers {kept:,}." if calls else " The cache has the answers."
