@@ -26,14 +26,12 @@ class Admission:
         self.unfunded: Tag | None = None
 
     def reserve(self, spec: CallSpec, next_: NextCall) -> Reservation | None:
-        """Reserve what a request can be charged, None where the budget has no room.
+        """Reserve what a request can be charged, None where the budget has no room. Only where there is a ceiling.
 
         Args:
             spec: What the request asks: the queue's spec, or that of its packs.
             next_: The call whose turn it is.
         """
-        if self.budget.run_budget.ceiling_usd is None:
-            return Reservation(0.0, None)
         reserved = self._reserve(spec, next_)
         self.is_over = reserved is None
         self.unfunded = next_.tag if reserved is None else None

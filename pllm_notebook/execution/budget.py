@@ -19,7 +19,7 @@ from pllm_notebook.pending_call import CallResult, PendingCall
 from pllm_notebook.prices import Rate
 from pllm_notebook.types import Reply, Spent, Usage
 
-__all__ = ["ModelBudget", "Need", "Reservation", "RunBudget"]
+__all__ = ["NOTHING", "ModelBudget", "Need", "Reservation", "RunBudget"]
 
 # Tokens that a provider adds around a message: roles, separators, a schema's own wording.
 _OVERHEAD_TOKENS = 512
@@ -72,6 +72,10 @@ class Reservation(NamedTuple):
 
     usd: float
     output_limit: int | None
+
+
+NOTHING = Reservation(0.0, None)
+"""Of a request in a run without a ceiling."""
 
 
 class RunBudget:
@@ -194,7 +198,7 @@ class ModelBudget:
         """
         run_budget, rate = self.run_budget, self._rate
         if run_budget.ceiling_usd is None or rate is None:
-            return Reservation(0.0, None)
+            return NOTHING
         free = run_budget.ceiling_usd - run_budget.spent_usd - run_budget.reserved_usd
         share = rounded_down(_affordable_tokens(rate, free / run_budget.left, need.input_tokens))
         limit = min(max(share, need.usual_limit), need.most)

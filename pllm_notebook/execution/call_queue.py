@@ -14,7 +14,7 @@ from functools import partial
 from pllm_notebook.engine import RunQueue, SendPolicy, cancelled
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.admission import Admission
-from pllm_notebook.execution.budget import RunBudget
+from pllm_notebook.execution.budget import NOTHING, Reservation, RunBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
 from pllm_notebook.execution.follow_ups import WiderCall
 from pllm_notebook.execution.next_call import NextCall, Tag
@@ -296,7 +296,9 @@ class CallQueue:
             tokens = self.order.packing.tokens(tag)
         else:
             tokens = size / BYTES_PER_TOKEN + (self.spec.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
-        reserved = self.admission.reserve(self._spec_of(tag), next_)
+        reserved: Reservation | None = NOTHING
+        if self.budget.run_budget.ceiling_usd is not None:
+            reserved = self.admission.reserve(self._spec_of(tag), next_)
         if reserved is None:
             if not self.recorder.open:
                 self._loop.call_soon(self._guard, self._stop_over_budget)
