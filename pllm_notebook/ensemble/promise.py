@@ -9,11 +9,13 @@ from typing import Any, Literal
 from pydantic_core import from_json
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.options import Options, fields_of
+from pllm_notebook.options import Options
 from pllm_notebook.schema import ChoiceField, OutputType, names_without_choices, spelling
 from pllm_notebook.statistics import Guarantee, planned_looks
 
 __all__ = ["KnownLabels", "Promise", "asked_options", "promise_for"]
+
+_DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +110,8 @@ def promise_for(options: Options, output: OutputType | None) -> Promise | None:
         MissingPackageError: Without scipy.
     """
     if options.guarantee is None:
-        defaults = fields_of(Options)
         for name in ("against", "confidence_level"):
-            if getattr(options, name) != defaults[name].default:
+            if getattr(options, name) != getattr(_DEFAULTS, name):
                 raise UsageError(f"{name}= is read with guarantee= alone. Nothing was sent.")
         return None
     if options.decide != "escalate" or options.judge is None:
