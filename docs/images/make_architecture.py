@@ -85,6 +85,7 @@ GROUPS = (
     Group(
         "What they share",
         (
+            Room("options", "each one a field, with its text and bounds"),
             Room("messages", "conversations, pictures, documents"),
             Room("tools", "functions that a model may call"),
             Room("statistics", "intervals, paired tests"),
