@@ -294,8 +294,11 @@ import os
 from pllm_notebook.store.outbox import Outbox
 outbox = Outbox({str(tmp_path)!r}, "s3://team/pllm")
 outbox.note(["a", "b"])
+lock = outbox.change_lock
 child = os.fork()
 if not child:
+    if outbox.change_lock is lock:
+        os._exit(2)  # what is the parent's, its connection too, is not given up
     outbox.note(["c"])
     os._exit(0 if outbox.count() == 3 else 1)
 assert os.waitpid(child, 0)[1] == 0
