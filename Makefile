@@ -10,7 +10,7 @@
 #   make test-all                         the tests on every Python from 3.11 on that is here
 #   make kernel631                        the kernel tests against ipykernel 6.31
 #   make spark                            Spark's rows through its driver, in an environment with Spark and Java 17 (five minutes)
-#   make s3                               datasets and shared answers in an emulator of S3, in an environment of its own (two minutes)
+#   make s3                               datasets and shared answers in an emulator of S3, in an environment of its own (five minutes)
 #   make browser                          a run and a review as they are seen in JupyterLab, Notebook 7 and marimo, in a headless Chromium
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
