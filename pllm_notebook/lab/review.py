@@ -85,8 +85,10 @@ class Review:
         return f"<Review by {self.by!r}: {done:,} of {len(self.items):,} labelled{left}.>"
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
-        shown = lab_registry.review_bundle(self)
-        return {"text/plain": repr(self)} if shown is None else shown
+        shown = lab_registry.review_bundle(self) or {}
+        view, metadata = shown if isinstance(shown, tuple) else (shown, {})
+        # What a saved notebook shows where no kernel is there; a widget's own text has an address in memory.
+        return {**view, "text/plain": repr(self)}, metadata
 
     def accept(self, at: int | None = None) -> None:
         """Store the proposed value as right, and go on."""

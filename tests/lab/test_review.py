@@ -153,6 +153,17 @@ def test_changed_rows_are_those_of_a_comparison(out: pd.DataFrame) -> None:
     assert [item.row.position for item in items] == [4]
 
 
+def test_a_review_is_shown_as_text_where_there_is_no_view(out: pd.DataFrame) -> None:
+    review = out.llm.review(["mood"], n=2, by="me")
+
+    data, _ = review._repr_mimebundle_()
+    assert data["text/plain"] == "<Review by 'me': 0 of 2 labelled; .ask() goes on in a terminal.>"
+    review.accept()
+    review.accept()
+
+    assert repr(review) == "<Review by 'me': 2 of 2 labelled. All are done.>"
+
+
 def test_two_persons_are_compared_by_kappa(out: pd.DataFrame) -> None:
     for by, moods in (("me", ["good", "bad", "good", "bad"]), ("you", ["good", "bad", "bad", "bad"])):
         for n, mood in enumerate(moods):
