@@ -83,6 +83,7 @@ class CallSpec:
         takes_empty: Whether a reply without text can be an answer.
         empty_json: What a reply without text means where there is a type, as JSON.
         toolbox: The tools that it offers, None for none.
+        common_prefix: What the prompts seen so far begin with.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
             cache mark: it would pay for a write that is never read.
         tokens: How it asks for token probabilities, None where it does not.
@@ -174,7 +175,7 @@ class CallSpec:
         # By the output limit that is sent, of which there are few: see `token_bounds.rounded_up`.
         self._wire_bodies: dict[int | None, WireBody] = {}
         self._bodies = False
-        self._common_prefix = CommonPrefix()
+        self.common_prefix = CommonPrefix()
         self._lock = threading.Lock()
 
     def _share_calls(self, count: int) -> None:
@@ -204,7 +205,7 @@ class CallSpec:
             text_json = orjson.dumps(prompt)
         except TypeError:
             return half_surrogate(prompt)
-        if self._common_prefix.open and not again:
+        if self.common_prefix.open and not again:
             self.expect(prompt)
         return text_json
 
@@ -228,7 +229,7 @@ class CallSpec:
     def expect(self, prompt: str) -> None:
         """Learn from *prompt* what this run's prompts begin with; it need never be sent."""
         with self._lock:
-            self._common_prefix.observe(prompt)
+            self.common_prefix.observe(prompt)
 
     def key(self, encoded: EncodedPrompt) -> str:
         """Return the key of the row with this prompt, as this run asks it: in a pack, where it packs."""
@@ -266,7 +267,7 @@ class CallSpec:
     def prefix(self) -> str | None:
         """Name what all rows' bodies begin with, None where the provider's prompt cache keeps no such, or is not to."""
         shown = 2 * len(self.examples)
-        return self.target.prefix_name(self._canonical_body, self._common_prefix.text, shown) if self._marks else None
+        return self.target.prefix_name(self._canonical_body, self.common_prefix.text, shown) if self._marks else None
 
     def row_bytes(self, size: int) -> int | None:
         """Return how many of a request's bytes are its own; None where nothing is known to be shared.
@@ -293,7 +294,7 @@ class CallSpec:
         target = self.target
         with self._lock:
             common_prefix, shared, wire_body = (
-                self._common_prefix.text,
+                self.common_prefix.text,
                 self.shared and self._marks,
                 self._wire_bodies.get(limit),
             )
@@ -303,12 +304,15 @@ class CallSpec:
                 or wire_body.shared is not shared
                 or wire_body.common_prefix != common_prefix
             ):
-                turns = self._marks and (self._runs_tools or bool(self.encoder.history))
-                asker = self._serial_number if self._marks else None
-                to_wire = partial(target.to_wire, lead=common_prefix, turns=turns, examples=2 * len(self.examples))
-                without_prefix = to_wire(self._canonical_body, shared=shared, asker=asker, shown=self.shown)
+                to_wire = partial(
+                    target.to_wire, lead=common_prefix,
+                    turns=self._marks and (self._runs_tools or bool(self.encoder.history)),
+                    examples=2 * len(self.examples), shared=shared, asker=self._serial_number if self._marks else None,
+                    shown=self.shown,
+                )  # fmt: skip
+                without_prefix = to_wire(self._canonical_body)
                 with_prefix = None
-                if common_prefix and shared:
+                if common_prefix and self._marks:
                     begun = self.encoder.body(self.encoder.dialogue(common_prefix + PLACEHOLDER))
                     with_prefix = BodyTemplate.alone(self._as_sent(to_wire(begun), limit))
                 # Read only now: `to_wire` may itself have learned something (a parameter known to be refused).
@@ -345,7 +349,7 @@ class CallSpec:
         marks = self._marks
         wire_body = self.target.to_wire(
             body,
-            self._common_prefix.text,
+            self.common_prefix.text,
             shared=self.shared and marks,
             turns=turns and marks,
             asker=self._serial_number if marks else None,

@@ -10,6 +10,7 @@ from typing import Any
 from pllm_notebook.engine import Engine, block_until, engine
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.execution import (
+    CallSpec,
     Estimate,
     LiveRun,
     Part,
@@ -158,8 +159,17 @@ class SessionSender:
     def _parts(self, session_calls: Sequence[SessionCall], options: dict[str, Any]) -> list[Part]:
         calls: dict[Hashable, Call] = {session_call.call.how: session_call.call for session_call in session_calls}
         asked = [(session_call.call.how, session_call.call.prompt) for session_call in session_calls]
-        # A CallSpec of its own for each run: a run learns about its prompts, and keeps that in its spec.
-        return parts_of(asked, lambda how: spec_of(calls[how], **{**self._options, **options}))
+
+        def spec(how: Hashable) -> CallSpec:
+            # Of its own for each run: a run learns about its prompts, and keeps that in its spec. What the program's
+            # earlier calls began with, such as one document in all of them, is known from the start.
+            made = spec_of(calls[how], **{**self._options, **options})
+            begun = self._session_store.ask(calls[how]).common_prefix.text
+            if begun:
+                made.expect(begun)
+            return made
+
+        return parts_of(asked, spec)
 
 
 class _Rows(WholePrompts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +110,30 @@ def test_a_tools_turn_reads_the_turns_before_it(side: Side, sim: Simulator, syst
     assert sim.stats().requests == 4
     assert cached > 0.7 * total
     assert written < 0.3 * total
+
+
+@pytest.mark.parametrize("strategy", ["sync", "async"])
+def test_a_programs_next_calls_read_the_document_that_all_begin_with(
+    side: Side, sim: Simulator, system: str, strategy: str, tmp_path: Path
+) -> None:
+    sim.set(prompt_cache=True, answers=lambda request: request.prompt.splitlines()[-2])
+
+    with pllm.resume_directory(tmp_path / strategy, strategy=strategy, llm=side.model) as session:
+        agent = session.agent("reader")
+        said = [agent.ask_llm(system, f"q{number}").resolve() for number in range(5)]
+
+    bodies = [request["body"] for request in sim.requests()]
+    marks = [str(body["messages"]).count("cache_control") for body in bodies]
+    # The first call could have been the only one. From the third on, the document is known to be asked about again.
+    assert (marks[0], marks[2:]) == (0, [1, 1, 1])
+    assert read(sim)[1] > 10_000
+    assert said == [f"q{number}" for number in range(5)]
+    texts = [as_text(body["messages"][0]["content"]) for body in bodies]
+    assert texts == [texts[0].replace("q0", f"q{number}") for number in range(5)]
+
+
+def as_text(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(block["text"] for block in content)
 
 
 def test_marks_are_in_no_key(side: Side, sim: Simulator, system: str) -> None:
