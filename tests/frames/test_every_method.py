@@ -198,7 +198,9 @@ def a_review(asked: Asked) -> None:
 
 
 def a_recheck(asked: Asked) -> None:
-    drift = asked.result().recheck(n=5)
+    out = asked.result()
+    drift = out.recheck(n=5)
+    assert len(asyncio.run(out.arecheck(n=5)).fields) == 1
     assert [field.field for field in drift.fields] == ["mood"]
     assert len(asked.kit.rows(drift.frames[0])) == 5
     assert asked.shown(drift)
@@ -215,7 +217,10 @@ def a_report(asked: Asked) -> None:
 
 def a_race(asked: Asked) -> None:
     prompts = {"plain": "Read {text}", "other": "Other {text}"}
-    race = asked.kit.llm(asked.frame).race(Mood, prompts, against="gold", field="mood")
+    llm = asked.kit.llm(asked.frame)
+    race = llm.race(Mood, prompts, against="gold", field="mood")
+    awaited = asyncio.run(llm.arace(Mood, prompts, against="gold", field="mood"))
+    assert awaited.best() == race.best()
     assert sorted(asked.kit.column(race.table, "arm")) == ["other", "plain"]
     assert asked.shown(race)
     again = asked.kit.llm(asked.frame).parse(**race.best())
@@ -223,7 +228,10 @@ def a_race(asked: Asked) -> None:
 
 
 def an_improvement(asked: Asked) -> None:
-    improved = asked.result().improve(against="gold", field="mood", proposals=1)
+    out = asked.result()
+    improved = out.improve(against="gold", field="mood", proposals=1)
+    awaited = asyncio.run(out.aimprove(against="gold", field="mood", proposals=1))
+    assert awaited.best() == improved.best()
     assert asked.shown(improved)
     assert improved.best()["prompt"]
 
@@ -254,10 +262,10 @@ CALLS: dict[str, Callable[[Asked], None]] = {
     "compare": a_comparison,
     "label": a_label,
     "review": a_review,
-    "recheck": a_recheck,
+    "recheck arecheck": a_recheck,
     "report": a_report,
-    "race": a_race,
-    "improve": an_improvement,
+    "race arace": a_race,
+    "improve aimprove": an_improvement,
 }
 
 
