@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError, UsageError, guess
 from pllm_notebook.formatting import escape_html, strip_control_chars
+from pllm_notebook.frames.corrected_values import CorrectedValues, corrected_values
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.kept_calibrations import KeptCalibration, default_name, identity_of_run, keep
 from pllm_notebook.frames.labels import check_known, check_single, plain_values
@@ -37,6 +40,7 @@ class ConfidenceCalibration:
         confidence: The calibrated confidence of each row of the frame, in its order, NA where there is none. A labelled
             row's is from a fit that has not seen it.
         found: The choice of the calibrator and its figures.
+        correction: Makes what `correct` returns.
     """
 
     name: str
@@ -45,6 +49,7 @@ class ConfidenceCalibration:
     source: str
     confidence: Any = dataclasses.field(repr=False)
     found: Calibration = dataclasses.field(repr=False)
+    correction: Callable[[], CorrectedValues] = dataclasses.field(repr=False, compare=False)
 
     @property
     def method(self) -> str:
@@ -70,6 +75,17 @@ class ConfidenceCalibration:
     def log_loss(self) -> float:
         """Log loss after calibration, in nats, on rows that the fit has not seen."""
         return self.found.after.log_loss
+
+    def correct(self) -> CorrectedValues:
+        """Choose the field's values again by the labels, where the model says some of its options too often.
+
+        A multinomial logistic regression on the logarithms of the options' probabilities. The values of the frame stay
+        as they are: what differs is said, and it is the caller's to take `values`. Sends nothing.
+
+        Raises:
+            UsageError: With fewer than 50 labels of different rows, or of one option alone.
+        """
+        return self.correction()
 
     def plot(self, *, ax: Any = None) -> Any:
         """Plot the reliability diagram, with the number of rows of each bin (see `statistics.Calibration.plot`)."""
@@ -110,9 +126,9 @@ def calibration_of(table: Table, against: Any, field: str | None, name: str | No
     }
     prefix = _prefix(run)
     fields = {column.removeprefix(prefix): each for column, each in columns.items()}
-    labels, own = label_column(table, against, fields, field, tuple(made))
+    labels, named_field = label_column(table, against, fields, field, tuple(made))
     named = "labels" if labels.name is None else str(labels.name)
-    chosen = _chosen(list(fields), field or own, named, prefix)
+    chosen = _chosen(list(fields), field or named_field, named, prefix)
     column = prefix + chosen
     cells = table.column_data([column])
     answers, truths = plain_values(cells.values[0]), plain_values(labels.values)
@@ -136,7 +152,12 @@ def calibration_of(table: Table, against: Any, field: str | None, name: str | No
     keep(KeptCalibration(name, chosen, whence, identity, found.calibrator, len(used)))
     lines = [{column: None if p != p else p} for p in shown.tolist()]
     confidence = table.frame_library.report({column: CellType.REAL}, lines, table)[column]
-    return ConfidenceCalibration(name, column, named, whence, confidence, found)
+    own = [None if missing else value for value, missing in zip(answers, cells.missing[0], strict=True)]
+    parts = [part for part in known.parts if part.field == column]
+    correction = partial(
+        corrected_values, table, parts, positions, provenance.row, own, truths, used, ~np.isnan(stated)
+    )
+    return ConfidenceCalibration(name, column, named, whence, confidence, found, correction)
 
 
 def _prefix(run: Any) -> str:

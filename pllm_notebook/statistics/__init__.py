@@ -6,6 +6,7 @@ function says what it assumes. Every draw has a fixed seed, so that the same dat
 - `reliability`: whether stated probabilities are true (ECE and its excess over chance, Brier score, log loss).
 - `calibrators`: functions from a stated probability to one that labels bear out, and their fit.
 - `calibration`: the choice among them by cross-validation, and the report of it.
+- `label_bias`: options chosen again from their probabilities by labels, where a model says some of them too often.
 - `corrected_means`: means and shares of a table's answers, corrected by labels of some rows, with intervals.
 - `racing`: which of several ways to ask is right most often, and what may be said of it.
 - `evaluate_extra`: the packages of the extra, imported when they are first used.
@@ -33,6 +34,7 @@ from pllm_notebook.statistics.corrected_means import (
     corrected_mean,
 )
 from pllm_notebook.statistics.evaluate_extra import new_axes, scikit_learn
+from pllm_notebook.statistics.label_bias import CorrectedOptions, correct_options
 from pllm_notebook.statistics.racing import RaceRule, RaceStanding, race_looks
 from pllm_notebook.statistics.reliability import Reliability, ReliabilityBin, measure
 
@@ -44,6 +46,7 @@ __all__ = [
     "Calibrator",
     "Certificate",
     "CorrectedMean",
+    "CorrectedOptions",
     "Guarantee",
     "MeanMethod",
     "RaceRule",
@@ -53,6 +56,7 @@ __all__ = [
     "calibrate",
     "certify",
     "chances_fit",
+    "correct_options",
     "corrected_mean",
     "draw_order",
     "forecast",

@@ -14,7 +14,7 @@ from pllm_notebook.statistics.calibrators import CalibrationMethod, Calibrator, 
 from pllm_notebook.statistics.evaluate_extra import new_axes
 from pllm_notebook.statistics.reliability import Floats, Reliability, log_loss_of, measure
 
-__all__ = ["LEAST_LABELS", "Calibration", "CalibrationMethod", "calibrate"]
+__all__ = ["LEAST_LABELS", "Calibration", "CalibrationMethod", "calibrate", "question_folds"]
 
 LEAST_LABELS = 50
 _LEAST_FOR_ISOTONIC = 1_000
@@ -98,7 +98,7 @@ def calibrate(p: Any, right: Any, groups: Any = None) -> Calibration:
             f"further from the truth than what the model says. Label more rows, drawn at random. Nothing was sent."
         )
     before = measure(stated, true, asked)
-    folds = _folds(true, asked)
+    folds = question_folds(asked)
     methods: list[CalibrationMethod] = ["raw", "temperature", "platt"]
     if questions >= _LEAST_FOR_ISOTONIC:
         methods.append("isotonic")
@@ -115,7 +115,7 @@ def calibrate(p: Any, right: Any, groups: Any = None) -> Calibration:
     return Calibration(fit(chosen, stated, true), losses, before, after, predicted[chosen])
 
 
-def _folds(right: NDArray[np.bool_], groups: NDArray[np.intp]) -> NDArray[np.intp]:
+def question_folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return the fold of each row: questions at random, their copies together."""
     order = np.random.default_rng(0).permutation(int(groups.max()) + 1)
     return order[groups] % _FOLDS

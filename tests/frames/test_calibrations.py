@@ -13,7 +13,7 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import run_registry
-from pllm_notebook.sim import SimRequest
+from pllm_notebook.sim import SimAnswer, SimRequest
 
 from .frame_libraries import FrameKit
 
@@ -128,3 +128,35 @@ def test_token_probabilities_are_calibrated_whatever_the_dataframe_library(cache
     calibrated = [row["mood"] for row in kit.rows(kit.llm(named).confidence)]
     assert calibrated == pytest.approx(found.found.calibrator(np.array(stated)).tolist())
     assert [row["mood"] for row in kit.rows(named)] == [row["mood"] for row in kit.rows(out)]
+
+
+def test_a_bias_for_an_option_is_corrected_beside_the_frame_and_said(cache_dir: object, kit: FrameKit) -> None:
+    def answer(request: SimRequest) -> SimAnswer:
+        p = 0.6 if int(request.prompt.split()[-1]) % 3 == 0 else 0.9  # it always says good
+        return SimAnswer.value({"mood": "good", "text": "t"}, probabilities={"mood": {"good": p, "bad": 1 - p}})
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai/gpt-6-luna")
+    right = ["good" if n % 3 else "bad" for n in range(150)]
+    frame = kit.frame({"n": list(range(150)), "label": [one if n < 120 else None for n, one in enumerate(right)]})
+    out = kit.llm(frame).parse(Review, "About {n}", effort="none", probabilities="logprobs")
+
+    found = kit.llm(out).calibrate(against="label", field="mood").correct()
+
+    assert [str(value) for value in list(found.values)] == right
+    assert (found.changed, found.moves) == (50, (("good", "bad", 50),))
+    assert (found.found.labels, found.found.accuracy_after) == (120, 1.0)
+    assert found.found.accuracy_before == pytest.approx(80 / 120)
+    assert repr(found) == (
+        "mood: 50 values differ. Of 120 labelled rows 66.7% are right as they are, 100.0% corrected, by fits that have "
+        "not seen them.\ngood → bad: 50"
+    )
+    assert {str(row["mood"]) for row in kit.rows(out)} == {"good"}, "the frame is as it was"
+
+
+def test_labels_of_one_option_correct_nothing(cache_dir: object) -> None:
+    pllm.configure(sim={"answers": lambda request: {"mood": "good", "text": "t"}}, model="sim:openai/gpt-6-luna")
+    frame = pd.DataFrame({"n": range(60), "label": ["good"] * 60})
+    out = frame.llm.parse(Review, "About {n}", effort="none", probabilities="logprobs")
+
+    with pytest.raises(UsageError, match="have a label and probabilities, of 1 options"):
+        out.llm.calibrate(against="label", field="mood").correct()

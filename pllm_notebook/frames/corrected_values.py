@@ -1,0 +1,95 @@
+"""Values of a field chosen again by labels, beside those of the frame, which stay: opt-in, and with what it changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pllm_notebook.formatting import escape_html, strip_control_chars
+from pllm_notebook.frames.probability_types import FieldProbabilities, Numbers
+from pllm_notebook.frames.table import Table
+from pllm_notebook.schema import spelling
+from pllm_notebook.statistics import CorrectedOptions, correct_options
+
+__all__ = ["CorrectedValues", "corrected_values"]
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class CorrectedValues:
+    """Values that labels bear out better than those that the model has said. No value of the frame is changed.
+
+    Attributes:
+        field: The result column.
+        values: For each row of the frame, in its order, the corrected value as text (as `.llm.probabilities` has
+            options); NA for "no value", and for a row without probabilities. A labelled row's is from a fit that has
+            not seen it.
+        changed: Number of rows whose value differs.
+        moves: The most frequent changes: value in the frame, corrected value, number of rows.
+        found: Accuracy on the labelled rows, before and after.
+    """
+
+    field: str
+    values: Any = dataclasses.field(repr=False)
+    changed: int
+    moves: tuple[tuple[str, str, int], ...]
+    found: CorrectedOptions = dataclasses.field(repr=False)
+
+    def __repr__(self) -> str:
+        found = self.found
+        head = (
+            f"{self.field}: {self.changed:,} values differ. Of {found.labels:,} labelled rows "
+            f"{found.accuracy_before:.1%} are right as they are, {found.accuracy_after:.1%} corrected, by fits that "
+            f"have not seen them."
+        )
+        return strip_control_chars("\n".join([head, *(f"{one} → {two}: {n:,}" for one, two, n in self.moves)]))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape_html(repr(self))}</pre>"
+
+
+def corrected_values(
+    table: Table,
+    parts: Sequence[FieldProbabilities],
+    positions: Numbers,
+    rows: Numbers,
+    said: Sequence[Any],
+    truths: Sequence[Any],
+    used: Numbers,
+    usable: Numbers,
+) -> CorrectedValues:
+    """Correct the values of one field (see `ConfidenceCalibration.correct`).
+
+    Args:
+        table: The frame.
+        parts: The field's probabilities, by model.
+        positions: Of the rows of *parts* in the frame.
+        rows: The run's row of each row of the frame.
+        said: The value of each row of the frame.
+        truths: The label of each.
+        used: Positions of the labelled rows.
+        usable: For each row of the frame, whether its value is the model's own.
+    """
+    options = parts[0].options
+    p = np.full((table.total, len(options)), np.nan)
+    p[positions] = np.mean([part.p for part in parts], axis=0)
+    p[~usable] = np.nan
+    places = {spelling(option): at for at, option in enumerate(options)}
+    own = np.array([places.get(spelling(value), -1) for value in said], dtype=np.intp)
+    label = np.full(table.total, -1, dtype=np.intp)
+    label[used] = [places.get(spelling(truths[row]), -1) for row in used.tolist()]
+    found = correct_options(p, own, label, rows)
+    words = ["" if option is None else option if isinstance(option, str) else spelling(option).decode()
+             for option in options]  # fmt: skip
+    differs = (found.chosen >= 0) & (found.chosen != own)
+    pairs = Counter(zip(own[differs].tolist(), found.chosen[differs].tolist(), strict=True)).most_common(_SHOWN)
+    moves = tuple((words[one] if one >= 0 else "", words[two], count) for (one, two), count in pairs)
+    codes = [-1 if at < 0 or options[at] is None else at for at in found.chosen.tolist()]
+    values = table.frame_library.category_column(parts[0].field, codes, words, table)
+    return CorrectedValues(parts[0].field, values, int(differs.sum()), moves, found)
