@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.formatting import escape_html, strip_control_chars
-from pllm_notebook.frames.probability_types import FieldProbabilities, Numbers
+from pllm_notebook.frames.probability_types import FieldProbabilities
 from pllm_notebook.frames.table import Table
 from pllm_notebook.schema import spelling
 from pllm_notebook.statistics import CorrectedOptions, correct_options
 
 __all__ = ["CorrectedValues", "corrected_values"]
+
+Numbers = np.ndarray[Any, Any]
 
 _SHOWN = 5
 
