@@ -13,6 +13,8 @@ const ASIDE_MS = 800;
 // A column is not narrower than this because others want room; and than that, where the table must be scrolled anyway.
 const LEAST_PX = 76;
 const SCROLLED_PX = 150;
+// Nor wider than this, however long its texts are.
+const MOST_PX = 460;
 const UNANSWERED = "The kernel does not answer this page while a cell runs. Interrupt the kernel (■ above) to stop the run; every finished row is kept.";
 const LATER = "marimo passes no clicks on while a cell runs: this is done when the cell has ended. Stop interrupts the cell.";
 const stores = new Map();
@@ -604,7 +606,8 @@ class Mount {
       cell.scope = "col";
       cell.title = name;
       const words = inOwnDirection(make("span", "", name));
-      words.style.minWidth = `${Math.min(name.length + 1, 11)}ch`;
+      if (name.length < 12) words.style.whiteSpace = "nowrap";
+      else words.style.minWidth = "11ch";
       cell.append(words);
       line.append(cell);
     }
@@ -617,26 +620,27 @@ class Mount {
     this.tbody.replaceChildren();
   }
 
-  // Each column is as wide as its texts; where there is no room for all, the longest give way, so that cost and time
-  // stay in sight.
+  // Each column is as wide as its texts, which are measured, since fonts differ; where there is no room for all, the
+  // longest give way, so that cost and time stay in sight.
   fit() {
     const { columns } = this.store.data;
-    if (!columns) return;
-    const rows = [...this.rows.values()].map((each) => each.shown);
-    const labels = Math.max(3, ...rows.map((row) => row.label.length));
-    const needs = [...columns.input, ...columns.output].map((name, at) => {
-      const values = rows.filter((row) => at < columns.input.length || !row.message).map((row) => [...row.input, ...row.values][at]);
-      const chars = values.map((value) => (typeof value === "string" ? Math.min(value.length, 64) : 7));
-      return 22 + 6.8 * Math.max(Math.min(name.length + 2, 12), ...chars);
-    });
-    const width = this.scroll.clientWidth;
-    const beside = 315 + (columns.confidence ? 108 : 0) + (Object.keys(this.store.data.marks ?? {}).length ? 45 : 0);
-    let room = width - beside - Math.min(7 * labels, Math.max(80, Math.min(0.15 * width, 190)));
+    let room = this.scroll.clientWidth;
+    if (!columns || !room) return;
+    const widths = [];
+    for (const line of [...this.thead.rows, ...this.tbody.rows]) {
+      let at = 0;
+      for (const cell of line.cells) {
+        if (!cell.matches(".pllm-message")) widths[at] = Math.max(widths[at] ?? 0, Math.min(naturalWidth(cell), MOST_PX));
+        at += cell.colSpan;
+      }
+    }
+    const needs = widths.splice(2, columns.input.length + columns.output.length);
+    room -= widths.reduce((sum, width) => sum + width, 0);
     const fits = needs.reduce((sum, need) => sum + Math.min(need, LEAST_PX), 0) <= room;
     let more = needs.length;
     for (const at of needs.map((_, at) => at).sort((one, other) => needs[one] - needs[other])) {
-      const given = Math.max(Math.min(needs[at], fits ? LEAST_PX : SCROLLED_PX), Math.min(needs[at], room / more));
-      this.table.style.setProperty(`--pllm-c${at}`, `${Math.round(given)}px`);
+      const given = Math.floor(Math.max(Math.min(needs[at], fits ? LEAST_PX : SCROLLED_PX), Math.min(needs[at], room / more)));
+      this.table.style.setProperty(`--pllm-c${at}`, `${given}px`);
       room -= given;
       more -= 1;
     }
@@ -678,7 +682,6 @@ class Mount {
       each.pin.title = isPinned ? "Pinned. Press to let this row go." : "Pin: keep this row in sight.";
     }
     for (const each of kept.values()) for (const [at, cell] of each.cells) cell.classList.toggle("pllm-right", this.figures.has(at));
-    this.fit();
     this.drawMarks(this.store.data.marks ?? {});
     if (focused?.isConnected) focused.focus({ preventScroll: true });
   }
@@ -689,6 +692,7 @@ class Mount {
       setText(each.said, mark && ` ${mark}`);
       each.said.className = mark ? `pllm-judged pllm-judged-${mark}` : "pllm-judged";
     }
+    this.fit();
   }
 
   line(row) {
@@ -876,6 +880,16 @@ function said(role, text) {
   const part = make("div", "pllm-said");
   part.append(make("div", "pllm-role", role), passage(text));
   return part;
+}
+
+// The width of a cell with its whole text in one line, in pixels, wherever the cell cuts it now.
+function naturalWidth(cell) {
+  const style = getComputedStyle(cell);
+  const words = cell.querySelector(":scope > span:only-child") ?? cell;
+  const range = document.createRange();
+  range.selectNodeContents(words);
+  const asked = parseFloat(getComputedStyle(words).minWidth) || range.getBoundingClientRect().width;
+  return Math.ceil(asked + parseFloat(style.paddingLeft) + parseFloat(style.paddingRight));
 }
 
 function cellOf(value, style) {

@@ -91,6 +91,25 @@ def test_cost_and_time_are_in_sight_beside_two_fields(page: Page) -> None:
     assert page.value("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.pllm-scroll'))") <= 1
 
 
+def test_a_text_is_cut_only_where_no_column_beside_it_is_wider_than_its_own_texts(page: Page) -> None:
+    long = snapshot(sample=[row(n, input=["word " * 30]) for n in range(9, 0, -1)], marks={"7": "wrong"})
+
+    own_page(page, long)
+
+    spare = """[...document.querySelectorAll('.pllm-row')[2].cells].map((cell, at) => {
+      const range = document.createRange();
+      const heads = document.querySelector('.pllm-scroll thead').rows[0].cells;
+      const width = (of) => (range.selectNodeContents(of), range.getBoundingClientRect().width);
+      const { paddingLeft, paddingRight } = getComputedStyle(cell);
+      const texts = Math.max(width(cell), width(heads[at].firstChild));
+      return cell.getBoundingClientRect().width - texts - parseFloat(paddingLeft) - parseFloat(paddingRight);
+    })"""
+    text, *others = page.value(f"(all => [all[2], ...all.slice(0, 2), ...all.slice(3)])({spare})")
+    assert text < -100
+    assert max(others) < 3
+    assert page.value("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.pllm-scroll'))") <= 1
+
+
 def test_figures_stand_below_each_other_and_no_page_takes_money_for_mathematics(page: Page) -> None:
     shown = snapshot(sample=[row(n, values=["positive", 4 if n % 2 else None]) for n in range(9, 0, -1)])
 
