@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, NoReturn, Self
 
 from pllm_notebook.display_registry import show_run
 from pllm_notebook.exceptions import PllmError
@@ -31,6 +31,19 @@ class Run:
 
     def __repr__(self) -> str:
         return repr(self._live)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # There is one run, whatever holds its handle: a copy of a dict or a dataclass with a run in it has the same.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise PllmError(
+            f"The run {self.id!r} cannot be pickled: its calls are of this process. Pickle its frame, "
+            f"run.to_frame(), or its id: pllm.run({self.id!r}) finds it in every process with this cache directory."
+        )
 
     def _repr_html_(self) -> str:
         p = self.progress()

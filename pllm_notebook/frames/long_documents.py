@@ -107,6 +107,7 @@ class Reduction:
     Attributes:
         display: As given.
         broken: Documents with a part that has no answer.
+        failed_runs: Ids of the runs of steps before the last in which a part failed.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Reduction:
         self.display = display
         self._documents = self._grouped()
         self.broken = 0
+        self.failed_runs: list[str] = []
 
     def steps(self) -> Steps[Any]:
         """Wait for the run of each step, and return the frame of the last.
@@ -151,6 +153,8 @@ class Reduction:
             run = self._submit(self._frame(asked), Step.BEFORE)
             yield RunWait(run)
             answers = iter(self._answers(run.result()))
+            if run.progress().failed:
+                self.failed_runs.append(run.id)
             last = Step.LAST
             for one, groups in zip(self._documents, fitted, strict=True):
                 if len(groups) > 1 and not one.broken:

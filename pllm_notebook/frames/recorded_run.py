@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution import STATUSES, recorded_lines, shown
+from pllm_notebook.execution import STATUSES, Run, recorded_lines, shown
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.cell_failures import cell_records, cell_texts
 from pllm_notebook.frames.dtypes import Column, Kind
@@ -35,6 +35,17 @@ class RecordedRun(RegisteredRun):
 
     def __repr__(self) -> str:
         return f"<RecordedRun {self.id} {recorded_lines(self.header, self.state)[0]}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_") or not hasattr(Run, name):
+            raise AttributeError(f"'RecordedRun' object has no attribute {name!r}", name=name, obj=self)
+        raise AttributeError(
+            f"The run {self.id!r} is not in this kernel's memory, so it has no {name!r}. run.to_frame() has its "
+            f"answers, .status, .errors and .usage what became of its rows, df.llm.explain(0) one row of a frame that "
+            f"was asked. To send what has no answer, run the cell again: answered rows are in the cache.",
+            name=name,
+            obj=self,
+        )
 
     def _repr_html_(self) -> str:
         lines = recorded_lines(self.header, self.state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -232,6 +233,21 @@ def test_columns_beside_the_answers_neither_go_on_nor_hide_a_failed_part(kit: Fr
         *(f"Join:\n{pair}" for pair in ("c\n\nd", "e\n\nf", "f\n\nh", "g\n\nh")),
     ]
     assert "why" in kit.names(out)
+
+
+def test_parts_that_failed_are_found_by_the_run_that_the_warning_names(kit: FrameKit, cache_dir: object) -> None:
+    def answers(request: Any) -> Any:
+        return SimAnswer.refusal() if "bad" in request.prompt else request.prompt.split()[-1]
+
+    pllm.configure(sim={"answers": answers}, model="sim:openai")
+    frame = kit.frame({"doc": ["x"] * 4, "word": ["bad", "b", "c", "d"]})
+
+    with pytest.warns(UserWarning, match="with a part without|failed") as warned:
+        kit.llm(frame).reduce("Join:\n{word}", by="doc", tokens=5)
+
+    (line,) = [str(one.message) for one in warned if "with a part without" in str(one.message)]
+    (named,) = re.findall(r"pllm\.run\('(\w+)'\)\.errors says why", line)
+    assert kit.column(pllm.run(named).errors, "kind") == ["refusal"]
 
 
 def test_a_document_is_not_named_by_a_list(cache_dir: object, kit: FrameKit) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
+import pickle
 import signal
 import subprocess
 import sys
@@ -462,3 +464,17 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
     recorder.look(run, workers)
 
     assert len(submitted) == 1
+
+
+# What a live run has, and this one has not.
+
+
+def test_what_a_live_run_alone_has_is_refused_with_what_to_do(ready: Path) -> None:
+    run = let_go(words("a").llm.complete("{text}"))
+
+    for name in ("result", "wait", "retry", "explain", "cancel"):
+        with pytest.raises(AttributeError, match=f"not in this kernel's memory, so it has no '{name}'"):
+            getattr(run, name)
+    with pytest.raises(AttributeError, match=r"^'RecordedRun' object has no attribute 'nothing'$"):
+        getattr(run, "nothing")  # noqa: B009  mypy knows that it is not there
+    assert pickle.loads(pickle.dumps(run)).id == copy.copy(run).id == run.id

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
+import pickle
 import time
 import tracemalloc
 import weakref
@@ -209,6 +211,16 @@ def test_a_handle_that_a_person_holds_keeps_its_rows(
     assert kit.column(run.to_frame(), "mark") == [1, 2]
     assert run in pllm.runs()
     assert kit.column(run.retry(["refusal"]).result(), "mark") == [1, 2]
+
+
+def test_a_copied_handle_is_of_the_same_run_and_a_pickled_one_is_refused(ready: Path, texts: Texts) -> None:
+    run = texts("a").submit(Mark, "{t}")
+    run.wait()
+
+    assert copy.copy(run) is run
+    assert copy.deepcopy({"run": run})["run"] is run
+    with pytest.raises(PllmError, match=rf"^The run '{run.id}' cannot be pickled: .*pllm\.run\('{run.id}'\) finds it"):
+        pickle.dumps(run)
 
 
 def test_a_result_that_nobody_has_had_is_kept_until_the_next_run(
