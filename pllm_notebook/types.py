@@ -321,7 +321,10 @@ class Progress:
 
     @property
     def open_jobs(self) -> tuple[JobProgress, ...]:
-        """The batch jobs that go on at the provider."""
+        """The batch jobs that go on at the provider; none once the run is done and every row has its outcome."""
+        # The last answers arrive before the job that brought them is recorded as done.
+        if self.state == "done" and not self.pending:
+            return ()
         return tuple(job for job in self.jobs if job.is_open)
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import pllm_notebook as pllm
@@ -185,3 +186,11 @@ def stated_licence(package: str) -> str | None:
         return None
     classifiers = (line for line in facts.get_all("Classifier", ()) if line.startswith("License"))
     return " ".join([facts.get("License-Expression", ""), facts.get("License", ""), *classifiers])
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "AGENTS.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_simulated_model_that_a_page_quotes_is_one_that_can_be_asked(page: Path) -> None:
+    quoted = set(re.findall(r'"(sim:[^"]*)"', page.read_text(encoding="utf-8")))
+
+    for name in quoted:
+        pd.DataFrame({"text": ["tea"]}).llm.estimate(bool, "{text}", model=name)

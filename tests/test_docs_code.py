@@ -143,7 +143,7 @@ def check_command(words: list[str], mention: bool = False) -> None:
     match words:
         case ["make", target, *_]:
             assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), words
-        case []:
+        case [] | ["jupyter", "lab"]:  # which the package does not bring
             pass
         case ["pllm", *rest] if mention:
             names = [word for word in rest if word.islower() and word.isalpha()]

@@ -129,6 +129,13 @@ def test_a_batch_whose_jobs_have_ended_is_done() -> None:
     assert "goes on" not in progress_format.ended(done)
 
 
+def test_a_batch_whose_rows_are_all_answered_is_done_before_its_job_is_recorded_as_such() -> None:
+    done = at(state="done", done=200, is_batch=True, jobs=(job(),))
+
+    assert progress_format.ended(done).startswith("✓ Review: 200 rows answered")
+    assert "goes on" not in progress_format.ended(done)
+
+
 def test_prompts_are_called_prompts() -> None:
     listed = at(label="3 prompts", unit="prompt", total=3, done=1, rows_per_s=2.0)
 
