@@ -64,6 +64,13 @@ IN_DAEMON = "\nat_last.append(lambda: time.sleep(0.5))\nwait_until_on_wire()\n"
 SESSION = """
 session = pllm.resume_directory("program", strategy="batch", model=BATCH, confirm=False)
 """
+# Python's own line from 3.12 on, at any fork of a process with threads; nothing of ours is added to it.
+FORKED = (
+    r"script\.py:\d+: DeprecationWarning: This process \(pid=\d+\) is multi-threaded, "
+    r"use of fork\(\) may lead to deadlocks in the child\.\n"
+    if sys.version_info >= (3, 12)
+    else ""
+)
 PAUSED = r"\S+: submitted 1 call in 1 batch job \([^)]*\); awaiting 1 call in 1 batch job\.\nRun the program again.*\n"
 
 SCRIPTS = {
@@ -194,11 +201,13 @@ SCRIPTS = {
         QUICK + "child = os.fork()\nif not child:\n    print(ask_in_child(), flush=True)\n    sys.exit(5)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
         prints="3\n3\n5\n",
+        says=FORKED,
     ),
     "with_a_child_forked_while_a_run_goes_on": Script(
         SLOW + ON_WIRE + "child = os.fork()\nif not child:\n    sys.exit(5)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
         prints="5\n",
+        says=FORKED,
     ),
     "with_a_pool_of_processes": Script(
         QUICK + "import multiprocessing\n"
