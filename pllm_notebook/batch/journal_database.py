@@ -168,8 +168,12 @@ class JournalDatabase:
         address = f"file:{quote(os.path.abspath(self.path))}?mode=rw"
         # Not bound to a thread, so that `close` can end those of threads that are gone.
         connection = sqlite3.connect(address, timeout=_BUSY_S, uri=True, isolation_level=None, check_same_thread=False)
-        for pragma in ("synchronous = FULL", "trusted_schema = 0", "cell_size_check = 1", "mmap_size = 0"):
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in ("synchronous = FULL", "trusted_schema = 0", "cell_size_check = 1", "mmap_size = 0"):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextmanager

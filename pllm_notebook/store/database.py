@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry, unpack
 from pllm_notebook.store.damage import DamageReport
-from pllm_notebook.store.diskcache_adapter import MODE_RAW, ConnectionCloser, check_shape, lenient, open_cache
+from pllm_notebook.store.diskcache_adapter import MODE_RAW, SelfClosingConnection, check_shape, lenient, open_cache
 from pllm_notebook.store.location import DATABASE, database_in
 from pllm_notebook.stored_reply import StoredReply
 
@@ -109,8 +109,14 @@ def connect_read_only(path: str, *, without_wal: bool = False) -> sqlite3.Connec
         without_wal: Leave the -wal file unread: the only way in where -shm cannot be made.
     """
     address = f"file:{quote(os.path.abspath(path))}?mode=ro" + ("&immutable=1" if without_wal else "")
-    connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA trusted_schema = 0")
+    connection = sqlite3.connect(
+        address, uri=True, isolation_level=None, check_same_thread=False, factory=SelfClosingConnection
+    )
+    try:
+        connection.execute("PRAGMA trusted_schema = 0")
+    except BaseException:
+        connection.close()
+        raise
     connection.text_factory = lenient
     return connection
 
@@ -293,8 +299,7 @@ class ReadOnlyDatabase:
     def _connection(self) -> sqlite3.Connection:
         # Per process as well: a connection must not be used across a fork.
         if getattr(self._local, "pid", None) != os.getpid():
-            connection = connect_read_only(self.path, without_wal=self._without_wal)
-            self._local.connection, self._local.closing = connection, ConnectionCloser(connection)
+            self._local.connection = connect_read_only(self.path, without_wal=self._without_wal)
             self._local.pid = os.getpid()
         found: sqlite3.Connection = self._local.connection
         return found

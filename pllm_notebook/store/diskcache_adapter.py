@@ -24,7 +24,7 @@ __all__ = [
     "MODE_RAW",
     "SETTINGS",
     "BytesDisk",
-    "ConnectionCloser",
+    "SelfClosingConnection",
     "check_shape",
     "lenient",
     "open_cache",
@@ -106,11 +106,28 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no
         """Delete nothing: no row of ours names a file, and another's could name any."""
 
 
-class _Cache(diskcache.Cache):  # type: ignore[misc]
-    """diskcache's cache, each of whose connections is closed when its thread ends, or the cache is let go of.
+class SelfClosingConnection(sqlite3.Connection):
+    """Closes itself when its thread ends or its database is dropped.
 
-    diskcache leaves that to the garbage collector, of which Python 3.13 warns (ResourceWarning).
+    Others warn of that from Python 3.13 on (ResourceWarning). A finalizer of its own, not an object beside it: a
+    connection refers to itself, and the garbage collector finalizes the objects of a cycle in any order.
     """
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):
+            self.close()
+
+
+class _Cache(diskcache.Cache):  # type: ignore[misc]
+    """diskcache's cache, each of whose connections is closed when its thread ends, or the cache is dropped."""
+
+    def __init__(self, directory: str, busy_timeout_s: float) -> None:
+        try:
+            super().__init__(directory, timeout=busy_timeout_s, disk=BytesDisk, **SETTINGS)
+        except BaseException:
+            if hasattr(self, "_local"):
+                self.close()
+            raise
 
     @property
     def _con(self) -> sqlite3.Connection:
@@ -127,9 +144,10 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]
             timeout=self._timeout,
             isolation_level=None,
             check_same_thread=False,
+            factory=SelfClosingConnection,
         )
+        self._local.con = made
         made.text_factory = lenient  # text that is not UTF-8 would end a whole query
-        self._local.con, self._local.closing = made, ConnectionCloser(made)
         with suppress(sqlite3.OperationalError):  # no table yet
             for key, value in made.execute("SELECT key, value FROM Settings").fetchall():
                 if key.startswith("sqlite_"):  # a PRAGMA is a connection's own
@@ -140,17 +158,6 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]
 def lenient(text: bytes) -> str:
     """Decode a text of the database, whatever is in it."""
     return text.decode("utf-8", "replace")
-
-
-class ConnectionCloser:
-    """Closes a connection when it is let go of."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __del__(self) -> None:
-        with suppress(sqlite3.Error):
-            self._connection.close()
 
 
 def open_cache(directory: str, busy_timeout_s: float) -> Any:
@@ -185,9 +192,13 @@ def open_cache(directory: str, busy_timeout_s: float) -> Any:
                 raise sqlite3.DatabaseError("a setting can neither be read nor taken out")
     finally:
         connection.close()
-    cache = _Cache(os.path.dirname(path), timeout=busy_timeout_s, disk=BytesDisk, **SETTINGS)
-    check_shape(cache._con, path)
-    _check_settings(cache, path)
+    cache = _Cache(os.path.dirname(path), busy_timeout_s)
+    try:
+        check_shape(cache._con, path)
+        _check_settings(cache, path)
+    except BaseException:
+        cache.close()
+        raise
     return cache
 
 

@@ -150,6 +150,7 @@ class LiveDatabase:
                         self._directory,
                     )
                 self.database = recovery.open_database(self._directory, self._busy_timeout_s)
+                database.close()
             return self.database
 
     def repair(self, database: Database, error: BaseException) -> bool:
@@ -163,6 +164,9 @@ class LiveDatabase:
         with self._swap_lock:
             if self.database is database:
                 self.database = recovery.replace_damaged(database, error, self._busy_timeout_s)
+        # Only now: the last connection that closes a file under its own name writes its -wal file into it, and what is
+        # salvaged is the file as it was found.
+        database.close()
         return True
 
     def _repair_shared_pages(self) -> bool:

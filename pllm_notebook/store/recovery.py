@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import make_private_directory
@@ -76,16 +77,17 @@ def _open(directory: str, busy_timeout_s: float) -> Database:
     if fault:
         set_aside(directory)
         return _fresh(directory, busy_timeout_s, fault)
-    marker = _settle_marker(database)
-    if known is not None and marker.written < known.written:
-        _log.warning(
-            "The cache in %s lacks its last %d changes: its -wal file was removed, or an older copy was put in its "
-            "place. The answers among them will be asked for, and paid, again.",
-            directory,
-            known.written - marker.written,
-        )
-    _report(database, salvage_into(database), "was left unread by an earlier crash or version")
-    _settle_marker(database)
+    with _closed_on_error(database):
+        marker = _settle_marker(database)
+        if known is not None and marker.written < known.written:
+            _log.warning(
+                "The cache in %s lacks its last %d changes: its -wal file was removed, or an older copy was put in its "
+                "place. The answers among them will be asked for, and paid, again.",
+                directory,
+                known.written - marker.written,
+            )
+        _report(database, salvage_into(database), "was left unread by an earlier crash or version")
+        _settle_marker(database)
     return database
 
 
@@ -124,10 +126,20 @@ def _examine(directory: str, known: Marker | None) -> str:
 def _fresh(directory: str, busy_timeout_s: float, fault: str) -> Database:
     """Make a new database and copy into it what the ones set aside still give."""
     database = Database(directory, busy_timeout_s)
-    _settle_marker(database)
-    _report(database, salvage_into(database), fault)
-    _settle_marker(database)
+    with _closed_on_error(database):
+        _settle_marker(database)
+        _report(database, salvage_into(database), fault)
+        _settle_marker(database)
     return database
+
+
+@contextmanager
+def _closed_on_error(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        database.close()
+        raise
 
 
 def _settle_marker(database: Database) -> Marker:
