@@ -22,7 +22,7 @@ SETUP = """\
 import pandas as pd, pllm_notebook as pllm
 from typing import Literal
 from pydantic import BaseModel, Field
-pllm.configure(sim={"latency_s": 1.2, "latency_sigma": 0.4, "refusal": 0.01, "requests_per_min": 2_400})
+pllm.configure(sim={"latency_s": 2.0, "latency_sigma": 0.4, "refusal": 0.01}, concurrency=64)
 
 class Review(BaseModel):
     '''Facts stated in a product review.'''
@@ -63,14 +63,15 @@ def main() -> None:
         use_theme(page, "Dark")
         picture(page, "run_view_dark.png", _CELL)
         use_theme(page, "Light")
-        # Also for a view that takes this one's place.
+        press(page, "Pause")
+        page.until("document.querySelector('.pllm-view').dataset.state == 'paused'")
         page.value("void document.head.append(Object.assign(document.createElement('style'), {id: 'wide'}))")
         for width in (600, 320):
             page.value(f"document.querySelector('#wide').textContent = '.pllm-view {{ width: {width}px }}'")
             picture(page, f"run_view_{width}.png", ".pllm-view")
-        assert page.value("document.querySelector('.pllm-view').dataset.state") == "sending", "The run was too short."
-        ends(page)
         page.value("document.querySelector('#wide').remove()")
+        press(page, "Go on")
+        ends(page)
         page.value("document.querySelectorAll('.pllm-pin')[3].click()")
         page.until("!!document.querySelector('.pllm-pinned')")
         page.value("document.querySelector('.pllm-status-ok:not(.pllm-pinned) button').click()")
@@ -85,6 +86,11 @@ def main() -> None:
         page.until("document.readyState == 'complete' && document.querySelectorAll('.jp-CodeCell').length == 2")
         picture(page, "run_view_saved.png", ".jp-CodeCell:last-of-type")
         page.open("about:blank")
+
+
+def press(page: Page, name: str) -> None:
+    """Press a button of the view."""
+    page.value(f"[...document.querySelectorAll('.pllm-view button')].find(e => e.innerText == {name!r}).click()")
 
 
 def use_theme(page: Page, name: str) -> None:
