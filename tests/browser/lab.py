@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import socket
 import subprocess
@@ -11,10 +12,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["end", "lab", "wait_for"]
+__all__ = ["end", "free_port", "lab", "wait_for"]
 
 PATIENCE_S = 180.0
 # Of each application its module, the class that is configured, and the path of a notebook's page.
@@ -49,9 +50,7 @@ def lab(folder: Path, sources: Sequence[str], app: str = "lab") -> Iterator[str]
     settings.mkdir(parents=True)
     news = {"fetchNews": "false", "checkForUpdates": False}
     (settings / "notification.jupyterlab-settings").write_text(json.dumps(news))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     token = secrets.token_hex(16)
     words = [
         sys.executable, "-m", module, "--no-browser", "--allow-root", f"--port={port}", "--expose-app-in-browser",
@@ -69,6 +68,18 @@ def lab(folder: Path, sources: Sequence[str], app: str = "lab") -> Iterator[str]
             yield f"http://127.0.0.1:{port}/{page}/shown.ipynb?token={token}&reset"
         finally:
             end(server)
+
+
+def free_port() -> int:
+    """Return a port that is free, from below those that a system hands out.
+
+    One of those could be another kernel's before the server has started.
+    """
+    for port in random.sample(range(15_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("None of 100 ports is free.")
 
 
 def end(server: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import Page, chromium
-from tests.browser.lab import end, wait_for
+from tests.browser.lab import end, free_port, wait_for
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -72,9 +71,7 @@ def marimo(folder: Path) -> Iterator[str]:
     (folder / "shown.py").write_text(NOTEBOOK)
     (folder / "config" / "marimo").mkdir(parents=True)
     (folder / "config" / "marimo" / "marimo.toml").write_text("[runtime]\nauto_instantiate = true\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = [
         sys.executable,
         "-m",
