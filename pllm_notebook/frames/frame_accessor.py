@@ -242,8 +242,8 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
 def _warn_of_broken(reduction: Reduction, called_by: Caller) -> None:
     if reduction.broken:
         # The result knows the last step alone, so that its `.llm.errors` says nothing of parts that failed before it.
-        runs = " and ".join(f"pllm.run({run_id!r}).errors" for run_id in reduction.failed_runs)
-        why = f" {runs} says why parts failed." if runs else ""
+        runs = ", ".join(f"pllm.run({run_id!r}).errors" for run_id in reduction.failed_runs)
+        why = f" Why parts failed: {runs}." if runs else ""
         called_by.warn(
             f"{counted(reduction.broken, 'document')} with a part without an answer: not asked about, since an answer "
             f"from the rest would look whole.{why} Run the cell again when all parts are answered."

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pllm_notebook.exceptions import BudgetError, ProviderRejectedError, RunInterrupted, show_in_one_line
+from pllm_notebook.exceptions import BudgetError, ProviderRejectedError, RunInterrupted, interrupted, show_in_one_line
 from pllm_notebook.execution import LiveRun, RunBudget, RunWait, Steps, WindowProgress, forget
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.labels import plain_values
@@ -89,7 +89,7 @@ class SharedRuns:
             # Its own message is of one of the runs.
             line = f"{self._label.capitalize()} was stopped. What is answered is kept: run the cell again to continue."
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(line) from None
+                raise interrupted(line) from None
             if isinstance(error, asyncio.CancelledError):
                 cancelled = asyncio.CancelledError()
                 show_in_one_line(cancelled, line)

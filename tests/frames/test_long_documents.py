@@ -246,7 +246,7 @@ def test_parts_that_failed_are_found_by_the_run_that_the_warning_names(kit: Fram
         kit.llm(frame).reduce("Join:\n{word}", by="doc", tokens=5)
 
     (line,) = [str(one.message) for one in warned if "with a part without" in str(one.message)]
-    (named,) = re.findall(r"pllm\.run\('(\w+)'\)\.errors says why", line)
+    (named,) = re.findall(r"Why parts failed: pllm\.run\('(\w+)'\)\.errors\.", line)
     assert kit.column(pllm.run(named).errors, "kind") == ["refusal"]
 
 

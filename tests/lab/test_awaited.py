@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.lab.shared_runs import Asked, SharedRuns
 from pllm_notebook.sim import SimRequest
 from tests.lab.test_improve import PROPOSAL, TASKS, Task, ready
 from tests.lab.test_improve import Review as Mood
@@ -145,6 +146,22 @@ def test_a_cancelled_call_stops_sending_and_says_what_is_kept(sim_model: Sim, na
     assert line in error._render_traceback_()[0]
     assert sim_model.asked.total() - before < 400  # as many as each of them takes at least
     assert asyncio.run(METHODS[name](frame)) is not None
+
+
+def test_an_interrupt_of_runs_that_go_together_is_shown_in_one_line(sim_model: Sim) -> None:
+    sim_model.is_open.clear()
+    steps = SharedRuns(None, False, "race").ask([Asked(frame_of(4), Review, "A {text}", {})])
+    next(steps)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        steps.throw(KeyboardInterrupt())
+
+    sim_model.is_open.set()
+    for run in pllm.runs():
+        run.wait(60)
+    line = "KeyboardInterrupt: Race was stopped. What is answered is kept: run the cell again to continue."
+    shown: Any = stopped.value
+    assert shown._render_traceback_() == [line]
 
 
 def test_a_search_is_awaited_while_its_library_blocks_a_thread(cache_dir: Path) -> None:
