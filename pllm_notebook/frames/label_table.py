@@ -140,6 +140,11 @@ class LabelsOf:
 
     def remove(self, labels: Sequence[Label]) -> int:
         """Delete labels, for example `pllm.labels(by="me")`; what the same person said before then counts again."""
+        if not isinstance(labels, Sequence) or not all(isinstance(label, Label) for label in labels):
+            raise UsageError(
+                f"pllm.labels.remove takes labels, such as pllm.labels(by='me'), not {labels!r:.60}. "
+                f"Nothing was deleted."
+            )
         return LabelFile(current_directory()).remove([label.id for label in labels])
 
     def __repr__(self) -> str:

@@ -263,3 +263,9 @@ def test_a_corrected_cell_that_is_no_answer_is_no_label(cache_dir: Path, column:
     with pytest.raises(UsageError, match=f"Row 1 was corrected to what is no answer.*{message}.*Nothing was stored"):
         out.llm.label()
     assert len(pllm.labels()) == 0
+
+
+@pytest.mark.parametrize("given", [None, "me", [1]])
+def test_what_is_no_label_is_not_removed(cache_dir: Path, given: Any) -> None:
+    with pytest.raises(UsageError, match=r"^pllm\.labels\.remove takes labels, .* Nothing was deleted\.$"):
+        pllm.labels.remove(given)
