@@ -190,8 +190,8 @@ def test_every_error_is_a_parallel_llm_error(odd: str, direct: bool, mini: str, 
 
 
 def test_a_cache_that_cannot_be_opened_is_one_too(mini: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("-")
     pllm.configure(cache_dir=tmp_path / "file" / "cache")
+    (tmp_path / "file").write_text("-")
 
     with pytest.raises(pllm.ParallelLLMError, match=r"^\[PROCESSING_ERROR\] ") as caught:
         pllm.ParallelLLM().parse_sync(mini, MESSAGES, Recommendation)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import pytest
 from pydantic import BaseModel
 
@@ -154,10 +153,10 @@ def test_a_bias_for_an_option_is_corrected_beside_the_frame_and_said(cache_dir: 
     assert {str(row["mood"]) for row in kit.rows(out)} == {"good"}, "the frame is as it was"
 
 
-def test_labels_of_one_option_correct_nothing(cache_dir: object) -> None:
+def test_labels_of_one_option_correct_nothing(cache_dir: object, kit: FrameKit) -> None:
     pllm.configure(sim={"answers": lambda request: {"mood": "good", "text": "t"}}, model="sim:openai/gpt-6-luna")
-    frame = pd.DataFrame({"n": range(60), "label": ["good"] * 60})
-    out = frame.llm.parse(Review, "About {n}", effort="none", probabilities="logprobs")
+    frame = kit.frame({"n": list(range(60)), "label": ["good"] * 60})
+    out = kit.llm(frame).parse(Review, "About {n}", effort="none", probabilities="logprobs")
 
     with pytest.raises(UsageError, match="have a label and probabilities, of 1 options"):
-        out.llm.calibrate(against="label", field="mood").correct()
+        kit.llm(out).calibrate(against="label", field="mood").correct()

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import MissingPackageError, PllmError, UsageError
+from pllm_notebook.execution import handle_of
 from pllm_notebook.frames.item_lists import submit_list
 from pllm_notebook.frames.sample_sizes import by_samples
 from pllm_notebook.sim import SimAnswer, SimRequest
@@ -227,7 +228,7 @@ def test_a_list_of_items_has_no_labels_beside_it(cache_dir: object) -> None:
     run.wait()
 
     with pytest.raises(PllmError, match=r"^This run has no dataframe"):
-        run.evaluate("label")
+        handle_of(run).evaluate("label")
 
 
 # Pictures and packages.
