@@ -11,6 +11,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pllm_notebook.display_registry import SafeDisplay
@@ -39,6 +40,8 @@ __all__ = ["ExecutionFactory", "LiveRun", "Rows"]
 
 _NUMBERS: Slot[itertools.count[int]] = Slot("run numbers", itertools.count)
 _REDRAW_S = 0.1
+# A result that nobody has taken by then is recorded all the same: the process may be killed before anyone does.
+_UNTAKEN_S = 1.0
 
 ExecutionFactory = Callable[[Store | None, Callable[[], None]], Execution]
 """Builds the execution of a run, given the store (None to keep nothing) and what is called at the end."""
@@ -286,6 +289,13 @@ class LiveRun:
             self.endings += 1
             self.is_taken = False
             self._end.ended.set()
+        if self.recorder is not None:
+            with suppress(RuntimeError):  # the loop ends, and the exit of the process writes what is left
+                self._loop.loop.call_later(_UNTAKEN_S, weak_callback(self._record_untaken))
+
+    def _record_untaken(self) -> None:
+        if self.recorder is not None and self.done() and not self.is_taken:
+            self.recorder.finish(self, may_wait=False)
 
     def _conclude(self) -> Any:
         """Return the result of a run that has ended, or raise what ended it."""

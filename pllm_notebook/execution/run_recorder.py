@@ -145,12 +145,16 @@ class RunRecorder:
             if not run.done():
                 self._write(run, _rows_of(run))
 
-    def finish(self, run: RecordableRun) -> None:
+    def finish(self, run: RecordableRun, *, may_wait: bool = True) -> None:
         """Write the rows of a run that has ended, soon, unless nothing has changed since they were written.
 
         A reader of the registry in this process waits for it, and so does the end of the process.
+
+        Args:
+            run: The run.
+            may_wait: Whether the caller may wait where much is queued; the engine's loop may not.
         """
-        write_later(partial(self._finish, run))
+        write_later(partial(self._finish, run), may_wait=may_wait)
 
     def _finish(self, run: RecordableRun) -> None:
         rows = _rows_of(run)

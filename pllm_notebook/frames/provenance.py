@@ -76,6 +76,14 @@ class Source:
         record: RowRecord = rows.record(self.run, whole=True)
         return record
 
+    @property
+    def statuses(self) -> np.ndarray[Any, Any]:
+        """The status of each of its rows as its place in `STATUSES`, shape (n_rows,), int8."""
+        if isinstance(self.run, RegisteredRun):
+            return self.run.statuses
+        assert self.record is not None
+        return self.record.status
+
     def fits(self, names: Sequence[str]) -> bool:
         """Return whether a table with these columns has all that this run was asked about."""
         return all(names.count(name) == 1 for name in self.asked)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pllm_notebook.execution import RowRecord, decoded_body, retry_price
+from pllm_notebook.execution import STATUSES, RowRecord, decoded_body, retry_price
 from pllm_notebook.failures import FailedCall, FailureKind
 from pllm_notebook.frames.dtypes import Column
 from pllm_notebook.frames.recorded_answers import Answers, columns_in
@@ -102,6 +102,22 @@ class RegisteredRun:
             return None
         return record
 
+    @cached_property
+    def statuses(self) -> np.ndarray[Any, Any]:
+        """The status of each row as its place in `STATUSES`, shape (n_rows,), int8.
+
+        Where the process ended before the run did, rows whose answers had reached the cache are "ok".
+        """
+        record = self.record
+        assert record is not None
+        if not self._is_cut_short or self.header["answers"] != "values":
+            return record.status
+        statuses = record.status.copy()
+        waiting = np.flatnonzero(statuses == STATUSES.index("pending"))
+        found = self.read_answers().values_of(waiting.tolist())
+        statuses[waiting[[value is not None for value in found]]] = STATUSES.index("ok")
+        return statuses
+
     def failures_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return what is known of the failure of each failed row among *rows*; text only where it was kept."""
         record = self.record
@@ -118,7 +134,7 @@ class RegisteredRun:
         record = self.record
         if record is None:
             return {}
-        answered = [row for row in dict.fromkeys(rows) if record.status[row] <= 1 and not record.several[row]]
+        answered = [row for row in dict.fromkeys(rows) if self.statuses[row] <= 1 and not record.several[row]]
         return _entries({row: _key_prefix(record, row) for row in answered})
 
     def answers_of(self, rows: Sequence[int]) -> dict[int, tuple[str, Any]]:
@@ -130,7 +146,7 @@ class RegisteredRun:
         record = self.record
         if record is None:
             return {}
-        answered = [row for row in dict.fromkeys(rows) if record.status[row] <= 1]
+        answered = [row for row in dict.fromkeys(rows) if self.statuses[row] <= 1]
         return _entries({row: one for row in answered if (one := _answer_prefix(record, row))})
 
     def usage_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -76,7 +76,7 @@ def _status_codes(table: Table) -> np.ndarray[Any, np.dtype[np.int8]]:
     for at, source in enumerate(found.sources):
         here = found.source == at
         assert source.record is not None  # a row was found in it
-        codes[here] = source.record.status[found.row[here]]
+        codes[here] = source.statuses[found.row[here]]
     codes[found.changed] = len(STATUSES)
     return codes
 
@@ -183,7 +183,7 @@ def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
     several = all(_ensemble_of(source) is not None for source in found.sources)
     for position, source, row in found.places():
         assert source.record is not None  # a row was found in it
-        answered[position] = bool(source.record.status[row] <= 1) and not found.changed[position]
+        answered[position] = bool(source.statuses[row] <= 1) and not found.changed[position]
         ensemble = _ensemble_of(source)
         if ensemble is not None:
             samples[position] = (ensemble, ensemble.table.call_of_row[row])
@@ -224,7 +224,7 @@ def _explained(table: Table, source: Source, position: int, row: int) -> Explana
     model = metadata.get("asked") if record.samples is not None else None
     return Explanation(
         position=row,
-        status=STATUSES[record.status[row]],
+        status=STATUSES[run.statuses[row]],
         model=model or run.header["model"],
         simulated=run.header["simulated"],
         prompt=_prompt(table, source, position) or None,

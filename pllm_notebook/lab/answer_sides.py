@@ -119,7 +119,7 @@ def run_side(source: Source, like: Table) -> AnswerSide:
     data = result.column_data([column.name for column in columns.values()])
     rows = np.arange(len(record))
     every = Provenance([source], np.zeros(len(record), dtype=np.int64), rows, np.zeros(len(record), dtype=bool))
-    status = record.status.astype(np.int16)
+    status = source.statuses.astype(np.int16)
     status[lost & (status <= 1)] = -1
     values = {field: _present(data.values[at], data.missing[at]) for at, field in enumerate(columns)}
     failures = _failures_of(every, len(record))
@@ -197,7 +197,7 @@ def _status_of(found: Provenance, total: int, values: Sequence[Sequence[Any]]) -
     for at, source in enumerate(found.sources):
         here = found.source == at
         assert source.record is not None  # a row was found in it
-        status[here] = source.record.status[found.row[here]]
+        status[here] = source.statuses[found.row[here]]
     if found.changed.any():
         there = ~_without_any(values, total)
         status[found.changed & there] = CHANGED_BY_HAND

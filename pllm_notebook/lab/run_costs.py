@@ -42,7 +42,7 @@ def costs_of(side: AnswerSide, lines: np.ndarray[Any, Any]) -> RunCosts:
     rows = side.row[lines]
     rows = np.unique(rows[rows >= 0])
     if (record := side.source.record) is not None:
-        rows = rows[(record.status[rows] <= 1) & ~record.several[rows]]
+        rows = rows[(side.source.statuses[rows] <= 1) & ~record.several[rows]]
     picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).astype(np.int64))].tolist()
     run = side.source.run
     known: list[Mapping[str, Any]]

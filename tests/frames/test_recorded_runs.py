@@ -363,7 +363,7 @@ def test_without_a_cache_a_run_has_its_counts_and_no_keys(ready: Path, kit: Fram
 # A process that was killed.
 
 
-def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path) -> None:
+def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path, kit: FrameKit) -> None:
     script = f"""
         import pandas as pd, pllm_notebook as pllm
         from pllm_notebook.sim import SimAnswer
@@ -404,6 +404,21 @@ def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path) -> None:
     assert run.status.tolist() == ["ok", "pending", "ok"]
     assert run.to_frame()["mark"].fillna(0).tolist() == [1, 0, 3]
     assert "at least" in repr(run)
+    known = kit.llm(run.to_frame(kit.frame({"t": ["ccc", "slow"]})))
+    assert [str(value) for value in kit.values(known.status)] == ["ok", "pending"]
+    assert [row["cost_usd"] is not None for row in kit.rows(known.usage)] == [True, False]
+
+
+def test_a_run_whose_result_nobody_takes_is_recorded_as_it_ended(ready: Path, kit: FrameKit) -> None:
+    run = kit.llm(kit.frame({"t": ["a", "bb"]})).submit(Mark, "{t}")
+    run.wait()
+
+    files = RunFiles(ready)
+    deadline = time.monotonic() + 60
+    while next(files.headers())["state"] != "done" and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert [(one["state"], one["answered"]) for one in files.headers()] == [("done", 2)]
 
 
 def test_a_process_is_known_by_when_it_began() -> None:
