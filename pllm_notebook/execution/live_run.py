@@ -40,7 +40,7 @@ __all__ = ["ExecutionFactory", "LiveRun", "Rows"]
 
 _NUMBERS: Slot[itertools.count[int]] = Slot("run numbers", itertools.count)
 _REDRAW_S = 0.1
-# A result that nobody has taken by then is recorded all the same: the process may be killed before anyone does.
+# A result that has not been taken by then is recorded all the same: the process may be killed before it is.
 _UNTAKEN_S = 1.0
 
 ExecutionFactory = Callable[[Store | None, Callable[[], None]], Execution]
