@@ -22,7 +22,7 @@ import pllm_notebook.batch_jobs.batch_dispatcher as batch_dispatcher
 import pllm_notebook.batch_jobs.service as batch_service
 from pllm_notebook.batch import Recreation
 from tests.faults.asking import say
-from tests.faults.steps import Steps, fork_for_each_line
+from tests.faults.steps import Steps, connect_by, fork_for_each_line
 
 _CHANGES = ("INSERT", "UPDATE", "DELETE", "CREATE")
 # A lease is no knowledge: whoever dies with one, or without, knows the same.
@@ -60,8 +60,7 @@ def put_in(steps: Steps, *, fine: bool) -> None:
             elif not self.changed and sql.startswith(_CHANGES):
                 self.changed = " ".join(sql.split()[:4])
 
-    connect = sqlite3.connect
-    sqlite3.connect = lambda *args, **named: connect(*args, **{"factory": Connection} | named)  # type: ignore[assignment]
+    connect_by(Connection)
     _count_requests(steps, fine=fine)
     for name in _FILES if fine else ():
         setattr(os, name, _counting(steps, name, getattr(os, name)))

@@ -73,10 +73,20 @@ def put_in(steps: Steps) -> None:
         cursor: sqlite3.Cursor = steps.around(" ".join(sql.split()[:3]), work)
         return cursor
 
-    connect = sqlite3.connect
-    sqlite3.connect = lambda *args, **named: connect(*args, **{"factory": Connection} | named)  # type: ignore[assignment]
+    connect_by(Connection)
     for name in _FILES:
         setattr(os, name, _counting(steps, name, getattr(os, name)))
+
+
+def connect_by(kind: type[sqlite3.Connection]) -> None:
+    """Let every connection of this process be of *kind* too, whatever else its caller makes of it."""
+    connect = sqlite3.connect
+
+    def connected(*args: Any, **named: Any) -> sqlite3.Connection:
+        own = named.pop("factory", sqlite3.Connection)
+        return connect(*args, factory=type(kind.__name__, (kind, own), {}), **named)
+
+    sqlite3.connect = connected  # type: ignore[assignment]
 
 
 def _counting(steps: Steps, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
