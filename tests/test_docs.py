@@ -188,6 +188,15 @@ def stated_licence(package: str) -> str | None:
     return " ".join([facts.get("License-Expression", ""), facts.get("License", ""), *classifiers])
 
 
+def test_every_environment_for_the_notebooks_has_the_extras_that_the_index_names() -> None:
+    files = ("docs/index.md", "binder/requirements.txt", ".devcontainer/devcontainer.json")
+    named = {file: re.findall(r"\.\[([a-z,]+)\]", (ROOT / file).read_text(encoding="utf-8")) for file in files}
+    made = re.findall(r"^NOTEBOOK_EXTRAS := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert len(made) == 1
+    assert named == dict.fromkeys(files, made)
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "AGENTS.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_simulated_model_that_a_page_quotes_is_one_that_can_be_asked(page: Path) -> None:
     quoted = set(re.findall(r'"(sim:[^"]*)"', page.read_text(encoding="utf-8")))

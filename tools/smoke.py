@@ -5,6 +5,7 @@ python -P tools/smoke.py        -P: the package that is installed, and not the c
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,8 @@ def main() -> int:
     for file in ("py.typed", "notebook/run_view.js", "notebook/run_view.css"):
         assert resources.files("pllm_notebook").joinpath(*file.split("/")).is_file(), file
     assert "pllm_notebook" in {each.name for each in metadata.entry_points(group="pytest11")}
+    relative = re.findall(r"\]\((?!https?://)[^)]*\)", metadata.metadata("pllm_notebook")["Description"])
+    assert not relative, f"Links of the description that lead nowhere on a package index: {relative}"
     command = Path(sys.executable).with_name("pllm")
     told = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
     assert told == f"pllm_notebook {pllm.__version__}\n", told
