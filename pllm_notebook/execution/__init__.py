@@ -11,6 +11,7 @@ from pllm_notebook.execution.estimate import Estimate
 from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.explain import Explanation, decoded_body, position_of, shown_examples
 from pllm_notebook.execution.failure_recorder import full_message
+from pllm_notebook.execution.follow_ups import UnreadReply
 from pllm_notebook.execution.launch import (
     batch_service,
     build_spec,
@@ -26,7 +27,7 @@ from pllm_notebook.execution.lists import Part, estimate_list, parts_of, start_l
 from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.progress import RunProgress
-from pllm_notebook.execution.replies import UnreadReply, read_replies
+from pllm_notebook.execution.replies import read_replies
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
 from pllm_notebook.execution.results import SKIPPED, UNPLANNED, ResultTable, is_retryable
 from pllm_notebook.execution.row_record import (
@@ -59,12 +60,13 @@ from pllm_notebook.execution.run_view.field_charts import FieldCharts
 from pllm_notebook.execution.run_view.sample_row import row_name
 from pllm_notebook.execution.run_view.updates import RunViewUpdates
 from pllm_notebook.execution.run_view.view_model import RunViewModel, view_model
+from pllm_notebook.execution.run_window import RunWindow
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.steps import RunWait, Steps, awaiting, blocking
 from pllm_notebook.execution.token_bounds import TokenBounds
 from pllm_notebook.execution.token_question import options_by_path
 from pllm_notebook.execution.user_code import user_threads
-from pllm_notebook.execution.window_progress import StepsDisplay, WindowProgress
+from pllm_notebook.execution.window_progress import RunSum, StepsDisplay, WindowProgress
 
 __all__ = [
     "KEY_VERSION",
@@ -99,9 +101,11 @@ __all__ = [
     "RunBudget",
     "RunProgress",
     "RunServices",
+    "RunSum",
     "RunViewModel",
     "RunViewUpdates",
     "RunWait",
+    "RunWindow",
     "SampleRecord",
     "SecondRecord",
     "Steps",

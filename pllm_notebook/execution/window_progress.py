@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol
 
 from pllm_notebook.display_registry import SafeDisplay, new_display
 from pllm_notebook.execution.live_run import LiveRun
+from pllm_notebook.execution.stop import State
 from pllm_notebook.formatting import counted
 from pllm_notebook.protocols import Display
 from pllm_notebook.types import Progress
 
-__all__ = ["StepsDisplay", "Stoppable", "WindowProgress", "sum_of"]
+__all__ = ["RunSum", "StepsDisplay", "Stoppable", "WindowProgress", "sum_of"]
 
 
 class Stoppable(Protocol):
@@ -26,16 +27,50 @@ class Stoppable(Protocol):
 # Counts that add up; the rest is the latest run's, or the whole's own.
 _SUMMED = (
     "total", "done", "cached", "failed", "skipped", "in_flight", "rows_per_s", "input_tokens", "output_tokens",
-    "cached_tokens", "not_sent", "maybe_paid_requests", "maybe_paid_usd", "reserved_usd",
+    "cached_tokens", "not_sent", "maybe_paid_requests", "maybe_paid_usd",
 )  # fmt: skip
 
 
 def sum_of(first: Progress, second: Progress) -> Progress:
-    """Return what two runs have done together; label, model, ceiling and news are those of the second."""
+    """Return what two runs have done together; label, model and news are those of the second.
+
+    So are the ceiling and what is reserved below it: runs that are shown together share their money.
+    """
     summed = {name: getattr(first, name) + getattr(second, name) for name in _SUMMED}
     costs = (first.cost_usd, second.cost_usd)
     cost = None if None in costs else sum(one for one in costs if one is not None)
     return replace(second, cost_usd=cost, simulated=first.simulated or second.simulated, eta_s=None, **summed)
+
+
+def _at_end(counts: Progress) -> Progress:
+    """Return the counts of a run that has ended, to be summed up: nothing of it goes on."""
+    return replace(counts, in_flight=0, rows_per_s=0.0, reserved_usd=0.0)
+
+
+class RunSum:
+    """What many runs have done together: those that have ended as one sum, and those that go.
+
+    Attributes:
+        ended: The counts of those that have ended; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.ended: Progress | None = None
+
+    def add(self, counts: Progress) -> None:
+        """Count a run that has ended."""
+        counts = _at_end(counts)
+        self.ended = counts if self.ended is None else sum_of(self.ended, counts)
+
+    def including(self, going: Iterable[LiveRun]) -> Progress | None:
+        """Return the counts of all runs, with the news of each that goes; None before the first."""
+        whole, news = self.ended, dict[str, None]()
+        for run in going:
+            counts = run.progress()
+            if counts.note:
+                news[counts.note] = None
+            whole = counts if whole is None else sum_of(whole, counts)
+        return replace(whole, note="; ".join(news)) if whole is not None and news else whole
 
 
 class WindowProgress:
@@ -51,7 +86,7 @@ class WindowProgress:
         self._label = label
         self._display: SafeDisplay | None = None
         self._is_closed = False
-        self._ended: Progress | None = None
+        self._sum = RunSum()
         self._began = time.monotonic()
 
     @property
@@ -62,41 +97,38 @@ class WindowProgress:
     @property
     def failed(self) -> int:
         """Failed rows of the runs that have ended."""
-        return 0 if self._ended is None else self._ended.failed
+        return 0 if self._sum.ended is None else self._sum.ended.failed
 
     def open(self, stoppable: Stoppable, run: LiveRun) -> None:
         """Open the display with the first run."""
         if self._display is None:
             self._display = SafeDisplay(new_display() if self._shown else None)
-            self._display.open(self._whole([run], "running"), stoppable.stop)
+            if (counts := self.whole([run])) is not None:
+                self._display.open(counts, stoppable.stop)
 
     def update(self, going: Sequence[LiveRun]) -> None:
         """Show the counts of this moment."""
-        if self._display is not None and (going or self._ended is not None):
-            self._display.update(self._whole(going, "running"))
+        if self._display is not None and (counts := self.whole(going)) is not None:
+            self._display.update(counts)
 
     def add(self, counts: Progress) -> None:
         """Count a run that has ended."""
-        counts = replace(counts, in_flight=0, rows_per_s=0.0, reserved_usd=0.0)
-        self._ended = counts if self._ended is None else sum_of(self._ended, counts)
+        self._sum.add(counts)
 
     def close(self, going: Sequence[LiveRun], state: Literal["done", "cancelled", "failed"]) -> None:
         """Show the end; nothing where it was shown before."""
-        if self._display is not None and not self._is_closed and (going or self._ended is not None):
+        if self._display is None or self._is_closed:
+            return
+        if (counts := self.whole(going, state)) is not None:
             self._is_closed = True
-            self._display.close(self._whole(going, state), None)
+            self._display.close(counts, None)
 
-    def whole(self, going: Sequence[LiveRun] = ()) -> Progress | None:
+    def whole(self, going: Sequence[LiveRun] = (), state: State = "running") -> Progress | None:
         """Return the counts of all runs, None before the first."""
-        return self._whole(going, "running") if going or self._ended is not None else None
-
-    def _whole(self, going: Sequence[LiveRun], state: Literal["running", "done", "cancelled", "failed"]) -> Progress:
-        counts = [] if self._ended is None else [self._ended]
-        counts += [run.progress() for run in going]
-        whole = counts[0]
-        for one in counts[1:]:
-            whole = sum_of(whole, one)
-        return replace(whole, label=self._label, state=state, elapsed_s=time.monotonic() - self._began, eta_s=None)
+        counts = self._sum.including(going)
+        if counts is None:
+            return None
+        return replace(counts, label=self._label, state=state, elapsed_s=time.monotonic() - self._began, eta_s=None)
 
 
 class StepsDisplay:
@@ -139,7 +171,7 @@ class StepsDisplay:
 
     def end(self, counts: Progress, *, is_over: bool) -> None:
         """Note the counts of a step that has ended and of those before it, and whether none follows."""
-        self._ended, self._is_closed = replace(counts, in_flight=0, rows_per_s=0.0, reserved_usd=0.0), is_over
+        self._ended, self._is_closed = _at_end(counts), is_over
 
     def _next(self, *, is_last: bool) -> Display | None:
         self._steps += 1

@@ -1,27 +1,31 @@
-"""The run of one request file: its chunks, results, display and end."""
+"""The run of one request file: its models' windows of chunks, its results, display and end."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.display_registry import SafeDisplay, new_display
 from pllm_notebook.engine import EndEvent, await_end, block_until, engine
 from pllm_notebook.exceptions import RunInterrupted
-from pllm_notebook.execution import LiveRun, RunProgress
+from pllm_notebook.execution import RunProgress, RunSum
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted
 from pllm_notebook.protocols import Store
-from pllm_notebook.request_files.chunks import ChunkMaker, ChunkScheduler
+from pllm_notebook.request_files.chunks import ChunkMaker
 from pllm_notebook.request_files.file_status import FileStatus
+from pllm_notebook.request_files.model_lines import ModelLines
 from pllm_notebook.request_files.output_limit_waves import split_into_waves
 from pllm_notebook.request_files.request_index import LineGroup, RequestIndex
 from pllm_notebook.request_files.result_writer import ResultWriter, offsets_of
 from pllm_notebook.request_files.results_file import ResultsFile
-from pllm_notebook.request_files.totals import RunTotals
 from pllm_notebook.settings import current
 from pllm_notebook.types import Progress
 
@@ -43,17 +47,20 @@ class FileRun:
         self._label = maker.label
         self._budget_usd = maker.max_cost_usd
         self._loop = engine(current().loop).loop
+        self._writer = ResultWriter(index, file, store, self._wake)
         by_dispatcher: dict[tuple[str, str, str], list[LineGroup]] = {}
         for group in index.groups:
             by_dispatcher.setdefault(group.target.dispatcher_key, []).append(group)
-        self._schedulers = [
-            ChunkScheduler(split_into_waves(groups, index.line), maker, index.size) for groups in by_dispatcher.values()
+        start = partial(maker.start, on_done=self._writer.on_done)
+        self._models = [
+            ModelLines(split_into_waves(groups, index.line), start, index.size) for groups in by_dispatcher.values()
         ]
-        self._model = ", ".join(dict.fromkeys(scheduler.target.label for scheduler in self._schedulers)) or "no model"
-        self._simulated = any(scheduler.target.simulated for scheduler in self._schedulers)
-        self._writer = ResultWriter(index, file, store, self._wake)
-        self._invalid_written = 0  # number of invalid lines that were passed to the writer
-        self._totals = RunTotals()
+        self._model = ", ".join(dict.fromkeys(model.target.label for model in self._models)) or "no model"
+        # Lines that fail without being sent, until the writer takes them.
+        self._unsent: deque[Iterator[tuple[Sequence[int], Failure]]] = deque([self._invalid_lines()])
+        self._unsent_taken = 0
+        self._sum = RunSum()
+        self._sum.add(self._nothing_yet())
         self._pace = RunProgress(time.monotonic())
         self._state: Literal["running", "done", "cancelled", "failed"] = "running"
         self._error: BaseException | None = None
@@ -119,11 +126,11 @@ class FileRun:
     def status(self) -> FileStatus:
         """Return the current counts."""
         counts, index = self._writer.counts, self._index
-        begun = sum(scheduler.begun for scheduler in self._schedulers) + self._invalid_written
+        begun = sum(model.begun for model in self._models) + self._unsent_taken
         ended = counts.succeeded + counts.failed + counts.not_sent
         over = self.done
         left = len(index) - index.done - counts.succeeded - counts.failed
-        totals = self._totals.including(self._runs())
+        whole = self._counts()
         return FileStatus(
             save_filepath=self._file.path,
             total=len(index),
@@ -136,8 +143,8 @@ class FileRun:
             api_errors=counts.api_errors,
             other_errors=counts.other_errors,
             not_sent=left if over else counts.not_sent,
-            cached=totals.cached,
-            cost_usd=totals.cost_usd,
+            cached=whole.cached,
+            cost_usd=whole.cost_usd,
         )
 
     # In its own thread.
@@ -160,29 +167,33 @@ class FileRun:
                 stopping = True
                 self._halt()
             if not stopping:
-                self._write_invalid()
-                for scheduler in self._schedulers:
-                    scheduler.start_next(self._writer.on_done, self._writer.failed)
-            for scheduler in self._schedulers:
-                for run in scheduler.ended():
-                    self._totals = self._totals.including([run])
-                    if run.execution.error is not None:
-                        self._fail(run.execution.error)
-            if all(scheduler.over for scheduler in self._schedulers) and (
-                stopping or self._invalid_written == len(self._index.invalid_lines)
-            ):
-                return
+                self._pass_unsent()
+                for model in self._models:
+                    model.fill()
+            for model in self._models:
+                self._take_over(model)
+            if all(model.is_over for model in self._models) and (stopping or not self._unsent):
+                break
             if not self._loop.alive:
                 raise self._loop.ended()
             self._show()
             self._woken.wait(_POLL_S)
+        for error in filter(None, (model.error for model in self._models)):
+            self._fail(error)
+
+    def _take_over(self, model: ModelLines) -> None:
+        """Count the chunks that are over, and fail the lines of a model that takes no more."""
+        was_refused = model.refusal is not None
+        for run in model.take_over():
+            self._sum.add(run.progress())
+            if run.execution.error is not None:
+                self._fail(run.execution.error)
+        if (refusal := model.refusal) is not None and not was_refused:
+            self._unsent.append((rows, refusal) for rows in model.take_rest())
 
     def _halt(self) -> None:
-        for scheduler in self._schedulers:
-            scheduler.stopped = True
-            for chunk in scheduler.chunks:
-                if chunk.run is not None and self._loop.alive:
-                    chunk.run.cancel()
+        for model in self._models:
+            model.stop()
 
     def _fail(self, error: BaseException) -> None:
         self._state = "failed"
@@ -208,20 +219,28 @@ class FileRun:
             self._display.close(self._progress(), None)
             logger.info("%s", self.status())
 
-    def _write_invalid(self) -> None:
-        while self._invalid_written < len(self._index.invalid_lines):
-            row = self._index.invalid_lines[self._invalid_written]
-            if not self._writer.failed([row], Failure(FailureKind.INPUT, self._index.fault(row))):
-                return
-            self._invalid_written += 1
+    def _invalid_lines(self) -> Iterator[tuple[Sequence[int], Failure]]:
+        for row in self._index.invalid_lines:
+            yield [row], Failure(FailureKind.INPUT, self._index.fault(row))
+
+    def _pass_unsent(self) -> None:
+        """Pass lines that fail without being sent to the writer, as fast as it writes."""
+        while self._unsent and not self._writer.is_behind:
+            lines = next(self._unsent[0], None)
+            if lines is None:
+                self._unsent.popleft()
+            else:
+                self._writer.fail(*lines)
+                self._unsent_taken += len(lines[0])
 
     def _wake(self) -> None:
         self._woken.set()
 
-    def _runs(self) -> list[LiveRun]:
-        return [
-            chunk.run for scheduler in self._schedulers for chunk in list(scheduler.chunks) if chunk.run is not None
-        ]
+    def _counts(self) -> Progress:
+        """Return the counts of all chunks."""
+        whole = self._sum.including(run for model in self._models for run in model.runs)
+        assert whole is not None
+        return whole
 
     # Display.
 
@@ -230,30 +249,42 @@ class FileRun:
         self._pace.sample(time.monotonic())
         self._display.update(progress)
 
-    def _progress(self) -> Progress:
-        totals = self._totals.including(self._runs())
-        throughput, now = self._pace, time.monotonic()
-        throughput.done, throughput.cached = totals.done, totals.cached + self._index.done
-        throughput.failed = self._writer.counts.failed
-        total = len(self._index)
+    def _nothing_yet(self) -> Progress:
         return Progress(
             label=self._label,
             model=self._model,
-            simulated=self._simulated,
-            total=total,
-            done=throughput.done,
-            cached=throughput.cached,
-            failed=throughput.failed,
+            simulated=any(model.target.simulated for model in self._models),
+            total=0,
+            done=0,
+            cached=0,
+            failed=0,
             skipped=0,
-            in_flight=totals.in_flight,
-            elapsed_s=throughput.elapsed_s(now),
-            rows_per_s=throughput.rows_per_s,
-            eta_s=throughput.eta_s(total) if self._state == "running" else None,
-            input_tokens=totals.input_tokens,
-            output_tokens=totals.output_tokens,
-            cached_tokens=totals.cached_tokens,
-            cost_usd=totals.cost_usd,
+            in_flight=0,
+            elapsed_s=0.0,
+            rows_per_s=0.0,
+            eta_s=None,
+            input_tokens=0,
+            output_tokens=0,
+            cost_usd=0.0,
             budget_usd=self._budget_usd,
-            note=totals.note,
+            note="",
+            state="running",
+        )
+
+    def _progress(self) -> Progress:
+        whole, pace, now = self._counts(), self._pace, time.monotonic()
+        total = len(self._index)
+        pace.done, pace.cached, pace.failed = whole.done, whole.cached + self._index.done, self._writer.counts.failed
+        return replace(
+            whole,
+            label=self._label,
+            model=self._model,
+            total=total,
+            cached=pace.cached,
+            failed=pace.failed,
+            elapsed_s=pace.elapsed_s(now),
+            rows_per_s=pace.rows_per_s,
+            eta_s=pace.eta_s(total) if self._state == "running" else None,
+            budget_usd=self._budget_usd,
             state=self._state,
         )

@@ -117,13 +117,15 @@ class ResultWriter:
         """Queue a finished line of a chunk."""
         self._queue.put(_FinishedLine(chunk.rows[at], chunk, at, None))
 
-    def failed(self, rows: Sequence[int], failure: Failure) -> bool:
-        """Queue lines that fail without being sent; return False if the queue is full."""
-        if self._queue.qsize() > _MAX_QUEUED_LINES:
-            return False
+    @property
+    def is_behind(self) -> bool:
+        """Whether lines that fail without being sent are to wait."""
+        return self._queue.qsize() > _MAX_QUEUED_LINES
+
+    def fail(self, rows: Sequence[int], failure: Failure) -> None:
+        """Queue lines that fail without being sent."""
         for row in rows:
             self._queue.put(_FinishedLine(row, None, 0, failure))
-        return True
 
     def end(self) -> None:
         """Write the queued lines, and wait for that."""
@@ -216,7 +218,7 @@ def _outcome_of(one: _FinishedLine) -> Outcome | Failure | None:
     if one.failure is not None:
         return one.failure
     assert one.chunk is not None
-    run = one.chunk.run
+    run = one.chunk.started_run()
     if run is None:
         return None
     return run.table.outcome(one.at) or run.table.failure(one.at)

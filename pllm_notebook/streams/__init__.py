@@ -1,12 +1,13 @@
 """Tables one after the other, in bounded memory.
 
 A table is a run of its own (`execution.execute`), so limits, cached answers, repairs and failures are those of
-`df.llm.parse`, and two streams at once share them as two runs do. What a stream adds is a window of runs:
+`df.llm.parse`, and two streams at once share them as two runs do. What a stream adds is a window of runs
+(`execution.RunWindow`, which request files have as well), taken in order:
 
-    for piece in pieces:                  read only when its calls are wanted
-        window.add(piece)                 its run starts, with the money that all share
-        while not window.wants_more:      enough rows without an outcome: twice the calls on the wire, and `rows`
-            yield window.take()           the first one that was started, when it has ended; nothing holds it then
+    window.fill(started)                  while more rows are wanted, the next piece is read, and its run starts
+    while window.head is not None:
+        yield window.take()               the first one that was started, when it has ended; nothing holds it then
+        window.fill(started)
     window.finish()                       one warning, or the error that ended it
 
 Closing a stream early cancels what is going, and waits until what has arrived is stored.
@@ -23,7 +24,7 @@ Closing a stream early cancels what is going, and waits until what has arrived i
 | `part_answers`    | the answers to the rows of a part, written when all have arrived   |
 | `part_files`      | the directory of the parts: each there whole or not at all         |
 | `dataset_retry`   | failed rows of the parts, asked again                              |
-| `run_window`      | the runs that are going: their order, money and end                |
+| `table_window`    | the tables whose runs go: their display, and the end of the whole  |
 
 Invariants:
 

@@ -17,7 +17,7 @@ from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.signatures import shows
-from pllm_notebook.streams.run_window import Answered, RunWindow, TablePiece
+from pllm_notebook.streams.table_window import Answered, TablePiece, TableWindow
 
 __all__ = ["answered", "aparse_batches", "cut", "parse_batches", "window_for"]
 
@@ -96,7 +96,7 @@ def aparse_batches(
     return _async_frames(window, _AsyncPieces(tables, rows), caller())
 
 
-def window_for(response_format: Any, prompt: str | None, options: dict[str, Any], rows: int, where: str) -> RunWindow:
+def window_for(response_format: Any, prompt: str | None, options: dict[str, Any], rows: int, where: str) -> TableWindow:
     """Return a window for the runs of some tables; options and type are checked before anything is read or sent.
 
     Args:
@@ -116,13 +116,13 @@ def window_for(response_format: Any, prompt: str | None, options: dict[str, Any]
         raise UsageError(f"{where} yields answers, so it cannot go on without them: leave wait= out. Nothing was sent.")
     output = output_of(kind, resolved)
     given = options | {"progress": False}
-    whole = f"{where} {secrets.token_hex(4)}"
+    whole, run_budget = f"{where} {secrets.token_hex(4)}", RunBudget(resolved.max_cost_usd)
 
-    def submit(data: Any, run_budget: RunBudget) -> LiveRun:
+    def submit(data: Any) -> LiveRun:
         return submit_piece(accessor_of(data), kind, prompt, given, run_budget, whole=whole)
 
     progress = WindowProgress(bool(resolved.progress), "text" if output is None else output.name)
-    return RunWindow(submit, rows=rows, max_cost_usd=resolved.max_cost_usd, progress=progress)
+    return TableWindow(submit, rows, progress)
 
 
 def cut(tables: Iterable[Any], rows: int) -> Iterator[TablePiece]:
@@ -144,32 +144,18 @@ def cut(tables: Iterable[Any], rows: int) -> Iterator[TablePiece]:
             yield TablePiece("", table.slice(range(begin, min(begin + rows, table.total))).data)
 
 
-def fill(window: RunWindow, pieces: Iterator[TablePiece]) -> None:
-    """Start as many pieces as are wanted now."""
-    while window.wants_more:
-        try:
-            piece = next(pieces, None)
-        except Exception as error:
-            window.no_more(error)
-            return
-        if piece is None:
-            window.no_more()
-            return
-        window.add(piece)
-    window.show()
-
-
-def answered(window: RunWindow, pieces: Iterator[TablePiece], called_by: Caller) -> Generator[Answered, None, None]:
+def answered(window: TableWindow, pieces: Iterator[TablePiece], called_by: Caller) -> Generator[Answered, None, None]:
     """Yield the pieces with their runs, in order, each when its run has ended. Closing it early stops them all."""
+    started = map(window.start, pieces)
     try:
-        fill(window, pieces)
+        window.fill(started)
         while (run := window.head) is not None:
             while not run.done():
                 run.wait(_TICK_S)
-                fill(window, pieces)
+                window.fill(started)
             del run
             yield window.take()
-            fill(window, pieces)
+            window.fill(started)
         window.finish(called_by)
     finally:
         for going in window.abandon():
@@ -184,7 +170,7 @@ def _frames(each: Generator[Answered, None, None]) -> Generator[Any, None, None]
             del frame
 
 
-async def _async_frames(window: RunWindow, source: _AsyncPieces, called_by: Caller) -> AsyncGenerator[Any, None]:
+async def _async_frames(window: TableWindow, source: _AsyncPieces, called_by: Caller) -> AsyncGenerator[Any, None]:
     ended: asyncio.Future[None] | None = None
     try:
         await source.fill(window)
@@ -214,18 +200,12 @@ class _AsyncPieces:
         self._tables = aiter(tables) if isinstance(tables, AsyncIterable) else None
         self._pieces = iter(()) if isinstance(tables, AsyncIterable) else cut(tables, rows)
 
-    async def fill(self, window: RunWindow) -> None:
+    async def fill(self, window: TableWindow) -> None:
         """Start as many pieces as are wanted now."""
         while window.wants_more:
-            try:
+            with window.reading():
                 piece = await self._next()
-            except Exception as error:
-                window.no_more(error)
-                return
-            if piece is None:
-                window.no_more()
-                return
-            window.add(piece)
+                window.add(None if piece is None else window.start(piece))
         window.show()
 
     async def _next(self) -> TablePiece | None:

@@ -12,7 +12,7 @@ from pllm_notebook.streams.batches import window_for
 from pllm_notebook.streams.manifest import Question, check_same, manifest_of
 from pllm_notebook.streams.part_answers import ERROR, STATUS, PartCounts, part_table, row_of_line, write_parts
 from pllm_notebook.streams.part_files import PartFiles
-from pllm_notebook.streams.run_window import Answered, TablePiece
+from pllm_notebook.streams.table_window import Answered, TablePiece
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -23,8 +23,8 @@ from pllm_notebook.streams.manifest import Question, check_same, manifest_of
 from pllm_notebook.streams.parquet_source import ParquetSource, SourceFile, require_pyarrow
 from pllm_notebook.streams.part_answers import check_columns, part_table, write_parts
 from pllm_notebook.streams.part_files import PartFiles
-from pllm_notebook.streams.run_window import Answered, TablePiece
 from pllm_notebook.streams.stream_source import lazy_source, stream_of
+from pllm_notebook.streams.table_window import Answered, TablePiece
 
 __all__ = ["parse_dataset"]
 

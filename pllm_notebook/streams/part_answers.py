@@ -11,7 +11,7 @@ from pllm_notebook.callers import Caller
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import LiveRun
 from pllm_notebook.streams.batches import answered
-from pllm_notebook.streams.run_window import Answered, RunWindow, TablePiece
+from pllm_notebook.streams.table_window import Answered, TablePiece, TableWindow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +45,7 @@ class PartCounts(NamedTuple):
 
 
 def write_parts(
-    window: RunWindow, pieces: Iterator[TablePiece], called_by: Caller, write: Callable[[Answered], None]
+    window: TableWindow, pieces: Iterator[TablePiece], called_by: Caller, write: Callable[[Answered], None]
 ) -> PartCounts:
     """Ask about the rows of some parts, and write each when all its rows have an outcome."""
     done: Counter[str] = Counter()

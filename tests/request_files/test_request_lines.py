@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from array import array
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.request_files.chunks import CHUNK_LINES, ChunkScheduler
 from pllm_notebook.request_files.endpoints import EndpointResolver, body_for
 from pllm_notebook.request_files.line_formats import RequestFileLine, identity_of, read_line, read_result, result_line
+from pllm_notebook.request_files.model_lines import CHUNK_LINES, ModelLines
 from pllm_notebook.request_files.output_limit_waves import split_into_waves
 from pllm_notebook.request_files.request_index import LineGroup
 from pllm_notebook.request_files.results_file import ResultsFile, new_path
+from tests.execution.counted_runs import CountedPiece, CountedRun
 
 SAID = [{"role": "user", "content": "Hi"}]
 CHAT = {"model": "gpt-6-luna", "messages": SAID}
@@ -274,95 +274,130 @@ def test_lines_that_differ_in_their_limit_alone_go_in_waves_of_their_own() -> No
 
 
 @dataclass
-class Opened:
-    """A window whose lines end when the test says so."""
+class OpenedChunk(CountedPiece):
+    """A chunk whose lines end when the test says so."""
 
     rows: array[int]
-    left: int
     fatal_failure: Failure | None = None
-    run: None = None
 
     def release(self) -> None:
-        assert self.over
-
-    @property
-    def over(self) -> bool:
-        return self.left == 0
+        assert self.is_over()
 
 
 @dataclass
 class Opening:
-    """Makes such windows."""
+    """Starts such chunks."""
 
-    made: list[Opened] = field(default_factory=list)
+    made: list[OpenedChunk] = field(default_factory=list)
+    fails: bool = False
 
-    def make(self, group: LineGroup, rows: array[int], heard: Callable[..., None]) -> Any:
-        self.made.append(Opened(rows, len(rows)))
+    def start(self, group: LineGroup, rows: array[int]) -> Any:
+        if self.fails:
+            raise OSError("the cache is gone")
+        self.made.append(OpenedChunk(CountedRun(len(rows), len(rows)), rows))
         return self.made[-1]
 
 
-def scheduler(maker: Opening, chunks: int, size: int = 1_000) -> ChunkScheduler:
+def model_lines(opening: Opening, chunks: int, size: int = 1_000, waves: int = 1) -> ModelLines:
     target = EndpointResolver(None, None, None, None).of(line_of(CHAT))
     assert not isinstance(target, str)
-    group = LineGroup(target, None, array("q", range(chunks * CHUNK_LINES)))
-    return ChunkScheduler([group], maker, lambda row: size)  # type: ignore[arg-type]
+    lines = chunks * CHUNK_LINES
+    groups = [LineGroup(target, None, array("q", range(at * lines, (at + 1) * lines)), at) for at in range(waves)]
+    return ModelLines(groups, opening.start, lambda row: size)
 
 
-def no_failures(rows: Sequence[int], failure: Failure) -> bool:
-    raise AssertionError(failure)
-
-
-def test_the_next_window_is_begun_before_the_last_reply_of_one_is_there() -> None:
-    maker = Opening()
-    fed = scheduler(maker, 4)
+def test_the_next_chunk_is_begun_before_the_last_reply_of_one_is_there() -> None:
+    opening = Opening()
+    lines = model_lines(opening, 4)
 
     for _ in range(4):
-        fed.start_next(lambda *_: None, no_failures)
-        fed.ended()
-        for chunk in maker.made:
-            chunk.left = 1  # a reply that does not come
+        lines.fill()
+        lines.take_over()
+        for chunk in opening.made:
+            chunk.run.left = 1  # a reply that does not come
 
-    assert len(maker.made) == 4
-    assert not fed.over
-
-
-def test_no_more_lines_are_open_than_a_window_and_a_half() -> None:
-    maker = Opening()
-    fed = scheduler(maker, 10)
-    fed.start_next(lambda *_: None, no_failures)
-    fed.start_next(lambda *_: None, no_failures)
-    assert fed.open == CHUNK_LINES
-
-    maker.made[0].left = CHUNK_LINES // 2
-    fed.start_next(lambda *_: None, no_failures)
-    fed.start_next(lambda *_: None, no_failures)
-
-    assert fed.open == CHUNK_LINES + CHUNK_LINES // 2
+    assert len(opening.made) == 4
+    assert not lines.is_over
 
 
-def test_windows_of_large_lines_have_fewer_of_them() -> None:
-    maker = Opening()
+def test_no_more_lines_are_open_than_a_chunk_and_a_half() -> None:
+    opening = Opening()
+    lines = model_lines(opening, 10)
+    lines.fill()
+    lines.fill()
+    assert [run.left for run in lines.runs] == [CHUNK_LINES]
 
-    scheduler(maker, 1, size=4 * 2**20).start_next(lambda *_: None, no_failures)
+    opening.made[0].run.left = CHUNK_LINES // 2
+    lines.fill()
+    lines.fill()
 
-    assert len(maker.made[0].rows) == 4
+    assert sum(run.left for run in lines.runs) == CHUNK_LINES + CHUNK_LINES // 2
+
+
+def test_late_lines_of_many_chunks_do_not_fill_the_memory() -> None:
+    opening = Opening()
+    lines = model_lines(opening, 40)
+
+    for _ in range(40):
+        lines.fill()
+        lines.take_over()
+        for chunk in opening.made:
+            chunk.run.left = 1
+
+    assert len(opening.made) == 13
+
+
+def test_chunks_of_large_lines_have_fewer_of_them() -> None:
+    opening = Opening()
+
+    model_lines(opening, 1, size=4 * 2**20).fill()
+
+    assert len(opening.made[0].rows) == 4
+
+
+def test_a_wave_begins_when_the_one_before_it_is_over() -> None:
+    opening = Opening()
+    lines = model_lines(opening, 1, waves=2)
+    lines.fill()
+    opening.made[0].run.left = 1
+    lines.take_over()
+    lines.fill()
+    assert len(opening.made) == 1
+
+    opening.made[0].run.left = 0
+    lines.take_over()
+    lines.fill()
+
+    assert [chunk.rows[0] for chunk in opening.made] == [0, CHUNK_LINES]
 
 
 def test_a_refusal_fails_the_lines_that_were_not_begun() -> None:
-    maker = Opening()
-    fed = scheduler(maker, 3)
+    opening = Opening()
+    lines = model_lines(opening, 3, waves=2)
     failure = Failure(FailureKind.AUTHENTICATION, "no")
-    failed: list[int] = []
-    fed.start_next(lambda *_: None, no_failures)
-    maker.made[0].fatal_failure, maker.made[0].left = failure, 0
-    fed.ended()
+    lines.fill()
+    opening.made[0].fatal_failure, opening.made[0].run.left = failure, 0
 
-    def take(rows: Sequence[int], why: Failure) -> bool:
-        assert why is failure
-        failed.extend(rows)
-        return True
+    lines.take_over()
+    rest = [row for rows in lines.take_rest() for row in rows]
+    lines.fill()
 
-    fed.start_next(lambda *_: None, take)
+    assert lines.refusal is failure
+    assert rest == list(range(CHUNK_LINES, 6 * CHUNK_LINES))
+    assert (lines.is_over, lines.begun, len(opening.made)) == (True, CHUNK_LINES, 1)
 
-    assert fed.over
-    assert failed == list(range(CHUNK_LINES, 3 * CHUNK_LINES))
+
+def test_a_chunk_that_cannot_be_started_ends_the_lines_of_its_model() -> None:
+    opening = Opening()
+    lines = model_lines(opening, 3, waves=2)
+    lines.fill()
+    opening.made[0].run.left = 1
+    opening.fails = True
+
+    lines.fill()
+
+    assert str(lines.error) == "the cache is gone"
+    assert not lines.is_over
+    opening.made[0].run.left = 0
+    lines.take_over()
+    assert lines.is_over
