@@ -29,7 +29,8 @@ from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.result_columns import ResultColumns
-from pllm_notebook.frames.table_rows import RowQuestion, TableRows
+from pllm_notebook.frames.row_question import RowQuestion
+from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.schema import OutputType
 from pllm_notebook.store import open_store
 from pllm_notebook.templates import Template

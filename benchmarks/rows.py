@@ -31,7 +31,8 @@ from pllm_notebook.execution.replies import UnreadReply, read_replies
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.frames.pandas.adapter import PandasTable
 from pllm_notebook.frames.result_columns import ResultColumns
-from pllm_notebook.frames.table_rows import RowQuestion, TableRows
+from pllm_notebook.frames.row_question import RowQuestion
+from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.schema import OutputType
 from pllm_notebook.store import open_store
 from pllm_notebook.stored_reply import StoredReply

@@ -27,7 +27,8 @@ from pllm_notebook.frames.preview import Preview, first_examples
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
-from pllm_notebook.frames.table_rows import RowQuestion, TableRows, template_for
+from pllm_notebook.frames.row_question import RowQuestion, template_for
+from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
 from pllm_notebook.options import CallToolsOptions, CompleteOptions, Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.protocols import Display

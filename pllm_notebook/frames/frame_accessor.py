@@ -23,12 +23,13 @@ from pllm_notebook.formatting import counted
 from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.choice_accessor import ChoiceAccessor
+from pllm_notebook.frames.deciding_rows import DecidingRows
 from pllm_notebook.frames.judge import judge_for
 from pllm_notebook.frames.long_documents import Reduction, Step, chunk_rows
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_instruction import row_instruction
-from pllm_notebook.frames.table_rows import DecidingRows, RowQuestion, chosen_columns, template_for
+from pllm_notebook.frames.row_question import RowQuestion, chosen_columns, template_for
 from pllm_notebook.options import DecideOptions, Options, ParseOptions, is_number, taken_by
 from pllm_notebook.signatures import shows
 from pllm_notebook.templates import require_text

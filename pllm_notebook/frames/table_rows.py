@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from pllm_notebook.exceptions import UnknownColumnError, UsageError
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import LiveRun, RowRecord, record_of_calls, retry_price
 from pllm_notebook.frames.answer_hashes import AnswerHashes
 from pllm_notebook.frames.cell_failures import cell_records, cell_texts
@@ -19,51 +19,22 @@ from pllm_notebook.frames.example_prompts import ExamplePrompts, examples_for
 from pllm_notebook.frames.example_selection import RowExamples
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.images import MediaPrompts
-from pllm_notebook.frames.judge import FROM, CandidateAnswers
 from pllm_notebook.frames.libraries import table_of, table_to_join
 from pllm_notebook.frames.probabilities import least_confidence
 from pllm_notebook.frames.provenance import asked_rows, replaceable
 from pllm_notebook.frames.response_format import columns_as_before
-from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_evidence import RowEvidence
 from pllm_notebook.frames.row_instruction import InstructedPrompts, RowInstruction
+from pllm_notebook.frames.row_question import RowQuestion, chosen_columns
 from pllm_notebook.frames.rows import ERROR_COLUMNS, error_rows, prompts_of
 from pllm_notebook.frames.samples import add_samples, described, whole_agreement
 from pllm_notebook.frames.table import Table
 from pllm_notebook.frames.validation_context import RowContexts, contexts_for
-from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options
-from pllm_notebook.templates import Template, is_nameable
 
-__all__ = ["DecidingRows", "RowQuestion", "TableRows", "chosen_columns", "template_for"]
+__all__ = ["TableRows"]
 
 Build = Callable[[Column, list[Any]], Any]
 """Builds one column (see `FrameLibrary.array`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowQuestion:
-    """What is asked about each row of a table.
-
-    Attributes:
-        template: The compiled prompt, None to send each row as labelled data.
-        shape: The result's columns.
-        options: As resolved.
-        label: For the display.
-        instruction: Each row's own, None where all have the same.
-        labels: Columns that say what is right, which are not sent.
-        output: The type of the answer, None for text; examples are read by it.
-        takes_examples: Whether the options of examples, and of the validators' context, apply to its rows.
-    """
-
-    template: Template | None
-    shape: ResultColumns
-    options: Options
-    label: str
-    instruction: RowInstruction | None = None
-    labels: tuple[str, ...] = ()
-    output: OutputType | None = None
-    takes_examples: bool = False
 
 
 class TableRows:
@@ -99,7 +70,7 @@ class TableRows:
         self.replaced = () if alone else replaceable(table, self.shape.names, options.replace)
         self.total = table.total
         self.alone = alone
-        shown = chosen_columns("images=", options.images or (), table.names)
+        shown = chosen_columns("images=", options.images, table.names) if options.images else []
         names: Sequence[str]
         if template is not None:
             names = template.names
@@ -301,99 +272,6 @@ class TableRows:
         return {name: build(Column(name, Kind.TEXT), _at(messages, lines))}
 
 
-class DecidingRows(TableRows):
-    """A table's rows whose answers are already in columns, for one run that decides between them.
-
-    Args:
-        table: As for `TableRows`.
-        names: The columns that hold answers.
-        question: What was asked; its shape has one column.
-    """
-
-    def __init__(self, table: Table, names: Sequence[str], question: RowQuestion) -> None:
-        template, shape, options = question.template, question.shape, question.options
-        assert template is not None
-        self._from = shape.columns[0].name + FROM
-        shape.names = (*shape.names, self._from)
-        super().__init__(table, question)
-        table = self.table
-        candidates = table.column_data(names)
-        instructions = None
-        if question.instruction is not None:
-            data = table.column_data(question.instruction.template.names)
-            instructions = question.instruction.texts(data, options.na)
-        self._candidates = CandidateAnswers(
-            candidates, table.column_data(template.names), template, options, instructions
-        )
-        self._asked_data.append(candidates)
-        self.asked = (*self.asked, *names)
-        self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
-
-    def check_type(self, run: LiveRun, response_format: Any) -> None:
-        """Check that a type makes the columns of the result."""
-        columns_as_before(response_format, self._options, [column.name for column in self.shape.columns], run.id)
-
-    def described(self, run: LiveRun) -> dict[str, Any]:
-        """Return the question and the result's columns; most of its answers are not in a reply."""
-        return super().described(run) | {"answers": "decision"}
-
-    def _make(
-        self, run: LiveRun, rows: Sequence[int] | None = None, table: Table | None = None
-    ) -> tuple[dict[str, Any], Sequence[int]]:
-        """Build the decided answer, and the column that it is from (see `TableRows._make`)."""
-        build = (table or self.table).frame_library.array
-        lines = range(self.total) if rows is None else rows
-        decided = [(None, None) if row < 0 else self._candidates.decided(run, row) for row in lines]
-        (column,) = self.shape.columns
-        made = {
-            column.name: build(column, [value for value, _ in decided]),
-            self._from: build(Column(self._from, Kind.TEXT), [name for _, name in decided]),
-        }
-        return made | self._made_messages(run, lines, build), range(len(lines))
-
-
 def _at(values: Sequence[Any], rows: Sequence[int]) -> list[Any]:
     """Return the values of some rows, None for a row that is -1."""
     return [None if row < 0 else values[row] for row in rows]
-
-
-def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instructed: bool = False) -> Template:
-    """Compile a prompt for a table's columns.
-
-    Args:
-        prompt: Text with `{column}`, and `{value}` for the values of a column alone.
-        table: Only its columns' names are read.
-        images: Columns of images; with them the prompt may be the same for every row.
-        instructed: Whether each row has an instruction of its own; with it the prompt may also be the same.
-
-    Raises:
-        UsageError: When it names no column, one that is nearly there, or one of images. Nothing was sent.
-    """
-    columns = table.names
-    template = Template.compile(prompt, columns, also={"value": columns[0]} if table.is_column else None)
-    named = next((name for name in template.names if name in images), None)
-    if named is not None:
-        raise UsageError(
-            f"The prompt names the column {named!r}, which images= already sends as an image. Take {{{named}}} out of "
-            f"the prompt. Nothing was sent."
-        )
-    if not template.names and not images and not instructed:
-        place = "value" if table.is_column else next(filter(is_nameable, columns), None)
-        put = "Rename one that braces can hold" if place is None else f"Put {{{place}}} where the data goes"
-        raise UsageError(
-            f"The prompt names no column, so every row would get the same one. {put}, "
-            f"or leave the prompt out to send each row's columns as data. Nothing was sent."
-        )
-    return template
-
-
-def chosen_columns(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the columns that *option* names, in that order.
-
-    Raises:
-        UnknownColumnError: If one is not among *names*. Nothing was sent.
-    """
-    for name in wanted:
-        if name not in names:
-            raise UnknownColumnError(name, names, option)
-    return list(wanted)

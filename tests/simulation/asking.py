@@ -19,7 +19,8 @@ from pllm_notebook.execution.launch import options_for
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.frames.pandas.adapter import PandasTable
 from pllm_notebook.frames.result_columns import ResultColumns
-from pllm_notebook.frames.table_rows import RowQuestion, TableRows
+from pllm_notebook.frames.row_question import RowQuestion
+from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.prices import rate_of
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel, resolve
