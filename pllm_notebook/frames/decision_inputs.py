@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pllm_notebook.exceptions import UsageError
-from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.failures import Failure
 from pllm_notebook.frames.rows import ColumnData, prompts_of
-from pllm_notebook.prompts import as_labelled_json
+from pllm_notebook.messages_types import Prompt
 from pllm_notebook.templates import Template
 
 __all__ = ["ValueTexts", "task_of"]
@@ -51,30 +50,12 @@ class ValueTexts:
             tuple(given.missing[at] for at in places.values()),
             given.total,
         )
-        self._given, self._skip = own, na != "send"
-        self._single = prompts_of(own, Template(f"{{{names[0]}}}", ("", ""), names), na) if len(names) == 1 else None
-        self._nothing = not names
+        single = Template(f"{{{names[0]}}}", ("", ""), names) if len(names) == 1 else None
+        self._texts = prompts_of(own, single, na, needs_all=True) if names else None
 
-    def __call__(self, rows: range) -> Sequence[str | Failure | None]:
-        if self._nothing:
-            return [""] * len(rows)
-        return self._several(rows) if self._single is None else self._single(rows)
+    def __call__(self, rows: range) -> Sequence[Prompt | Failure | None]:
+        return [""] * len(rows) if self._texts is None else self._texts(rows)
 
     def items(self, rows: range) -> list[bytes]:
         """Return what a pack would hold: there is none."""
         return []
-
-    def _several(self, rows: range) -> list[str | Failure | None]:
-        given = self._given
-        made: list[str | Failure | None] = []
-        for row in rows:
-            cells = [None if gone[row] else values[row]
-                     for values, gone in zip(given.values, given.missing, strict=True)]  # fmt: skip
-            if self._skip and any(gone[row] for gone in given.missing):
-                made.append(None)
-                continue
-            try:
-                made.append(as_labelled_json(given.names, cells))
-            except UsageError as error:
-                made.append(Failure(FailureKind.INPUT, str(error)))
-        return made

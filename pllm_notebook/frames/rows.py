@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
@@ -111,13 +111,15 @@ class LazyPrompts(Sequence["Prompt | Failure | None"]):
         """Return one prompt."""
 
 
-def prompts_of(given: ColumnData, template: Template | None, na: str) -> _Prompts:
+def prompts_of(given: ColumnData, template: Template | None, na: str, *, needs_all: bool = False) -> _Prompts:
     """Return the prompts of a run.
 
     Args:
         given: The columns that the template names, in its order; or, without one, those that are data.
         template: None to send each row as labelled data.
         na: As in `Options`.
+        needs_all: Whether labelled data with a missing value is skipped, as a template's is; else that value is null,
+            and a row is skipped that has no value.
 
     Raises:
         UsageError: With na="raise", when a cell is missing. Nothing was sent.
@@ -131,7 +133,8 @@ def prompts_of(given: ColumnData, template: Template | None, na: str) -> _Prompt
                     f"Column {name!r} has {counted(count, 'missing value')}, the first in row {first:,}, and "
                     f"na='raise'. Fill or drop them, or pass na='skip'. Nothing was sent."
                 )
-    return _Prompts(given, template, skip=na != "send")
+    skipped = None if na == "send" else any if needs_all or template is not None else all
+    return _Prompts(given, template, skipped)
 
 
 class RowPrompts(Protocol):
@@ -149,12 +152,20 @@ class RowPrompts(Protocol):
 
 
 class _Prompts:
-    """A run's prompts: a call with rows returns their whole texts; `source` and `items` are for packs."""
+    """A run's prompts: a call with rows returns their whole texts; `source` and `items` are for packs.
 
-    def __init__(self, given: ColumnData, template: Template | None, *, skip: bool) -> None:
+    Args:
+        given: The columns.
+        template: The prompt, None for labelled data.
+        skipped: Whether a row is skipped, of whether each of its values is missing; None to skip none.
+    """
+
+    def __init__(
+        self, given: ColumnData, template: Template | None, skipped: Callable[[Iterable[bool]], bool] | None
+    ) -> None:
         self._given = given
         self._template = template
-        self._skip = skip
+        self._skipped = skipped
         self._plain = [bool(values) and all(type(v) is str for v in values) for values in given.values]
         self.source = "" if template is None else template.source
 
@@ -190,7 +201,7 @@ class _Prompts:
 
     def _filled(self, template: Template, rows: range) -> list[str | Failure | None]:
         filled: list[str | Failure | None] = list(template.fill(self._cells(rows), range(len(rows))))
-        if self._skip:
+        if self._skipped is not None:
             for missing in self._given.missing:
                 for at, row in enumerate(rows):
                     if missing[row]:
@@ -219,15 +230,14 @@ class _Prompts:
         return cells
 
     def _labelled(self, rows: range) -> list[str | Failure | None]:
-        # A row with some columns missing is still asked about: they are null.
-        given = self._given
+        given, skipped = self._given, self._skipped
         made: list[str | Failure | None] = []
         for row in rows:
             cells = [
                 None if missing[row] else values[row]
                 for values, missing in zip(given.values, given.missing, strict=True)
             ]
-            if self._skip and all(cell is None for cell in cells):
+            if skipped is not None and skipped(cell is None for cell in cells):
                 made.append(None)
                 continue
             try:
