@@ -224,15 +224,15 @@ class CallSource(Protocol):
     def next(self) -> PendingCall | None:
         """Return the next new call, None without one now; the run wakes its dispatcher when there is."""
 
-    def is_answered(self, call: PendingCall) -> bool:
-        """Return whether a call that was held back, or is to be sent again, need not be: others answer it by now.
+    def end_if_answered(self, call: PendingCall) -> bool:
+        """End a call that was held back, or is to be sent again, if others answer it by now; return whether it ended.
 
-        The call has then ended here, and `done` is not called.
+        `done` is not called for one that ended so.
         """
         return False
 
     def release_claims(self, call: PendingCall) -> None:
-        """Let other processes have a call that is not sent while the run is paused; `is_answered` claims it again."""
+        """Let others have a call that is not sent while the run is paused; `end_if_answered` claims it again."""
 
     def may_retry(self, call: PendingCall) -> bool:
         """Reserve money for one more request of a call, all of whose requests so far may have been charged.

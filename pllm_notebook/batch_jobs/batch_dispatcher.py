@@ -319,7 +319,7 @@ class BatchDispatcher:
     def _let_go(self, key: str, waiting_call: _WaitingCall) -> None:
         """Remove from a call the waiters whose runs have its answer already."""
         for queue, call in list(waiting_call.waiters):
-            if queue.source.is_answered(call):
+            if queue.source.end_if_answered(call):
                 queue.in_flight -= 1
                 self._out[queue] -= 1
                 waiting_call.waiters = [one for one in waiting_call.waiters if one[1] is not call]

@@ -229,7 +229,7 @@ class Dispatcher:
                 held = True
                 continue
             idle = 0
-            if (call.held or call.attempts or call.refusals or call.adaptations) and queue.source.is_answered(call):
+            if (call.held or call.attempts or call.refusals or call.adaptations) and queue.source.end_if_answered(call):
                 continue
             request = table.start(queue, call, now, [(queue, call)])
             table.by_key[request.key] = request

@@ -60,7 +60,7 @@ class CallQueue:
         run_queue: Its calls at the dispatcher.
         tools: Runs the tools that replies call.
         reader: Reads replies.
-        not_sent: Why what is left is not sent, where the budget does not suffice; None while it does.
+        over_budget: Why what is left is not sent, where the budget does not suffice; None while it does.
         before: Queues of the run whose calls all go first, where it sends one call at a time.
     """
 
@@ -89,13 +89,13 @@ class CallQueue:
         self._services = services
         self._store, self._loop = store, loop
         self._warmup = Warmup()
-        self.not_sent: Failure | None = None
+        self.over_budget: Failure | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._ceilings = services.ceilings.of(spec)
         self._share(False)
         self.run_queue = self._new_queue()
         self.dispatcher: CallDispatcher
-        self._expected = self._attached = False
+        self._announced = self._attached = False
         if spec.packed is not None:
             # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
             spec.packed.expect(packed_prompt(planner.rows.source, ()))
@@ -112,13 +112,13 @@ class CallQueue:
         self.order.claims.begin()
         self.dispatcher = self._services.dispatcher(self.spec.target)
         self.dispatcher.announce(self.run_queue)
-        self._expected = True
+        self._announced = True
         self.order.recheck.begin(self.dispatcher)
 
     def retry(self, calls: list[int], can_pass: list[int]) -> None:
         """Begin again with the calls of a retry (see `CacheRecheck.retry`)."""
         self.recorder.reset()
-        self.not_sent = None
+        self.over_budget = None
         self.order.recheck.retry(calls, can_pass)
         self.order.reset(calls)
         self.run_queue = self._new_queue()  # the old one stays closed
@@ -154,8 +154,8 @@ class CallQueue:
         if self.spec.toolbox is not None:
             self.recorder.open -= self.tools.abandon()
         # Also where nothing was ever sent: a dispatcher that gathers calls would wait for this run for ever.
-        if self._expected:
-            self._expected = self._attached = False
+        if self._announced:
+            self._announced = self._attached = False
             self.dispatcher.detach(self.run_queue)
 
     def fail(self, error: Exception) -> None:
@@ -232,8 +232,8 @@ class CallQueue:
         """Return whether no more calls will come until some have ended: all are sent, or over budget."""
         return self.results.planned and not self.tools.working and (not self.order.has_next or self.admission.is_over)
 
-    def is_answered(self, call: PendingCall) -> bool:
-        """End a *call* that waits to be sent again, if others have answered it, or send it by now."""
+    def end_if_answered(self, call: PendingCall) -> bool:
+        """End a call that waits to be sent again, and return True, if others have answered it or send it by now."""
         tag, bound, *_ = call.tag
         if self.order.is_still_wanted(tag, call.key):
             return False
@@ -328,7 +328,7 @@ class CallQueue:
 
     def _look_elsewhere(self) -> None:
         self._looking = None
-        if self.recorder.halted is None and self._expected:
+        if self.recorder.halted is None and self._announced:
             self._guard(self._check_elsewhere)
 
     def _check_elsewhere(self) -> None:
@@ -383,5 +383,5 @@ class CallQueue:
             self.recorder.record(wider.call, wider.failed(failure))
             return
         # What waits is failed where the run takes the halt: until then the plan may still bring calls.
-        self.not_sent = failure
+        self.over_budget = failure
         self.recorder.halt("failed", partial(BudgetError, failure.message) if self.recorder.raises else None)

@@ -72,8 +72,8 @@ class UnreadReply:
         row: Whose prompt it answers.
         dialogue: The conversation so far; None for the row's own call.
         metas: Of the replies before this one.
-        repairs: FollowUp turns that are behind it.
-        turns: Of those in which tools' results went to the model, the number that is behind it.
+        repairs: Number of turns before it that asked for a correction.
+        turns: Number of turns before it that brought the model the results of its tools.
         cached: Whether everything so far came from the store.
         schema_level: The level of structured output it was sent on, None for a stored one.
         attempts: Requests that this reply took.

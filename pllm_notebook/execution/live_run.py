@@ -246,7 +246,7 @@ class LiveRun:
         relaxed_gc().begin()
         self._engine.register(self)
         try:
-            self.execution.throughput.sample(time.monotonic())
+            self.execution.counts.sample(time.monotonic())
             self.execution.begin()
             self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
         except Exception as error:  # nothing else would end the run
@@ -264,7 +264,7 @@ class LiveRun:
             self.execution.fail(error)
 
     def _tick(self) -> None:
-        self.execution.throughput.sample(time.monotonic())
+        self.execution.counts.sample(time.monotonic())
         self.execution.look()
         if self.execution.submitted:
             self._end.handed.set()

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.failure_recorder import earlier_rejections
-from pllm_notebook.execution.follow_ups import PromptUnavailable
+from pllm_notebook.execution.follow_ups import FollowUp, PromptUnavailable, UnreadReply
 from pllm_notebook.execution.outcome import Outcome
-from pllm_notebook.execution.replies import FollowUp, Step, UnreadReply
+from pllm_notebook.execution.replies import Step
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import ContextualRows, MixedRows, QuotedRows, RowSource
 from pllm_notebook.execution.token_question import TokenQuestion, beside

@@ -11,8 +11,8 @@ import re
 from collections import Counter
 from dataclasses import replace
 
+from pllm_notebook.execution.next_call import Tag
 from pllm_notebook.execution.packing.packer import Pack
-from pllm_notebook.execution.replies import FollowUp
 from pllm_notebook.failures import Failure, FailureKind
 
 __all__ = [
@@ -55,7 +55,7 @@ _TOO_LONG = re.compile(
 # What differs between two refusals of one sort: what is quoted, addresses, and any word with a digit in it.
 _VARIES = re.compile(r"""(["'`])[^"'`]{0,400}\1|[“‘][^”’]{0,400}[”’]|https?://\S+|\S*\d\S*|\s+""")
 
-HeldCall = tuple[int | FollowUp | Pack, Failure]
+HeldCall = tuple[Tag, Failure]
 """What a refused call was for, and how it was refused."""
 
 
@@ -145,7 +145,7 @@ class RejectionTracker:
         """Return whether a call that failed so is to be held."""
         return failure.kind in _REJECTION_KINDS and not is_about_row(failure)
 
-    def hold(self, tag: int | FollowUp | Pack, failure: Failure) -> None:
+    def hold(self, tag: Tag, failure: Failure) -> None:
         """Hold a refused call."""
         self.held.append((tag, failure))
         if self._streak.refused(failure) and self.suspected is None:

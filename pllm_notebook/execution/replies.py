@@ -24,7 +24,6 @@ from pllm_notebook.execution.follow_ups import (
     SingleCall,
     ToolCalls,
     UnreadReply,
-    WiderCall,
 )
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.reply_outcomes import answered, failed, unread
@@ -39,17 +38,7 @@ from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import Called, ReadCall, unvalidated_call
 from pllm_notebook.types import Finish
 
-__all__ = [
-    "FollowUp",
-    "NextTurn",
-    "SingleCall",
-    "Step",
-    "ToolCalls",
-    "UnreadReply",
-    "WiderCall",
-    "read_replies",
-    "with_results",
-]
+__all__ = ["Step", "read_replies", "with_results"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -209,11 +198,17 @@ def _further(
 ) -> Step | None:
     """Continue with a further turn, from the store as far as possible; None where it must not be sent."""
     key = spec.key_of(dialogue)
-    known = store.get_many([key]).get(key) if store is not None and spec.options.cache in ("use", "only") else None
-    if known is not None and known.satisfies(spec.output_limit, spec.takes_empty):
+    known = _stored(spec, store, key)
+    if known is not None:
         later = reply.followed(key, known, dialogue, tool_meta, repair=repair, first=first)
         return read_replies(spec, store, prompt, [later])[0]
     return None if spec.options.cache == "only" else NextTurn(reply, key, dialogue, tool_meta, repair, first)
+
+
+def _stored(spec: CallSpec, store: Store | None, key: str) -> StoredReply | None:
+    """Return the reply to a further call that the store has and this run can use, None for none."""
+    known = store.get_many([key]).get(key) if store is not None and spec.options.cache in ("use", "only") else None
+    return known if known is not None and known.satisfies(spec.output_limit, spec.takes_empty) else None
 
 
 def _with_evidence(
@@ -323,8 +318,8 @@ def _alone(
     assert not isinstance(encoded, Failure)  # it has been in a pack
     key = spec.plain_key(encoded)
     metas = (*reply.metas, reply.entry.meta)
-    known = store.get_many([key]).get(key) if store is not None and spec.options.cache in ("use", "only") else None
-    if known is not None and known.satisfies(spec.output_limit, spec.takes_empty):
+    known = _stored(spec, store, key)
+    if known is not None:
         later = UnreadReply(reply.call, key, known, reply.row, metas=metas, cached=reply.cached)
         return read_replies(spec, store, prompt, [later])[0]
     if spec.options.cache == "only":

@@ -82,10 +82,6 @@ class ResultRecorder:
         self.refusals = RejectionTracker(at_once=self.raises)
         self.replies.over = False
 
-    def stop(self, state: State, reason: Reason) -> None:
-        """Send nothing more, since the run stops."""
-        self.halted = self.halted or Halt(state, reason)
-
     def halt(self, state: State, reason: Reason) -> None:
         """Send nothing more, for *reason*; the loop of `execute` decides what that means for the run."""
         if self.halted is None:

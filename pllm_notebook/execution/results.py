@@ -11,7 +11,7 @@ from pllm_notebook.execution.outcome import Outcome, ResultObserver
 from pllm_notebook.execution.progress import MOST_ARRIVALS, Arrivals, FailedRows, RunProgress
 from pllm_notebook.failures import Failure, FailureKind
 
-__all__ = ["ResultTable"]
+__all__ = ["NEVER_SENT", "SKIPPED", "UNPLANNED", "ResultTable", "is_retryable"]
 
 # A dictionary that grows moves all its keys at once, and no other thread runs meanwhile: 0.1 s for a million.
 # Many small ones, each found by the key's hash, grow one by one. A power of two.
@@ -31,7 +31,7 @@ class ResultTable:
     again from the frame when they are sent.
 
     Attributes:
-        call_of_row: Index of the row's call, or one of the negative marks above.
+        call_of_row: Index of the row's call, or one of `UNPLANNED`, `SKIPPED` and `NEVER_SENT`.
         keys: Key of each call, in order of first appearance.
         first_row: The row whose prompt the call sends.
         spec_of_call: Index of what is asked, among the run's specs.

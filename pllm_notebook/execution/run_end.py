@@ -76,7 +76,7 @@ class RunEnd:
             displays: Of the run; where a person still sees one, it says most of it.
         """
         execution, news = self._execution, list[str]()
-        counts, unsaved = execution.throughput, execution.results.unsaved
+        counts, unsaved = execution.counts, execution.results.unsaved
         if counts.failed or counts.not_sent or unsaved:
             # In a notebook the last line of the display says it, in the same cell.
             news = closing_lines(progress(), counts.failed, unsaved, display_stays=displays.stays)

@@ -11,10 +11,10 @@ from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
-from pllm_notebook.execution.follow_ups import ToolCalls, UnreadReply
+from pllm_notebook.execution.follow_ups import FollowUp, ToolCalls, UnreadReply
 from pllm_notebook.execution.outcome import Outcome, ResultObserver
 from pllm_notebook.execution.plan import Chunk, Planner
-from pllm_notebook.execution.replies import FollowUp, Step
+from pllm_notebook.execution.replies import Step
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import MixedRows, RowSource
 from pllm_notebook.execution.services import RunServices
@@ -43,7 +43,7 @@ class RunState:
     Attributes:
         results: The outcome of each call and row of the run, and their counts.
         table: The outcomes of what a person asked: `results`, but for an ensemble, whose decisions they are.
-        throughput: Counts of rows of `table`.
+        counts: Counts of rows of `table`.
         model: The models that are asked, as a person writes them.
         simulated: Whether any answers are simulated.
         decider: What decides rows from several calls each, None where each has one.
@@ -74,7 +74,7 @@ class RunState:
         self.results.observer = observes
         self.decider = observes if isinstance(observes, Decider) else None
         self.table = self.results if self.decider is None else self.decider.table
-        self.throughput = self.table.progress
+        self.counts = self.table.progress
         asked = specs if self.decider is None else specs[: self.decider.members]
         self.model = ", ".join(dict.fromkeys(model_in_words(spec.target, spec.options) for spec in asked))
         self.simulated = any(spec.target.simulated for spec in asked)
@@ -322,16 +322,15 @@ class RunState:
             return
         self._stop = Halt(state, reason)
         for queue in self.queues:
-            queue.recorder.stop(state, reason)
+            queue.recorder.halt(state, reason)
             queue.close()
-            queue.recorder.replies.wake()
         if self.tasks is not None:
             self._abandon_later()
 
     def _take_halt(self, queue: CallQueue, halt: Halt) -> None:
         """Stop the run, or let the others go on without *queue*."""
-        if queue.not_sent is not None:
-            queue.recorder.refuse(queue.not_sent)
+        if queue.over_budget is not None:
+            queue.recorder.refuse(queue.over_budget)
         if len(self.queues) == 1 and not self._isolates:
             self.stop(*halt)
             return

@@ -26,7 +26,7 @@ _PROMPT = 200
 def progress_of(execution: Execution, rows: Rows, ceiling_usd: float | None) -> Progress:
     """Return the counts of this moment."""
     total = rows.total
-    spent, in_flight, note, counts = execution.spent, execution.in_flight, execution.note, execution.throughput
+    spent, in_flight, note, counts = execution.spent, execution.in_flight, execution.note, execution.counts
     is_batch = execution.specs[0].options.mode == "batch"
     elapsed_s, eta_s = counts.elapsed_s(time.monotonic()), counts.eta_s(total)
     return Progress(

@@ -258,9 +258,9 @@ class SendOrder:
             paused: Whether what is free is left to others for now.
         """
         tags = [self._elsewhere.popleft() for _ in range(min(len(self._elsewhere), _MOST_AT_ONCE))]
-        verdict = self.claims.take([self._key(tag) for tag in tags], again=True)
+        decision = self.claims.take([self._key(tag) for tag in tags], again=True)
         for tag in tags:
-            if not self._leaves(tag, verdict, look=True):
+            if not self._leaves(tag, decision, look=True):
                 self._push_front(tag)
         if paused:
             self.release_unsent()
@@ -298,8 +298,8 @@ class SendOrder:
             calls = self._pending[self._head : self._head + count]
             if self._cleared or not calls:
                 return
-            verdict = self.claims.take([self.results.keys[call] for call in calls])
-            free = array("q", [call for call in calls if not self._leaves(call, verdict, look=verdict.look)])
+            decision = self.claims.take([self.results.keys[call] for call in calls])
+            free = array("q", [call for call in calls if not self._leaves(call, decision, look=decision.look)])
             self._head += len(calls) - len(free)
             self._pending[self._head : self._head + len(free)] = free
             self._cleared = len(free)
@@ -313,20 +313,20 @@ class SendOrder:
         if not self.claims.ahead:
             return True
         self._follow_up_keys[follow_up.call].append(follow_up.key)
-        verdict = self.claims.take([follow_up.key])
-        return not self._leaves(follow_up, verdict, look=verdict.look)
+        decision = self.claims.take([follow_up.key])
+        return not self._leaves(follow_up, decision, look=decision.look)
 
-    def _leaves(self, tag: int | FollowUp, verdict: ClaimDecision, *, look: bool) -> bool:
+    def _leaves(self, tag: int | FollowUp, decision: ClaimDecision, *, look: bool) -> bool:
         """Take a call out of the queue that need not be sent now; False where it is this run's to send."""
         key, follow_up = self._key(tag), None if isinstance(tag, int) else tag
         call = tag if isinstance(tag, int) else tag.call
         if look and self.take_if_stored(call, (key,) if follow_up else self._keys(call), follow_up):
             self.claims.release([key])
             return True
-        if key in verdict.free:
+        if key in decision.free:
             return False
-        if key in verdict.in_jobs and not self.claims.waits:
-            self.in_jobs[call] = verdict.in_jobs[key]
+        if key in decision.in_jobs and not self.claims.waits:
+            self.in_jobs[call] = decision.in_jobs[key]
         else:
             self._elsewhere.append(tag)
         return True

@@ -31,7 +31,7 @@ def test_calls_that_are_planned_while_their_model_runs_out_of_money_do_not_keep_
     chunk, *_ = run.planner.next_chunks(lambda: False)
     queue = run.queues[chunk.spec]
 
-    queue.not_sent = _NO_MONEY
+    queue.over_budget = _NO_MONEY
     queue.recorder.halt("failed", None)
     run.take_chunk(chunk)  # a worker was at it
     run.advance(queue)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pllm_notebook.execution import ResultTable
+from pllm_notebook.execution.follow_ups import SingleCall
 from pllm_notebook.execution.launch import build_spec, options_for
 from pllm_notebook.execution.packing.packer import Pack, Packer
-from pllm_notebook.execution.replies import SingleCall
 from pllm_notebook.execution.run_claims import RunClaims
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.frames.item_lists import ListRows

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import orjson
 
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
+from pllm_notebook.execution.follow_ups import SingleCall, UnreadReply
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.pack_reply import divide_usage, row_replies, row_text, split_reply
-from pllm_notebook.execution.replies import SingleCall, UnreadReply
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.failures import Failure, FailureKind
