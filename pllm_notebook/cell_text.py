@@ -22,10 +22,12 @@ _NS_PER_S = 1_000_000_000
 _NS_PER_DAY = 86_400 * _NS_PER_S
 # What numpy calls the steps of a moment that is only a day, a month or a year.
 _DAYS = ("Y", "M", "W", "D")
+# numpy's classes of values that may be masked; `numpy.ma` is not imported for those who do not use it.
+_MASKED = ("MaskedArray", "MaskedConstant")
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether *value* is a missing one: None, NaN of any class, NaT, or pandas' NA.
+    """Return whether *value* is a missing one: None, NaN of any class, NaT, pandas' NA, or what numpy has masked.
 
     By the value, since dtypes disagree: an Arrow column has NaN beside its nulls, where a numpy one has only NaN.
     """
@@ -43,6 +45,8 @@ def is_missing(value: Any) -> bool:
     if kind.__name__ == "NAType":  # pandas' own, whose comparisons are NA again
         return True
     try:
+        if kind.__name__ in _MASKED:  # compared with itself it is masked again, and `bool` takes that for False
+            return value.shape == () and bool(value.mask)
         if callable(unpack := getattr(value, "as_py", None)):  # Arrow's scalars
             return unpack() is None
         unequal = value != value

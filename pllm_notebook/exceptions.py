@@ -137,15 +137,13 @@ class NameClashError(UsageError):
         columns: The names that clash.
     """
 
-    def __init__(self, columns: Iterable[str], *, twice: bool = False) -> None:
+    def __init__(self, columns: Iterable[str], *, twice: bool = False, unread: bool = False) -> None:
         self.columns = list(columns)
         seen = "and two of them have one name" if twice else "and the frame already has columns of those names"
-        kept = (
-            ""
-            if twice
-            else ", whose values are not, unchanged, the answers of an earlier run, and would be lost; "
-            "replace=True replaces them"
-        )
+        kept = ", whose values are not, unchanged, the answers of an earlier run, and would be lost"
+        if unread:
+            seen, kept = "and the rows already have columns of those names", ", which would be lost"
+        kept = "" if twice else f"{kept}; replace=True replaces them"
         super().__init__(
             f"The result has columns {self.columns!r}, {seen}{kept}. "
             f"Give prefix='llm_' (or another) to set the results apart. Nothing was sent."

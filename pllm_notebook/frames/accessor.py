@@ -25,7 +25,7 @@ from pllm_notebook.frames.guarantees import names_of_labels, refuse_in_pieces, w
 from pllm_notebook.frames.kept_calibrations import identity_of, named_calibrations
 from pllm_notebook.frames.preview import Preview, first_examples
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
-from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.frames.result_columns import ResultColumns, check_column
 from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.row_question import RowQuestion, template_for
 from pllm_notebook.frames.table_rows import TableRows
@@ -36,7 +36,7 @@ from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 from pllm_notebook.templates import require_text
 
-__all__ = ["LLMAccessor", "asked_columns", "submit_piece"]
+__all__ = ["LLMAccessor", "asked_columns", "made_columns", "submit_piece"]
 
 
 class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
@@ -288,7 +288,11 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         template = None
         if prompt is not None:
             template = template_for(prompt, table, options.images or (), instructed=instruction is not None)
+        if options.columns == () and not (options.images or instruction or not table.names):
+            raise UsageError("columns= names no column, so nothing of a row would be sent. Name those that are data, "
+                             "or leave it out to send all. Nothing was sent.")  # fmt: skip
         shape = ToolCallColumns(options) if calls else ResultColumns(output, options)
+        check_column(shape, options, given.get("column"))
         label = "tools" if calls else "text" if output is None else output.name
         # A frame that cannot be asked is refused before the model is resolved: that check costs nothing.
         labels = against.values() if isinstance(against, Mapping) else (against,)
@@ -349,3 +353,15 @@ def asked_columns(
         UsageError: When it cannot be asked as written.
     """
     return accessor._prepare(kind, prompt, {**given})[1].asked
+
+
+def made_columns(
+    accessor: LLMAccessor[Any, Any, Any], kind: Any, prompt: str | None, given: dict[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Check a question, and return the columns that its result adds, and those that it would replace. Sends nothing.
+
+    Raises:
+        UsageError: When it cannot be asked as written.
+    """
+    rows = accessor._prepare(kind, prompt, {**given})[1]
+    return rows.shape.names, rows.replaced

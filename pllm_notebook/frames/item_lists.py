@@ -19,11 +19,18 @@ from pllm_notebook.frames.row_instruction import InstructedPrompts, row_instruct
 from pllm_notebook.frames.rows import ColumnData, error_rows, prompts_of
 from pllm_notebook.frames.samples import add_samples, described
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
+from pllm_notebook.options import fields_of
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options, refuse_without_tools
 from pllm_notebook.templates import Template
 
 __all__ = ["ListRows", "submit_list", "submit_one"]
+
+# Options of the columns that go in or come out, and of what `.llm` of a result shows.
+_OF_FRAMES = (
+    "against", "agreement_column", "calibration", "column", "columns", "confidence_column", "error_column", "evidence",
+    "explode", "flatten", "nested", "prefix", "replace", "validation_context",
+)  # fmt: skip
 
 
 class ListRows:
@@ -99,6 +106,7 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
     """
     refuse_without_tools(options)
     resolved = options_for(options)
+    _refuse_of_frames(options, "the answers to a list are a list. Ask a series or a dataframe")
     items = list(items)
     columns: dict[str, list[Any]] = {"value": items}
     if items and all(isinstance(item, Mapping) for item in items):
@@ -134,6 +142,7 @@ def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: b
     """
     refuse_without_tools(options)
     resolved = options_for({"na": "send"} | options)
+    _refuse_of_frames(options, "a prompt without data has one answer. Name a dataframe")
     template = Template.compile(prompt, variables, there=None)
     output = None if kind is None else OutputType.of(kind)
     resolved, instruction = row_instruction(resolved, variables, output, instruct=False, there=None)
@@ -153,6 +162,19 @@ def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: b
         None if instruction is None else instruction.texts(_given(one, instruction.template.names, 1), resolved.na)
     )
     return _submit(given, template, output, resolved, False, calls, pictures, instructions)
+
+
+def _refuse_of_frames(given: Mapping[str, Any], why: str) -> None:
+    """Refuse options of columns; one that is configured is for frames, and left out.
+
+    Raises:
+        UsageError: For such an option that differs from its default. Nothing was sent.
+    """
+    for name in _OF_FRAMES:
+        value, default = given.get(name), fields_of(Options)[name].default
+        # What has no default is not compared: it may be a Series.
+        if value is not None and (default is None or value != default):
+            raise UsageError(f"{name}= is for frames, and {why}, or leave it out. Nothing was sent.")
 
 
 def _given(columns: Mapping[str, list[Any]], names: Sequence[str], total: int) -> ColumnData:

@@ -11,7 +11,7 @@ from pllm_notebook.frames.dtypes import Column, Kind, column_of, core
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
-__all__ = ["ColumnGroup", "ResultColumns", "answers_of", "unchanged"]
+__all__ = ["ColumnGroup", "ResultColumns", "answers_of", "check_column", "unchanged"]
 
 
 class ColumnGroup(NamedTuple):
@@ -145,6 +145,25 @@ class ResultColumns:
         """Return each row's failure as text, None where it has none."""
         failures = (results.failure(row) for row in range(len(results.call_of_row)))
         return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
+
+
+def check_column(shape: ResultColumns, options: Options, column: object) -> None:
+    """Check that `column=` of a call names a column of the result.
+
+    Args:
+        shape: The columns of the result.
+        options: As resolved.
+        column: As given, None for not given.
+
+    Raises:
+        UsageError: If the columns have names of their own. Nothing was sent.
+    """
+    made = [one.name for one in shape.columns]
+    if column is not None and options.prefix + options.column not in made:
+        raise UsageError(
+            f"column={column!r} names the column of an answer without fields, and this one has columns of its own: "
+            f"{made!r}. Leave it out, or give prefix= to name them apart. Nothing was sent."
+        )
 
 
 def answers_of(results: ResultTable, rows: Sequence[int] | None) -> list[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from IPython.core.error import UsageError as ShellUsageError
@@ -13,7 +14,9 @@ from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.options import OptionField, Options, fields_of, plain
 from pllm_notebook.settings import current
 
-__all__ = ["CHOICES", "OPTION_FLAGS", "SWITCHES", "add_options", "help_text", "read"]
+__all__ = [
+    "CHOICES", "OPTION_FLAGS", "SWITCHES", "add_options", "help_text", "parsed", "read", "refuse_unknown",
+]  # fmt: skip
 
 OWN = {
     "schema": "the answer's type: any expression that names one, such as Review, list[Item], bool or a JSON schema",
@@ -26,6 +29,10 @@ _OPTIONS = fields_of(Options)
 # Switches that may have a value instead: `--evidence`, and `--evidence=retry`.
 SWITCHES = {"--" + each.name.replace("_", "-"): each for each in _OPTIONS.values() if {bool, str} <= set(each.kinds)}
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
+_TYPOGRAPHIC = "“”„‟‘’‚«»"
+# What is meant as an option, also with one dash, or with that of a text program.
+_OPTION = re.compile(r"(?:-|[\u2010-\u2015\u2212])+[A-Za-z]")
+_DASHED = re.compile(r"-(?!-)")
 
 
 def read(line: str) -> dict[str, Any]:
@@ -36,22 +43,75 @@ def read(line: str) -> dict[str, Any]:
         UsageError: For a line that cannot be read.
     """
     words = [part for word in _split(line) for part in _switch(word)]
-    try:
-        given, unknown = _parser(_OPTIONS).parse_known_args(words)
-    except ShellUsageError as error:  # argparse's: a missing or wrong value
-        said = str(error).replace("-value: ", ": ")
-        raise UsageError(f"%%pllm: {said}. Nothing was sent.") from None
+    parser = _parser(_OPTIONS)
+    given, unknown = parsed(parser, words, "%%pllm")
+    if "-h" in unknown:
+        return {"help": True}
+    # The dash of a text program is none to argparse, which takes the word for the data.
+    refuse_unknown([(given.data or "").lstrip("-"), *unknown], OPTION_FLAGS)
     for word in unknown:
-        if word.startswith("--"):
-            raise UnknownOptionError(word.partition("=")[0], OPTION_FLAGS)
         switch = next((flag for flag, choices in CHOICES.items() if word in choices and flag in SWITCHES), None)
         if switch is not None and switch in words:
             raise UsageError(f"Join the value of {switch} to it: {switch}={word}. Nothing was sent.")
-        raise UsageError(
-            f"{word!r} is unexpected on the line of %%pllm, after the data. Put an expression with spaces in quotes or "
-            f"brackets. Nothing was sent."
-        )
+        raise UsageError(f"{word!r} is unexpected on the line of %%pllm, after the data. {_advice(word)} "
+                         f"Nothing was sent.")  # fmt: skip
     return {name: value for name, value in vars(given).items() if value is not None}
+
+
+def parsed(parser: argparse.ArgumentParser, words: Sequence[str], magic: str) -> tuple[argparse.Namespace, list[str]]:
+    """Return what argparse reads in some words, and the words that it does not know.
+
+    Raises:
+        UsageError: For a missing or wrong value, one behind a switch, and an option that is given twice. Nothing was
+            sent.
+    """
+    _check_flags(parser, words, magic)
+    try:
+        return parser.parse_known_args(words)
+    except ShellUsageError as error:
+        said = str(error).replace("-value: ", ": ")
+    dashed = next((word for word in words if _DASHED.match(word)), None)
+    joined = ""
+    if "expected one argument" in said and dashed is not None:
+        joined = f" Join a value that begins with a dash to its option: {said.split()[1].rstrip(':')}={dashed!r}."
+    raise UsageError(f"{magic}: {said}.{joined} Nothing was sent.")
+
+
+def refuse_unknown(words: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a word that begins like an option, of the words that are none.
+
+    Raises:
+        UnknownOptionError: With a guess. Nothing was sent.
+    """
+    for word in words:
+        if _OPTION.match(word):
+            raise UnknownOptionError(word.partition("=")[0], known)
+
+
+def _check_flags(parser: argparse.ArgumentParser, words: Iterable[str], magic: str) -> None:
+    seen: dict[str, str] = {}
+    for word in words:
+        flag, joined, value = word.partition("=")
+        action = parser._option_string_actions.get(flag)
+        if action is None:
+            continue
+        if joined and action.nargs == 0:
+            raise UsageError(f"{magic}: {flag} is a switch, and {value!r} is no value of it: write "
+                             f"{' or '.join(action.option_strings)}. Nothing was sent.")  # fmt: skip
+        flag = flag.removesuffix("-value")
+        if action.dest in seen:
+            before = seen[action.dest]
+            both = f"{flag} is given twice" if before == flag else f"{before} and {flag} are one option, given twice"
+            raise UsageError(f"{both} on the line of {magic}. Keep one of them. Nothing was sent.")
+        seen[action.dest] = flag
+
+
+def _advice(word: str) -> str:
+    if word == "\\":
+        return "The line cannot be continued on another one: put all options on it."
+    if any(quote in word for quote in _TYPOGRAPHIC):
+        return "Typographic quotes do not join words: write \" or '."
+    return "Put an expression with spaces in quotes or brackets."
 
 
 def help_text(options: Mapping[str, OptionField] | None = None) -> str:
@@ -143,7 +203,8 @@ def _flag(name: str) -> str:
 def _switch(word: str) -> tuple[str, ...]:
     """Return a word as the parser reads it: a switch may have a value only joined to it by =, since data may follow."""
     flag, joined, value = word.partition("=")
-    return (f"{flag}-value", value) if joined and flag in SWITCHES else (word,)
+    # With an empty value it is left as it is, and refused.
+    return (f"{flag}-value", value) if joined and value and flag in SWITCHES else (word,)
 
 
 def _kind(option: OptionField) -> dict[str, Any]:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
+import inspect
 import json
+import keyword
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pllm_notebook.exceptions import RunInterrupted, UsageError, guess, with_article
+from pllm_notebook.exceptions import RunInterrupted, UsageError, guess, sentence, with_article
 from pllm_notebook.execution import LiveRun, live_of
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.frames.item_lists import submit_list, submit_one
 from pllm_notebook.frames.libraries import find_accessor
 from pllm_notebook.notebook.arguments import help_text, read
+from pllm_notebook.options import STORED_LABELS
 
 __all__ = ["Text", "run_cell", "sanitize"]
+
+# Of IPython's own variables, those that are no function.
+_IPYTHON = ("In", "Out", "exit", "quit")
+# Characters of what an expression of the notebook raises.
+_REASON = 300
 
 
 class Text(str):
@@ -51,12 +61,12 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
     if given.pop("help", False):
         print(help_text())
         return None
-    out = given.pop("out", None)
-    if out is not None and not out.isidentifier():
-        raise UsageError(f"--out is the name of a variable, not {out!r}. Nothing was sent.")
+    out = None if (name := given.pop("out", None)) is None else _variable(name, names)
     data, kind = given.pop("data", None), given.pop("schema", None)
-    options = given | ({} if "extra_body" not in given else {"extra_body": _mapping(given["extra_body"])})
+    options = given | {name: _mapping(name, given[name]) for name in ("extra_body", "prices") if name in given}
     kind = None if kind is None else _evaluate(kind, names, "--schema")
+    if options.get("examples", STORED_LABELS) != STORED_LABELS:
+        options["examples"] = _evaluate(options["examples"], names, "--examples")
     if "tools" in options:
         options["tools"] = [_evaluate(tool, names, "--tools") for tool in options["tools"]]
     elif options.get("run_tools"):
@@ -129,26 +139,55 @@ def _text(run: LiveRun, value: str) -> Text:
     return text
 
 
+def _variable(name: str, names: Mapping[str, Any]) -> str:
+    """Return the name of `--out` as Python reads it.
+
+    Raises:
+        UsageError: If the result could not be read by it, or what the notebook needs would be lost. Nothing was sent.
+    """
+    if not name.isidentifier():
+        raise UsageError(f"--out is the name of a variable, not {name!r}. Nothing was sent.")
+    if keyword.iskeyword(name):
+        raise UsageError(
+            f"--out is the name of a variable, and {name!r} is a keyword of Python, by which nothing can be read. "
+            f"Choose another name. Nothing was sent."
+        )
+    name = unicodedata.normalize("NFKC", name)  # of equal letters, Python reads one
+    held = names.get(name, getattr(builtins, name, None))
+    kinds = {"module": inspect.ismodule(held), "class": inspect.isclass(held), "function": inspect.isroutine(held)}
+    kind = next((kind for kind, is_one in kinds.items() if is_one), "name of IPython's" if name in _IPYTHON else "")
+    if kind:
+        raise UsageError(
+            f"--out {name} would replace the {kind} {name!r} in this notebook. Choose another name. Nothing was sent."
+        )
+    return name
+
+
 def _evaluate(expression: str, names: Mapping[str, Any], where: str) -> Any:
     """Evaluate an expression in the notebook's namespace, as a cell would."""
+    if not expression.strip():
+        raise UsageError(f"{where}: an expression of the notebook is expected, and there is none. Nothing was sent.")
     try:
         return eval(expression, dict(names))
-    except NameError as error:
-        missing = error.name or expression
-        raise UsageError(
-            f"{where}: there is no variable {missing!r} in this notebook.{guess(missing, names)} Nothing was sent."
-        ) from None
     except Exception as error:
+        missing = error.name if isinstance(error, NameError) else None
+        # A function of the notebook's may lack a name too, which is not what was written here.
+        if missing is not None and re.search(rf"(?<![\w.]){re.escape(missing)}(?!\w)", expression):
+            raise UsageError(
+                f"{where}: there is no variable {missing!r} in this notebook.{guess(missing, names)} Nothing was sent."
+            ) from None
+        said = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(
-            f"{where}: {expression!r} cannot be evaluated: {type(error).__name__}: {error}. Nothing was sent."
+            f"{where}: {expression!r} cannot be evaluated: {sentence(said[:_REASON])} Nothing was sent."
         ) from error
 
 
-def _mapping(text: str) -> Any:
+def _mapping(name: str, text: str) -> Any:
     for read_one in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError):
+        with suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             return read_one(text)
-    raise UsageError(f"--extra-body is a mapping such as {{'seed': 1}}, not {text!r}. Nothing was sent.")
+    shown = "{'seed': 1}" if name == "extra_body" else "{'mine:large': (0.50, 2.00)}"
+    raise UsageError(f"--{name.replace('_', '-')} is a mapping such as {shown}, not {text!r}. Nothing was sent.")
 
 
 # Where a page would begin a tag, a comment or a processing instruction. With a blank after it "<" is only a sign,

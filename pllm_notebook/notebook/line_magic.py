@@ -66,12 +66,15 @@ def run_command(line: str) -> Any:
         print(inspect.cleandoc(run_command.__doc__ or ""))
         return None
     if command not in COMMANDS:
-        raise UsageError(f"There is no %pllm {command}.{guess(command, COMMANDS)} There are {', '.join(COMMANDS)}.")
+        raise UsageError(
+            f"There is no %pllm {command}.{guess(command, COMMANDS)} There are {', '.join(COMMANDS)}. A cell that asks "
+            f"a model begins with %%pllm. Nothing was sent."
+        )
     rest = rest.strip()
     if command == "use":
         return use(rest)
     if rest:
-        raise UsageError(f"%pllm {command} takes no argument, not {rest!r}.")
+        raise UsageError(f"%pllm {command} takes no argument, not {rest!r}. Nothing was sent.")
     return _COMMANDS[command]()
 
 
@@ -100,8 +103,12 @@ def overview() -> Overview:
 
 def use(name: str) -> Overview:
     """Set the model for every later call. Sends nothing, and needs no key yet."""
+    if len(name) > 1 and name[0] == name[-1] and name[0] in "'\"":
+        name = name[1:-1].strip()
     if not name:
-        raise UsageError("%pllm use needs a model, for example %pllm use openai:gpt-6-luna.")
+        raise UsageError("%pllm use needs a model, for example %pllm use openai:gpt-6-luna. Nothing was sent.")
+    if len(name.split()) > 1 and not name.startswith("local:"):  # a file's path may have blanks
+        raise UsageError(f"%pllm use takes the name of one model, without blanks, not {name!r}. Nothing was sent.")
     resolve_model(options_for({"model": name}))  # a name that cannot be resolved is refused before it is set
     configure(model=name)
     return overview()
@@ -231,7 +238,8 @@ def _limits(limiter: Any) -> str:
 def _newest() -> LiveRun:
     known = runs()
     if not known:
-        raise PllmError("Nothing has been run in this session yet.")
+        raise PllmError("Nothing has been run in this session yet: run a cell that asks, or pllm.runs() shows those of "
+                        "earlier ones. Nothing was sent.")  # fmt: skip
     return known[-1]
 
 

@@ -10,12 +10,11 @@ import shlex
 from types import CodeType
 from typing import Any
 
-from IPython.core.error import UsageError as ShellUsageError
 from IPython.core.magic import no_var_expand
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.notebook.arguments import add_options
+from pllm_notebook.exceptions import UsageError
+from pllm_notebook.notebook.arguments import add_options, parsed, refuse_unknown
 from pllm_notebook.options import fields_of
 from pllm_notebook.shell import cell_number
 
@@ -192,13 +191,14 @@ def _read(line: str) -> dict[str, Any]:
     """
     parser = _parser()
     try:
-        given, unknown = parser.parse_known_args(shlex.split(line))
-    except (ShellUsageError, ValueError) as error:  # a wrong value, or a quote that does not end
+        words = shlex.split(line)
+    except ValueError as error:  # a quote that does not end
         raise UsageError(f"%%{NAME}: {error}. Nothing was sent.") from None
+    given, unknown = parsed(parser, words, f"%%{NAME}")
+    if "-h" in unknown:
+        return {"help": True}
+    refuse_unknown(unknown, [option for action in parser._actions for option in action.option_strings])
     for word in unknown:
-        if word.startswith("--"):
-            words = [option for action in parser._actions for option in action.option_strings]
-            raise UnknownOptionError(word.partition("=")[0], words)
         raise UsageError(
             f"{word!r} is unexpected on the line of %%{NAME}, after the directory. Put a path with spaces in quotes. "
             f"Nothing was sent."

@@ -52,12 +52,14 @@ def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
     before = line[: len(line) - len(fragment)].split()
     if line.startswith("%%"):
         last = before[-1]
+        if fragment.startswith("--") and "=" in fragment and fragment.partition("=")[0] not in SWITCHES:
+            last, _, fragment = fragment.partition("=")
         if last == "--model":
             known = _models()
         elif last in CHOICES and last not in SWITCHES:
             known = list(CHOICES[last])
         elif last in ("--schema", "--response-format"):
-            known = _variables(names, lambda value: isinstance(value, type))
+            known = _variables(names, lambda value: issubclass(type(value), type))
         elif (flag := fragment.partition("=")[0]) != fragment:
             known = [f"{flag}={choice}" for choice in CHOICES.get(flag, ())]
         elif fragment.startswith("-"):
@@ -98,6 +100,7 @@ def _variables(names: dict[str, Any], wanted: Any) -> list[str]:
 
 
 def _is_data(value: Any) -> bool:
+    # By the class alone: a proxy's `__class__` may be the caller's own code.
     # What streams Arrow data has no `.llm`, and a stream cannot be looked into: it may be read once.
     offers = any(hasattr(type(value), name) for name in ("llm", "__arrow_c_stream__"))
-    return not isinstance(value, type) and (offers or isinstance(value, (list, tuple)))
+    return not issubclass(type(value), type) and (offers or issubclass(type(value), (list, tuple)))

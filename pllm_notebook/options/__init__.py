@@ -5,6 +5,7 @@ many answers, within which limits. The check, docs/options.md, the magic's `--he
 and the types of `**options` are made from that field.
 """
 
+from pllm_notebook.options.example_options import STORED_LABELS
 from pllm_notebook.options.option_fields import (
     CHECKS,
     OptionField,
@@ -39,6 +40,7 @@ from pllm_notebook.options.run_options import CacheUse, Effort, Mode, Options, S
 
 __all__ = [
     "CHECKS",
+    "STORED_LABELS",
     "CacheUse",
     "CallOptions",
     "CallToolsOptions",

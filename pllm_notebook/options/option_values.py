@@ -55,6 +55,11 @@ def is_columns(value: Any) -> bool:
     return all(isinstance(item, str) for item in value)
 
 
+def is_text(value: Any) -> bool:
+    """Return whether a value is text that is not empty."""
+    return isinstance(value, str) and value != ""
+
+
 def is_models(value: Any) -> bool:
     """Return whether a value is at least one text, whatever holds them."""
     return is_columns(value) and len(value) > 0

@@ -17,6 +17,7 @@ from pllm_notebook.options.option_values import (
     Mode,
     is_columns,
     is_names,
+    is_text,
 )
 
 __all__ = ["QuestionOptions"]
@@ -94,19 +95,21 @@ class QuestionOptions:
     )
     columns: tuple[str, ...] | None = option(
         None,
-        "Columns that are sent as data if there is no prompt. None: all.",
+        "Columns that are sent as data if there is no prompt, at least one. None: all.",
         accepts="Sequence[str] | None",
         expects=("a list of column names", is_columns),
         takes=DATA,
     )
     column: str = option(
-        "answer", "Name of the result column if the type has no fields (`bool`, plain text, …).", takes=FRAMES
+        "answer",
+        "Name of the result column if the type has no fields (`bool`, plain text, …); an error for one that has.",
+        takes=FRAMES,
     )
     explode: bool | str = option(
         False,
         "With a list type, one row per item, with the row's index repeated. The name of a list field: one row per "
         "item of that list, the other fields repeated.",
-        expects=("True, False or the name of a field", lambda value: isinstance(value, (bool, str))),
+        expects=("True, False or the name of a field", lambda value: isinstance(value, bool) or is_text(value)),
         takes=DATA - LAB,
     )
     validation_context: Any = option(

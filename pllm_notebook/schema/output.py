@@ -16,7 +16,7 @@ from pydantic import RootModel, TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import UsageError, with_article
 from pllm_notebook.messages_types import DecisionQuestion
 from pllm_notebook.schema.checked_schema import (
     CheckedSchema,
@@ -300,14 +300,13 @@ def _cached(kind: Any, text: str) -> OutputType:
 
 def _compile(kind: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
     if isinstance(kind, str) or inspect.isroutine(kind):
-        raise UsageError(
-            f"Got {kind!r}, which is not a type. Give a Pydantic model, a dataclass, or a type such as bool or "
-            "list[str]. Nothing was sent."
-        )
+        raise _no_type(repr(kind))
     try:
         adapter = TypeAdapter(kind)
         return adapter, adapter.json_schema(schema_generator=_Generator)
     except Exception as error:  # pydantic raises its own errors, SchemaError, NameError and TypeError
+        if "\n" in repr(kind):  # a frame, an array
+            raise _no_type(with_article(type(kind).__name__)) from None
         reason = str(error).partition("\n")[0].partition(". Set `")[0].rstrip(".")
         if isinstance(error, PydanticUserError) and error.code == "class-not-fully-defined":
             reason = "one of its annotations names something that is not defined, or only inside a function"
@@ -315,6 +314,13 @@ def _compile(kind: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
             f"Got {shown_type(kind)}, which Pydantic cannot turn into a JSON schema: {reason}. Give a Pydantic model, "
             "a dataclass, or a type such as bool or list[str]. Nothing was sent."
         ) from error
+
+
+def _no_type(shown: str) -> UsageError:
+    return UsageError(
+        f"Got {shown}, which is not a type. Give a Pydantic model, a dataclass, or a type such as bool or list[str]. "
+        "Nothing was sent."
+    )
 
 
 def _item(kind: Any) -> Any:

@@ -8,9 +8,11 @@ from contextlib import closing
 from typing import Any, Unpack
 
 from pllm_notebook.callers import caller
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import NameClashError, UsageError
+from pllm_notebook.execution import options_for
 from pllm_notebook.file_errors import file_path
 from pllm_notebook.formatting import counted
+from pllm_notebook.frames.accessor import made_columns
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
 from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
@@ -84,6 +86,7 @@ def parse_dataset(
     window_for(kind, prompt, {**given}, rows, "parse_dataset")  # a wrong option is refused before a file is opened
     require_pyarrow()
     rows_in, parts = _source_of(source, rows), PartFiles(address)
+    parts.check_place()
     question = question._replace(given=rows_in.question(prompt, given))
     window = window_for(kind, prompt, {**question.given}, rows, "parse_dataset")
     if isinstance(rows_in, ParquetSource):
@@ -143,9 +146,14 @@ def _prepared(source: DatasetSource, parts: PartFiles, question: Question) -> di
     there = parts.manifest()
     if there is None:
         schema = source.schema()
-        check_columns(schema.names, status=question.status)
         # A question that cannot be asked is refused before a manifest holds the directory to it.
-        accessor_of(schema.empty_table()).estimate(question.response_format, question.prompt, **question.given)
+        accessor = accessor_of(schema.empty_table())
+        accessor.estimate(question.response_format, question.prompt, **question.given)
+        names, clash = made_columns(accessor, question.response_format, question.prompt, question.given)
+        check_columns([*schema.names, *names], status=question.status)
+        # Each part would find out for itself, when those before it are paid for.
+        if clash and not options_for({**question.given}).replace:
+            raise NameClashError(clash, unread=True)
     described = source.described(there)
     columns = source.schema().names if there is None else there.get("columns", [])
     manifest = manifest_of(question, described, columns)
@@ -185,4 +193,5 @@ def _check_apart(files: Sequence[SourceFile], parts: PartFiles) -> None:
 
 
 def _is_in(file: SourceFile, parts: PartFiles) -> bool:
-    return str(file.files._strip_protocol(file.path)).rpartition("/")[0] == parts.path
+    place = str(file.files._strip_protocol(file.path)).rpartition("/")[0]
+    return place == parts.path or (parts.is_local and os.path.realpath(place) == os.path.realpath(parts.path))

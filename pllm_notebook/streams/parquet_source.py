@@ -21,6 +21,10 @@ __all__ = ["ParquetSource", "SourceFile", "require_pyarrow"]
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 # Rows that are decoded at once: less than a piece, so that a long row group is never in memory whole.
 _BATCH_ROWS = 8192
+_SUFFIX = ".parquet"
+# Directories in directories that are looked into for a file to name.
+_DEPTH = 4
+_KEPT = "What was answered is in the cache: when the file is whole, write its rows to another directory."
 
 
 class SourceFile(NamedTuple):
@@ -137,24 +141,41 @@ def find_files(source: str | Sequence[str]) -> list[SourceFile]:
         files, path = open_directory(address)
         files.invalidate_cache()
         try:
-            if any(mark in path for mark in "*?["):
-                paths = files.glob(path)
-            elif files.isdir(path):
-                paths = files.glob(f"{path}/*.parquet")
-            else:
-                paths = [path] if files.exists(path) else []
+            infos = [files.info(each) for each in _paths_at(files, path)]
+            infos = [info for info in infos if info["type"] != "directory"]
+            below = "" if infos else _advice(files, path, address)
         except OSError as error:  # a host that is not there, a directory that may not be read
             raise UsageError(f"{address!r} cannot be read: {error}. Nothing was sent.") from error
-        if not paths:
-            raise UsageError(f"No Parquet file was found at {address!r}. Nothing was sent.")
-        for each in paths:
-            info = files.info(each)
+        if not infos:
+            raise UsageError(f"No Parquet file was found at {address!r}.{below} Nothing was sent.")
+        for info in infos:
             stamp = next((str(info[name]) for name in _STAMPS if info.get(name) is not None), "")
-            whole = str(files.unstrip_protocol(each)).removeprefix("file://")
-            found[whole] = SourceFile(whole, int(info["size"]), stamp, files)
+            whole = str(files.unstrip_protocol(info["name"])).removeprefix("file://")
+            found[whole] = SourceFile(whole, int(info["size"] or 0), stamp, files)
     if not found:
         raise UsageError("parse_dataset was given no file. Nothing was sent.")
     return [found[path] for path in sorted(found)]
+
+
+def _paths_at(files: Any, path: str) -> list[str]:
+    """Return the paths of a file, of the Parquet files in a directory, or of a pattern; what is there is no pattern."""
+    if files.isdir(path):
+        return [str(each) for each in files.ls(path, detail=False) if str(each).endswith(_SUFFIX)]
+    if files.exists(path):
+        return [path]
+    return files.glob(path) if any(mark in path for mark in "*?[") else []
+
+
+def _advice(files: Any, path: str, address: str) -> str:
+    """Return what to give in place of a directory that has no Parquet file of its own, "" for another path."""
+    if not files.isdir(path):
+        return ""
+    if any(str(each).endswith(_SUFFIX) for each in files.find(path, maxdepth=_DEPTH)):
+        return (
+            f" Directories in it have some: give the pattern {address.rstrip('/') + '/**/*' + _SUFFIX!r}. What only "
+            f"the names of directories say is no column."
+        )
+    return f" Its files are those whose names end in {_SUFFIX}."
 
 
 def read_footers(files: Sequence[SourceFile]) -> tuple[list[int], pa.Schema]:
@@ -207,7 +228,7 @@ class _FileRows:
 
     def __init__(self, file: SourceFile) -> None:
         self.file = file
-        self._parquet = _open(file)
+        self._parquet = _open(file, _KEPT)
         self._batches: Iterator[Any] = iter(())
         # The rest of the batch that was read last begins at this row.
         self._rest: Any = None
@@ -220,7 +241,7 @@ class _FileRows:
         self._seek(first)
         taken, missing = [], count
         while missing:
-            batch = next(self._batches) if self._rest is None else self._rest
+            batch = self._next() if self._rest is None else self._rest
             used = batch.slice(max(first - self._at, 0), missing)
             end = max(first - self._at, 0) + used.num_rows
             self._rest = batch.slice(end) if end < batch.num_rows else None
@@ -235,6 +256,18 @@ class _FileRows:
         """Close the file."""
         self._parquet.close(force=True)
 
+    def _next(self) -> Any:
+        import pyarrow as pa
+
+        try:
+            batch = next(self._batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(self.file, error, _KEPT) from None
+        if batch is None:
+            raise UsageError(f"{self.file.path} has fewer rows than it had when this call began: it was changed "
+                             f"meanwhile. {_KEPT}")  # fmt: skip
+        return batch
+
     def _seek(self, first: int) -> None:
         metadata = self._parquet.metadata
         begin = group = 0
@@ -247,14 +280,19 @@ class _FileRows:
             self._rest, self._at = None, begin
 
 
-def _open(file: SourceFile) -> Any:
+def _open(file: SourceFile, so_far: str = "Nothing was sent.") -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         return pq.ParquetFile(file.files.open(file.path, "rb"))
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{file.path} cannot be read as Parquet: {error}. Nothing was sent.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(file, error, so_far) from None
+
+
+def _unreadable(file: SourceFile, error: Exception, so_far: str) -> UsageError:
+    said = " ".join(str(error).split()).rstrip(".")
+    return UsageError(f"{file.path} cannot be read as Parquet: {said}. {so_far}")
 
 
 def _check_same(first: pa.Schema, first_file: SourceFile, schema: pa.Schema, file: SourceFile) -> None:

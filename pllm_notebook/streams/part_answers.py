@@ -102,6 +102,6 @@ def check_columns(names: list[str], *, status: bool) -> None:
     for name in (STATUS, ERROR):
         if status and name in names:
             raise UsageError(
-                f"The rows have a column {name!r}, which the parts would have too. Rename it, or pass status=False. "
-                f"Nothing was sent."
+                f"The rows or their answers have a column {name!r}, which the parts have too. Rename it, or pass "
+                f"status=False. Nothing was sent."
             )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import FileError, UsageError
 from pllm_notebook.file_errors import file_errors
 from pllm_notebook.store import open_directory
 
@@ -36,12 +36,30 @@ class PartFiles:
         self.files.invalidate_cache()
 
     def names(self) -> set[str]:
-        """Return the names of the files that are there whole."""
+        """Return the names of the files that are there whole.
+
+        Raises:
+            UsageError: If the directory cannot be read. Nothing was sent.
+        """
         try:
             paths = self.files.ls(self.path, detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return set()
+        except OSError as error:
+            raise UsageError(f"{self.address} cannot be read: {error}. Nothing was sent.") from error
         return {str(path).rstrip("/").rpartition("/")[2] for path in paths}
+
+    def check_place(self) -> None:
+        """Check that no file is where the directory would be.
+
+        Raises:
+            UsageError: If one does. Nothing was sent.
+        """
+        if self.files.isfile(self.path):
+            raise UsageError(
+                f"{self.address} is a file, and parts are written to a directory. Name another path; a directory "
+                f"that does not exist is made. Nothing was sent."
+            )
 
     def part_names(self) -> list[str]:
         """Return the names of the parts that are there, in the order of the rows."""
@@ -56,7 +74,7 @@ class PartFiles:
         try:
             with self.files.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
                 return parquet.read(None if columns is None else list(columns))
-        except ValueError as error:  # Arrow's own is one
+        except (ValueError, OSError, NotImplementedError) as error:  # Arrow's own are of these
             raise _unreadable(path, error) from None
 
     def scan(self, paths: Sequence[str], where: Any = None) -> Any:
@@ -77,8 +95,12 @@ class PartFiles:
         try:
             found = ds.dataset(list(paths), filesystem=self.files, format="parquet")
             return found if where is None else found.to_table(filter=where)
-        except ValueError as error:
-            raise _unreadable(self.path, error) from None
+        except (ValueError, OSError, NotImplementedError) as error:
+            for path in paths:  # its message says to delete the file that is named
+                self.read(path.rpartition("/")[2], [])
+            raise UsageError(
+                f"The parts of {self.address} cannot be read together: {error}. Nothing was sent."
+            ) from None
 
     def set_aside(self, name: str) -> None:
         """Rename a part so that no reader takes it for one."""
@@ -101,6 +123,8 @@ class PartFiles:
             return None
         except ValueError:
             content = None
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error}. Nothing was sent.") from error
         if not _is_manifest(content):
             raise UsageError(
                 f"{path} is no manifest of a dataset: it is damaged, or another program's. Write to another "
@@ -110,8 +134,9 @@ class PartFiles:
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Write the manifest."""
-        self._write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+        """Write the manifest, before anything is sent or when all parts are there."""
+        so_far = "What was answered is kept." if "parts" in manifest else "Nothing was sent."
+        self._write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode(), so_far)
 
     def write(self, name: str, table: pa.Table) -> None:
         """Write a part, or replace it."""
@@ -119,18 +144,22 @@ class PartFiles:
 
         content = io.BytesIO()
         pq.write_table(table, content)
-        self._write(name, content.getvalue())
+        self._write(name, content.getvalue(), "What was answered is kept.")
 
-    def _write(self, name: str, content: bytes) -> None:
+    def _write(self, name: str, content: bytes, so_far: str) -> None:
         path = self.path_of(name)
-        if not self._is_local():
-            # An object store shows a file when it is whole.
-            self.files.pipe_file(path, content)
+        if not self.is_local:
+            try:
+                # An object store shows a file when it is whole.
+                self.files.pipe_file(path, content)
+            except OSError as error:
+                message = f"{self.address} cannot be written: {error}. Give another address, or the right to write."
+                raise FileError(f"{message} {so_far}", errno=error.errno, path=path) from error
             return
         # A directory would show it while it grows. Readers of datasets leave out names that begin with a dot.
         partial = f"{self.path}/.{name}.{os.getpid()}.tmp"
         try:
-            with file_errors(self.path, "the directory of a dataset", "What was answered is kept.", writing=True):
+            with file_errors(path, "a file of a dataset", so_far, writing=True):
                 os.makedirs(self.path, exist_ok=True)
                 with open(partial, "wb") as file:
                     file.write(content)
@@ -142,14 +171,17 @@ class PartFiles:
                 os.remove(partial)
             raise
 
-    def _is_local(self) -> bool:
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a directory of this machine."""
         protocol = self.files.protocol
         return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
 
-def _unreadable(path: str, error: ValueError) -> UsageError:
+def _unreadable(path: str, error: Exception) -> UsageError:
+    said = " ".join(str(error).split()).rstrip(".")
     return UsageError(
-        f"{path} cannot be read as Parquet: {error}. Delete it, and repeat the call of parse_dataset: answers come "
+        f"{path} cannot be read as Parquet: {said}. Delete it, and repeat the call of parse_dataset: answers come "
         f"from the cache. Nothing was sent."
     )
 
@@ -168,10 +200,17 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 def _is_manifest(content: Any) -> bool:
     if not isinstance(content, dict) or content.keys() < _FIELDS.keys():
         return False
-    parts = content.get("parts", [])
+    parts, files = content.get("parts", []), content.get("files")
     return (
         all(isinstance(content.get(name, ...), kinds) for name, kinds in _FIELDS.items())
-        and isinstance(content.get("files"), (list, NoneType))
+        and (files is None or (isinstance(files, list) and all(map(_is_version, files))))
+        and type(content["rows"]) is int
+        and content["rows"] >= 1
         and isinstance(parts, list)
-        and all(isinstance(name, str) and name.startswith(_PART) for name in parts)
+        and all(isinstance(name, str) and name.startswith(_PART) and "/" not in name for name in parts)
     )
+
+
+def _is_version(file: Any) -> bool:
+    """Return whether a value is what a manifest has of a source's file: path, size, stamp and number of rows."""
+    return isinstance(file, list) and list(map(type, file)) == [str, int, str, int]

@@ -77,6 +77,10 @@ def llm(kit: FrameKit) -> Any:
         (UsageError, "extra_body may not set 'n'", lambda llm: llm.parse(Named, "{review}", extra_body={"n": 3})),
         (UnsupportedSchemaError, "openai", lambda llm: llm.parse(dict[str, Any], "{review}", model="gpt-6-luna")),
         (UsageError, "", lambda llm: llm.parse("Named", "{review}")),
+        (UsageError, "columns= names no column", lambda llm: llm.parse(Named, columns=[])),
+        (UsageError, "explode is True, False or the name of a field", lambda llm: llm.parse(Named, explode="")),
+        (UsageError, "columns of its own: ['name']", lambda llm: llm.parse(Named, "{review}", column="summary")),
+        (UsageError, "columns of its own", lambda llm: llm.call_tools([Named], "{review}", column="summary")),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(

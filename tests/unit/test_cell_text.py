@@ -78,6 +78,8 @@ class Point(BaseModel):
         (memoryview(b"\x00\xff"), "AP8="),
         ([b"\x00\xff"], '["AP8="]'),
         (np.longdouble(1.5), "1.5"),
+        (np.ma.array([1, 2], mask=[False, True]), "[1,null]"),
+        ({"a": [np.ma.masked, decimal.Decimal("NaN"), np.datetime64("NaT")]}, '{"a":[null,null,null]}'),
         (float("inf"), "inf"),
     ],
 )
@@ -103,6 +105,8 @@ def test_a_sets_order_does_not_move_the_key() -> None:
         decimal.Decimal("NaN"),
         decimal.Decimal("sNaN"),
         complex("nan"),
+        np.ma.masked,
+        np.ma.array(1.5, mask=True),
     ],
 )
 def test_a_missing_value_is_one_whatever_its_class(cell: Any) -> None:
@@ -117,6 +121,9 @@ class Contrary:
     __hash__ = None  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("cell", ["", 0, False, [], {}, [None], np.array([np.nan, 1]), b"", Colour.RED, Contrary()])
+@pytest.mark.parametrize(
+    "cell", ["", 0, False, [], {}, [None], np.array([np.nan, 1]), b"", Colour.RED, Contrary(),
+             np.ma.array(1.5), np.ma.array([1, 2], mask=True)],
+)  # fmt: skip
 def test_what_is_there_is_not_missing(cell: Any) -> None:
     assert not is_missing(cell)

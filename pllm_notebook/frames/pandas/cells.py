@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from pllm_notebook.frames.precise_cells import narrow_floats
 from pllm_notebook.frames.rows import ColumnData
 
 __all__ = ["cells_of", "column_data", "column_names", "dense", "gaps_of", "named_like"]
+
+# Classes of cells of which pandas knows which are missing.
+_PLAIN = frozenset({bool, float, int, str, type(None), type(pd.NA), type(pd.NaT)})
 
 
 def column_names(frame: pd.DataFrame) -> list[str]:
@@ -27,12 +30,22 @@ def column_names(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in frame.columns]
 
 
-def named_like(frame: pd.DataFrame, names: Sequence[str]) -> pd.Index[Any]:
-    """Return *names* as columns beside *frame*'s: where those have levels, the first is the name and the rest empty."""
-    if not isinstance(frame.columns, pd.MultiIndex):
-        return pd.Index(names)
-    empty = ("",) * (frame.columns.nlevels - 1)
-    return pd.MultiIndex.from_tuples([(name, *empty) for name in names], names=frame.columns.names)
+def named_like(frame: pd.DataFrame, names: Sequence[str], replaced: Collection[str] = ()) -> pd.Index[Any]:
+    """Return *names* as columns beside *frame*'s: where those have levels, the first is the name and the rest empty.
+
+    One of *replaced* is named as the column that it replaces: with its levels, or by what is no text.
+    """
+    known: dict[str, Any] = dict(zip(column_names(frame), frame.columns, strict=True)) if replaced else {}
+    own = {name: known[name] for name in replaced if name in known}
+    columns: pd.Index[Any]
+    if isinstance(frame.columns, pd.MultiIndex):
+        empty = ("",) * (frame.columns.nlevels - 1)
+        columns = pd.MultiIndex.from_tuples(
+            [own.get(name, (name, *empty)) for name in names], names=frame.columns.names
+        )
+    else:
+        columns = pd.Index([own.get(name, name) for name in names])
+    return columns
 
 
 def column_data(frame: pd.DataFrame, names: Sequence[str]) -> ColumnData:
@@ -67,10 +80,12 @@ def dense(series: pd.Series[Any]) -> pd.Series[Any]:
 
 def gaps_of(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which cells of a column are missing; shape (n,), the caller's own."""
-    try:
-        return series.isna().to_numpy(dtype=bool, copy=True)
-    except ArithmeticError:  # pandas compares Decimals with themselves, which a signalling NaN forbids
-        return np.array([is_missing(value) for value in series.tolist()], dtype=bool)
+    if series.dtype == object:
+        # pandas takes masked values and Arrow's nulls for there, and fails at a signalling NaN.
+        values = series.tolist()
+        if not _PLAIN.issuperset(map(type, values)):
+            return np.array([is_missing(value) for value in values], dtype=bool)
+    return series.isna().to_numpy(dtype=bool, copy=True)
 
 
 def cells_of(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:

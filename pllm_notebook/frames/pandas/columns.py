@@ -77,7 +77,7 @@ def join_columns(
     # One concat sets all columns at once, and by position: the index is the frame's own object.
     # By position: a column of objects comes as a series, which would be aligned by its labels.
     alone = pd.DataFrame(dict(made), index=pd.RangeIndex(len(out))).set_axis(out.index)
-    alone.columns = named_like(out, list(made))
+    alone.columns = named_like(frame, list(made), replaced)
     return pd.concat([out, alone], axis=1) if made else out, alone
 
 

@@ -94,6 +94,10 @@ def _nan_beside_na() -> pd.Series[Any]:
         pd.Series(pd.arrays.FloatingArray(np.array([0.5, np.nan, 0]), np.array([False, False, True]))),
         _nan_beside_na(),
         _nan_beside_na().astype(arrow(pa.float32())),
+        pd.Series([0.5, np.ma.masked, pa.scalar(None)], dtype="object"),
+        pd.Series([0.5, decimal.Decimal("NaN"), pd.NaT], dtype="object"),
+        pd.Series([0.5, np.datetime64("NaT"), np.ma.array(1.5, mask=True)], dtype="object"),
+        pd.Series([0.5, decimal.Decimal("sNaN"), np.float32("nan")], dtype="object"),
     ],
 )
 def test_nan_is_a_gap_beside_na(series: pd.Series[Any]) -> None:
@@ -126,3 +130,22 @@ def test_levels_of_columns_stay_in_the_result(echo: Callable[..., list[Any]]) ->
     assert out["said"].tolist() == ["s"]
     with pytest.raises(NameClashError):
         several_levels().rename(columns={"shop": "said"}).llm.parse(Said, "{said}")
+
+
+@pytest.mark.parametrize(
+    ("columns", "name"),
+    [
+        (pd.MultiIndex.from_tuples([("doc", "text"), ("shop", "")], names=["of", "what"]), "doc_text"),
+        (pd.MultiIndex.from_tuples([("text", ""), ("shop", "")]), "text"),
+        (pd.Index([0, "shop"], dtype="object"), "0"),
+    ],
+)
+def test_pieces_keep_the_frames_own_columns(columns: pd.Index[Any], name: str) -> None:
+    frame = pd.DataFrame([["one two three four", "s"]], columns=columns)
+
+    out = frame.llm.chunks(name, tokens=2)
+
+    assert out.columns.names == columns.names
+    assert set(columns) < set(out.columns)
+    assert " ".join(out[columns[0]]) == "one two three four"
+    assert len(out.columns) == 4
