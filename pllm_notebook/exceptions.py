@@ -100,6 +100,27 @@ _SHOWN_COLUMNS = 20
 _SHOWN_OPTIONS = 20
 _FEW = 6
 _GUESSES = 5
+# What other packages call an option, where the likeness of letters would suggest another one.
+_ELSEWHERE = {
+    "budget": "max_cost_usd",
+    "max_workers": "concurrency",
+    "n": "samples",
+    "n_jobs": "concurrency",
+    "provider": "model",
+    "reasoning_effort": "effort",
+    "rpm": "requests_per_min",
+    "tpm": "tokens_per_min",
+    "verbose": "progress",
+}
+# What is no option here, and where it is said instead.
+_INSTEAD = {
+    "api_key": "A key is read from the environment, such as OPENAI_API_KEY, or is that of a client in "
+    "pllm.configure(clients={'name': AsyncOpenAI(api_key=…)}), whose models are 'name:model'.",
+    "base_url": "An address is that of a server, pllm.configure(servers={'name': 'http://…/v1'}), whose models are "
+    "'name:model'.",
+    "messages": "The prompt is one text, in which {column} is the row's value; system= is the system prompt.",
+    "stream": "Answers come whole; progress= says what is shown in the meantime.",
+}
 
 
 class UnknownColumnError(UsageError):
@@ -161,8 +182,11 @@ class UnknownOptionError(UsageError):
         self.option = option
         known = sorted(known)
         option = option if isinstance(option, str) else repr(option)
-        hint = guess(option, known)
-        if not hint:
+        meant = _ELSEWHERE.get(option)
+        hint = f" Did you mean {meant!r}?" if meant in known else guess(option, known)
+        if option in _INSTEAD and "model" in known:
+            hint = f" {_INSTEAD[option]}"
+        elif not hint:
             # Dozens of names hide what the message is about: of many, those that are most like it.
             shown = known if len(known) <= _SHOWN_OPTIONS else difflib.get_close_matches(option, known, _FEW, cutoff=0)
             hint = f" {'The options are' if shown == known else f'Of {len(known)} options, the nearest are'} "

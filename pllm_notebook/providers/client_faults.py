@@ -60,4 +60,8 @@ def what_broke(error: BaseException) -> str:
         if plain and isinstance(deeper, OSError) and deeper.strerror and deeper.strerror in str(cause):
             break
         cause = deeper
-    return redact(f"{type(cause).__name__}: {cause}"[:1000])
+    said = str(cause)
+    if type(cause).__module__ == "aiohttp.http_exceptions":
+        # Its text begins with a status, 400, that no server has sent.
+        said = " ".join(str(getattr(cause, "message", said)).split())
+    return redact(f"{type(cause).__name__}: {said}"[:1000])

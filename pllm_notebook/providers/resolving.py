@@ -70,6 +70,9 @@ def _resolve(
         names = (*registry.names(), *servers, *clients)
         if inferred is None and name not in names:
             seen = f"Cannot tell which provider serves {name!r}" if name.strip() else "The model's name is empty"
+            first, slash, rest = name.strip().partition("/")
+            if slash and rest and first in names:  # as other packages write it
+                raise UnknownModelError(f"{seen}. Did you mean '{first}:{rest}'? Nothing was sent.")
             raise UnknownModelError(
                 f"{seen}. Write 'provider:{name.strip() or 'MODEL'}', where provider is one of {', '.join(names)}. "
                 f"Nothing was sent."

@@ -30,10 +30,10 @@ def fit_enum(raw: Mapping[str, Any], path: str, dialect: Dialect) -> dict[str, A
     """
     values = [raw["const"]] if "const" in raw else list(raw["enum"])
     if not values:
-        raise UnsupportedSchemaError(path, dialect.name, "it has no values to choose from. Give it at least one.")
+        raise UnsupportedSchemaError(path, dialect.taker, "it has no values to choose from. Give it at least one.")
     if any(isinstance(value, dict | list) for value in values) and not dialect.untyped:
         reason = "some of its values are lists or dicts. Give it values of text, and look up the others by them."
-        raise UnsupportedSchemaError(path, dialect.name, reason)
+        raise UnsupportedSchemaError(path, dialect.taker, reason)
     if not dialect.typed_enums:
         schema = {"type": raw["type"]} if "type" in raw else {}
         schema |= {"const": raw["const"]} if "const" in raw and dialect.const else {"enum": values}

@@ -62,7 +62,7 @@ def fit(schema: Mapping[str, Any], dialect: Dialect) -> Fit:
     number = _unsayable(fitted.schema)
     if number is not None:
         reason = f"it names {number!r:.60}, which is beyond 64 bits, and no request can say such a number. "
-        raise UnsupportedSchemaError("", dialect.name, reason + "Name it as text.")
+        raise UnsupportedSchemaError("", dialect.taker, reason + "Name it as text.")
     return fitted
 
 
@@ -100,7 +100,7 @@ class _Fitter:
                 raise self._unsupported(
                     path,
                     "its alternatives would look alike once its dicts and tuples are written the way "
-                    f"{self._dialect.name} takes them. Put each alternative into a model with a Literal field "
+                    f"{self._dialect.taker} takes them. Put each alternative into a model with a Literal field "
                     "that tells which it is.",
                 )
         schema = dict(part.schema)
@@ -245,7 +245,7 @@ class _Fitter:
             return _Part(self._finish({"type": "object", "additionalProperties": True}, raw))
         raise self._unsupported(
             path,
-            f"it is a dict of anything, and {self._dialect.name} needs to know what to write. "
+            f"it is a dict of anything, and {self._dialect.taker} needs to know what to write. "
             "Write dict[str, str] (or another type of value), or a model with fields.",
         )
 
@@ -326,7 +326,7 @@ class _Fitter:
                 return _Part(self._finish({"type": "array"}, raw))
             raise self._unsupported(
                 path,
-                f"it is a list of anything, and {self._dialect.name} needs to know what to write. "
+                f"it is a list of anything, and {self._dialect.taker} needs to know what to write. "
                 "Write list[str] (or another type of item).",
             )
         part = self._node(items, f"{path}[]")
@@ -358,7 +358,7 @@ class _Fitter:
             return _Part(self._finish({}, {key: raw[key] for key in ("description", "default") if key in raw}))
         raise self._unsupported(
             path,
-            f"its type is Any, and {self._dialect.name} needs to know what to write. "
+            f"its type is Any, and {self._dialect.taker} needs to know what to write. "
             "Write the type it has: str, a union such as str | float, or a model.",
         )
 
@@ -366,7 +366,7 @@ class _Fitter:
         raise self._unsupported(path, "no value is allowed there. Leave the field out.")
 
     def _unsupported(self, path: str, reason: str) -> UnsupportedSchemaError:
-        return UnsupportedSchemaError(path, self._dialect.name, reason)
+        return UnsupportedSchemaError(path, self._dialect.taker, reason)
 
 
 def _name(raw: Mapping[str, Any]) -> str:

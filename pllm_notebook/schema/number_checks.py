@@ -132,7 +132,7 @@ class _Compiler:
         if kind in self._leaves:
             return self._leaves[kind](node, allowed)
         if kind in _PASSING:
-            return self._of(node[_PASSING[kind]], allowed=allowed)
+            return self._within(node, _PASSING[kind], allowed)  # Pydantic's bare Json holds anything
         if kind == "definitions":
             self._definitions |= {one["ref"]: one for one in node["definitions"] if "ref" in one}
             return self._of(node["schema"], allowed=allowed)

@@ -21,7 +21,7 @@ class Dialect:
     """What one provider's structured output can express.
 
     Attributes:
-        name: The provider's name, as errors show it.
+        name: The provider's name; runs are recorded with it.
         keywords: Validation keywords that stay; the others become words of the description.
         formats: Values of `format` that stay, None for all.
         all_required: Every property must be required; optional ones are then asked for too.
@@ -73,6 +73,11 @@ class Dialect:
     max_enum_values: int | None = None
     max_optional: int | None = None
     max_unions: int | None = None
+
+    @property
+    def taker(self) -> str:
+        """Who takes the type, as errors name it: the provider, or a server that belongs to none."""
+        return "this server" if self.name in ("grammar", "plain") else self.name
 
 
 # What the grammars of llama.cpp (common/json-schema-to-grammar.cpp) and vLLM's xgrammar

@@ -50,15 +50,15 @@ def check_recursion(schema: Mapping[str, Any], dialect: Dialect) -> None:
         return
     if dialect.recursion == "no":
         reason = (
-            f"the type holds itself there, and {dialect.name} takes no recursive types. Ask for a flat list whose "
+            f"the type holds itself there, and {dialect.taker} takes no recursive types. Ask for a flat list whose "
             "items name their parent, or write a type for each level."
         )
     else:
         reason = (
-            f"the type holds itself there, and {dialect.name} takes that only in fields that may be left out. "
+            f"the type holds itself there, and {dialect.taker} takes that only in fields that may be left out. "
             "Give the field a default, for example None or an empty list."
         )
-    raise UnsupportedSchemaError(path, dialect.name, reason)
+    raise UnsupportedSchemaError(path, dialect.taker, reason)
 
 
 def count_unions(schema: Mapping[str, Any]) -> int:
@@ -149,6 +149,6 @@ def _check(seen: int, limit: int, what: str, dialect: Dialect) -> None:
     if seen > limit:
         raise UnsupportedSchemaError(
             "",
-            dialect.name,
-            f"it has {seen:,} {what}, and {dialect.name} takes at most {limit:,}. Ask for less at once.",
+            dialect.taker,
+            f"it has {seen:,} {what}, and {dialect.taker} takes at most {limit:,}. Ask for less at once.",
         )

@@ -356,8 +356,12 @@ class Claims:
         if self._renewer is None or not self._renewer.is_alive():
             self._closing.clear()
             # A daemon: claims end with the process, and nothing of it may keep a process from ending.
-            self._renewer = threading.Thread(target=self._renew_all, name="pllm-claims", daemon=True)
-            self._renewer.start()
+            renewer = threading.Thread(target=self._renew_all, name="pllm-claims", daemon=True)
+            try:
+                renewer.start()
+            except RuntimeError:  # at the very end of the process, or at the system's limit of threads
+                return  # the claims then hold for one lease, and the run goes on
+            self._renewer = renewer
 
     def _renew_all(self) -> None:
         closing = self._closing

@@ -119,7 +119,10 @@ class Writer:
         self.put_many(((key, entry),), done)
 
     def put_many(self, entries: Iterable[tuple[str, StoredReply]], done: Done) -> None:
-        """Queue entries and return at once; *done* is called for each."""
+        """Queue entries and return at once; *done* is called for each.
+
+        Where the system gives no thread, they are written here: they have been paid for.
+        """
         with self._condition:
             if self._closing:
                 raise StoreError("The cache is closed, so the answer cannot be kept. Open it again with open_store().")
@@ -130,10 +133,14 @@ class Writer:
                 self.backlog_bytes += size
                 self._queued += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pllm-store-writer", daemon=True)
-                self._thread.start()
-            if self._resting or len(self._queue) >= GROUP_ENTRIES or self.backlog_bytes >= GROUP_BYTES:
+                self._thread = _started(self._run)
+            alone = list(self._queue) if self._thread is None else []
+            if alone:
+                self._queue.clear()
+            elif self._resting or len(self._queue) >= GROUP_ENTRIES or self.backlog_bytes >= GROUP_BYTES:
                 self._condition.notify_all()
+        if alone:
+            self._write(alone)
 
     def queued(self, key: str) -> StoredReply | None:
         """Return the entry under *key* that is not yet on disk, None for none."""
@@ -255,6 +262,16 @@ class Writer:
         with self._condition:
             while (left := until - self._clock.now()) > 0:
                 self._clock.wait(self._condition, left)
+
+
+def _started(main: Callable[[], None]) -> threading.Thread | None:
+    """Start a thread; None at the end of a process and at the system's limit of threads, where there is none."""
+    thread = threading.Thread(target=main, name="pllm-store-writer", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
 
 
 def _notify(item: _Waiting, error: BaseException | None) -> None:

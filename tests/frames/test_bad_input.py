@@ -65,6 +65,11 @@ def llm(kit: FrameKit) -> Any:
             lambda llm: llm.parse(Named, "{review}", model="llama"),
         ),
         (UnknownModelError, "write openai:", lambda llm: llm.parse(Named, "{review}", model="openai")),
+        (
+            UnknownModelError,
+            "Did you mean 'openai:gpt-5'",
+            lambda llm: llm.parse(Named, "{review}", model="openai/gpt-5"),
+        ),
         (UnknownModelError, "name is empty", lambda llm: llm.parse(Named, "{review}", model="")),
         (UnknownModelError, "no provider before its colon", lambda llm: llm.parse(Named, "{review}", model=":x")),
         (UnknownModelError, "names no file", lambda llm: llm.parse(Named, "{review}", model="local:/no/such.gguf")),

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json
 from typing_extensions import TypedDict
 
 from pllm_notebook.exceptions import UnsupportedSchemaError
@@ -119,6 +119,15 @@ def test_types_without_fields_take_none_either(kind: Any, text: str, odd: str) -
         whole = '{"value": ' + shape + "}" if fitted.wrapped else shape
         assert fitted.parse(whole % odd).failure is not None
         assert fitted.parse(whole % "0.5").failure is None
+
+
+def test_json_within_text_holds_anything_and_stops_no_check() -> None:
+    class Kept(BaseModel):
+        bare: Json
+        typed: Json[list[float]] = []
+
+    assert read(Kept, '{"bare": "{\\"a\\": 1}", "typed": "[1e3]"}').value.bare == {"a": 1}
+    assert read(Kept, '{"bare": "1", "typed": "[1e400]"}').failure is not None
 
 
 def test_words_that_look_like_it_are_words() -> None:

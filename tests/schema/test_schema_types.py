@@ -8,12 +8,22 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar
 
 import pytest
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel, SecretBytes, SecretStr
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    SecretBytes,
+    SecretStr,
+    create_model,
+)
 from typing_extensions import TypedDict
 
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.schema import OutputField, OutputType
+from pllm_notebook.schema import GRAMMAR, OutputField, OutputType
 from tests.zoo import Address, Aliased, Colour, Computed, Documented, Movie, Numbers, Page, Point, Review
 
 T = TypeVar("T")
@@ -251,6 +261,11 @@ class Nothing(enum.Enum):
 def test_an_enum_without_values_is_refused() -> None:
     with pytest.raises(UnsupportedSchemaError, match=r"it has no values to choose from.* Nothing was sent\.$"):
         OutputType.of(Nothing).fit(OPENAI)
+
+
+def test_a_server_of_ones_own_is_named_as_one() -> None:
+    with pytest.raises(UnsupportedSchemaError, match=r"^The type cannot be sent to this server: it has no fields\."):
+        OutputType.of(create_model("Empty")).fit(GRAMMAR)
 
 
 class Login(BaseModel):

@@ -110,8 +110,8 @@ def test_what_cannot_be_expressed_is_refused_by_name(one: ZooCase, dialect: Dial
         OutputType.of(one.kind).fit(dialect)
 
     assert caught.value.field == REFUSED[one.id][dialect.name]
-    assert caught.value.provider == dialect.name
-    assert dialect.name in str(caught.value)
+    assert caught.value.provider == dialect.taker
+    assert dialect.taker in str(caught.value)
     assert str(caught.value).endswith("Nothing was sent.")
 
 

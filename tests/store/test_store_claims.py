@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,20 @@ def test_a_lease_that_was_written_under_another_clock_does_not_hold_for_ever(tmp
     clock.now -= 10**6
 
     assert other.take("live", ["a"]).granted == {"a"}
+
+
+def test_claims_are_granted_where_the_system_gives_no_thread_to_renew_them(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    one = claims(tmp_path, clock)
+
+    assert one.take("live", ["a"]).granted == {"a"}
+    assert one.take("live", ["b"]).granted == {"b"}
+    one.close()
 
 
 def test_closing_gives_everything_back(tmp_path: Path, clock: Clock) -> None:

@@ -81,3 +81,22 @@ def test_a_full_group_does_not_linger(commits: Commits) -> None:
     assert written.wait(60)
     assert commits.groups == [[str(n) for n in range(GROUP_ENTRIES)]]
     writer.close()
+
+
+def test_an_answer_is_written_where_the_system_gives_no_thread(
+    commits: Commits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    writer, said = writer_on(Clock(), commits), list[BaseException | None]()
+
+    writer.put("first", entry(), said.append)
+    writer.put("second", entry(), said.append)
+    writer.flush()
+    writer.close()
+
+    assert commits.groups == [["first"], ["second"]]
+    assert said == [None, None]
+    assert writer.backlog_bytes == 0

@@ -146,13 +146,32 @@ def test_a_setting_that_could_not_be_used_is_refused_when_it_is_set(values: dict
 
 @pytest.mark.parametrize(
     ("option", "guessed"),
-    [("modle", "model"), ("mdoel", "model"), ("temprature", "temperature"), ("smaples", "samples")],
+    [
+        ("modle", "model"),
+        ("mdoel", "model"),
+        ("temprature", "temperature"),
+        ("smaples", "samples"),
+        ("n", "samples"),
+        ("max_workers", "concurrency"),
+    ],
 )
 def test_an_unknown_option_names_the_nearest_and_no_wall_of_others(option: str, guessed: str) -> None:
     with pytest.raises(UnknownOptionError) as error:
         resolve({option: 1})
 
     assert str(error.value) == f"There is no option {option!r}. Did you mean {guessed!r}? Nothing was sent."
+
+
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [("api_key", "OPENAI_API_KEY"), ("base_url", "servers="), ("messages", "system="), ("stream", "progress=")],
+)
+def test_a_word_of_other_packages_is_answered_with_where_that_is_said_here(option: str, place: str) -> None:
+    with pytest.raises(UnknownOptionError) as error:
+        configure(**{option: "sk-any"})
+
+    assert place in str(error.value)
+    assert "nearest" not in str(error.value)
 
 
 def test_an_option_that_is_like_none_names_a_few() -> None:
