@@ -54,7 +54,7 @@ def executed(path: Path) -> tuple[Any, CellExecutionError | None]:
         timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
-        store_widget_state=True,
+        store_widget_state=False,  # a page shows what outputs hold without a script: tables, not their buttons
         extra_arguments=["--log-level=ERROR"],  # it warns of TCP on loopback
     )
     try:

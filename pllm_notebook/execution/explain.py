@@ -92,7 +92,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         # Everything here came from data or a model.
         left = "style='text-align:left;vertical-align:top'"
-        wrap = "style='white-space:pre-wrap;margin:0'"
+        wrap = "style='white-space:pre-wrap;margin:0;background:none'"
         rows, folded = [], []
         for name, text in self._lines(self.messages):
             shown = f"<pre {wrap}>{escape_html(text)}</pre>"

@@ -39,7 +39,10 @@ def running_words(progress: Progress, started_at: float) -> dict[str, Any]:
     since = time.strftime("%H:%M", time.localtime(started_at))
     what = p.label if p.unit == "prompt" else f"{p.label}: {counted(p.total, p.unit)}"
     text = f"{what} for {progress_format.model(p)}, running since {since}."
-    hint = "pllm.runs()[-1] shows it; interrupt the kernel to stop."
+    if p.is_batch:  # its jobs go on without this kernel
+        hint = "pllm.jobs() shows its jobs; run the cell again for the answers."
+    else:
+        hint = "pllm.runs()[-1] shows it; interrupt the kernel to stop."
     return {
         "text/plain": strip_control_chars(f"{text} {hint}"),
         "text/html": f'<div style="{_FONT}">{escape_html(text)} <span style="{_WEAK}">{escape_html(hint)}</span></div>',

@@ -30,6 +30,7 @@ def test_the_notebook_goes_from_a_mixed_list_over_tools_to_a_file(
     assert shown_by(notebook, "from pllm_notebook.sim import SimAnswer").count("('weigh', {'what': 'cocoa'})") == 0
     assert shown_by(notebook, "from pllm_notebook.sim import SimAnswer").count("'weigh', {'what': 'cocoa'}") == 3
     assert shown_by(notebook, "following = []").count("SIMULATED: it weighs 5 g.") == 3
+    assert shown_by(notebook, "len(questions[0].history)") == "(0, ['user', 'assistant', 'tool'])"
     assert shown_by(notebook, "results = parse_results_file") == "(True, True)"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -20,5 +21,5 @@ def test_the_notebook_goes_from_a_lazy_frame_to_a_cluster(tmp_path: Path, monkey
     assert shown_by(notebook, "dataset = pllm.open_dataset") == "90"
     assert shown_by(notebook, 'dataset = pllm.parse_dataset(folder / "in"') == "540"
     assert shown_by(notebook, "again = ") == "(0, 1, 540)"
-    assert shown_by(notebook, "answered = ddf") == "np.int64(600)"
+    assert sum(ast.literal_eval(shown_by(notebook, "answered = ddf")).values()) == 600
     assert shown_by(notebook, "client.close()") == "(1080, 1080, 0)"

@@ -94,6 +94,14 @@ def test_simulated_answers_are_marked_in_every_form() -> None:
     assert "SIMULATED" in running_words(simulated, 0.0)["text/html"]
 
 
+def test_the_words_of_a_batch_name_its_jobs_and_no_interrupt() -> None:
+    batch = at(is_batch=True)
+
+    assert "pllm.jobs() shows its jobs" in running_words(batch, 0.0)["text/plain"]
+    assert "interrupt" not in running_words(batch, 0.0)["text/html"]
+    assert "interrupt the kernel to stop" in running_words(START, 0.0)["text/plain"]
+
+
 @pytest.mark.parametrize(
     ("kind", "bars", "words"), [("histogram", 2, "50 % missing"), ("categories", 3, "missing missing: 50 50 %")]
 )
