@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Any, Literal, Unpack
 
-from pllm_notebook.callers import caller
-from pllm_notebook.engine import UserRateLimit
+from pllm_notebook.callers import Caller, caller
+from pllm_notebook.engine import Engine, UserRateLimit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import LiveRun, options_for, store_for
+from pllm_notebook.execution import RunWait, Steps, awaiting, blocking, options_for, store_for
 from pllm_notebook.options import Options, PromptListOptions, check, taken_by
 from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
 from pllm_notebook.prompt_lists.llm_config import RequestLimits
 from pllm_notebook.prompt_lists.llm_output import LLMOutput
 from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
 from pllm_notebook.prompt_lists.prompt_rows import PromptRows
-from pllm_notebook.prompt_lists.sequential import SequentialRun, is_engine_failure
+from pllm_notebook.prompt_lists.sequential import is_engine_failure, sequential_outputs
 from pllm_notebook.signatures import shows
 
 __all__ = ["ParallelAIUtilities"]
@@ -104,17 +105,12 @@ class ParallelAIUtilities:
             RunInterrupted: If the run was stopped.
             RowError: At the first failure, with `errors="raise"` or `mode="sync"`.
         """
-        called_by = caller()
-        contexts = as_prompt_list(prompts)
-        rows, run = self._rows(contexts), None
+        further: list[Engine] = []
         try:
-            run = rows.start()
-            if run is not None:
-                await run.until_given()
-            return rows.result(run, called_by)
-        except Exception as error:
-            sequential = self._sequential(contexts, rows, run, error)
-        return await sequential.until_ended(called_by)
+            return await awaiting(self._outputs(prompts, caller(), further))
+        finally:
+            for engine in further:
+                await asyncio.to_thread(engine.close)
 
     async def run_parallel_ai_tool_completion(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
         """Return one output per prompt, in order, with validated `tool_calls`.
@@ -135,17 +131,12 @@ class ParallelAIUtilities:
 
         An interrupt cancels the run and raises KeyboardInterrupt; answers that have arrived are kept.
         """
-        called_by = caller()
-        contexts = as_prompt_list(prompts)
-        rows, run = self._rows(contexts), None
+        further: list[Engine] = []
         try:
-            run = rows.start()
-            if run is not None:
-                run.wait()
-            return rows.result(run, called_by)
-        except Exception as error:
-            sequential = self._sequential(contexts, rows, run, error)
-        return sequential.wait(called_by)
+            return blocking(self._outputs(prompts, caller(), further))
+        finally:
+            for engine in further:
+                engine.close()
 
     def run_parallel_ai_tool_completion_sync(self, prompts: Iterable[LLMPromptContext]) -> list[LLMOutput]:
         """Run `run_parallel_ai_tool_completion` without await."""
@@ -157,19 +148,36 @@ class ParallelAIUtilities:
         prepared = prepare_prompts(contexts, given, self._ceilings)
         return PromptRows(contexts, prepared, None if options.cache == "off" else store_for(options))
 
-    def _sequential(
-        self, contexts: list[LLMPromptContext], rows: PromptRows, run: LiveRun | None, error: Exception
-    ) -> SequentialRun:
-        """Return the run of the unanswered prompts, if the fallback is on and *error* is the engine's; else raise."""
-        # A batch is never sent live instead, at twice the price.
-        batch = bool(rows.parts) and rows.parts[0].ask.options.mode == "batch"
-        if self._fallback is None or batch or not is_engine_failure(error, run):
-            raise error
-        logger.warning("The engine cannot run (%s); the prompts are sent one at a time on a second engine", error)
+    def _outputs(
+        self, prompts: Iterable[LLMPromptContext], called_by: Caller, further: list[Engine]
+    ) -> Steps[list[LLMOutput]]:
+        """Send a list; what an engine that cannot run leaves unanswered is sent on a second one, where that is wanted.
+
+        Args:
+            prompts: The list.
+            called_by: The line that warnings name.
+            further: Takes the second engine, to be closed by the caller.
+        """
+        contexts = as_prompt_list(prompts)
+        rows, run = self._rows(contexts), None
+        try:
+            run = rows.start()
+            if run is not None:
+                yield RunWait(run)
+            return rows.result(run, called_by)
+        except Exception as error:
+            # A batch is never sent live instead, at twice the price.
+            batch = bool(rows.parts) and rows.parts[0].ask.options.mode == "batch"
+            if self._fallback is None or batch or not is_engine_failure(error, run):
+                raise
+            logger.warning("The engine cannot run (%s); the prompts are sent one at a time on a second engine", error)
         outputs = rows.assemble(run)
         places = [place for place, output in enumerate(outputs) if output.error is not None]
         unanswered = self._rows([contexts[place] for place in places], concurrency=1)
-        return SequentialRun(outputs, places, unanswered, 0.0 if run is None else run.cost or 0.0)
+        paid_usd = 0.0 if run is None else run.cost or 0.0
+        further.append(Engine("private"))
+        found = yield from sequential_outputs(unanswered, places, paid_usd, called_by, further[-1])
+        return [found.get(place, output) for place, output in enumerate(outputs)]
 
 
 def _with_tools(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
