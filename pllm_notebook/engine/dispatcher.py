@@ -114,10 +114,10 @@ class Dispatcher:
             stated = queue.user_limits
             queue.add_limit(self.account)
             self.account.register(self._loop.time(), queue, stated)
-        if self.division is not None:
-            self.division.begin()
         self._queues.append(queue)
         self.wake()
+        if self.division is not None:
+            self.division.begin()
 
     def wake(self) -> None:
         """Look again soon: a run has new calls, or there is room."""
@@ -206,12 +206,15 @@ class Dispatcher:
                 queues.rotate(-1)  # one call each in turn, so that a preview does not wait behind a long run
             call = queue.next(now)
             if call is None:
-                queue.when_free(self.wake)
-                due = queue.next_due()
-                next_at = next_at if due is None else min(next_at, due)
                 idle += 1
-                for unfundable in queue.take_unfundable():
-                    self._end_unfunded(queue, unfundable)
+                if queue.user_limits:
+                    queue.when_free(self.wake)
+                if queue.later:
+                    due = queue.next_due()
+                    next_at = next_at if due is None else min(next_at, due)
+                if queue.unfunded:
+                    for unfundable in queue.take_unfundable():
+                        self._end_unfunded(queue, unfundable)
                 continue
             # Joining costs nothing, so neither a full window nor a limit keeps a run from it. A request that it does
             # not join now may be done when its turn comes, and the call would be paid for again.
@@ -279,7 +282,7 @@ class Dispatcher:
             raw = await self._transport.post(endpoint.path, content)
             attempt = AttemptResult(endpoint.read(raw), raw, None)
             try:
-                attempt.limits = endpoint.limits(raw)
+                attempt.limits = endpoint.limits(raw.headers)
             except Exception:
                 logger.debug("%s: the limits of a response could not be read", endpoint.name, exc_info=True)
         except asyncio.CancelledError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pllm_notebook.engine.attempts import AttemptResult, error_text
@@ -44,7 +44,7 @@ class Endpoint:
     connect: Callable[[], Transport]
     read: Callable[[RawReply], Reply | Failure]
     adapt: Callable[[Failure, bytes], bool]
-    limits: Callable[[RawReply], LimitReport | None]
+    limits: Callable[[Mapping[str, str]], LimitReport | None]
 
 
 class RequestCompletion:

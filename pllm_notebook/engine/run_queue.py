@@ -55,6 +55,8 @@ class RunQueue:
         retries: Number of times that a request was sent again.
         refused: Number of 429 responses.
         hedges: Number of second requests.
+        later: Calls to be sent again: when each is due, its number and the call, as a heap.
+        unfunded: Calls that are due again, and wait for money that is reserved for other calls.
         latencies: Of this run's replies; only recorded where hedging is on.
         unproven: Whether no reply has come since a call was last adapted to the server.
         closed: Whether nothing more is sent.
@@ -63,8 +65,8 @@ class RunQueue:
 
     __slots__ = (
         "__weakref__",
-        "_adapted", "_later", "_order", "_ready", "_unfunded", "closed", "hedges", "in_flight", "latencies", "paused",
-        "policy", "refused", "retries", "source", "unproven", "user_limits",
+        "_adapted", "_order", "_ready", "closed", "hedges", "in_flight", "latencies", "later", "paused",
+        "policy", "refused", "retries", "source", "unfunded", "unproven", "user_limits",
     )  # fmt: skip
 
     def __init__(self, source: CallSource, policy: SendPolicy, user_limits: tuple[UserRateLimit, ...] = ()) -> None:
@@ -76,10 +78,9 @@ class RunQueue:
         self.closed = self.paused = self.unproven = False
         self._adapted: deque[PendingCall] = deque()
         self._ready: deque[PendingCall] = deque()
-        self._later: list[tuple[float, int, PendingCall]] = []
+        self.later: list[tuple[float, int, PendingCall]] = []
         self._order = itertools.count()
-        # Due again, and waiting for money that is reserved for other calls.
-        self._unfunded: deque[PendingCall] = deque()
+        self.unfunded: deque[PendingCall] = deque()
 
     def __repr__(self) -> str:
         return f"RunQueue(in_flight={self.in_flight}, waiting={self.waiting}, retries={self.retries})"
@@ -98,7 +99,7 @@ class RunQueue:
     @property
     def waiting(self) -> int:
         """Calls that were put back and have not been sent again."""
-        return len(self._later) + len(self._ready) + len(self._unfunded) + len(self._adapted)
+        return len(self.later) + len(self._ready) + len(self.unfunded) + len(self._adapted)
 
     @property
     def adapted(self) -> int:
@@ -121,13 +122,13 @@ class RunQueue:
             return None
         if self._ready:
             return self._ready.popleft()
-        if self._unfunded and self._fund(self._unfunded[0]):
-            return self._unfunded.popleft()
-        while self._later and self._later[0][0] <= now:
-            call = heapq.heappop(self._later)[2]
+        if self.unfunded and self._fund(self.unfunded[0]):
+            return self.unfunded.popleft()
+        while self.later and self.later[0][0] <= now:
+            call = heapq.heappop(self.later)[2]
             if self._fund(call):
                 return call
-            self._unfunded.append(call)
+            self.unfunded.append(call)
         if self._adapted:
             if self.unproven and (self.in_flight >= _MOST_UNPROVEN or self.source.is_refused()):
                 return None
@@ -154,7 +155,7 @@ class RunQueue:
 
     def push_later(self, call: PendingCall, due: float) -> None:
         """Put *call* back, to be sent no earlier than *due*."""
-        heapq.heappush(self._later, (due, next(self._order), call))
+        heapq.heappush(self.later, (due, next(self._order), call))
         self._release_if_paused(call)
 
     def next_due(self) -> float | None:
@@ -162,19 +163,19 @@ class RunQueue:
 
         It must not be in the past then: the dispatcher would wake for it again and again.
         """
-        return self._later[0][0] if self._later and not (self.closed or self.paused or self.full) else None
+        return self.later[0][0] if self.later and not (self.closed or self.paused or self.full) else None
 
     def take_unfundable(self) -> list[PendingCall]:
         """Take out the calls that wait for money which cannot come.
 
         Only a call that is funded for a further request, or is on the wire, can release money.
         """
-        if not self._unfunded or self.paused or self.in_flight or self._ready or self._adapted:
+        if not self.unfunded or self.paused or self.in_flight or self._ready or self._adapted:
             return []
-        if any(call.is_funded for _, _, call in self._later):
+        if any(call.is_funded for _, _, call in self.later):
             return []
-        unfundable = list(self._unfunded)
-        self._unfunded.clear()
+        unfundable = list(self.unfunded)
+        self.unfunded.clear()
         return unfundable
 
     def close(self) -> list[PendingCall]:
@@ -183,12 +184,12 @@ class RunQueue:
         waiting = self._waiting()
         self._ready.clear()
         self._adapted.clear()
-        self._unfunded.clear()
-        self._later.clear()
+        self.unfunded.clear()
+        self.later.clear()
         return waiting
 
     def _waiting(self) -> list[PendingCall]:
-        return [*self._ready, *self._adapted, *self._unfunded, *(call for _, _, call in self._later)]
+        return [*self._ready, *self._adapted, *self.unfunded, *(call for _, _, call in self.later)]
 
     def _release_if_paused(self, call: PendingCall) -> None:
         if self.paused:

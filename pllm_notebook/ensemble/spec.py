@@ -198,7 +198,7 @@ def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None, disp
     return start(specs[0], rows, further=specs[1:], make=make, run_budget=run_budget, display=display)
 
 
-def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices, on_end: Callable[[], None]) -> Execution:
+def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices) -> Execution:
     """Return the execution of an ensemble: each row once for each member, then what the judge is asked."""
     specs = [member.ask for member in plan.members]
     asked = EnsembleRows(rows, len(specs), plan.judging)
@@ -211,7 +211,6 @@ def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices, on
         [*specs, *_some(plan.further)],
         asked,
         services,
-        on_end,
         observer=observer,
         isolates=plan.tolerant,
     )

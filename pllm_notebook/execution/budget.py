@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.execution.call_spec import CallSpec
+from pllm_notebook.execution.follow_ups import FollowUp
+from pllm_notebook.execution.next_call import NextCall, Tag
 from pllm_notebook.execution.token_bounds import TokenBounds, rounded_down
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import counted, format_usd
@@ -170,6 +173,11 @@ class ModelBudget:
         output_limit: Tokens that one reply can have.
         label: The model, for the error.
 
+    Attributes:
+        run_budget: As given.
+        is_over: Whether the call whose turn it is found no room.
+        unfunded: What that call is for; None once it is sent, or given up.
+
     Raises:
         UsageError: A ceiling over a model whose price is unknown. Nothing was sent.
     """
@@ -181,8 +189,34 @@ class ModelBudget:
                 f"Leave the ceiling out, or name a model with a known price. Nothing was sent."
             )
         self.run_budget = run_budget
+        self.is_over = False
+        self.unfunded: Tag | None = None
         self._rate = rate
         self._output_limit = output_limit or 0
+
+    def reserve_for(self, spec: CallSpec, next_: NextCall) -> Reservation | None:
+        """Reserve what a request can be charged, None where the budget has no room. Only where there is a ceiling.
+
+        Args:
+            spec: What the request asks: the queue's spec, or that of its packs.
+            next_: The call whose turn it is.
+        """
+        reserved = self._reserve_for(spec, next_)
+        self.is_over = reserved is None
+        self.unfunded = next_.tag if reserved is None else None
+        return reserved
+
+    def held_by(self) -> str:
+        """Describe what is reserved, where a call waits for it; "" where none does."""
+        return self.run_budget.held_by() if self.is_over else ""
+
+    def _reserve_for(self, spec: CallSpec, next_: NextCall) -> Reservation | None:
+        if next_.full_limit or spec.output_limit is None:
+            bound = self.bound_usd(next_.size)
+            return Reservation(bound, None) if self.admit(bound) else None
+        above = next_.tag.above if isinstance(next_.tag, FollowUp) else 0
+        row_bytes, version = spec.row_bytes(next_.size), spec.target.quirks.version
+        return self.reserve(Need.of(spec.token_bounds, next_.size, row_bytes, version, above=above))
 
     def bound_usd(self, content_bytes: int) -> float:
         """Bound the cost of one request from above: no token is shorter than a byte."""

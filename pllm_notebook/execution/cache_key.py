@@ -48,7 +48,7 @@ _TRANSPORT = frozenset(
 
 
 class BodyTemplate:
-    """A body encoded once, with a hole where each row's text goes."""
+    """A body encoded once, with a hole between *before* and *after* where each row's text goes, a JSON string."""
 
     __slots__ = ("after", "before")
 
@@ -62,10 +62,6 @@ class BodyTemplate:
     def alone(cls, body: Mapping[str, Any]) -> BodyTemplate | None:
         """Encode a body whose hole may be only a part of a text; None where it is."""
         return cls(body) if _PLACEHOLDER_JSON in orjson.dumps(body) else None
-
-    def fill(self, text_json: bytes) -> bytes:
-        """Return the body with *text_json*, a JSON string, in the hole."""
-        return self.before + text_json + self.after
 
 
 class CacheKey:

@@ -47,21 +47,15 @@ class CacheRecheck:
         self._recheck: frozenset[int] = frozenset()
         self._fresh: frozenset[int] = frozenset()
 
-    @property
-    def any_reply(self) -> bool:
-        """Whether the dispatcher has received any reply since the run began, of whichever run."""
-        return self._dispatcher.replies != self._replies_before
-
     def begin(self, dispatcher: CallDispatcher) -> None:
         """Note the counts of this moment, before the plan looks into the store."""
         self._dispatcher = dispatcher
-        self._replies_before, self.own_replies = dispatcher.replies, 0
         self._began = self._began or time.time()
-        if self._store is None:
-            return
-        self._written_before = self._store.written_by_others
-        # The plan cannot see what other runs have received and not yet written.
-        self._is_writing = self._store.backlog_bytes > 0
+        if self._store is not None:
+            self._written_before = self._store.written_by_others
+            # The plan cannot see what other runs have received and not yet written.
+            self._is_writing = self._store.backlog_bytes > 0
+        self._replies_before, self.own_replies = dispatcher.replies, 0
 
     def retry(self, calls: Iterable[int], can_pass: Iterable[int]) -> None:
         """Note the calls of a retry.

@@ -13,8 +13,7 @@ from functools import partial
 
 from pllm_notebook.engine import RunQueue, SendPolicy, cancelled
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
-from pllm_notebook.execution.admission import Admission
-from pllm_notebook.execution.budget import NOTHING, Reservation, RunBudget
+from pllm_notebook.execution.budget import NOTHING, ModelBudget, Reservation, RunBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
 from pllm_notebook.execution.follow_ups import WiderCall
 from pllm_notebook.execution.next_call import NextCall, Tag
@@ -31,7 +30,6 @@ from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import CallResult, PendingCall
-from pllm_notebook.prompts import packed as packed_prompt
 from pllm_notebook.redaction import redact
 from pllm_notebook.types import Reply, Spent
 
@@ -53,16 +51,18 @@ class CallQueue:
         spec: What is asked.
         order: What waits to be sent.
         recorder: What comes back.
-        admission: Reserves money for its requests.
-        budget: What they may take of the run's.
+        budget: What they may take of the run's money.
         spent: What they have used and cost.
         dispatcher: What sends them; set when the run begins. It has no connection until something must be sent.
         run_queue: Its calls at the dispatcher.
-        tools: Runs the tools that replies call.
+        tools: Runs the tools that replies call, None where it offers none.
         reader: Reads replies.
         over_budget: Why what is left is not sent, where the budget does not suffice; None while it does.
         before: Queues of the run whose calls all go first, where it sends one call at a time.
     """
+
+    # Also where a run's parts were released: a timer may still come.
+    _announced = False
 
     def __init__(
         self,
@@ -78,42 +78,38 @@ class CallQueue:
         self.spec, self.results = spec, results
         self._serial = options.mode == "sync"
         self._batch = options.mode == "batch"
-        self.order = SendOrder.of(spec, planner, results, services)
+        self.order = SendOrder(spec, planner, results, services)
         self.recorder = ResultRecorder(self.order, services, planner.rows, raises=raises)
-        self.admission = Admission(spec, run_budget)
-        self.budget = self.admission.budget
+        self.budget = ModelBudget(run_budget, spec.price, spec.output_limit, spec.target.label)
         self.spent = Spent()
-        self.tools = ToolRunner(spec, services, planner.prompt)
+        self.tools = None if spec.toolbox is None else ToolRunner(spec, services, planner.prompt)
         self.reader = ReplyReader(spec, services, planner.prompt)
         self.before: Sequence[CallQueue] = ()
         self._services = services
         self._store, self._loop = store, loop
-        self._warmup = Warmup()
+        # Calls that go one by one warm the cache anyway, and a batch is sent whole.
+        warms = (spec.packed or spec).is_prefix_cached and not (self._serial or self._batch)
+        self._warmup = Warmup() if warms else None
         self.over_budget: Failure | None = None
         self._looking: asyncio.TimerHandle | None = None
-        self._ceilings = services.ceilings.of(spec)
+        self._ceilings = services.user_limits(spec)
         self._share(False)
         self.run_queue = self._new_queue()
         self.dispatcher: CallDispatcher
-        self._announced = self._attached = False
-        if spec.packed is not None:
-            # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
-            spec.packed.expect(packed_prompt(planner.rows.source, ()))
+        self._attached = False
         if options.images:
             self.order.prefetch = Prefetcher(self.order.encoded, self._loop, services.engine.workers, ready=self.send)
 
     def __repr__(self) -> str:
         return f"CallQueue({self.spec.target.label}, open={self.recorder.open}, requests={self.order.requests})"
 
-    # Its life.
-
     def begin(self) -> None:
         """Announce the run to its dispatcher, before the plan looks into the store."""
         self.order.claims.begin()
         self.dispatcher = self._services.dispatcher(self.spec.target)
+        self.order.recheck.begin(self.dispatcher)
         self.dispatcher.announce(self.run_queue)
         self._announced = True
-        self.order.recheck.begin(self.dispatcher)
 
     def retry(self, calls: list[int], can_pass: list[int]) -> None:
         """Begin again with the calls of a retry (see `CacheRecheck.retry`)."""
@@ -124,8 +120,8 @@ class CallQueue:
         self.run_queue = self._new_queue()  # the old one stays closed
 
     def send(self) -> None:
-        """Let the dispatcher pull calls, opening it only now: a run that finds everything needs no key."""
-        if self.recorder.halted is not None or not self.order.has_calls:
+        """Let the dispatcher pull the calls that there are, opening it only now: a run that finds all needs no key."""
+        if not self._announced or self.recorder.halted is not None:
             return
         if self._attached:
             self.dispatcher.wake()
@@ -145,13 +141,17 @@ class CallQueue:
             self.recorder.halt("failed", PllmError(redact(message)))
 
     def announce(self) -> None:
-        """Wake the loop and the dispatcher, since no more calls may come: a batch, and a last pack, are complete."""
-        self.recorder.replies.wake()
+        """Wake the dispatcher, since no more calls may come: a batch, and a last pack, are complete.
+
+        The loop is woken only where no call is under way or will be sent: the run may be over.
+        """
+        if not self.recorder.open and (self.recorder.halted is not None or not self.order.has_calls):
+            self.recorder.replies.wake()
         self.dispatcher.wake()
 
     def close(self) -> None:
         """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
-        if self.spec.toolbox is not None:
+        if self.tools is not None:
             self.recorder.open -= self.tools.abandon()
         # Also where nothing was ever sent: a dispatcher that gathers calls would wait for this run for ever.
         if self._announced:
@@ -183,10 +183,10 @@ class CallQueue:
         refusal = self.recorder.refusals.suspected
         if refusal is not None:
             return f"every call is refused ({refusal.kind}): waiting for {self.recorder.open} in flight"
-        if held := self.admission.held_by():
+        if held := self.budget.held_by():
             return held
         if self.order.elsewhere and not self.run_queue.in_flight:
-            return f"{self.order.elsewhere:,} calls are being answered elsewhere"
+            return f"{len(self.order.elsewhere):,} calls are being answered elsewhere"
         return self.dispatcher.blocked_by(self._loop.time())
 
     # What the dispatcher asks (see `protocols.CallSource`).
@@ -221,7 +221,7 @@ class CallQueue:
 
     def may_hedge(self, call: PendingCall) -> bool:
         """Reserve the money to send *call* a second time; False while anything else is to be sent."""
-        all_sent = self.results.planned and not self.order.has_calls and not self.tools.working
+        all_sent = self.results.planned and not self.order.has_calls and not self._is_calling_tools
         return all_sent and not self.run_queue.paused and self.budget.admit(call.tag[1])
 
     def is_refused(self) -> bool:
@@ -230,7 +230,12 @@ class CallQueue:
 
     def is_exhausted(self) -> bool:
         """Return whether no more calls will come until some have ended: all are sent, or over budget."""
-        return self.results.planned and not self.tools.working and (not self.order.has_next or self.admission.is_over)
+        all_planned = self.results.planned and not self._is_calling_tools
+        return all_planned and (not self.order.has_next or self.budget.is_over)
+
+    @property
+    def _is_calling_tools(self) -> bool:
+        return self.tools is not None and self.tools.working > 0
 
     def end_if_answered(self, call: PendingCall) -> bool:
         """End a call that waits to be sent again, and return True, if others have answered it or send it by now."""
@@ -240,9 +245,11 @@ class CallQueue:
         self._loop.call_soon(self.send)  # which watches what is sent elsewhere
         self.recorder.take_unsent()
         self.recorder.open -= 1
+        self.recorder.replies.wake()
         _, spent = self.budget.settle_call(call, bound, cancelled(call, 0.0))
         self.spent += spent
-        self._warmup.ended(self._loop.time(), replied=False)
+        if self._warmup is not None:
+            self._warmup.ended(self._loop.time(), replied=False)
         return True
 
     def done(self, call: PendingCall, result: CallResult) -> None:
@@ -250,7 +257,7 @@ class CallQueue:
         try:
             tag, bound, schema_level, version = call.tag
             reply = result.result
-            if self._warmup.prefix is not None:
+            if self._warmup is not None:
                 self._warmup.ended(self._loop.time(), replied=isinstance(reply, Reply))
             cost_usd, spent = self.budget.settle_call(call, bound, result)
             self.spent += spent
@@ -271,7 +278,8 @@ class CallQueue:
         if self._store_is_behind():
             self._loop.call_later(_LOOK_AGAIN_S, self.send)
             return None
-        if self._warmup.waits and self._warmup.holds(self._loop.time(), self.order.requests):
+        warmup = self._warmup
+        if warmup is not None and warmup.waits and warmup.holds(self._loop.time(), self.order.requests):
             return None
         if not self.spec.shared and self.order.requests > 1:
             self._share(True)
@@ -280,9 +288,11 @@ class CallQueue:
             recorder.take_unsent()
         if next_ is None and self.order.unclaimed:
             self._loop.call_soon(self.send)
-        if self.order.elsewhere and self._looking is None:
+        if self._looking is None and self.order.elsewhere:
             self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
         if next_ is None:
+            if not (self.recorder.open or self.order.has_next):
+                self.recorder.replies.wake()  # all that were left wait in a batch job: the run may be over
             return None
         call = self._pending_call(next_)
         if call is not None:
@@ -298,13 +308,14 @@ class CallQueue:
             tokens = size / BYTES_PER_TOKEN + (self.spec.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
         reserved: Reservation | None = NOTHING
         if self.budget.run_budget.ceiling_usd is not None:
-            reserved = self.admission.reserve(self._spec_of(tag), next_)
+            reserved = self.budget.reserve_for(self._spec_of(tag), next_)
         if reserved is None:
             if not self.recorder.open:
                 self._loop.call_soon(self._guard, self._stop_over_budget)
             return None
         self.recorder.open += 1
-        if not self._warmup.begun and self._warmup.begin(self._loop.time(), self._shared_prefix()):
+        warmup = self._warmup
+        if warmup is not None and not warmup.begun and warmup.begin(self._loop.time(), self._shared_prefix()):
             self._loop.call_later(MAX_WAIT_S, self.send)
         spec, quirks = self._spec_of(tag), self.spec.target.quirks
         content = partial(next_.content, reserved.output_limit)
@@ -328,7 +339,7 @@ class CallQueue:
 
     def _look_elsewhere(self) -> None:
         self._looking = None
-        if self.recorder.halted is None and self._announced:
+        if self._announced and self.recorder.halted is None:
             self._guard(self._check_elsewhere)
 
     def _check_elsewhere(self) -> None:
@@ -356,8 +367,8 @@ class CallQueue:
         return self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES)
 
     def _shared_prefix(self) -> Hashable | None:
-        """Return the prefix of all calls, None where the provider's cache does not help."""
-        prefix = None if self._serial or self._batch else (self.spec.packed or self.spec).prefix()
+        """Return the prefix of all calls, None where it is too short for the provider's cache."""
+        prefix = (self.spec.packed or self.spec).prefix()
         return None if prefix is None else (*self.spec.target.dispatcher_key, prefix)
 
     def _share(self, shared: bool) -> None:
@@ -368,7 +379,7 @@ class CallQueue:
 
     def _stop_over_budget(self) -> None:
         """Stop: nothing is on the wire, and the next call could pass the ceiling."""
-        unfunded, self.admission.unfunded = self.admission.unfunded, None
+        unfunded, self.budget.unfunded = self.budget.unfunded, None
         if self.recorder.open or self.recorder.halted is not None or unfunded is None:
             return
         run_budget = self.budget.run_budget

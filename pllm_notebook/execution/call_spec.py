@@ -14,7 +14,7 @@ import orjson
 
 from pllm_notebook.engine import RetryBounds, UserRateLimit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution.asked_model import effort_in_words, extra_fields, price_of
+from pllm_notebook.execution.asked_model import effort_in_words, extra_fields, model_in_words, price_of
 from pllm_notebook.execution.cache_key import PLACEHOLDER, BodyTemplate, CacheKey, key_of, simulated_salt
 from pllm_notebook.execution.common_prefix import CommonPrefix
 from pllm_notebook.execution.request_encoder import RequestEncoder
@@ -76,6 +76,8 @@ class CallSpec:
         sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
 
     Attributes:
+        model_in_words: The model as displays show it.
+        price: The price of its calls, None for unknown.
         pack: Rows that are asked in one call, None for one row a call.
         packed: The same spec for a whole pack; its "prompt" is `prompts.packed`. None likewise.
         calls: As given.
@@ -83,7 +85,7 @@ class CallSpec:
         takes_empty: Whether a reply without text can be an answer.
         empty_json: What a reply without text means where there is a type, as JSON.
         toolbox: The tools that it offers, None for none.
-        common_prefix: What the prompts seen so far begin with.
+        is_prefix_cached: Whether the provider's prompt cache may keep what its requests begin with.
         shared: Whether more than one call begins with what all rows share. Where none does, the body has no
             cache mark: it would pay for a write that is never read.
         tokens: How it asks for token probabilities, None where it does not.
@@ -127,6 +129,8 @@ class CallSpec:
         self.examples = examples
         self.options = options
         self._extra = extra_fields(target, options)
+        self.model_in_words = model_in_words(target, options)
+        self.price = self.rate(batch=options.mode == "batch")
         self._salt = options.salt + (simulated_salt() if target.simulated else "")
         self.output = output
         self.system = system
@@ -150,6 +154,8 @@ class CallSpec:
         self._canonical_body = self.encoder.body(self.encoder.dialogue(PLACEHOLDER))
         self.output_limit = target.wire.output_limit(self._canonical_body)
         self.longest_answer = None if self.fitted is None else longest_json(self.fitted.schema)
+        self.is_prefix_cached = marks and target.cached_from_bytes is not None
+        self._keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, sharing)
         self.token_bounds = TokenBounds(
             self.output_limit,
             longest=self.longest_answer,
@@ -160,7 +166,6 @@ class CallSpec:
         self.tokens: TokenQuestion | None = None
         if options.probabilities in (True, "logprobs"):
             self.tokens = TokenQuestion.of(target, output, self.fitted, self._canonical_body)
-        self._keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, sharing)
         self.pack: int | None = None
         self.packed: CallSpec | None = None
         self._shared_keys = self._keys
@@ -175,7 +180,8 @@ class CallSpec:
         # By the output limit that is sent, of which there are few: see `token_bounds.rounded_up`.
         self._wire_bodies: dict[int | None, WireBody] = {}
         self._bodies = False
-        self.common_prefix = CommonPrefix()
+        # What the prompts seen so far begin with, where that matters.
+        self._common_prefix = CommonPrefix() if self.is_prefix_cached else None
         self._lock = threading.Lock()
 
     def _share_calls(self, count: int) -> None:
@@ -205,7 +211,7 @@ class CallSpec:
             text_json = orjson.dumps(prompt)
         except TypeError:
             return half_surrogate(prompt)
-        if self.common_prefix.open and not again:
+        if self._common_prefix is not None and self._common_prefix.open and not again:
             self.expect(prompt)
         return text_json
 
@@ -228,8 +234,14 @@ class CallSpec:
 
     def expect(self, prompt: str) -> None:
         """Learn from *prompt* what this run's prompts begin with; it need never be sent."""
-        with self._lock:
-            self.common_prefix.observe(prompt)
+        if self._common_prefix is not None:
+            with self._lock:
+                self._common_prefix.observe(prompt)
+
+    @property
+    def lead(self) -> str:
+        """The text that the prompts seen so far begin with, "" for none that the provider's prompt cache could keep."""
+        return "" if self._common_prefix is None else self._common_prefix.text
 
     def key(self, encoded: EncodedPrompt) -> str:
         """Return the key of the row with this prompt, as this run asks it: in a pack, where it packs."""
@@ -255,7 +267,7 @@ class CallSpec:
             turns = not self._bodies and (encoded.has_gone_on or self._runs_tools)
             return self._to_wire(encoded.fields, limit, turns=turns)
         parts, text_json = self._template_for(encoded, limit)
-        return parts.fill(text_json)
+        return parts.before + text_json + parts.after
 
     def size(self, encoded: EncodedPrompt) -> int:
         """Return the number of bytes that `content` would have, media counted by what they count for as tokens."""
@@ -266,8 +278,9 @@ class CallSpec:
 
     def prefix(self) -> str | None:
         """Name what all rows' bodies begin with, None where the provider's prompt cache keeps no such, or is not to."""
-        shown = 2 * len(self.examples)
-        return self.target.prefix_name(self._canonical_body, self.common_prefix.text, shown) if self._marks else None
+        if not self.is_prefix_cached:
+            return None
+        return self.target.prefix_name(self._canonical_body, self.lead, 2 * len(self.examples))
 
     def row_bytes(self, size: int) -> int | None:
         """Return how many of a request's bytes are its own; None where nothing is known to be shared.
@@ -294,7 +307,7 @@ class CallSpec:
         target = self.target
         with self._lock:
             common_prefix, shared, wire_body = (
-                self.common_prefix.text,
+                self.lead,
                 self.shared and self._marks,
                 self._wire_bodies.get(limit),
             )
@@ -312,7 +325,7 @@ class CallSpec:
                 )  # fmt: skip
                 without_prefix = to_wire(self._canonical_body)
                 with_prefix = None
-                if common_prefix and self._marks:
+                if common_prefix:
                     begun = self.encoder.body(self.encoder.dialogue(common_prefix + PLACEHOLDER))
                     with_prefix = BodyTemplate.alone(self._as_sent(to_wire(begun), limit))
                 # Read only now: `to_wire` may itself have learned something (a parameter known to be refused).
@@ -349,7 +362,7 @@ class CallSpec:
         marks = self._marks
         wire_body = self.target.to_wire(
             body,
-            self.common_prefix.text,
+            self.lead,
             shared=self.shared and marks,
             turns=turns and marks,
             asker=self._serial_number if marks else None,
@@ -367,5 +380,5 @@ class CallSpec:
         return effort_in_words(self.target, self.options, self._canonical_body)
 
     def rate(self, *, batch: bool = False) -> Rate | None:
-        """Return the model's price, None for unknown."""
+        """Return the model's price, live or by batch job, None for unknown."""
         return price_of(self.target, self.options, self._extra, batch=batch)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
-from pllm_notebook.execution.failure_recorder import earlier_rejections
 from pllm_notebook.execution.follow_ups import NextTurn, UnreadReply
 from pllm_notebook.execution.packing.packer import pack_text
+from pllm_notebook.execution.plan import earlier_rejections
 from pllm_notebook.execution.replies import read_replies
 from pllm_notebook.execution.row_source import QuotedRows, RowSource
 from pllm_notebook.execution.token_question import beside

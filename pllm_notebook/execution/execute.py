@@ -41,9 +41,9 @@ async def execute(run: RunState) -> None:
     """
     async with asyncio.TaskGroup() as tasks:  # an internal error anywhere ends the run, with its traceback
         run.tasks = tasks
-        tasks.create_task(plan(run))
         for queue in run.queues:
             tasks.create_task(answer(run, queue))
+        tasks.create_task(plan(run))
         if run.decider is not None:
             tasks.create_task(decide(run, run.decider))
 
@@ -119,9 +119,11 @@ class Execution(RunState):
         specs: What the rows are asked, with the options of one run.
         rows: The rows.
         services: What it uses and does not own.
-        on_end: Called when it has ended, however it did.
         observer: Makes what sees the results, of their table; None for nothing.
         isolates: See `RunState`.
+
+    Attributes:
+        on_end: Called, once, when it has ended, however it did. Set by who begins it.
     """
 
     def __init__(
@@ -129,13 +131,12 @@ class Execution(RunState):
         specs: Sequence[CallSpec],
         rows: RowSource,
         services: RunServices,
-        on_end: Callable[[], None],
         *,
         observer: Callable[[ResultTable], ResultObserver] | None = None,
         isolates: bool = False,
     ) -> None:
         super().__init__(specs, rows, services, isolates=isolates, observer=observer)
-        self._on_end = on_end
+        self.on_end: Callable[[], None] = _nothing
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -162,7 +163,8 @@ class Execution(RunState):
         if self._only_cached:
             self._look_again(calls)
         for queue in self.queues:
-            queue.send()
+            if queue.order.has_calls:
+                queue.send()
 
     def fail(self, error: Exception) -> None:
         """End at once because of an internal error: calls in flight might never end.
@@ -191,11 +193,11 @@ class Execution(RunState):
         # After an internal error, answers may still be on their way.
         if self.broken or self.state == "running":
             return
-        self._on_end = _nothing
         self.results.observer = None
         for queue in self.queues:
             for part in (queue.tools, queue.reader, queue.order, queue.recorder, queue):
-                vars(part).clear()
+                if part is not None:
+                    vars(part).clear()
         if self.decider is not None:
             self.decider.release()
 
@@ -250,15 +252,15 @@ class Execution(RunState):
         ]
         try:
             if not self.broken:
-                self._keep_limits()
+                self.services.keep_limits(
+                    [(each.spec.target, each.dispatcher) for each in self.queues if each.order.recheck.own_replies]
+                )
         finally:
-            self._on_end()
-
-    def _keep_limits(self) -> None:
-        with suppress(RuntimeError):  # at the end of the process there are no workers any more
-            for queue in self.queues:
-                if queue.order.recheck.any_reply:
-                    self.services.keep_limits(queue.spec.target, queue.dispatcher)
+            # Forgotten: in a circle with its run, rows and answers would stay until Python next looks for garbage,
+            # which `relaxed_gc` makes rare.
+            self.planner.on_miss = None
+            on_end, self.on_end = self.on_end, _nothing
+            on_end()
 
 
 def _first(error: BaseException) -> BaseException:
@@ -269,4 +271,4 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _nothing() -> None:
-    """Do nothing: the run is not referenced any more."""
+    """Do nothing at the end: no caller waits for it."""

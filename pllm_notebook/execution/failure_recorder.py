@@ -1,10 +1,9 @@
-"""Calls that fail for good: which are stored, with what, and which are not sent again unless a caller asks for it."""
+"""Calls that fail for good: which are stored, and with what."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -14,16 +13,12 @@ from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.rejections import is_about_row
 from pllm_notebook.execution.row_source import DerivedRows
-from pllm_notebook.failures import FailedCall, Failure, FailureKind, ways_to_send_again
+from pllm_notebook.failures import FailedCall, Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Prompt
 from pllm_notebook.prompts import prompt_as_text
 from pllm_notebook.protocols import Store
 
-__all__ = ["FailureOrigin", "FailureRecorder", "earlier_rejections", "full_message"]
-
-# What says that this very request can never succeed. Another status of the same kind (a proxy's 405, a 410) is as
-# often about the server; sending again shows which.
-_FINAL_STATUS = frozenset({400, 413, 422})
+__all__ = ["FailureOrigin", "FailureRecorder", "full_message"]
 
 
 class FailureOrigin(NamedTuple):
@@ -48,15 +43,20 @@ class FailureRecorder:
         store: None to keep nothing.
         prompt: Makes one row's prompt.
         rows: Whose prompts they are.
-
-    Attributes:
         origin: The run that they are kept under, None for one without a name.
     """
 
-    def __init__(self, ask: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], rows: object) -> None:
+    def __init__(
+        self,
+        ask: CallSpec,
+        store: Store | None,
+        prompt: Callable[[int], Prompt],
+        rows: object,
+        origin: FailureOrigin | None,
+    ) -> None:
         self._ask = ask
         self._store = store
-        self.origin: FailureOrigin | None = None
+        self._origin = origin
         self._prompt = prompt
         # A judge's rows are calls of an ensemble: their numbers mean nothing to a person.
         self._positions = isinstance(rows, LabelledRows)
@@ -83,7 +83,7 @@ class FailureRecorder:
         """Build the prompt and the body, which are not kept. In the store's thread."""
         prompt, position = self._prompt(row), self._position_of(row)
         body = self._ask.whole(prompt) if dialogue is None else self._ask.encoder.body(dialogue)
-        run, asked, rows = self.origin or ("", "", None)
+        run, asked, rows = self._origin or ("", "", None)
         return FailedCall(
             key=key,
             failure=failure,
@@ -102,31 +102,6 @@ class FailureRecorder:
         if self._derived is not None:
             return self._derived.position_of(row)
         return row if self._positions else None
-
-
-def earlier_rejections(ask: CallSpec, store: Store | None, keys: Sequence[str]) -> dict[str, Failure]:
-    """Return the failures of calls that a provider has rejected before and that are not to be sent again unasked.
-
-    With `cache="refresh"` there are none: everything is sent.
-    """
-    if store is None or ask.options.cache == "refresh" or not keys:
-        return {}
-    found = store.rejected(keys)
-    return {key: _with_time(call) for key, call in found.items() if _is_final(call)}
-
-
-def _is_final(call: FailedCall) -> bool:
-    """Return whether a rejection would be met again: it was about the row, and its status is final."""
-    return call.about_row and call.failure.status in _FINAL_STATUS
-
-
-def _with_time(call: FailedCall) -> Failure:
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(call.at))
-    advice = (
-        f" Rejected at {when} UTC and not sent again, since the request is the same; "
-        f"{ways_to_send_again(str(call.failure.kind))} sends it."
-    )
-    return replace(call.failure, message=sentence(call.failure.message) + advice)
 
 
 def full_message(failure: Failure) -> str:

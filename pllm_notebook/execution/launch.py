@@ -16,7 +16,6 @@ from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.estimate import Estimate, estimate
 from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.learned_limits import LimitCache
 from pllm_notebook.execution.live_run import LiveRun, Rows
 from pllm_notebook.execution.row_source import RowSource
 from pllm_notebook.execution.run_claims import JobLookup
@@ -136,14 +135,14 @@ def services_for(
     """
     from pllm_notebook.store import DiskStore
 
-    is_batch = options.mode == "batch"
+    is_batch, jobs = options.mode == "batch", _job_lookup(running, store, options)
     return RunServices(
         running,
         kept,
-        LimitCache(store.directory) if isinstance(store, DiskStore) and not is_batch else None,
+        store.directory if isinstance(store, DiskStore) and not is_batch else None,
         settings.clients,
         partial(batch_service(running, store).dispatcher, origin=origin()) if is_batch else None,
-        _job_lookup(running, store, options),
+        jobs,
         budget,
     )
 
@@ -179,7 +178,7 @@ def start(
     rows: Rows,
     *,
     further: Sequence[CallSpec] = (),
-    make: Callable[[RunServices, Callable[[], None]], Execution] | None = None,
+    make: Callable[[RunServices], Execution] | None = None,
     cache_dir: str | None = None,
     run_budget: RunBudget | None = None,
     on_engine: Engine | None = None,
@@ -191,7 +190,7 @@ def start(
         ask: The question.
         rows: The rows that are asked.
         further: Other questions that the run may put.
-        make: Makes its execution, of its services and of what is called at its end; None for the calls of *ask* alone.
+        make: Makes its execution, of its services; None for the calls of *ask* alone.
         cache_dir: Where its answers are kept, None for the configured place.
         run_budget: Money that it shares with other runs; None for one of its own, from the options.
         on_engine: The engine it runs on, None for this process's own.
@@ -201,57 +200,54 @@ def start(
         UsageError: When `configure(loop=…)` came after the engine had started.
         StoreError: When the cache cannot be opened. Nothing was sent.
     """
-    from pllm_notebook.store import DiskStore, RunFiles, current_directory
+    from pllm_notebook.store import DiskStore, current_directory
 
     settings = current()
-    running = on_engine or _engine_on(settings.loop)
+    running = on_engine or engine(settings.loop)
+    if on_engine is None and running.loop.where != settings.loop:
+        running = _moved_to(settings.loop)
     for each in (ask, *further):
         if each.target.simulated and ask.options.cache != "only":
             # A restarted simulator has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
     sink = display or (new_display() if ask.options.progress and rows.total else None)
     store = store_for(ask.options, cache_dir)
-
-    def execution(kept: Store | None, on_end: Callable[[], None]) -> Execution:
-        used = services_for(running, store, ask.options, settings, kept=kept, budget=run_budget)
-        return Execution([ask], rows, used, on_end) if make is None else make(used, on_end)
-
-    run = LiveRun(ask, rows, running, store, sink, execution)
-    run.origin = origin()
+    kept = None if ask.options.cache == "off" else store
+    services = services_for(running, store, ask.options, settings, kept=kept, budget=run_budget)
+    execution = Execution([ask], rows, services) if make is None else make(services)
+    run = LiveRun(ask, rows, execution, sink)
+    run.origin, is_kernel = origin(), in_kernel()
     if isinstance(sink, ViewDisplay):
         sink.watch(view_model(run))
     remember(run)
     if isinstance(rows, RecordableRows):
         directory = store.directory if isinstance(store, DiskStore) else cache_dir or current_directory()
-        run.record(RunRecorder(RunFiles(directory), keyless=not isinstance(store, DiskStore)))
+        run.record(RunRecorder(directory, keyless=not isinstance(store, DiskStore)))
     if settings.on_event is not None:
         events = RunEvents(run.id, ask.options.mode, settings.on_event)
         run.displays.add(events)
         for queue in run.execution.queues:
             queue.recorder.events = events
     run.start()
-    if in_kernel():
+    if is_kernel:
         look_after_jobs()
     return run
 
 
-def _engine_on(where: Literal["private", "notebook"]) -> Engine:
-    """Return this process's engine, on the loop that is configured.
+def _moved_to(where: Literal["private", "notebook"]) -> Engine:
+    """Start this process's engine again, on the loop that is configured.
 
     Raises:
-        UsageError: When `configure(loop=…)` came after the engine had started.
+        UsageError: When it has had runs: `configure(loop=…)` came too late.
     """
-    running = engine(where)
-    if running.loop.where != where and not runs():
-        # It has only polled the jobs of earlier kernels; the new one continues that.
-        shutdown()
-        running = engine(where)
-    if running.loop.where != where:
+    if runs():
         raise UsageError(
-            f"loop={where!r} was configured after the engine had started on loop={running.loop.where!r}. "
+            f"loop={where!r} was configured after the engine had started on loop={engine(where).loop.where!r}. "
             f"Configure it before the first run: restart the kernel. Nothing was sent."
         )
-    return running
+    # It has only polled the jobs of earlier kernels; the new one continues that.
+    shutdown()
+    return engine(where)
 
 
 def look_after_jobs() -> None:

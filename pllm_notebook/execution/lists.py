@@ -82,10 +82,10 @@ def start_list(
     """
     specs = [part.ask for part in parts]
 
-    def make(services: RunServices, on_end: Callable[[], None]) -> Execution:
+    def make(services: RunServices) -> Execution:
         services.refresh_since = refresh_since
         observer = None if on_row is None else partial(RowObserver, on_row=on_row)
-        return Execution(specs, MixedPrompts(parts, rows.total), services, on_end, observer=observer, isolates=True)
+        return Execution(specs, MixedPrompts(parts, rows.total), services, observer=observer, isolates=True)
 
     return start(
         specs[0],

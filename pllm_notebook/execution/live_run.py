@@ -9,11 +9,14 @@ import asyncio
 import itertools
 import secrets
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.display_registry import SafeDisplay
 from pllm_notebook.engine import Engine, hold_at_exit
 from pllm_notebook.exceptions import PllmError, StoppedError
@@ -28,23 +31,19 @@ from pllm_notebook.execution.row_source import Rows
 from pllm_notebook.execution.run_displays import RunDisplays
 from pllm_notebook.execution.run_end import RunEnd
 from pllm_notebook.execution.run_recorder import RunRecorder
-from pllm_notebook.execution.run_summary import live_lines, progress_of
+from pllm_notebook.execution.run_summary import closing_lines, live_lines, progress_of
 from pllm_notebook.execution.stop import State
 from pllm_notebook.failures import FailureKind, kinds_named
-from pllm_notebook.protocols import Display, Store
+from pllm_notebook.protocols import Display
 from pllm_notebook.runtime import Slot
-from pllm_notebook.threads import weak_callback
 from pllm_notebook.types import Progress
 
-__all__ = ["ExecutionFactory", "LiveRun", "Rows"]
+__all__ = ["LiveRun", "Rows"]
 
 _NUMBERS: Slot[itertools.count[int]] = Slot("run numbers", itertools.count)
 _REDRAW_S = 0.1
 # A result that has not been taken by then is recorded all the same: the process may be killed before it is.
 _UNTAKEN_S = 1.0
-
-ExecutionFactory = Callable[[Store | None, Callable[[], None]], Execution]
-"""Builds the execution of a run, given the store (None to keep nothing) and what is called at the end."""
 
 
 class LiveRun:
@@ -60,6 +59,7 @@ class LiveRun:
         number: Counts the runs of this process.
         started_at: Seconds since 1970.
         endings: How often it has ended: once, and once more after each retry.
+        ending: Which of them its result is of; 0 while it goes.
         is_taken: Whether its result, as it is now, was given to the caller.
         origin: The notebook and cell, or the script, that it comes from.
         recorder: Writes it into the registry on disk, None for a run that is not recorded.
@@ -72,31 +72,21 @@ class LiveRun:
     on_taken: Callable[[], None] | None = None
     handle: weakref.ref[Any] | None = None
 
-    def __init__(
-        self,
-        ask: CallSpec,
-        rows: Rows,
-        engine: Engine,
-        store: Store,
-        sink: Display | None,
-        make_execution: ExecutionFactory,
-    ) -> None:
+    def __init__(self, ask: CallSpec, rows: Rows, execution: Execution, sink: Display | None) -> None:
         self.id = secrets.token_hex(4)
         self.number = next(_NUMBERS.value)
         self.started_at = time.time()
-        self.endings, self.is_taken = 0, False
+        self.endings = self.ending = 0
+        self.is_taken = False
         self.ask, self.rows = ask, rows
-        self._engine = engine
-        self._loop = engine.loop
-        self._store: Store | None = None if ask.options.cache == "off" else store
+        self._engine: Engine = execution.services.engine
+        self._loop = self._engine.loop
         self.displays = RunDisplays(() if sink is None else (SafeDisplay(sink),))
-        # Weakly, as whatever else outlives the run's end: in a cycle with what conducts it, its rows and answers would
-        # stay until Python next looks for garbage, which `relaxed_gc` makes rare. While it goes, the engine holds it.
-        self.execution = make_execution(self._store, weak_callback(self._over))
-        for queue in self.execution.queues:
-            queue.recorder.failures.origin = FailureOrigin(self.id, rows.label, rows)
-        self.table: ResultTable = self.execution.table
-        self._end = RunEnd(self.id, self.execution, rows.total)
+        self.execution = execution
+        for queue in execution.queues:
+            queue.recorder.origin = FailureOrigin(self.id, rows.label, rows)
+        self.table: ResultTable = execution.table
+        self._end = RunEnd(self.id, execution, rows.total)
         self._ticker: asyncio.TimerHandle | None = None
 
     def __del__(self) -> None:
@@ -128,7 +118,7 @@ class LiveRun:
 
     def progress(self) -> Progress:
         """Return the counts of this moment."""
-        return progress_of(self.execution, self.rows, self.ask.options.max_cost_usd)
+        return progress_of(self.execution, self.rows)
 
     def done(self) -> bool:
         """Return whether the run has ended, however it did."""
@@ -181,14 +171,8 @@ class LiveRun:
     def record(self, recorder: RunRecorder) -> None:
         """Write the run into the registry: before anything is sent, and when it has ended."""
         self.recorder = recorder
-        if self._store is None or self.ask.options.cache != "use":
+        if self.ask.options.cache != "use":
             recorder.begin(self)
-        else:
-            self.execution.planner.on_miss = weak_callback(self._begin_record)
-
-    def _begin_record(self) -> None:
-        if self.recorder is not None:
-            self.recorder.begin(self)
 
     def note_rows(self) -> None:
         """Write what is known of each row into the registry on disk, where the run is recorded and has ended."""
@@ -202,7 +186,7 @@ class LiveRun:
         """Explain one row's call (see `Run.explain`)."""
         at = position_of(row, self.rows.total, "run")
         ask, key = self.execution.answer_of(at)
-        return with_evidence(self, explain(ask, self.rows, self.table, self._store, at, key))
+        return with_evidence(self, explain(ask, self.rows, self.table, self.execution.services.store, at, key))
 
     def retry(self, kinds: Sequence[str] | None = None) -> None:
         """Send failed rows again, and return at once (see `Run.retry`)."""
@@ -215,6 +199,7 @@ class LiveRun:
         wanted = None if kinds is None else set(kinds_named(kinds))
         if self.execution.simulated:
             start_simulator()
+        self.ending = 0
         self._end.clear()
         self._loop.call(self._begin_again, wanted)
 
@@ -242,19 +227,24 @@ class LiveRun:
 
     # From here on, on the engine's loop.
 
-    def _begin(self) -> None:
+    def _register(self) -> None:
+        """Let the engine hold the run while it goes, and what it executes call back to it."""
         relaxed_gc().begin()
         self._engine.register(self)
+        self.execution.on_end = self._over
+        if self.recorder is not None:
+            self.execution.planner.on_miss = partial(self.recorder.begin, self)
+
+    def _begin(self) -> None:
+        self._register()
         try:
-            self.execution.counts.sample(time.monotonic())
             self.execution.begin()
             self._ticker = self._loop.loop.call_later(_REDRAW_S, self._tick)
         except Exception as error:  # nothing else would end the run
             self.execution.fail(error)
 
     def _begin_again(self, kinds: set[FailureKind] | None) -> None:
-        relaxed_gc().begin()
-        self._engine.register(self)
+        self._register()
         try:
             self.execution.again(kinds)
             if not self.done():
@@ -287,25 +277,35 @@ class LiveRun:
             self._engine.unregister(self)
             self._end.handed.set()
             self.endings += 1
+            self.ending = self.endings
             self.is_taken = False
             self._end.ended.set()
         if self.recorder is not None:
             with suppress(RuntimeError):  # the loop ends, and the exit of the process writes what is left
-                self._loop.loop.call_later(_UNTAKEN_S, weak_callback(self._record_untaken))
-
-    def _record_untaken(self) -> None:
-        if self.recorder is not None and self.done() and not self.is_taken:
-            self.recorder.finish(self, may_wait=False)
+                self._loop.loop.call_later(_UNTAKEN_S, _record_untaken, weakref.ref(self))
 
     def _conclude(self) -> Any:
         """Return the result of a run that has ended, or raise what ended it."""
-        error = self._end.error()
+        execution = self.execution
+        error = execution.error
+        if error is None and execution.state == "cancelled":
+            error = self._end.interruption()
         if error is not None:
             hold_at_exit()
             self.note_rows()
             raise error
-        self._end.warn(self.progress, self.displays)
+        self._warn()
         return self.to_frame()
+
+    def _warn(self) -> None:
+        """Warn the caller of rows that have no answer or are not saved, and of what else the run has to say."""
+        execution, news = self.execution, list[str]()
+        counts, unsaved = execution.counts, execution.results.unsaved
+        if counts.failed or counts.not_sent or unsaved:
+            # In a notebook the last line of the display says it, in the same cell.
+            news = closing_lines(self.progress(), counts.failed, unsaved, display_stays=self.displays.stays)
+        for line in (*news, *execution.warnings):
+            warnings.warn(line, stacklevel=caller_stack_level())
 
     async def _wait_here(self) -> Any:
         await self.until_given()
@@ -318,3 +318,10 @@ class LiveRun:
     async def until_ended(self) -> None:
         """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
         await self._end.until_ended()
+
+
+def _record_untaken(run: weakref.ref[LiveRun]) -> None:
+    """Record a run whose result has not been taken: the process may be killed before it is."""
+    live = run()
+    if live is not None and live.recorder is not None and live.done() and not live.is_taken:
+        live.recorder.finish(live, may_wait=False)

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from itertools import repeat
 from typing import NamedTuple
 
-from pllm_notebook.execution.call_spec import CallSpec
-from pllm_notebook.execution.failure_recorder import earlier_rejections
+from pllm_notebook.exceptions import sentence
+from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.follow_ups import FollowUp, PromptUnavailable, UnreadReply
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.replies import Step
@@ -20,18 +22,22 @@ from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import ContextualRows, MixedRows, QuotedRows, RowSource
 from pllm_notebook.execution.token_question import TokenQuestion, beside
 from pllm_notebook.execution.user_code import read_with_timeout
-from pllm_notebook.failures import Failure
-from pllm_notebook.messages_types import Prompt
+from pllm_notebook.failures import FailedCall, Failure, FailureKind, ways_to_send_again
+from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.runtime import is_first_time
 from pllm_notebook.stored_reply import StoredReply
 
-__all__ = ["Chunk", "Planner", "is_own"]
+__all__ = ["Chunk", "Planner", "earlier_rejections", "is_own"]
 
 # The first chunk is small, so that the first calls leave at once; the rest are as large as one look-up.
 _FIRST_CHUNK = 256
 _CHUNK = 5_000
+
+# What says that this very request can never succeed. Another status of the same kind (a proxy's 405, a 410) is as
+# often about the server; sending again shows which.
+_FINAL_STATUS = frozenset({400, 413, 422})
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -87,6 +93,7 @@ class Planner:
 
     Attributes:
         rows: As given.
+        contexts: What validators are given of each row, None for nothing.
         on_miss: Called once, in the worker, before the first calls that the store does not answer are handed over.
     """
 
@@ -96,9 +103,9 @@ class Planner:
         self._spec_of_row = rows.spec_of_row if isinstance(rows, MixedRows) else None
         self._results = results
         self._store = store
-        self._contexts = rows.contexts if isinstance(rows, ContextualRows) else None
+        self.contexts = rows.contexts if isinstance(rows, ContextualRows) else None
         for spec in specs:
-            spec.contexts = self._contexts
+            spec.contexts = self.contexts
             spec.evidence = rows.evidence if isinstance(rows, QuotedRows) else None
         self.on_miss: Callable[[], None] | None = None
         self._at = 0
@@ -139,6 +146,25 @@ class Planner:
             raise PromptUnavailable(prompt)
         return prompt
 
+    def encode_again(self, call: int) -> EncodedPrompt | Failure:
+        """Build a call's prompt once more, to be sent; the plan has kept its key alone. From any thread."""
+        results = self._results
+        spec = self._specs[results.spec_of_call[call]]
+        try:
+            made = self.prompt(results.first_row[call])
+        except PromptUnavailable as lost:
+            return lost.failure
+        encoded = spec.encoded(made, again=True)
+        # A file is read each time, and the answer to another file must not be kept as the answer to this one.
+        if (
+            isinstance(made, Dialogue)
+            and isinstance(encoded, RawRequest)
+            and results.keys[call] not in ((key := spec.key(encoded)), beside(key))
+        ):
+            message = "A file that the prompt shows has changed since the run began. Nothing was sent for this row."
+            return Failure(FailureKind.INPUT, message)
+        return encoded
+
     def _chunk(
         self, at: int, rows: Sequence[int], prompts: Sequence[Prompt | Failure | None], stopped: Callable[[], bool]
     ) -> Chunk:
@@ -166,7 +192,7 @@ class Planner:
         weights: dict[int, int] = {}
         plain: dict[int, str] = {}
         skipped = failed = 0
-        contexts = repeat("", len(rows)) if self._contexts is None else self._contexts.ids(rows)
+        contexts = repeat("", len(rows)) if self.contexts is None else self.contexts.ids(rows)
         for row, prompt, context in zip(rows, prompts, contexts, strict=True):
             if prompt is None:
                 results.skip(row)
@@ -194,7 +220,8 @@ class Planner:
         if spec.tokens is not None:
             found = self._with_tokens(at, spec.tokens, new, found)
         # An answer of the row's own is at least as good as one out of a pack.
-        found |= self._known(at, [key for call, key in plain.items() if results.keys[call] not in found])
+        if plain:
+            found |= self._known(at, [key for call, key in plain.items() if results.keys[call] not in found])
         replies, missing = [], []
         for call in new:
             key = results.keys[call]
@@ -265,6 +292,31 @@ class Planner:
             self._checked_hosts.add(at)
             _report_host(spec.target, next(iter(known.values())))
         return known
+
+
+def earlier_rejections(ask: CallSpec, store: Store | None, keys: Sequence[str]) -> dict[str, Failure]:
+    """Return the failures of calls that a provider has rejected before and that are not to be sent again unasked.
+
+    With `cache="refresh"` there are none: everything is sent.
+    """
+    if store is None or ask.options.cache == "refresh" or not keys:
+        return {}
+    found = store.rejected(keys)
+    return {key: _with_time(call) for key, call in found.items() if _is_final(call)}
+
+
+def _is_final(call: FailedCall) -> bool:
+    """Return whether a rejection would be met again: it was about the row, and its status is final."""
+    return call.about_row and call.failure.status in _FINAL_STATUS
+
+
+def _with_time(call: FailedCall) -> Failure:
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(call.at))
+    advice = (
+        f" Rejected at {when} UTC and not sent again, since the request is the same; "
+        f"{ways_to_send_again(str(call.failure.kind))} sends it."
+    )
+    return replace(call.failure, message=sentence(call.failure.message) + advice)
 
 
 def is_own(key: str, shard: tuple[int, int] | None) -> bool:

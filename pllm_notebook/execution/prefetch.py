@@ -9,34 +9,10 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
-from pllm_notebook.execution.follow_ups import PromptUnavailable
-from pllm_notebook.execution.results import ResultTable
-from pllm_notebook.execution.token_question import beside
-from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest
+from pllm_notebook.execution.call_spec import EncodedPrompt
+from pllm_notebook.failures import Failure
 
-__all__ = ["Prefetcher", "encode_again"]
-
-
-def encode_again(
-    spec: CallSpec, results: ResultTable, prompt: Callable[[int], Prompt], call: int
-) -> EncodedPrompt | Failure:
-    """Build a call's prompt once more, to be sent; the plan has kept its key alone. From any thread."""
-    try:
-        made = prompt(results.first_row[call])
-    except PromptUnavailable as lost:
-        return lost.failure
-    encoded = spec.encoded(made, again=True)
-    # A file is read each time, and the answer to another file must not be kept as the answer to this one.
-    if (
-        isinstance(made, Dialogue)
-        and isinstance(encoded, RawRequest)
-        and results.keys[call] not in ((key := spec.key(encoded)), beside(key))
-    ):
-        message = "A file that the prompt shows has changed since the run began. Nothing was sent for this row."
-        return Failure(FailureKind.INPUT, message)
-    return encoded
+__all__ = ["Prefetcher"]
 
 
 class Prefetcher:

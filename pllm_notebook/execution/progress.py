@@ -34,7 +34,7 @@ class RunProgress:
         self._began = now
         self._before_s = 0.0
         self._ended: float | None = None
-        self._samples: deque[tuple[float, int]] = deque()
+        self._samples = deque([(now, 0)])
 
     def sample(self, now: float) -> None:
         """Note where the run is."""
@@ -74,7 +74,7 @@ class RunProgress:
         """Start the clock again."""
         self._before_s = self.elapsed_s(now)
         self._began, self._ended = now, None
-        self._samples.clear()
+        self._samples = deque([(now, self.done + self.failed)])
 
 
 class Arrivals:

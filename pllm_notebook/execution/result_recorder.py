@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 from pllm_notebook.engine import RunQueue
 from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, sentence
 from pllm_notebook.execution.committed_replies import CommittedReplies
-from pllm_notebook.execution.failure_recorder import FailureRecorder, full_message
+from pllm_notebook.execution.failure_recorder import FailureOrigin, FailureRecorder, full_message
 from pllm_notebook.execution.follow_ups import FollowUp, SingleCall, UnreadReply, WiderCall
 from pllm_notebook.execution.next_call import Tag
 from pllm_notebook.execution.outcome import Outcome
@@ -52,13 +52,14 @@ class ResultRecorder:
         halted: Why nothing more is sent to this model, None while nothing stops it. The first reason counts.
         fault: An internal error that ends the run, None for none.
         refused: Why each of its calls fails without being sent, while the run goes on; None while they are sent.
-        failures: Keeps those of its calls.
+        origin: What names its failures to a person, None for nothing.
         any_cached: Whether the store had a valid answer to any of its calls.
         replies: On their way into the store, or on disk and not yet read.
         events: Sends what happens to listeners, None where there are none.
     """
 
     events: RunEvents | None = None
+    origin: FailureOrigin | None = None
 
     def __init__(self, order: SendOrder, services: RunServices, rows: RowSource, *, raises: bool) -> None:
         store = services.store
@@ -72,9 +73,14 @@ class ResultRecorder:
         self.refused: Failure | None = None
         self.any_cached = False
         self.refusals = RejectionTracker(at_once=raises)
-        self.failures = FailureRecorder(order.spec, store, order.prompt, rows)
         self._rows = rows
+        self._store = store
         self.replies = CommittedReplies(store, services.engine, self._note_unsaved)
+
+    @cached_property
+    def failures(self) -> FailureRecorder:
+        """Keeps the failures of its calls; made with the first one."""
+        return FailureRecorder(self.spec, self._store, self.order.prompt, self._rows, self.origin)
 
     def reset(self) -> None:
         """Take the results of a retry: nothing stops it, and no call is held."""
@@ -197,11 +203,11 @@ class ResultRecorder:
             self._take_failure(tag, reply, result, cost_usd)
             return
         self.order.recheck.own_replies += 1
+        cut = _cut_by_budget(reply, result.output_limit)
+        entry = self._entry(tag, reply, result, cost_usd, cut=cut)
         self.refusals.success()
         if self.refusals.held:
             self.fail_refused(among_answers=True)
-        cut = _cut_by_budget(reply, result.output_limit)
-        entry = self._entry(tag, reply, result, cost_usd, cut=cut)
         if entry is None:
             self.replies.wake()
         elif isinstance(tag, Pack):

@@ -113,7 +113,8 @@ class RunClaims:
         in_jobs = self._in_jobs(keys if self._kind == "live" else [key for key in keys if key not in granted])
         if self._kind == "batch":  # its dispatcher joins the job
             return ClaimDecision(granted.union(in_jobs), {}, mark != self._begun)
-        self.release(in_jobs.keys() & granted)
+        if in_jobs:
+            self.release(in_jobs.keys() & granted)
         return ClaimDecision(granted.difference(in_jobs), in_jobs, mark != self._begun)
 
     def release(self, keys: Iterable[str]) -> None:

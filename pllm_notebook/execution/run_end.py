@@ -1,17 +1,10 @@
-"""The end of a run: the ways of waiting for it, and what the caller is warned of."""
+"""The end of a run, and the ways of waiting for it."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-
-from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.engine import EndEvent, await_end, block_until
 from pllm_notebook.exceptions import RunInterrupted
 from pllm_notebook.execution.execute import Execution
-from pllm_notebook.execution.run_displays import RunDisplays
-from pllm_notebook.execution.run_summary import closing_lines
-from pllm_notebook.types import Progress
 
 __all__ = ["RunEnd"]
 
@@ -63,28 +56,9 @@ class RunEnd:
         """Await the end on the caller's own loop, passing cancellation on."""
         await await_end(self.ended, self.cancel, loop=self._loop, message=self._stopped)
 
-    def error(self) -> BaseException | None:
-        """Return what ended the run before its last row, None for nothing."""
-        execution = self._execution
-        return execution.error or (self._interruption() if execution.state == "cancelled" else None)
-
-    def warn(self, progress: Callable[[], Progress], displays: RunDisplays) -> None:
-        """Warn the caller of rows that have no answer or are not saved, and of what else the run has to say.
-
-        Args:
-            progress: Returns the counts of the run.
-            displays: Of the run; where a person still sees one, it says most of it.
-        """
-        execution, news = self._execution, list[str]()
-        counts, unsaved = execution.counts, execution.results.unsaved
-        if counts.failed or counts.not_sent or unsaved:
-            # In a notebook the last line of the display says it, in the same cell.
-            news = closing_lines(progress(), counts.failed, unsaved, display_stays=displays.stays)
-        for line in (*news, *execution.warnings):
-            warnings.warn(line, stacklevel=caller_stack_level())
-
-    def _interruption(self) -> RunInterrupted:
+    def interruption(self) -> RunInterrupted:
+        """Return the error of a run that was stopped."""
         return RunInterrupted("Stopped.", kept=self._execution.kept, total=self._total, run=self._run_id)
 
     def _stopped(self) -> str:
-        return f"{self._interruption()}{' Batch jobs keep running.' if self._is_batch else ''}"
+        return f"{self.interruption()}{' Batch jobs keep running.' if self._is_batch else ''}"

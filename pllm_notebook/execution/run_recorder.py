@@ -21,20 +21,19 @@ import orjson
 
 from pllm_notebook.execution.results import UNPLANNED
 from pllm_notebook.execution.row_record import RowRecord
+from pllm_notebook.execution.run_summary import progress_of
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.options import given_options
 from pllm_notebook.redaction import redact
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
-from pllm_notebook.store import this_process, write_later
-from pllm_notebook.types import Progress
+from pllm_notebook.store import RunFiles, this_process, write_later
 
 if TYPE_CHECKING:
     from pllm_notebook.execution.call_spec import CallSpec
     from pllm_notebook.execution.results import ResultTable
     from pllm_notebook.execution.row_source import Rows
     from pllm_notebook.execution.run_state import RunState
-    from pllm_notebook.store import RunFiles
 
 __all__ = ["RecordableRows", "RunRecorder"]
 
@@ -67,9 +66,6 @@ class RecordableRun(Protocol):
     def done(self) -> bool:
         """Return whether it has ended."""
 
-    def progress(self) -> Progress:
-        """Return its counts and cost."""
-
 
 @runtime_checkable
 class RecordableRows(Protocol):
@@ -94,12 +90,12 @@ class RunRecorder:
     """Write one run into the registry. A registry that cannot be written costs no answer: the log says so once.
 
     Args:
-        files: The registry of the run's cache directory.
+        directory: The run's cache directory.
         keyless: Whether the run has no cache, so that its rows have no keys and are not written.
     """
 
-    def __init__(self, files: RunFiles, *, keyless: bool = False) -> None:
-        self._files = files
+    def __init__(self, directory: str, *, keyless: bool = False) -> None:
+        self._directory = directory
         self._keyless = keyless
         self._failed = False
         self._is_begun = False
@@ -111,8 +107,9 @@ class RunRecorder:
         self._is_planned = keyless
         # A run's end and its plan are written by two threads.
         self._lock = threading.Lock()
-        with suppress(OSError):  # reported by what is written into it
-            files.make_directory()
+        if keyless:  # there is no store, which would have made it
+            with suppress(OSError):  # reported by what is written into it
+                RunFiles(directory).make_directory()
 
     def begin(self, run: RecordableRun) -> None:
         """Write the question, before anything is sent; nothing where it is written."""
@@ -170,10 +167,11 @@ class RunRecorder:
             arrays = None if rows is None else rows.record(run).arrays()
             if self._fixed is None:
                 self._fixed = _fixed(run)
-            self._files.write(_redacted(self._fixed | _changing(run)), arrays)
+            header = _redacted(self._fixed | _changing(run))
+            RunFiles(self._directory).write(header, arrays)
         except Exception as error:
             # The caller has deleted the directory since, as a temporary one, and the record with it.
-            if not self._failed and not self._files.is_gone():
+            if not self._failed and not RunFiles(self._directory).is_gone():
                 logger.warning("The run %s could not be written to the registry of runs: %s", run.id, error)
             self._failed = True
 
@@ -185,13 +183,14 @@ def _rows_of(run: RecordableRun) -> RecordableRows:
 
 def _fixed(run: RecordableRun) -> dict[str, Any]:
     rows, ask = _rows_of(run), run.ask
+    options = _options(ask.options)
     return {
         "id": run.id,
         "started_at": run.started_at,
         "process": this_process(),
         "origin": run.origin,
         "label": run.rows.label,
-        "options": _options(ask.options),
+        "options": options,
         "system": ask.system,
         "schema": None if ask.output is None else ask.output.json_schema,
         "source": None if ask.output is None else _source(ask.output),
@@ -202,7 +201,7 @@ def _fixed(run: RecordableRun) -> dict[str, Any]:
 
 
 def _changing(run: RecordableRun) -> dict[str, Any]:
-    progress, decider = run.progress(), run.execution.decider
+    progress, decider = progress_of(run.execution, run.rows), run.execution.decider
     return {
         **({} if decider is None else decider.noted()),
         "duration_s": progress.elapsed_s,

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.execution.asked_model import model_in_words
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
@@ -76,7 +75,7 @@ class RunState:
         self.table = self.results if self.decider is None else self.decider.table
         self.counts = self.table.progress
         asked = specs if self.decider is None else specs[: self.decider.members]
-        self.model = ", ".join(dict.fromkeys(model_in_words(spec.target, spec.options) for spec in asked))
+        self.model = ", ".join(dict.fromkeys(spec.model_in_words for spec in asked))
         self.simulated = any(spec.target.simulated for spec in asked)
         self.planner = Planner(specs, rows, self.results, services.store)
         self.budget = services.budget or RunBudget(options.max_cost_usd)
@@ -214,7 +213,8 @@ class RunState:
         else:
             for call in chunk.missing:
                 queue.recorder.fail_unsent(call, refused)
-        queue.send()
+        if queue.order.has_calls:
+            queue.send()
 
     def take_step(self, queue: CallQueue, reply: UnreadReply, step: Step, *, is_new: bool = True) -> None:
         """Record an outcome, queue a follow-up call, or run tools.
@@ -227,6 +227,7 @@ class RunState:
         """
         if isinstance(step, ToolCalls) and not self.is_stopping:
             assert self.tasks is not None
+            assert queue.tools is not None  # it has offered those that are called
             queue.tools.add(self.tasks.create_task(self._run_tools(queue, step)))
             return
         queue.recorder.open -= 1
@@ -242,6 +243,7 @@ class RunState:
         # Else the run stops before the tools are run: the row stays pending.
 
     async def _run_tools(self, queue: CallQueue, calling: ToolCalls) -> None:
+        assert queue.tools is not None
         step = await queue.tools.run(calling)
         self.take_step(queue, calling.reply, step)
         self.advance(queue)
@@ -265,12 +267,14 @@ class RunState:
             self.decider.woken.set()
         if self._serial:
             for each in self.queues:
-                each.send()
-        self.check_over()
+                if each.order.has_calls:
+                    each.send()
+        self.check_over(queue)
 
-    def check_over(self) -> None:
-        """End where nothing is left to wait for."""
-        if not self.is_idle or (self.decider is not None and self.decider.is_busy and self._stop is None):
+    def check_over(self, looked_at: CallQueue | None = None) -> None:
+        """End where nothing is left to wait for; *looked_at* is known to have nothing."""
+        is_deciding = self.decider is not None and self.decider.is_busy and self._stop is None
+        if is_deciding or not self._is_idle(looked_at):
             return
         for queue in self.queues:
             queue.recorder.replies.over = True
@@ -281,10 +285,14 @@ class RunState:
     @property
     def is_idle(self) -> bool:
         """Whether no call is under way, and none is to be planned or sent."""
+        return self._is_idle()
+
+    def _is_idle(self, looked_at: CallQueue | None = None) -> bool:
         if not self.results.planned or any(queue.recorder.open for queue in self.queues):
             return False
+        others = [queue for queue in self.queues if queue is not looked_at]
         # A refused call that is held is decided when its queue is looked at next.
-        idle = not any(queue.order.has_calls or queue.recorder.refusals.held for queue in self.queues)
+        idle = not any(queue.order.has_calls or queue.recorder.refusals.held for queue in others)
         return idle or self._stop is not None
 
     @property

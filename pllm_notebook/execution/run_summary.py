@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pllm_notebook.execution.execute import Execution
 from pllm_notebook.execution.row_source import Rows
+from pllm_notebook.execution.run_state import RunState
 from pllm_notebook.formatting import (
     budget_stop_note,
     counted,
@@ -23,11 +23,11 @@ __all__ = ["closing_lines", "live_lines", "progress_of", "recorded_lines", "show
 _PROMPT = 200
 
 
-def progress_of(execution: Execution, rows: Rows, ceiling_usd: float | None) -> Progress:
+def progress_of(execution: RunState, rows: Rows) -> Progress:
     """Return the counts of this moment."""
-    total = rows.total
+    total, options = rows.total, execution.specs[0].options
     spent, in_flight, note, counts = execution.spent, execution.in_flight, execution.note, execution.counts
-    is_batch = execution.specs[0].options.mode == "batch"
+    is_batch = options.mode == "batch"
     elapsed_s, eta_s = counts.elapsed_s(time.monotonic()), counts.eta_s(total)
     return Progress(
         label=rows.label,
@@ -47,7 +47,7 @@ def progress_of(execution: Execution, rows: Rows, ceiling_usd: float | None) -> 
         output_tokens=spent.output_tokens,
         cached_tokens=spent.cached_tokens,
         cost_usd=spent.cost_usd,
-        budget_usd=ceiling_usd,
+        budget_usd=options.max_cost_usd,
         maybe_paid_requests=spent.perhaps_requests,
         maybe_paid_usd=spent.perhaps_usd,
         reserved_usd=execution.budget.reserved_usd,

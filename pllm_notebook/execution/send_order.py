@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from pllm_notebook.execution.cache_recheck import CacheRecheck
@@ -17,14 +17,15 @@ from pllm_notebook.execution.next_call import FoundReply, NextCall, Tag
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.packer import Pack, Packer
 from pllm_notebook.execution.plan import Planner
-from pllm_notebook.execution.prefetch import Prefetcher, encode_again
+from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.run_claims import ClaimDecision, RunClaims
 from pllm_notebook.execution.same_requests import SameRequests
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.wire_body import wants_several
 from pllm_notebook.failures import Failure
-from pllm_notebook.messages_types import Prompt, RawRequest
+from pllm_notebook.messages_types import RawRequest
+from pllm_notebook.prompts import packed as packed_prompt
 
 __all__ = ["SendOrder"]
 
@@ -44,52 +45,19 @@ class SendOrder:
         prompt: Builds a row's prompt.
         found: Answers to calls that have left without being sent, for the queue to take.
         unsendable: Calls that have left because they cannot be sent, and why; likewise.
+        elsewhere: Calls that another process sends, or a job that is waited for; their answers are looked up until they
+            appear or the calls are free.
         in_jobs: Calls that wait in a batch job which is not waited for, with its id.
         unclaimed: Whether the last turn gave up looking for a call that is not claimed elsewhere: look again soon.
         encoded: Builds a call's prompt again; from any thread.
         prefetch: Builds prompts that show files beside the loop; None to build each in its turn.
     """
 
-    def __init__(
-        self,
-        spec: CallSpec,
-        results: ResultTable,
-        prompt: Callable[[int], Prompt],
-        packing: Packer | None,
-        recheck: CacheRecheck,
-        claims: RunClaims,
-    ) -> None:
+    def __init__(self, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices) -> None:
+        options, store, loop = spec.options, services.store, services.engine.loop.loop
         self.spec = spec
         self.results = results
-        self.packing = packing
-        self.recheck = recheck
-        self.claims = claims
-        self.found: list[FoundReply] = []
-        self.unsendable: list[tuple[int, Failure]] = []
-        self.prefetch: Prefetcher | None = None
-        self.in_jobs: dict[int, str] = {}
-        self.unclaimed = False
-        self.prompt = prompt
-        self.encoded = partial(encode_again, spec, results, prompt)
-        self._most = 1 if packing is None else packing.size
-        # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
-        self._pending = array("q")
-        self._head = 0
-        self._follow_ups: deque[FollowUp] = deque()
-        # Calls behind the head that are claimed, and those that another process sends, or a job that is waited for.
-        self._cleared = 0
-        self._elsewhere: deque[int | FollowUp] = deque()
-        # Keys of calls that wait to be sent again, whose claims were released while the run was paused.
-        self._released: set[str] = set()
-        self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
-        self._same = SameRequests(results)
-
-    @classmethod
-    def of(cls, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices) -> SendOrder:
-        """Return the order of a run's calls to one model."""
-        options, store, loop = spec.options, services.store, services.engine.loop.loop
-        packing = Packer(spec, planner.rows, results, planner.prompt, store) if spec.packed is not None else None
-        claims = RunClaims(
+        self.claims = RunClaims(
             # A run that refreshes wants answers of its own.
             None if store is None or options.cache == "refresh" else store.claims,
             "batch" if options.mode == "batch" else "live",
@@ -98,23 +66,41 @@ class SendOrder:
             soon=partial(loop.call_later, _RELEASED_TOGETHER_S),
             now=loop.time,
         )
-        recheck = CacheRecheck(spec, store, services.refresh_since, results.repeated)
-        return cls(spec, results, planner.prompt, packing, recheck, claims)
+        self.recheck = CacheRecheck(spec, store, services.refresh_since, results.repeated)
+        self.packing: Packer | None = None
+        if spec.packed is not None:
+            self.packing = Packer(spec, planner.rows, results, planner.prompt, store)
+            # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
+            spec.packed.expect(packed_prompt(planner.rows.source, ()))
+        self.found: list[FoundReply] = []
+        self.unsendable: list[tuple[int, Failure]] = []
+        self.prefetch: Prefetcher | None = None
+        self.in_jobs: dict[int, str] = {}
+        self.unclaimed = False
+        self.prompt, self.encoded = planner.prompt, planner.encode_again
+        self._most = 1 if self.packing is None else self.packing.size
+        # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
+        self._pending = array("q")
+        self._head = 0
+        self._follow_ups: deque[FollowUp] = deque()
+        # Calls behind the head that are claimed.
+        self._cleared = 0
+        self.elsewhere: deque[int | FollowUp] = deque()
+        # Keys of calls that wait to be sent again, whose claims were released while the run was paused.
+        self._released: set[str] = set()
+        self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
+        # Only rows in contexts make requests that are the same and yet calls of their own.
+        self._same = None if planner.contexts is None else SameRequests(results)
 
     @property
     def has_calls(self) -> bool:
         """Whether any call waits to be sent."""
-        return self.has_next or any(self._same.waiting.values())
+        return self.has_next or (self._same is not None and any(self._same.waiting.values()))
 
     @property
     def has_next(self) -> bool:
         """Whether any call waits to be sent that does not wait for the reply to another."""
-        return bool(self._follow_ups) or self._head < len(self._pending) or bool(self._elsewhere)
-
-    @property
-    def elsewhere(self) -> int:
-        """Number of calls that another process sends; their answers are looked up until they appear or are free."""
-        return len(self._elsewhere)
+        return bool(self._follow_ups) or self._head < len(self._pending) or bool(self.elsewhere)
 
     @property
     def requests(self) -> int:
@@ -148,21 +134,23 @@ class SendOrder:
             calls, alone = self.packing.split_retries(calls)
             self._follow_ups.extend(alone)
         self._pending, self._head, self._cleared = array("q", calls), 0, 0
-        self._elsewhere.clear()
+        self.elsewhere.clear()
         self._released.clear()
-        self._same = SameRequests(self.results)
+        if self._same is not None:
+            self._same = SameRequests(self.results)
         self.in_jobs.clear()
         self._forget_prefetched()
 
     def drain(self, failure: Failure) -> Iterator[tuple[int, Outcome]]:
         """Drop everything: yield each call with the outcome that *failure* makes of it."""
         calls, follow_ups = self._pending[self._head :], list(self._follow_ups)
-        calls.extend(tag for tag in self._elsewhere if not isinstance(tag, FollowUp))
-        calls.extend(self._same.drain())
-        follow_ups.extend(tag for tag in self._elsewhere if isinstance(tag, FollowUp))
+        calls.extend(tag for tag in self.elsewhere if not isinstance(tag, FollowUp))
+        if self._same is not None:
+            calls.extend(self._same.drain())
+        follow_ups.extend(tag for tag in self.elsewhere if isinstance(tag, FollowUp))
         self._pending, self._head, self._cleared = array("q"), 0, 0
         self._follow_ups.clear()
-        self._elsewhere.clear()
+        self.elsewhere.clear()
         for call in calls:
             yield call, Outcome(None, failure, self.results.keys[call], (), False)
         for follow_up in follow_ups:
@@ -205,7 +193,7 @@ class SendOrder:
 
     def take(self, tag: Tag) -> None:
         """Remove the call that `peek` returned, which is being sent."""
-        if self.results.context_of_call and not isinstance(tag, FollowUp):
+        if self._same is not None and not isinstance(tag, FollowUp):
             self._same.note((tag,) if isinstance(tag, int) else tag.calls)
         if isinstance(tag, int):
             self._pass()
@@ -217,7 +205,7 @@ class SendOrder:
 
     def release_claims(self, call: int) -> None:
         """Release the claims of a call that has ended and of its follow-up calls, and the calls that waited for it."""
-        if call in self.results.context_of_call:
+        if self._same is not None:
             for repeat in self._same.freed_by(call):
                 self._push_front(repeat)
         if self.claims.ahead:
@@ -257,7 +245,7 @@ class SendOrder:
         Args:
             paused: Whether what is free is left to others for now.
         """
-        tags = [self._elsewhere.popleft() for _ in range(min(len(self._elsewhere), _MOST_AT_ONCE))]
+        tags = [self.elsewhere.popleft() for _ in range(min(len(self.elsewhere), _MOST_AT_ONCE))]
         decision = self.claims.take([self._key(tag) for tag in tags], again=True)
         for tag in tags:
             if not self._leaves(tag, decision, look=True):
@@ -328,7 +316,7 @@ class SendOrder:
         if key in decision.in_jobs and not self.claims.waits:
             self.in_jobs[call] = decision.in_jobs[key]
         else:
-            self._elsewhere.append(tag)
+            self.elsewhere.append(tag)
         return True
 
     def _push_front(self, tag: int | FollowUp) -> None:
@@ -353,7 +341,7 @@ class SendOrder:
         while at < end and len(calls) < self._most:
             call = self._pending[at]
             at += 1
-            if call in self.results.repeated and self._same.holds(call, calls):
+            if self._same is not None and call in self.results.repeated and self._same.holds(call, calls):
                 continue
             if not (self.recheck.may_find(call) and self.take_if_stored(call, self._keys(call), None)):
                 calls.append(call)

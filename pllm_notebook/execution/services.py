@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -30,7 +31,7 @@ from pllm_notebook.settings import Options
 from pllm_notebook.store import write_later
 from pllm_notebook.types import JobProgress
 
-__all__ = ["CallDispatcher", "RunServices", "UserRateLimits", "user_rate_limit"]
+__all__ = ["CallDispatcher", "RunServices", "user_rate_limit"]
 
 
 class CallDispatcher(Protocol):
@@ -79,21 +80,6 @@ def user_rate_limit(options: Options, *, rates: bool = True) -> tuple[UserRateLi
     return (UserRateLimit(*stated, options.concurrency),)
 
 
-class UserRateLimits:
-    """One ceiling for each that the questions of a run state: those that state the same share it."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[object, ...], tuple[UserRateLimit, ...]] = {}
-
-    def of(self, ask: CallSpec) -> tuple[UserRateLimit, ...]:
-        """Return what the calls of *ask* keep, empty for nothing."""
-        options, rates = ask.options, ask.ceiling is None
-        stated = (options.concurrency, options.requests_per_min, options.tokens_per_min, rates)
-        if stated not in self._made:
-            self._made[stated] = user_rate_limit(options, rates=rates)
-        return self._made[stated] if ask.ceiling is None else (*self._made[stated], ask.ceiling)
-
-
 @dataclass(eq=False)
 class RunServices:
     """The services of one run.
@@ -101,31 +87,39 @@ class RunServices:
     Attributes:
         engine: Its loop and worker threads.
         store: Where replies are kept, None for nowhere.
-        limit_cache: Where learned limits are kept, None for nowhere.
+        limits_directory: Where learned limits are kept, None for nowhere.
         own_clients: Names of the caller's own clients: only the SDK knows their accounts, so their limits are not kept.
         batch_dispatcher: Returns the dispatcher of a model that sends by batch job; None for a live run.
         jobs: Knows which calls wait in batch jobs, None where there can be none.
         budget: The money of the run, shared with other runs where the caller says so; None for its options' own.
-        ceilings: The user's own limits, one for all calls that state the same.
         refresh_since: Of a run that refreshes: what was answered from then on, in seconds since the epoch, counts as
             refreshed; None where it wants answers of its own.
     """
 
     engine: Engine
     store: Store | None
-    limit_cache: LimitCache | None = None
+    limits_directory: str | None = None
     own_clients: Collection[str] = ()
     batch_dispatcher: Callable[[ResolvedModel], CallDispatcher] | None = None
     jobs: JobLookup | None = None
     budget: RunBudget | None = None
-    ceilings: UserRateLimits = field(default_factory=UserRateLimits)
     refresh_since: float | None = None
+    # By what is stated, for `user_limits`.
+    _user_limits: dict[tuple[object, ...], tuple[UserRateLimit, ...]] = field(default_factory=dict)
+
+    def user_limits(self, ask: CallSpec) -> tuple[UserRateLimit, ...]:
+        """Return the user's own limits that the calls of *ask* keep; calls that state the same share one."""
+        options, rates = ask.options, ask.ceiling is None
+        stated = (options.concurrency, options.requests_per_min, options.tokens_per_min, rates)
+        if stated not in self._user_limits:
+            self._user_limits[stated] = user_rate_limit(options, rates=rates)
+        return self._user_limits[stated] if ask.ceiling is None else (*self._user_limits[stated], ask.ceiling)
 
     def dispatcher(self, target: ResolvedModel) -> CallDispatcher:
         """Return what sends the calls to a model. On the engine's loop."""
         if self.batch_dispatcher is not None:
             return self.batch_dispatcher(target)
-        key, cache = target.dispatcher_key, self._limits_of(target)
+        key, directory = target.dispatcher_key, self._limits_of(target)
         # Through which the processes of this machine know who sends.
         claims = None if self.store is None else self.store.claims
 
@@ -133,7 +127,7 @@ class RunServices:
             return target.adapt(failure, orjson.loads(content))
 
         def make(limiter: Limiter) -> Dispatcher:
-            endpoint = Endpoint(target.label, target.path, target.connect, target.read, adapt, target.limits)
+            endpoint = Endpoint(target.label, target.path, target.connect, target.read, adapt, target.wire.limits)
             dispatcher = Dispatcher(endpoint, limiter, self.engine.rng)
             if claims is not None:
                 name = limits_name(key)
@@ -142,16 +136,23 @@ class RunServices:
             return dispatcher
 
         def learned() -> LearnedLimits | None:
-            return None if cache is None else cache.known(key)
+            return None if directory is None else LimitCache(directory).known(key)
 
         return self.engine.dispatcher(key, make, max_parallel=target.max_parallel, learned=learned)
 
-    def keep_limits(self, target: ResolvedModel, dispatcher: CallDispatcher) -> None:
-        """Keep what a dispatcher has learned of its model's limits, for the next kernel."""
-        cache = self._limits_of(target)
-        if cache is not None and isinstance(dispatcher, Dispatcher):
-            write_later(partial(cache.keep, target.dispatcher_key, dispatcher.limiter.export()), may_wait=False)
+    def keep_limits(self, learned: Sequence[tuple[ResolvedModel, CallDispatcher]]) -> None:
+        """Keep what dispatchers have learned of their models' limits, for the next kernel."""
+        for target, dispatcher in learned:
+            directory = self._limits_of(target)
+            if directory is not None and isinstance(dispatcher, Dispatcher):
+                limits = dispatcher.limiter.export()
+                with suppress(RuntimeError):  # at the end of the process there are no workers any more
+                    write_later(partial(_keep_limits, directory, target.dispatcher_key, limits), may_wait=False)
 
-    def _limits_of(self, target: ResolvedModel) -> LimitCache | None:
+    def _limits_of(self, target: ResolvedModel) -> str | None:
         """Return where a model's limits are kept, None for nowhere: simulated ones are only options."""
-        return None if target.simulated or target.provider in self.own_clients else self.limit_cache
+        return None if target.simulated or target.provider in self.own_clients else self.limits_directory
+
+
+def _keep_limits(directory: str, dispatcher_key: tuple[str, str, str], learned: LearnedLimits) -> None:
+    LimitCache(directory).keep(dispatcher_key, learned)

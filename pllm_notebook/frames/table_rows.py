@@ -149,7 +149,7 @@ class TableRows:
 
     def assemble(self, run: LiveRun) -> Any:
         """Return the input columns and one column per field; same labels, same order, set by position."""
-        ending = run.endings if run.done() else 0
+        ending = run.ending
         made, origin = self._make(run)
         if ending and self.assembled != ending:
             self._answers, self.assembled = self._hashes(made, origin), ending
@@ -190,7 +190,7 @@ class TableRows:
         if self._content is None:
             self._content = content_hashes(self._asked_data, self.total)
         record = record_of_calls(run.table, self._content, packed=run.ask.pack is not None)
-        if self._answers is not None and run.done() and self.assembled == run.endings:
+        if self._answers is not None and self.assembled == run.ending:
             record.answers, record.origin = self._answers.all()
         elif whole:
             record.answers, record.origin = self._hashes(*self._make(run)).all()

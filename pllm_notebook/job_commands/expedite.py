@@ -132,7 +132,7 @@ class _LiveRun:
         self._service = commands.batch_service
         self._lines = set(rows.output_limits)
         self._ended = asyncio.Event()
-        self._execution = Execution([spec], rows, services, self._end, observer=self._observe)
+        self._execution = Execution([spec], rows, services, observer=self._observe)
 
     def _observe(self, results: ResultTable) -> LineObserver:
         self._observer = LineObserver(self._commands, results)
@@ -147,6 +147,7 @@ class _LiveRun:
         lines, service, observer, execution = self._lines, self._service, self._observer, self._execution
         service.being_sent_live |= lines
         try:
+            execution.on_end = self._end
             execution.begin()
             try:
                 await observer.mark_until_end()

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.messages_types import Request, ToolCall, Turn
+from pllm_notebook.messages_types import ProviderMessage, Request, ToolCall, Turn
 
 __all__ = [
     "FieldWriter",
@@ -84,9 +84,9 @@ def objects_at(body: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [item for item in found if isinstance(item, Mapping)] if isinstance(found, (list, tuple)) else []
 
 
-def echoed(turn: Turn, form: str) -> Any:
-    """Return the message of *turn* as its provider wrote it, None if it has another format or was not kept."""
-    return orjson.loads(turn.echo.content) if turn.echo is not None and turn.echo.form == form else None
+def echoed(echo: ProviderMessage, form: str) -> Any:
+    """Return a turn's message as its provider wrote it, None if it has another format."""
+    return orjson.loads(echo.content) if echo.form == form else None
 
 
 def prefilled(turns: Sequence[Turn]) -> bool:

@@ -26,7 +26,7 @@ from pllm_notebook.providers.registry import SIMULATED, is_hosted
 from pllm_notebook.providers.token_probabilities import OTHER_WAYS, TokenFormat
 from pllm_notebook.runtime import Locked, Slot
 from pllm_notebook.schema import Dialect
-from pllm_notebook.types import LimitReport, RawReply, Reply
+from pllm_notebook.types import RawReply, Reply
 
 __all__ = ["ResolvedModel", "digest_of"]
 
@@ -67,6 +67,7 @@ class ResolvedModel:
         decisions: The decision endpoint that it is, None for a chat model.
         host: The host that answers, unless it is the provider's own; "" then.
         path: The URL's path below the base address. It follows from the wire, whatever that is replaced by.
+        dispatcher_key: What shares one set of limits, and one connection.
     """
 
     provider: str
@@ -93,9 +94,11 @@ class ResolvedModel:
     host: str = ""
     decisions: DecisionEndpoint | None = None
     path: str = field(init=False)
+    dispatcher_key: tuple[str, str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", self.wire.path(self.model))
+        object.__setattr__(self, "dispatcher_key", (self.provider, f"{self.account}{self.opener}", self.model))
 
     @property
     def identity(self) -> str:
@@ -105,11 +108,6 @@ class ResolvedModel:
         server's name is the caller's own identity, wherever it is.
         """
         return f"{self.provider}@{self.host}" if self.host and is_hosted(self.provider) else self.provider
-
-    @property
-    def dispatcher_key(self) -> tuple[str, str, str]:
-        """What shares one set of limits, and one connection."""
-        return (self.provider, f"{self.account}{self.opener}", self.model)
 
     def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> ResolvedModel:
         """Return the same model with additional headers and query parameters, and a dispatcher of its own.
@@ -167,8 +165,9 @@ class ResolvedModel:
             shown: Whether the request is only shown, not sent.
             examples: Turns at the beginning that all rows share.
         """
+        is_marked = (shared or turns or asker is not None) and self._takes_marks
         body = self._adapted(canonical_body)
-        if not ((shared or turns or asker is not None) and self._takes_marks):
+        if not is_marked:
             return body
         name = self._name(body, lead, examples)
         if name is not None and asker is not None:
@@ -191,7 +190,7 @@ class ResolvedModel:
         Returns:
             None if the provider's prompt cache would not keep it: it is too short, or there is no cache.
         """
-        return None if self._cached_from_bytes is None else self._name(self._adapted(canonical_body), lead, examples)
+        return None if self.cached_from_bytes is None else self._name(self._adapted(canonical_body), lead, examples)
 
     def _adapted(self, canonical_body: Mapping[str, Any]) -> dict[str, Any]:
         if "temperature" in canonical_body and self.refuses_sampling(canonical_body):
@@ -202,11 +201,11 @@ class ResolvedModel:
 
     def _is_kept(self, body: Mapping[str, Any]) -> bool:
         """Return whether a whole conversation is long enough for the provider's prompt cache."""
-        smallest = self._cached_from_bytes
+        smallest = self.cached_from_bytes
         return smallest is not None and len(orjson.dumps(body)) >= smallest
 
     def _name(self, body: Mapping[str, Any], lead: str, examples: int) -> str | None:
-        smallest = self._cached_from_bytes
+        smallest = self.cached_from_bytes
         if smallest is None:
             return None
         shared = b"".join(orjson.dumps(part) for part in self.wire.prefix(body, examples) if part)
@@ -217,7 +216,7 @@ class ResolvedModel:
         return OUR_KEYS + hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
     @property
-    def _cached_from_bytes(self) -> int | None:
+    def cached_from_bytes(self) -> int | None:
         """The length from which its prompt cache keeps a prefix, None for no cache or unknown."""
         tokens = None if self.price_provider is None else self.api.cached_from_tokens(self.model)
         return None if tokens is None else tokens * BYTES_PER_TOKEN
@@ -273,10 +272,6 @@ class ResolvedModel:
             logger.debug("%s: a response could not be read", self.label, exc_info=True)
             result = _malformed(raw, f"{type(error).__name__}: {error}"[:300]) if success else unexplained(raw)
         return replace(result, cost_usd=None) if success and isinstance(result, Failure) else result
-
-    def limits(self, raw: RawReply) -> LimitReport | None:
-        """Read the limits that a response reports, None for none."""
-        return self.wire.limits(raw.headers)
 
     def _read(self, raw: RawReply) -> Reply | Failure:
         if not 200 <= raw.status < 300:

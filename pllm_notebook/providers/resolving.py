@@ -162,7 +162,7 @@ def _hosted_model(provider: Provider, model: str, key: Key | None) -> ResolvedMo
         return provider.connect(used, address)
 
     wire = provider.wire_for(model)
-    path = wire.path(model)
+    batches = _batch_fields(provider, connect, wire, model)
     return ResolvedModel(
         provider=provider.name,
         label=f"{provider.name}:{model}",
@@ -179,7 +179,7 @@ def _hosted_model(provider: Provider, model: str, key: Key | None) -> ResolvedMo
         price_model=model,
         missing_key=missing_key,
         imports=() if missing_key is not None else provider.imports,
-        **_batch_fields(provider, connect, path),
+        **batches,
     )
 
 
@@ -200,7 +200,7 @@ def _server_model(name: str, model: str, address: Address, key: Key | None) -> R
         used.check(name)
         return COMPATIBLE.connect(used, address)
 
-    path = COMPATIBLE_CHAT.path(model)
+    batches = _batch_fields(COMPATIBLE, connect, COMPATIBLE_CHAT, model)
     return ResolvedModel(
         provider=name,
         label=f"{name}:{model}",
@@ -215,7 +215,7 @@ def _server_model(name: str, model: str, address: Address, key: Key | None) -> R
         address=address,
         host=COMPATIBLE.foreign_host(address),
         imports=COMPATIBLE.imports,
-        **_batch_fields(COMPATIBLE, connect, path),
+        **batches,
     )
 
 
@@ -224,10 +224,9 @@ def _client_model(name: str, model: str, client: Any) -> ResolvedModel:
     provider = provider_of_client(name, client)
     assert provider.sdk is not None
     wire, own_names = provider.wire_for(model), class_names(client)
-    path = wire.path(model)
     connect = partial(provider.sdk.over, client)
     batches = (
-        _batch_fields(provider, connect, path, own_names)
+        _batch_fields(provider, connect, wire, model, own_names)
         if provider.sdk.has_batches(client)
         else {
             "no_batch_reason": f"The client {name!r} is {with_article(type(client).__name__)}, which has no batch API."
@@ -286,12 +285,12 @@ def _simulated_model(name: str, simulator: Callable[[str], str]) -> ResolvedMode
     provider = simulated.get(kind, COMPATIBLE)
     model = model or provider.cheap_model
     wire: Wire = provider.wire_for(model) if is_own else COMPATIBLE_CHAT
-    path = wire.path(model)
 
     def connect() -> Transport:
         assert provider.connect is not None
         return provider.connect(_NO_KEY, Address(simulator(kind)))
 
+    batches = _batch_fields(provider, connect, wire, model)
     return ResolvedModel(
         provider=f"{SIMULATED}:{kind}",
         label=f"{SIMULATED}:{kind}/{model}",
@@ -307,16 +306,21 @@ def _simulated_model(name: str, simulator: Callable[[str], str]) -> ResolvedMode
         imports=provider.imports,
         price_provider=provider.name if is_own else None,
         price_model=model if is_own else "",
-        **_batch_fields(provider, connect, path),
+        **batches,
     )
 
 
 def _batch_fields(
-    provider: Provider, connect: Callable[[], Transport], path: str, client_names: frozenset[str] = frozenset()
+    provider: Provider,
+    connect: Callable[[], Transport],
+    wire: Wire,
+    model: str,
+    client_names: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     batch = provider.batch
     if batch is None:
         return {"no_batch_reason": provider.no_batch_reason or f"{provider.title} has no batch API here."}
+    path = wire.path(model)
     return {
         "open_batch": partial(_open_batch, batch, connect, path),
         "batch_format": BatchFormat(batch, path, client_names),

@@ -22,10 +22,10 @@ _ENDPOINTS = ("/chat/completions", "/responses", "/messages", "/embeddings", "/c
 class EndpointModel(ResolvedModel):
     """A model at another endpoint than its default one, with a dispatcher of its own."""
 
-    @property
-    def dispatcher_key(self) -> tuple[str, str, str]:
-        """Key of its dispatcher, which keeps one set of limits."""
-        return (self.provider, self.account, f"{self.model} {self.wire.format_name}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        key = (self.provider, self.account, f"{self.model} {self.wire.format_name}")
+        object.__setattr__(self, "dispatcher_key", key)
 
 
 class EndpointResolver:

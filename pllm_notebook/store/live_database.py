@@ -100,8 +100,9 @@ class LiveDatabase:
         last: BaseException | None = None
         try:
             with self.change_lock:
-                for _ in range(_MAX_REOPENINGS):
-                    database = self.get()
+                for reopenings in range(1 + _MAX_REOPENINGS):
+                    # Whether it has the name is looked at within the lock.
+                    database = self.get() if reopenings or self._forked else self.database
                     try:
                         with directory_lock(self._directory, alone=False, patience_s=self._busy_timeout_s):
                             if not database.is_current():

@@ -110,11 +110,12 @@ class RunFiles:
             OSError: When it cannot be written, or the cache directory does not exist. An older file is unharmed then.
         """
         name = f"{int(header['started_at'] * 1e6):016d}-{header['id']}"
+        content = list(_encoded(header, arrays or {}))
         with suppress(FileExistsError):
             os.mkdir(self.folder, 0o700)  # the folder alone: a cache directory that was deleted stays so
         part = os.path.join(self.folder, f"{name}.{secrets.token_hex(4)}{_PART}")
         with replacing(os.path.join(self.folder, name + _SUFFIX), synced=False, partial=part) as file:
-            for piece in _encoded(header, arrays or {}):
+            for piece in content:
                 file.write(piece)
         # For each folder and not for each object: every run has one of its own.
         written = _WRITTEN.value

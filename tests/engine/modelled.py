@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pllm_notebook.failures import Failure, FailureKind
@@ -235,9 +235,9 @@ def read(raw: RawReply) -> Reply | Failure:
     )
 
 
-def limits(raw: RawReply) -> LimitReport | None:
+def limits(headers: Mapping[str, str]) -> LimitReport | None:
     """Read the modelled provider's headers."""
-    numbers = [_number(raw.headers.get(name)) for of in ("requests", "tokens") for name in _names(of)]
+    numbers = [_number(headers.get(name)) for of in ("requests", "tokens") for name in _names(of)]
     return None if numbers == [None] * 6 else LimitReport(*numbers)
 
 

@@ -38,6 +38,7 @@ class Provider:
     latency_s: Callable[[int], float]
     status: Callable[[int], int] = lambda nth: 200
     starts: list[float] = field(default_factory=list)
+    late_errors: list[object] = field(default_factory=list)
 
     async def post(self, path: str, content: bytes) -> RawReply:
         nth = len(self.starts)
@@ -89,9 +90,14 @@ def departures(provider: Provider, rows: int = 20, *, system: str | None = None,
         rng = SimpleNamespace(random=lambda: 0.5)
         on_loop = SimpleNamespace(loop=loop, call=lambda function, *args: loop.call_soon(function, *args))
         engine: Any = SimpleNamespace(loop=on_loop, workers=AtOnce(), rng=rng, dispatcher=dispatcher)
-        execution = Execution([ask], Prompts(rows), RunServices(engine, None), ended.set)
+        execution = Execution([ask], Prompts(rows), RunServices(engine, None))
+        execution.on_end = ended.set
         execution.begin()
         await ended.wait()
+        # As when its handle goes; the wait for a first answer may be still to end.
+        execution.release()
+        loop.set_exception_handler(lambda loop, context: provider.late_errors.append(context))
+        await asyncio.sleep(60.0)
 
     run_virtual(main)
     return provider.starts
@@ -103,6 +109,14 @@ def test_the_rest_leave_when_the_first_reply_is_there() -> None:
 
 def test_the_rest_leave_after_ten_seconds_whatever_the_first_call_does() -> None:
     assert departures(Provider(lambda nth: 60.0 if nth == 0 else 1.0)) == [0.0] + [10.0] * 19
+
+
+def test_a_wait_that_ends_after_its_run_was_released_does_nothing() -> None:
+    provider = Provider(lambda nth: 1.0)
+
+    departures(provider)
+
+    assert provider.late_errors == []
 
 
 def test_a_first_call_that_is_sent_again_still_goes_alone() -> None:

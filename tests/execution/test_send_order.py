@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from pllm_notebook.execution import ResultTable
 from pllm_notebook.execution.follow_ups import SingleCall
 from pllm_notebook.execution.launch import build_spec, options_for
-from pllm_notebook.execution.packing.packer import Pack, Packer
+from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.execution.run_claims import RunClaims
+from pllm_notebook.execution.services import RunServices
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.frames.item_lists import ListRows
 from pllm_notebook.frames.rows import ColumnData
@@ -17,6 +19,7 @@ from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.templates import Template
 from pllm_notebook.types import Finish
+from tests.engine.virtual import VirtualLoop
 from tests.execution.test_run_claims import Everything
 
 # After the package above, of which it is a part.
@@ -47,9 +50,10 @@ def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = 
     results = ResultTable(count)
     planner = Planner([ask], rows, results, None)
     planner.next_chunks(lambda: False)
-    packing = None if ask.packed is None else Packer(ask, rows, results, planner.prompt, None)
-    claims = RunClaims(None, "live", None, waits=False, soon=lambda work: work(), now=lambda: 0.0)
-    return SendOrder(ask, results, planner.prompt, packing, Stored(answered), claims)
+    engine: Any = SimpleNamespace(loop=SimpleNamespace(loop=VirtualLoop()))
+    order = SendOrder(ask, planner, results, RunServices(engine, None))
+    order.recheck = Stored(answered)
+    return order
 
 
 def taken(order: SendOrder, *, planned: bool) -> list[tuple[int, ...]]:

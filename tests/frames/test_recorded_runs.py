@@ -466,7 +466,7 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
         done=lambda: False,
         ask=SimpleNamespace(options=SimpleNamespace(mode="async")),
     )
-    recorder = RunRecorder(RunFiles(str(tmp_path)))
+    recorder = RunRecorder(str(tmp_path))
 
     recorder.look(run, workers)
     assert submitted == []  # the cache may answer all of them

@@ -22,7 +22,6 @@ from pllm_notebook.frames.result_columns import ResultColumns
 from pllm_notebook.frames.row_question import RowQuestion
 from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.prices import rate_of
-from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel, resolve
 from pllm_notebook.providers.quirks import Quirks
 from pllm_notebook.schema import OutputType
@@ -116,19 +115,20 @@ class Asker:
         shape = ResultColumns(output, options)
         rows = TableRows(PandasTable(frame), RowQuestion(_TEMPLATES[question.version], shape, options, "simulated"))
         make = self._plan if question.samples > 1 else self._single
-        ask, make_execution = make(question, options, output, rows)
+        kept = None if options.cache == "off" else self._store
+        ask, execution = make(question, options, output, rows, RunServices(self._process.engine, kept))
         sink = Sink()
-        return LiveRun(ask, rows, self._process.engine, self._store, sink, make_execution), sink
+        return LiveRun(ask, rows, execution, sink), sink
 
-    def _single(self, question: Question, options: Any, output: OutputType | None, rows: TableRows) -> Any:
+    def _single(
+        self, question: Question, options: Any, output: OutputType | None, rows: TableRows, services: RunServices
+    ) -> tuple[CallSpec, Execution]:
         ask = CallSpec(self._target(options.model), options, output, None)
+        return ask, Execution([ask], rows, services)
 
-        def make_execution(store: Store | None, ended: Callable[[], None]) -> Execution:
-            return Execution([ask], rows, RunServices(self._process.engine, store), ended)
-
-        return ask, make_execution
-
-    def _plan(self, question: Question, options: Any, output: OutputType | None, rows: TableRows) -> Any:
+    def _plan(
+        self, question: Question, options: Any, output: OutputType | None, rows: TableRows, services: RunServices
+    ) -> tuple[CallSpec, Execution]:
         target = self._target(options.model)
         asks = [CallSpec(target, options, output, None, sample=sample) for sample in range(question.samples)]
         members = tuple(Member(ask, target.label, sample) for sample, ask in enumerate(asks))
@@ -138,11 +138,7 @@ class Asker:
             model = options.model if self._unenforced_schema else _JUDGE
             judge = CallSpec(self._target(model), judging, verdict_type(output), DECISION_MAKER_PROMPT)
         plan = EnsembleSpec(members, "judge" if question.judged else "vote", Vote(), judge, output)
-
-        def make_execution(store: Store | None, ended: Callable[[], None]) -> Execution:
-            return ensemble_execution(plan, rows, RunServices(self._process.engine, store), ended)
-
-        return asks[0], make_execution
+        return asks[0], ensemble_execution(plan, rows, services)
 
     def _target(self, model: str) -> ResolvedModel:
         target = self._targets.get(model)

@@ -24,7 +24,7 @@ def message(turn: Turn, form: str) -> dict[str, Any]:
     """
     if turn.role == "tool":
         return {"role": "user", "content": [_result(done.id, done.content, done.failed) for done in turn.results]}
-    echo = echoed(turn, form)
+    echo = None if turn.echo is None else echoed(turn.echo, form)
     if echo is not None:
         return {"role": "assistant", "content": echo}
     if not turn.media and not turn.calls:

@@ -42,7 +42,7 @@ def content(turn: Turn, form: str) -> dict[str, Any]:
             for done in turn.results
         ]
         return {"role": "user", "parts": parts}
-    echo: dict[str, Any] | None = echoed(turn, form)
+    echo: dict[str, Any] | None = None if turn.echo is None else echoed(turn.echo, form)
     if echo is not None:
         return {"role": "model"} | echo
     parts = [_shown(media) for media in turn.media]

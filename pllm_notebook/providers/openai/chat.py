@@ -128,6 +128,7 @@ class Chat:
         return body.get("max_completion_tokens") or body.get("max_tokens")
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
+        usage = openai_errors.usage_of(body.get("usage"), "prompt_tokens", "completion_tokens")
         choices = typed.mappings(body.get("choices"), "choices")
         if not choices:
             raise MalformedReply("no choices[0].message")
@@ -146,11 +147,11 @@ class Chat:
             end = Finish.REFUSED if refusal else Finish.CALLED if calls else Finish.COMPLETE
         called = end is Finish.CALLED
         return Reply(
-            text=answered(text),
-            finish=end,
-            usage=openai_errors.usage_of(body.get("usage"), "prompt_tokens", "completion_tokens"),
             model=typed.label(body.get("model")),
             request_id=typed.label(body.get("id")),
+            text=answered(text),
+            finish=end,
+            usage=usage,
             detail=refusal or (finish if end is Finish.UNFINISHED else ""),
             calls=calls if called else (),
             echo=self._echo(message) if called else None,
@@ -177,7 +178,7 @@ class Chat:
     def _messages(self, turn: Turn) -> list[dict[str, Any]]:
         if turn.role == "tool":
             return [{"role": "tool", "tool_call_id": done.id, "content": done.content} for done in turn.results]
-        echo = echoed(turn, self.format_name)
+        echo = None if turn.echo is None else echoed(turn.echo, self.format_name)
         if echo is not None:
             return [{name: said for name, said in echo.items() if not self._strict or name in _ECHOED}]
         if turn.calls:

@@ -144,7 +144,7 @@ class Responses:
             return [
                 {"type": "function_call_output", "call_id": done.id, "output": done.content} for done in turn.results
             ]
-        echo: list[dict[str, Any]] | None = echoed(turn, self.format_name)
+        echo: list[dict[str, Any]] | None = None if turn.echo is None else echoed(turn.echo, self.format_name)
         if echo is not None:
             return echo
         if turn.calls:
