@@ -10,7 +10,7 @@ import json
 import keyword
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +24,7 @@ from pllm_notebook.options import STORED_LABELS
 
 __all__ = ["Text", "run_cell", "sanitize"]
 
+_MAGIC = re.compile(r"^%%pllm(?![\w?])", re.MULTILINE)
 # Of IPython's own variables, those that are no function.
 _IPYTHON = ("In", "Out", "exit", "quit")
 # Characters of what an expression of the notebook raises.
@@ -74,6 +75,9 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
     # Tools that are not run make calls, as in `df.llm.call_tools`; with a type, or run, they serve an answer.
     calls = bool(options.get("tools")) and kind is None and not options.get("run_tools", False)
     prompt = (body or "").strip("\n")
+    if _MAGIC.search(prompt):
+        raise UsageError("A line of the prompt begins with %%pllm, which is the first line of a cell: give it one of "
+                         "its own. Nothing was sent.")  # fmt: skip
     if data is None:
         run = _one(prompt, kind, names, options, calls=calls)
         (value,) = await _ended(run, blocking=blocking)
@@ -114,9 +118,10 @@ def _many(data: Any, written: str, prompt: str, kind: Any, options: dict[str, An
         return live_of(accessor.submit(kind, asked, **options))
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         return submit_list(data, kind, asked, calls=calls, **options)
+    listed = isinstance(data, Iterable) and not isinstance(data, (str, bytes, Mapping, type))
     raise UsageError(
-        f"{written} is {with_article(type(data).__name__)}; %%pllm takes a dataframe, a series or a list. "
-        f"Nothing was sent."
+        f"{written} is {with_article(type(data).__name__)}; %%pllm takes a dataframe, a series or a list."
+        f"{f' list({written}) makes a list of it.' if listed else ''} Nothing was sent."
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from IPython.core.magic import no_var_expand
 
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import look_after_jobs
 from pllm_notebook.notebook import session_magic, tab_completion
 from pllm_notebook.notebook.arguments import help_text
@@ -17,6 +19,7 @@ from pllm_notebook.notebook.line_magic import run_command
 __all__ = ["awaited", "load", "unload"]
 
 _NAME = "pllm"
+_CELLS = (_NAME, session_magic.NAME)
 # Only this name; IPython answers `%%pllm?` from the docstring.
 _FIRST_LINE = re.compile(rf"%%{_NAME}(?![\w?])(.*)", flags=re.DOTALL)
 
@@ -36,6 +39,9 @@ def load(shell: Any) -> None:
     line_magic.__doc__ = run_command.__doc__
     shell.register_magic_function(cell_magic, "cell", _NAME)
     shell.register_magic_function(line_magic, "line", _NAME)
+    for name in _CELLS:
+        # Below the first line IPython takes it for a line magic of this name.
+        shell.register_magic_function(_not_first(name), "line", f"%{name}")
     transformers = shell.input_transformers_cleanup
     if awaited not in transformers:
         transformers.append(awaited)
@@ -49,12 +55,27 @@ def unload(shell: Any) -> None:
     """Remove what `load` added. Bound variables and active runs stay."""
     for kind in ("cell", "line"):
         shell.magics_manager.magics[kind].pop(_NAME, None)
+    for name in _CELLS:
+        shell.magics_manager.magics["line"].pop(f"%{name}", None)
     if awaited in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(awaited)
     session_magic.unload_from(shell)
     tab_completion.unload(shell)
     with suppress(ValueError):
         shell.events.unregister("post_run_cell", _after_cell)
+
+
+def _not_first(name: str) -> Callable[[str], None]:
+    """Return a line magic that says where a cell magic is written."""
+
+    @no_var_expand
+    def refuse(line: str) -> None:
+        raise UsageError(
+            f"%%{name} is the first line of its cell, with nothing above it, not even a comment. Move what is above "
+            f"into another cell. Nothing was sent."
+        )
+
+    return refuse  # type: ignore[no-any-return]
 
 
 def _after_cell(result: object = None) -> None:

@@ -63,15 +63,19 @@ def run_program(shell: Any, line: str, body: str) -> Any:
         The value of its last expression, as a cell shows it; where the body awaits, a coroutine that returns it.
 
     Raises:
-        UsageError: For a line that cannot be read. Nothing was sent.
-        SyntaxError: For a body that is not Python. Nothing was sent.
+        UsageError: For a line that cannot be read, and a body that is not Python. Nothing was sent.
     """
     __tracebackhide__ = True
     given = _read(line)
     if given.pop("help", False):
         print(_parser().format_help())
         return None
-    codes = _compiled(shell, body)
+    try:
+        codes = _compiled(shell, body)
+    except SyntaxError as error:
+        # IPython would show it with the functions that compile the cell.
+        where = f", in line {error.lineno} of the program: {(error.text or '').strip()!r}" if error.lineno else ""
+        raise UsageError(f"The cell is not Python: {error.msg}{where}. Nothing was sent.") from None
     dashboard, name = given.pop("dashboard", True), given.pop("agent", _AGENT)
     from pllm_notebook.sessions import resume_directory
 

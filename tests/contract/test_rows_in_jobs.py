@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pllm_notebook as pllm
 from pllm_notebook import LLMConfig, LLMPromptContext, ParallelAIUtilities, engine
 from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import UsageError
+from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.store import close_stores
 from tests.contract.sides import Side
@@ -164,3 +166,25 @@ def test_a_refreshing_run_asks_although_a_job_will_answer(luna: str, sim: Simula
     out = submit(luna, 3, cache="refresh").result()
 
     assert out["answer"].tolist() == ["TEXT 0", "TEXT 1", "TEXT 2"]
+
+
+def test_a_job_whose_simulator_has_ended_is_given_up_by_what_every_error_names(cache_dir: Path) -> None:
+    def kernel() -> None:
+        pllm.configure(cache_dir=cache_dir, model="sim:openai", sim={"batch_s": 3600.0}, poll=False, progress=False)
+
+    kernel()
+    by_batch("sim:openai", 2)
+    RUNTIME.reset()
+    kernel()
+    (job,) = pllm.jobs()
+    way_out = f"pllm.jobs().abandon({job.id[:8]!r}) lets its rows be asked again."
+
+    assert way_out in pllm.jobs().frame["message"].item()
+    for command in ("cancel", "send_live", "resubmit"):
+        also = {} if command == "cancel" else {"confirm": False}
+        with pytest.raises(UsageError) as caught:
+            getattr(pllm.jobs(), command)(job.id, **also)
+        assert way_out in str(caught.value)
+
+    pllm.jobs().abandon(job.id)
+    assert submit("sim:openai", 2).result()["answer"].notna().all()

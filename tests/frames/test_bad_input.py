@@ -221,3 +221,25 @@ def test_a_frame_without_columns_has_the_new_ones(echo: Callable[[], int], kit: 
     assert kit.names(out) == ["name"]
     assert kit.rows(kit.llm(out).errors) == []
     assert echo() == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (99, "There is no row 99: the {whole} has 2, counted from 0."),
+        (-3, "There is no row -3: the {whole} has 2, counted from 0."),
+        ("a", "A row is named by its position, a whole number, not 'a'."),
+        (True, "A row is named by its position, a whole number, not True."),
+        (1.0, "A row is named by its position, a whole number, not 1.0."),
+    ],
+)
+def test_a_row_that_is_not_there_cannot_be_explained(
+    echo: Callable[[], int], kit: FrameKit, llm: Any, row: Any, said: str
+) -> None:
+    run = llm.submit(Named, "{review}")
+    out = kit.llm(run.result())
+
+    for explain, whole in ((run.explain, "run"), (pllm.run(run.id).explain, "run"), (out.explain, "frame")):
+        with pytest.raises(UsageError) as caught:
+            explain(row)
+        assert str(caught.value) == said.format(whole=whole) + " Nothing was sent."

@@ -157,6 +157,18 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
         ),
         ("%%pllm df --modell x\n{text}", "UnknownOptionError: There is no option '--modell'. Did you mean '--model'?"),
         ("%%pllm df --model openai:gpt-6-luna --schema bool\nNew: {text}", "MissingKeyError: openai needs an API key"),
+        (
+            "%%pllm df --out pd --schema bool\n{text}",
+            "UsageError: --out pd would replace the module 'pd' in this notebook.",
+        ),
+        (
+            "%%pllm df.assign(x=1 / 0)\n{text}",
+            "UsageError: %%pllm: 'df.assign(x=1 / 0)' cannot be evaluated: ZeroDivisi",
+        ),
+        ("# Which?\n%%pllm df --schema bool\n{text}", "UsageError: %%pllm is the first line of its cell, with nothing"),
+        ("one = 1\n%%pllm_session program\none", "UsageError: %%pllm_session is the first line of its cell"),
+        ("%%pllm df --schema bool\n{text}\n%%pllm df\n{text}", "UsageError: A line of the prompt begins with %%pllm"),
+        ("runs = pllm.runs(); runs[-1].explain(99)", "UsageError: There is no row 99: the run has "),
         ("%pllm statsu", "UsageError: There is no %pllm statsu. Did you mean 'status'?"),
         ("%pllm jobs all", "UsageError: %pllm jobs takes no argument, not 'all'."),
     ],

@@ -103,6 +103,15 @@ def test_a_fault_is_shown_with_the_line_of_the_cell(kernel: Kernel) -> None:
     ("cell", "told"),
     [
         ("%%pllm_session\n1", "UsageError: %%pllm_session needs a directory"),
+        (
+            "%%pllm_session a\none = 1\nx = = 1",
+            "UsageError: The cell is not Python: invalid syntax, in line 2 of the program: 'x = = 1'. Nothing",
+        ),
+        (
+            "%%pllm_session a --model x --model y\n1",
+            "UsageError: --model is given twice on the line of %%pllm_session.",
+        ),
+        ("%%pllm_session a --dashboard=no\n1", "--dashboard is a switch, and 'no' is no value of it"),
         ("%%pllm_session a b\n1", "UsageError: 'b' is unexpected on the line"),
         ("%%pllm_session a --modle x\n1", "UnknownOptionError: There is no option '--modle'. Did you mean '--model'?"),
         ("%%pllm_session a --strategy fast\n1", "UsageError: %%pllm_session: argument --strategy: invalid choice"),

@@ -92,6 +92,7 @@ def run(line: str, body: str = "Read {text}", names: dict[str, Any] | None = Non
         ("df --tools one", "tool"),
         ("one", "one is an int; %%pllm takes a dataframe, a series or a list."),
         ("{'a':1}", "is a dict; %%pllm takes a dataframe, a series or a list."),
+        ("{'a'}", "is a set; %%pllm takes a dataframe, a series or a list. list({'a'}) makes a list of it."),
         ("pd.DataFrame", "is a type; %%pllm takes a dataframe, a series or a list."),
         ("df --schema bool --column text", "text"),
         # What goes in and comes out of a list, or of a prompt alone, has no columns.
