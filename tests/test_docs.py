@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pydoc
 import re
+import subprocess
 import tomllib
 from dataclasses import fields
 from importlib import metadata
@@ -93,6 +95,13 @@ def test_the_makefile_lists_its_targets() -> None:
     listed = set(re.findall(r"^#   make ([a-z0-9-]+)", makefile, re.MULTILINE))
 
     assert listed == set(phony[1].split()) - {"help"}
+
+
+def test_the_notebook_opens_in_jupyterlab_for_root_too() -> None:
+    shown = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "/jupyter lab" in shown
+    assert ("--allow-root" in shown) == (os.getuid() == 0)
 
 
 def test_the_picture_of_the_architecture_has_every_room_and_is_what_its_script_draws() -> None:

@@ -75,7 +75,7 @@ def _not_first(name: str) -> Callable[[str], None]:
             f"into another cell. Nothing was sent."
         )
 
-    return refuse  # type: ignore[no-any-return]
+    return refuse
 
 
 def _after_cell(result: object = None) -> None:

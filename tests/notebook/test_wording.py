@@ -45,6 +45,12 @@ def test_what_the_provider_read_from_its_cache_is_told_as_a_share(read: int, tol
     assert f"100k tokens{told} · $0.5000" in progress_format.ended(progress)
 
 
+def test_what_a_model_in_this_process_read_from_its_cache_is_no_providers() -> None:
+    progress = at(done=12, input_tokens=100, cached_tokens=62, model="local:smollm2")
+
+    assert "62 % of input tokens from this process's cache" in progress_format.step(progress)
+
+
 @pytest.mark.parametrize(
     ("values", "line"),
     [
