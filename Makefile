@@ -74,10 +74,10 @@ help:
 	@PLLM_LOWEST=1 tools/make-env .venv-oldest '$(PYTHON)' '.[google,local]' $(WEIGHTS) --group test
 
 .venv-demo/ready: $(SOURCES)
-	@tools/make-env .venv-demo '$(PYTHON)' '.[google,local]' $(WEIGHTS) $(NOTEBOOK)
+	@PLLM_QUICK=1 tools/make-env .venv-demo '$(PYTHON)' '.[google,local]' $(WEIGHTS) $(NOTEBOOK)
 
 .venv-lab/ready: $(SOURCES)
-	@tools/make-env .venv-lab '$(PYTHON)' '.[$(NOTEBOOK_EXTRAS)]' $(WEIGHTS) 'jupyterlab>=4.4'
+	@PLLM_QUICK=1 tools/make-env .venv-lab '$(PYTHON)' '.[$(NOTEBOOK_EXTRAS)]' $(WEIGHTS) 'jupyterlab>=4.4'
 
 .venv-kernel631/ready: $(SOURCES)
 	@tools/make-env .venv-kernel631 '$(PYTHON)' '.[arrow,polars]' '' 'duckdb>=1.3' 'ipykernel>=6.31,<6.32'

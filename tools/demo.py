@@ -1,4 +1,4 @@
-"""Run the quickstart in a kernel, save it with its outputs, and say what came of it.
+"""Run the quickstart in a kernel, save it with its outputs, and print its main results.
 
 PLLM_DEMO_MODEL names the model; the default is the small local one.
 """
@@ -19,10 +19,15 @@ from nbconvert import HTMLExporter
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
 BUILT = ROOT / "build" / "demo"
+# A page that loads nothing: its outputs are plain HTML, without mathematics, diagrams or widgets.
+PAGE = "{% extends 'lab/index.html.j2' %}" + "".join(
+    f"{{% block {name} %}}{{% endblock %}}"
+    for name in ("html_head_js", "html_head_js_mathjax", "html_head_js_mermaidjs")
+)
 
 
 def main() -> int:
-    """Run and save the notebook, and print its table; give the exit code."""
+    """Run and save the notebook, and print its table; return the exit code."""
     model = os.environ.setdefault("PLLM_DEMO_MODEL", "local:smollm2")
     print(f"Running {NOTEBOOK.relative_to(ROOT)} with {model} ...", flush=True)
     began = time.monotonic()
@@ -30,7 +35,7 @@ def main() -> int:
     BUILT.mkdir(parents=True, exist_ok=True)
     saved, page = BUILT / NOTEBOOK.name, (BUILT / NOTEBOOK.name).with_suffix(".html")
     nbformat.write(notebook, saved)
-    body, _ = HTMLExporter().from_notebook_node(notebook)
+    body, _ = HTMLExporter(raw_template=PAGE).from_notebook_node(notebook)
     page.write_text(body, encoding="utf-8")
     if error is not None:
         print(error, file=sys.stderr)
@@ -43,7 +48,7 @@ def main() -> int:
 
 
 def text_of(notebook: Any, tag: str) -> str:
-    """Give what the cell with this tag showed last, as plain text."""
+    """Return what the cell with this tag showed last, as plain text."""
     cell = next(cell for cell in notebook.cells if tag in cell.metadata.get("tags", ()))
     output = cell.outputs[-1]
     text = output.text if output.output_type == "stream" else output.data["text/plain"]
