@@ -38,6 +38,7 @@ class CommittedReplies:
         # Replies that are on disk, or that the store could not keep, with the reason. Appended by the writer's thread.
         self._committed: deque[tuple[UnreadReply, BaseException | None]] = deque()
         self._is_waking = False
+        self._reasons: set[str] = set()
 
     def wake(self) -> None:
         """Wake the loop of `execute`: something has changed."""
@@ -83,7 +84,13 @@ class CommittedReplies:
         while committed:
             reply, error = committed.popleft()
             if error is not None:
-                logger.error("An answer cannot be saved to the cache and is only in memory: %s", error)
+                self._log(str(error))
                 self._on_unsaved(reply)
             group.append(reply)
         return group
+
+    def _log(self, reason: str) -> None:
+        """Log why answers are not saved: once, however many they are; the end of the run says their number."""
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            logger.error("Answers cannot be saved to the cache and are only in memory: %s", reason)

@@ -5,6 +5,7 @@ An error means damage where neither the machine nor another program explains it.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 from pllm_notebook.exceptions import UnsafeEntryError
 
-__all__ = ["READ_ERRORS", "DamageReport", "is_damage", "passes_check"]
+__all__ = ["READ_ERRORS", "DamageReport", "is_damage", "is_full_disk", "passes_check"]
 
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError, OverflowError)
 """What reading a database may raise: SQLite's own errors, and Python's for what SQLite gives it."""
@@ -37,6 +38,12 @@ _ENVIRONMENT_CODES = {
 # The file itself, beyond doubt.
 _DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _PRIMARY = 0xFF
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether an error says that the disk is full."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & _PRIMARY == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
 
 
 def is_damage(error: BaseException, path: str | None = None) -> bool:

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import make_private_directory
-from pllm_notebook.store.damage import READ_ERRORS, is_damage
+from pllm_notebook.store.damage import READ_ERRORS, is_damage, is_full_disk
 from pllm_notebook.store.database import Database, connect_read_only
 from pllm_notebook.store.diskcache_adapter import check_shape, refuse_foreign_rows
 from pllm_notebook.store.layout_migration import migrate_layout
@@ -41,10 +41,10 @@ def open_database(directory: str, busy_timeout_s: float) -> Database:
             migrate_layout(directory)
             return _open(directory, busy_timeout_s)
     except (OSError, *READ_ERRORS) as error:
-        raise StoreError(
-            f"The cache in {directory} cannot be opened: {error}. "
-            f"Give another directory with PLLM_CACHE_DIR or configure(cache_dir=…). Nothing was changed."
-        ) from error
+        todo = "Give another directory with PLLM_CACHE_DIR or configure(cache_dir=…)."
+        if is_full_disk(error) and os.path.exists(os.path.join(directory, DATABASE)):
+            todo = "Free some space there: another directory lacks its answers, which would be paid for again."
+        raise StoreError(f"The cache in {directory} cannot be opened: {error}. {todo} Nothing was changed.") from error
 
 
 def replace_damaged(database: Database, error: BaseException, busy_timeout_s: float) -> Database:

@@ -78,6 +78,18 @@ class Fake:
             index, self._asked = self._asked, self._asked + 1
         return index
 
+    @contextmanager
+    def problems_noted(self) -> Iterator[None]:
+        """Add what the answers raised to an error that leaves the block: it is often its cause."""
+        try:
+            yield
+        except Exception as error:
+            for raised in self._errors[:1]:
+                error.add_note(f"The answers function raised {type(raised).__name__}: {raised}")
+            if self._unscripted:
+                error.add_note(str(unscripted_error("No answer is scripted for", self._unscripted)))
+            raise
+
     def raise_problems(self) -> None:
         """Raise what the answers raised, if they did."""
         if self._errors:
@@ -124,6 +136,7 @@ def fake(answers: Answers, *, network: bool = False) -> Iterator[Fake]:
         with (
             throwaway_settings(network=network),
             transports_replaced(lambda model: _Replayed(scripted, model, recording), keyless=True),
+            scripted.problems_noted(),
         ):
             yield scripted
     else:
@@ -131,6 +144,7 @@ def fake(answers: Answers, *, network: bool = False) -> Iterator[Fake]:
         with (
             throwaway_settings(network=network),
             transports_replaced(lambda model: _Scripted(scripted, model), keyless=True),
+            scripted.problems_noted(),
         ):
             yield scripted
     scripted.raise_problems()

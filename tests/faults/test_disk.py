@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pllm_notebook.exceptions import StoreError
 from pllm_notebook.sim import Simulator
+from pllm_notebook.store import DiskStore
 from tests.faults.asking import ask, rows, settle
 from tests.faults.children import Child
 
@@ -89,6 +91,10 @@ def test_a_disk_that_stays_full_ends_the_run_as_incomplete_with_every_answer_in_
     assert failed["note"] == f"incomplete: {failed['unsaved']} unsaved"
     assert len(child.done_rows()) == failed["kept"] < 500
     assert sim.stats().answered - failed["kept"] <= 8  # on the wire when it ended
+    said = [line for line in child.stderr.splitlines() if "cannot be saved to the cache" in line]
+    assert 1 <= len(said) == len(set(said)) <= failed["unsaved"]
+    with pytest.raises(StoreError, match=r"Free some space there: another directory lacks its answers"):
+        DiskStore(str(cache))
 
     (disk / "ballast").unlink()
     sim.reset()

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import pllm_notebook as pllm
 from pllm_notebook import settings
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.sim import Simulator
 from pllm_notebook.testing import Answer, Request, UnscriptedPromptError, fake, record
 
@@ -92,6 +92,13 @@ def test_what_the_function_raises_is_raised_at_the_end() -> None:
 
     with pytest.raises(LookupError, match="my own bug"), fake(answer):
         TEXTS.llm.parse(bool, PROMPT)
+
+
+def test_an_error_that_leaves_the_block_shows_what_the_function_raised() -> None:
+    with pytest.raises(PllmError) as caught, fake(lambda request: 1 / 0):
+        TEXTS.llm.parse(bool, PROMPT, errors="raise")
+
+    assert caught.value.__notes__ == ["The answers function raised ZeroDivisionError: division by zero"]
 
 
 def test_the_function_runs_on_no_thread_of_the_engine() -> None:
