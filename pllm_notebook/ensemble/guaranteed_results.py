@@ -15,17 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
-from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec, decide
+from pllm_notebook.ensemble.decisions import Decision, EnsembleSpec
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
 from pllm_notebook.ensemble.ensemble_rows import EnsembleRows
 from pllm_notebook.ensemble.guarantee_figures import GuaranteeFigures, GuaranteeState
+from pllm_notebook.ensemble.low_cost_answers import Confidences, LowCostAnswer, LowCostAnswers
 from pllm_notebook.ensemble.promise import Promise
 from pllm_notebook.ensemble.sample_looks import Look, look_at
-from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import UNPLANNED, Outcome, ResultTable
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
@@ -38,23 +38,6 @@ _PRICED = 1_000
 """Rows whose cost is read at most, evenly over all."""
 
 _UNSENT = (FailureKind.BUDGET, FailureKind.NOT_CACHED)
-
-Confidences = Callable[[Sequence[Outcome]], Sequence[float]]
-"""Returns the confidence of each of some answers of a single model, -inf for none."""
-
-
-class _Kept(NamedTuple):
-    """The low-cost answer to a group.
-
-    Attributes:
-        outcome: It, or why there is none.
-        decision: How it was decided.
-        confidence: In its least sure field, 0 to 1; -inf for none.
-    """
-
-    outcome: Outcome
-    decision: Decision
-    confidence: float
 
 
 class GuaranteedResults(EnsembleResults):
@@ -76,9 +59,7 @@ class GuaranteedResults(EnsembleResults):
         self._promise: Promise = plan.promise
         self._strong = plan.further.target.label
         self._first = plan.members[0].ask.target
-        self._confidences = confidences
-        self._first_only = replace(plan, further=None)
-        self._kept: dict[int, _Kept] = {}
+        self._kept = LowCostAnswers(plan, confidences)
         self._state: GuaranteeState | Literal["asking"] = "asking"
         self._is_due = False
         # Whether every low-cost answer is there, or has failed for good.
@@ -107,16 +88,16 @@ class GuaranteedResults(EnsembleResults):
         if ready[0] is _LOOK:
             return [self._looked()]
         first = [group for group, further in ready if further is None]
-        kept = iter(self._low_cost(first))
+        kept = iter(self._kept.decided({group: self._answers(group) for group in first}))
         return [next(kept) if further is None else self._escalated(group, further) for group, further in ready]
 
     def record(self, ready: Sequence[Any], decided: Sequence[Any]) -> None:
         """Record what was decided."""
         self._deciding = 0
-        for (group, further), made in zip(ready, decided, strict=True):
+        for (group, _), made in zip(ready, decided, strict=True):
             if isinstance(made, Look):
                 self._take_look(made)
-            elif further is None:
+            elif isinstance(made, LowCostAnswer):
                 self._kept[group] = made
             elif self.table.outcomes[group] is None:
                 self._settle(group, *made)
@@ -168,44 +149,11 @@ class GuaranteedResults(EnsembleResults):
         again = [call for call in calls if call in retried]
         ended = sum(call != UNPLANNED and call not in retried for call in calls)
         if ended < members:
-            self._kept.pop(group, None)
+            self._kept.forget(group)
             self._answered[group] = ended
         elif group not in self._kept:
             self._take(group, None)
         return again
-
-    def _low_cost(self, groups: Sequence[int]) -> list[_Kept]:
-        """Return the low-cost answers to some groups."""
-        made = []
-        for group in groups:
-            decided = decide(self._first_only, self._answers(group), None, str)
-            assert decided is not None  # nothing further is asked
-            made.append(decided)
-        if self._confidences is None:
-            shares = [self._share(group, decision) for group, (_, decision) in zip(groups, made, strict=True)]
-        else:
-            shares = list(self._confidences([self._answers(group)[0] for group in groups]))
-            self._check_given(made, shares)
-        return [_Kept(*one, sure) for one, sure in zip(made, shares, strict=True)]
-
-    def _share(self, group: int, decision: Decision) -> float:
-        """Return the share of a group's samples that agree in the field where fewest do; a failed one does not."""
-        if not decision.agreement:
-            return -np.inf
-        answered = sum(outcome.failure is None for outcome in self._answers(group))
-        least = min(decision.agreement[field.at] for field in self._promise.fields)
-        return least * answered / self._rows.members
-
-    def _check_given(self, made: Sequence[tuple[Outcome, Decision]], shares: Sequence[float]) -> None:
-        """Stop where the model turns out to give no token probabilities: nothing could ever be kept."""
-        if self._first.quirks.gives_tokens is not False or all(outcome.failure for outcome, _ in made):
-            return
-        known = (*shares, *(kept.confidence for kept in self._kept.values()))
-        if not any(sure > -np.inf for sure in known):
-            raise PllmError(
-                f"{self._first.label} gives no token probabilities, which guarantee= needs. Give samples=5, for "
-                f"example, whose agreement is the confidence, or another low-cost model. What is answered is kept."
-            )
 
     def _escalated(self, group: int, further: Outcome) -> tuple[Outcome, Decision]:
         """Return what the strong model made of a group. What it failed at has no answer: nothing covers another one."""
@@ -246,9 +194,7 @@ class GuaranteedResults(EnsembleResults):
         if not self._is_complete and (cut := self._cut(self.outcomes, np.unique(groups).tolist())) is not None:
             return cut
         self._is_complete = True
-        known = np.full(len(self.table.keys), -np.inf)
-        for group, answer in self._kept.items():
-            known[group] = answer.confidence
+        known = self._kept.confidence(len(self.table.keys))
         places = rows.tolist()
         return look_at(
             self._look,
@@ -379,7 +325,7 @@ class GuaranteedResults(EnsembleResults):
 
     def _costs(self) -> tuple[float | None, float | None]:
         """Return what all answers cost when they were paid for, and about what the strong model alone costs."""
-        low = _mean([kept.outcome for kept in self._kept.values()])
+        low = _mean(self._kept.outcomes())
         strong_calls = [self._results.outcomes[call] for call in self._judge_calls.values()]
         answered = [outcome for outcome in strong_calls if outcome is not None and outcome.metas]
         strong = _mean(answered)

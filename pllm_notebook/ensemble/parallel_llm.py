@@ -7,7 +7,6 @@ is asked again that is in the cache, and each sample is an entry of its own.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
@@ -21,6 +20,7 @@ from pllm_notebook.ensemble.framework_config import (
     changed,
     create_default_config,
 )
+from pllm_notebook.ensemble.framework_log import show_log, write_log
 from pllm_notebook.ensemble.openai_request import RequestKeywords, request_for
 from pllm_notebook.ensemble.spec import submit
 from pllm_notebook.exceptions import UsageError
@@ -32,9 +32,7 @@ from pllm_notebook.signatures import shows
 if TYPE_CHECKING:
     from pllm_notebook.ensemble.completion_types import ParallelCompletion
 
-__all__ = ["ParallelBeta", "ParallelChat", "ParallelCompletionInterface", "ParallelLLM", "create_framework", "show_log"]
-
-logger = logging.getLogger("pllm_notebook")
+__all__ = ["ParallelBeta", "ParallelChat", "ParallelCompletionInterface", "ParallelLLM", "create_framework"]
 
 _DECIDED = {
     "only": "the one answer that came",
@@ -254,7 +252,8 @@ class ParallelLLM:
         failed = rows.errors(run)
         decision = ensemble.decisions[0]
         count = len(ensemble.plan.members)
-        self._log(
+        write_log(
+            self.config,
             logging.INFO,
             "%d of %d processors answered; decided by: %s",
             count - len(failed),
@@ -262,25 +261,16 @@ class ParallelLLM:
             _DECIDED.get(decision.how, "nothing"),
         )
         for one in failed:
-            self._log(logging.WARNING, "%s failed: %s", one.model, one.kind)
+            write_log(self.config, logging.WARNING, "%s failed: %s", one.model, one.kind)
         if outcome.failure is not None:
             raise ProcessingError.of(failed) from failed[0].cause
         if decision.judge_error:
             failed_judge = "The decision maker failed, and the majority's answer is returned"
-            self._log(logging.WARNING, "%s", failed_judge)
+            write_log(self.config, logging.WARNING, "%s", failed_judge)
             caller.warn(f"{failed_judge}. {rows.hidden(decision.judge_error)}")
         if run.execution.unsaved:
             caller.warn(f"{run.execution.unsaved} answers could not be saved to the cache.")
         return AnsweredRequest(outcome.value, run)
-
-    def _log(self, level: int, message: str, *values: Any) -> None:
-        if not self.config.enable_logging or level < logging.getLevelNamesMapping()[self.config.log_level]:
-            return
-        # A level that the program set counts. Without one this framework's own does, for its own lines: a level set
-        # on the logger would be in force for all else that the package logs, in the whole process.
-        shown = logger.isEnabledFor(level) if logger.level else logging.root.manager.disable < level
-        if shown:
-            logger.handle(logger.makeRecord(logger.name, level, __file__, 0, message, values, None, "_log"))
 
 
 class ParallelCompletionInterface:
@@ -366,26 +356,3 @@ def create_framework(api_key: str | None = None, **config: Unpack[FrameworkOptio
     # A refused setting is shown with this function's variables in some tracebacks: none may hold the key by then.
     key, api_key = None if api_key is None else Key(api_key), None
     return ParallelLLM(key, changed(create_default_config(), config))
-
-
-_logger = logging.getLogger("pllm_notebook")
-
-
-class _FallbackHandler(logging.Handler):
-    """Write to standard error as long as the program has no handler of its own."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if logging.getLogger().handlers or any(handler is not self for handler in _logger.handlers):
-            return
-        try:
-            sys.stderr.write(f"{self.format(record)}\n")
-        except Exception:
-            self.handleError(record)
-
-
-def show_log() -> None:
-    """Write lines of the logger "pllm_notebook" to standard error as long as the program has no handler."""
-    if not any(isinstance(handler, _FallbackHandler) for handler in _logger.handlers):
-        handler = _FallbackHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
-        _logger.addHandler(handler)
