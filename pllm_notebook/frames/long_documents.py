@@ -204,7 +204,8 @@ class Reduction:
         return groups
 
     def _frame(self, groups: Sequence[tuple[_Document, list[str]]]) -> Any:
-        columns: dict[str, Any] = {name: [one.key[at] for one, _ in groups] for at, name in enumerate(self._by)}
+        first = [one.rows[0] for one, _ in groups]
+        columns: dict[str, Any] = {name: self._table.column_of(name, first) for name in self._by}
         texts = [None if one.broken or not group else _BETWEEN.join(group) for one, group in groups]
         library = self._table.frame_library
         return library.columns_frame({**columns, self._part: library.array(Column(self._part, Kind.TEXT), texts)})

@@ -131,6 +131,14 @@ class Table(ABC):
         values, missing = self._cells(against)
         return LabelColumn(against, values, missing)
 
+    def column_of(self, name: str, rows: Sequence[int]) -> Any:
+        """Return the cells of a column in some rows, in this order, as a built column.
+
+        Its dtype is the column's own, where the library has dtypes; Python values would lose it.
+        """
+        values, missing = self._cells(name)
+        return [None if missing[row] else values[row] for row in rows]
+
     def _cells(self, name: str) -> tuple[Sequence[Any], Sequence[bool]]:
         cells = self.column_data([name])
         return cells.values[0], cells.missing[0]

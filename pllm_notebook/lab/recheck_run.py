@@ -42,10 +42,7 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
         )
     side = frame_side(table)
     rows = _drawn(side, n)
-    data = table.column_data(side.source.asked)
-    cells = {name: [None if gaps[row] else own[row] for row in rows]
-             for name, own, gaps in zip(data.names, data.values, data.missing, strict=True)}  # fmt: skip
-    frame = table.frame_library.columns_frame(cells)
+    frame = table.frame_library.columns_frame({name: table.column_of(name, rows) for name in side.source.asked})
     if response_format is not None:
         _check_type(side.source.run, response_format)
     kind, prompt, given = asked_again(side, response_format, "recheck", options)

@@ -6,8 +6,13 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -136,6 +141,54 @@ def test_values_that_do_not_fit_are_combined_step_by_step_and_paid_once(kit: Fra
     assert len(asked) > 3
     assert together.asked == asked
     assert kit.column(again, "answer") == kit.column(out, "answer")
+
+
+DAYS = [datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)]
+
+
+def of_every_dtype(library: str) -> Any:
+    """Two documents, four rows each, named by a column of each dtype that Python values would lose."""
+    twice = [0, 1] * 4
+    words = [f"w{n:02}" for n in range(8)]
+    if library == "pandas":
+        return pd.DataFrame({
+            "category": pd.Categorical([["x", "y"][at] for at in twice], ["y", "x", "unused"], ordered=True),
+            "nullable": pd.array([[7, None][at] for at in twice], dtype="Int16"),
+            "short": np.array(twice, dtype="int8"),
+            "moment": pd.Series([DAYS[at] for at in twice]).dt.tz_convert("Europe/Berlin"),
+            "text": pd.array([["p", "q"][at] for at in twice], dtype="string"),
+            "word": words,
+        }, index=range(10, 18))  # fmt: skip
+    if library == "polars":
+        return pl.DataFrame({
+            "category": pl.Series([["x", "y"][at] for at in twice], dtype=pl.Enum(["y", "x", "unused"])),
+            "nullable": pl.Series([[7, None][at] for at in twice], dtype=pl.Int16),
+            "moment": pl.Series([DAYS[at] for at in twice], dtype=pl.Datetime("ms", "UTC")),
+            "price": pl.Series([[1, 2][at] for at in twice], dtype=pl.Decimal(10, 2)),
+            "word": words,
+        })  # fmt: skip
+    return pa.table({
+        "category": pa.array([["x", "y"][at] for at in twice]).dictionary_encode(),
+        "nullable": pa.array([[7, None][at] for at in twice], pa.int16()),
+        "moment": pa.array([DAYS[at] for at in twice], pa.timestamp("ms", "Europe/Berlin")),
+        "price": pa.array([[1, 2][at] for at in twice], pa.decimal128(10, 2)),
+        "text": pa.array([["p", "q"][at] for at in twice], pa.large_string()),
+        "word": words,
+    })  # fmt: skip
+
+
+def test_the_columns_that_name_a_document_keep_their_dtype(kit: FrameKit, together: Together) -> None:
+    frame = of_every_dtype(kit.name)
+    by = [name for name in kit.names(frame) if name != "word"]
+
+    out = kit.llm(frame).reduce("Join:\n{word}", by=by, tokens=7)
+
+    assert len(together.asked) > 2  # in several steps
+    assert kit.names(out) == [*by, "word", "answer"]
+    assert {name: kit.dtypes(out)[name] for name in by} == {name: kit.dtypes(frame)[name] for name in by}
+    assert [kit.column(out, name) for name in by] == [kit.column(kit.take(frame, [0, 1]), name) for name in by]
+    if kit.name != "arrow":
+        assert kit.categories(out["category"]) == ["y", "x", "unused"]
 
 
 def test_a_document_with_a_missing_value_is_not_answered_from_the_rest(kit: FrameKit, together: Together) -> None:

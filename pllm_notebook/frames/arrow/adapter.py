@@ -85,6 +85,10 @@ class ArrowTable(Table):
             return LabelColumn(None, *cells(_column_of(against)))
         return super().labels(against, without)
 
+    def column_of(self, name: str, rows: Sequence[int]) -> Any:
+        """Return the cells of a column in some rows."""
+        return self.frame.column(self.names.index(name)).take(pa.array(list(rows), type=pa.int64()))
+
     def join(
         self,
         made: Mapping[str, Any],

@@ -115,6 +115,10 @@ class PandasTable(Table):
         series.attrs = {**self.frame.attrs, RUN_ATTR: run_id}
         return series
 
+    def column_of(self, name: str, rows: Sequence[int]) -> pd.Series[Any]:
+        """Return the cells of a column in some rows, numbered from 0."""
+        return self._column(name).iloc[list(rows)].reset_index(drop=True)
+
     def _column(self, name: str) -> pd.Series[Any]:
         return self.frame.iloc[:, self.names.index(name)]
 

@@ -80,6 +80,10 @@ class PolarsTable(Table):
             return LabelColumn(against.name or None, *cells(against))
         return super().labels(against, without)
 
+    def column_of(self, name: str, rows: Sequence[int]) -> pl.Series:
+        """Return the cells of a column in some rows."""
+        return self.frame.get_column(name).gather(list(rows))
+
     def join(
         self,
         made: Mapping[str, Any],
