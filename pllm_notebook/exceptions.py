@@ -362,6 +362,9 @@ def guess(word: object, known: Iterable[object]) -> str:
     word = str(word)
     near = difflib.get_close_matches(word, names, n=_GUESSES)
     if not near:
+        folded = {name.casefold(): name for name in names}
+        near = [folded[name] for name in difflib.get_close_matches(word.casefold(), folded, n=_GUESSES)]
+    if not near:
         return ""
     # Letters that changed places are the commonest slip, and difflib counts them as two: 'modle' is nearer to 'mode'.
     best = min(near, key=lambda name: (sorted(name) != sorted(word), near.index(name)))

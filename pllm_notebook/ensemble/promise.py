@@ -110,8 +110,12 @@ def promise_for(options: Options, output: OutputType | None) -> Promise | None:
         MissingPackageError: Without scipy.
     """
     if options.guarantee is None:
-        for name in ("against", "confidence_level"):
-            if getattr(options, name) != getattr(_DEFAULTS, name):
+        # Labels may be a Series, which has no single truth when it is compared.
+        for name, given in (
+            ("against", options.against is not None),
+            ("confidence_level", options.confidence_level != _DEFAULTS.confidence_level),
+        ):
+            if given:
                 raise UsageError(f"{name}= is read with guarantee= alone. Nothing was sent.")
         return None
     if options.decide != "escalate" or options.judge is None:

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from pllm_notebook.callers import caller_stack_level
 from pllm_notebook.display_registry import SafeDisplay
@@ -92,6 +92,17 @@ class LiveRun:
     def __del__(self) -> None:
         if (execution := getattr(self, "execution", None)) is not None:
             execution.release()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LiveRun:
+        # There is one run, whatever holds it: a copy of a result that knows its run has the same.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise PllmError(
+            f"The run {self.id!r} cannot be pickled, nor what holds it: its calls are of this process. Pickle its "
+            f"frame, run.to_frame(), or its id: pllm.run({self.id!r}) finds it in every process with this cache "
+            f"directory."
+        )
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {live_lines(self.id, self.progress(), '', '')[0]}>"

@@ -7,12 +7,13 @@ from collections.abc import Generator, Sequence
 from typing import Any, NoReturn, Self
 
 from pllm_notebook.display_registry import show_run
-from pllm_notebook.exceptions import PllmError
+from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution.explain import Explanation
 from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.row_source import EvaluableRows, JoinableRows
 from pllm_notebook.execution.run_summary import live_lines, shown
 from pllm_notebook.execution.stop import State
+from pllm_notebook.options import is_number
 from pllm_notebook.types import Progress
 
 __all__ = ["Run", "handle_of", "live_of"]
@@ -116,7 +117,13 @@ class Run:
 
         Raises:
             KeyboardInterrupt: After an interrupt, which also cancels the run; batch jobs go on.
+            UsageError: If *timeout_s* is no number of seconds. The run goes on.
         """
+        if timeout_s is not None and not (is_number(timeout_s) and timeout_s >= 0):
+            raise UsageError(
+                f"timeout_s is a number of seconds, at least 0, or None for no limit, not {timeout_s!r}. The run goes "
+                f"on."
+            )
         self._live.wait(timeout_s)
 
     def result(self) -> Any:

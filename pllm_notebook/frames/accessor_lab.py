@@ -11,7 +11,7 @@ from pllm_notebook.frames import result_views
 from pllm_notebook.frames.accessor_confidence import ConfidenceAccessor
 from pllm_notebook.frames.accessor_results import AgreementT, ColumnT, FrameT
 from pllm_notebook.frames.evaluation import Evaluation
-from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_table
+from pllm_notebook.frames.stored_labels import LabelNote, label_table, labeller
 from pllm_notebook.lab_registry import lab
 from pllm_notebook.options import Options, RecheckOptions, is_number, taken_by
 from pllm_notebook.signatures import shows
@@ -112,12 +112,17 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         """
         if pi is not None and not (is_number(pi) and 0 < pi <= 1):
             raise UsageError(f"pi is a chance over 0 and at most 1, not {pi!r}. Nothing was stored.")
-        for name, said in (("by", by), ("drawn_by", drawn_by)):
-            if said is not None and not isinstance(said, str):
-                raise UsageError(f"{name} is text, not {said!r}. Nothing was stored.")
+        if drawn_by is not None and (not isinstance(drawn_by, str) or not drawn_by.strip()):
+            raise UsageError(
+                f"drawn_by is text, not {drawn_by!r}. Nothing was stored."
+                if not isinstance(drawn_by, str)
+                else f"drawn_by says how the rows were chosen, such as 'random', or is None, and not {drawn_by!r}. "
+                f"Nothing was stored."
+            )
+        who = labeller(by)
         if isinstance(columns, str):
             columns = [columns]
-        note = LabelNote(current_user() if by is None else by, drawn_by, pi)
+        note = LabelNote(who, drawn_by, pi)
         return label_table(self._table(), against, field, columns, note)
 
     def review(

@@ -217,8 +217,10 @@ def _field_of(labels: LabelColumn, own: str | None, names: Sequence[str]) -> str
         return str(wanted)
     if len(names) == 1:
         return names[0]
+    given = "the labels have no name" if wanted is None else f"none is named {wanted!r}, as the labels are"
     raise UsageError(
-        f"The promise is about several fields, {list(names)}: give against={{'field': 'column'}}. Nothing was sent."
+        f"The promise is about several fields, {list(names)}, and {given}: give against={{{names[0]!r}: …}}. Nothing "
+        f"was sent."
     )
 
 
@@ -231,6 +233,7 @@ def _checked(name: str, spec: EnsembleSpec, labels: LabelColumn) -> KnownLabels:
     values = plain_values(labels.values)
     known = [value for value, missing in zip(values, labels.missing, strict=True) if not missing]
     if not any(value in field.options for value in known):
-        what = f"none of {labels.name!r} is one of {list(field.options)[:5]}" if known else "no row has a label"
+        given = "the labels" if labels.name is None else repr(labels.name)
+        what = f"none of {given} is one of {list(field.options)[:5]}" if known else "no row has a label"
         raise UsageError(f"against= has no label of {name!r}: {what}. Nothing was sent.")
     return KnownLabels(str(labels.name or "labels"), values, labels.missing)

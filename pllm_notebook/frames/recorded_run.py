@@ -47,6 +47,12 @@ class RecordedRun(RegisteredRun):
             obj=self,
         )
 
+    def __await__(self) -> NoReturn:
+        raise PllmError(
+            f"The run {self.id!r} is not in this kernel's memory, so there is nothing to wait for. run.to_frame() has "
+            f"its answers. To send what has no answer, run the cell again: answered rows are in the cache."
+        )
+
     def _repr_html_(self) -> str:
         lines = recorded_lines(self.header, self.state)
         return shown(f"Run {self.id}", lines, simulated=self.header["simulated"])

@@ -35,6 +35,7 @@ __all__ = [
     "label_cells",
     "label_column",
     "label_table",
+    "labeller",
     "labels_of_cells",
     "stored_labels",
 ]
@@ -67,6 +68,20 @@ def current_user() -> str:
     with suppress(Exception):  # a container may know no user of this number
         return getpass.getuser()
     return ""
+
+
+def labeller(by: object) -> str:
+    """Return who labels: the given name, None for the login name.
+
+    Raises:
+        UsageError: When it is no name. Nothing was stored.
+    """
+    if by is None:
+        return current_user()
+    if not isinstance(by, str) or not by.strip():
+        what = "by is text" if not isinstance(by, str) else "by is the name of who labels, or None for your login name"
+        raise UsageError(f"{what}, not {by!r}. Nothing was stored.")
+    return by
 
 
 def label_cells(asked: Sequence[str], cells: Sequence[Any], values: Mapping[str, Any], note: LabelNote) -> list[int]:

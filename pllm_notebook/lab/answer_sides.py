@@ -61,17 +61,23 @@ class AnswerSide:
         return np.asarray(((self.status >= 0) & (self.status <= 1)) | (self.status == CHANGED_BY_HAND))
 
 
-def frame_side(table: Table, *, takes_items: bool = False) -> AnswerSide:
+def frame_side(table: Table, *, takes_items: bool = False, named: str = "this frame") -> AnswerSide:
     """Return the answers of a frame, as they are in it.
 
     Args:
         table: The frame.
         takes_items: Whether answers may have several lines a row.
+        named: The frame in words, for an error.
 
     Raises:
         PllmError: When no known run made a row of it, or runs that asked about different columns did.
-        UsageError: When its answers have several lines a row.
+        UsageError: When it has no rows, or its answers have several lines a row.
     """
+    if not table.total:
+        raise UsageError(
+            f"{named.capitalize()} has no rows: nothing is left of the selection that made it (its columns are "
+            f"{list(table.names)}). Nothing was sent or written."
+        )
     found = provenance_of(table)
     first = found.sources[0]
     for source in found.sources:

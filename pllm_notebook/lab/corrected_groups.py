@@ -253,6 +253,8 @@ def group_means(answers: FieldAnswers, groups: RowGroups, bounds: tuple[float, f
         # A row that failed counts with the mean of the others: a guess may be anything that no label decides.
         guess = np.where(np.isnan(guess), known.mean() if len(known) else 0.0, guess)
         every = np.concatenate([guess, y[~np.isnan(y)]])
+        if not len(every):
+            return []
         ends = bounds or (float(every.min()), float(every.max()))
         made += [GroupMean(answers.field, None, *one) for one in _by_group(answers, groups, y, guess, ends)]
     return made

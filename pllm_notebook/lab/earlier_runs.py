@@ -47,7 +47,7 @@ def old_side(old: Any, table: Table, new: AnswerSide) -> AnswerSide:
             f"compare takes a frame, a run, a run's id, 'previous', a date or a timedelta, not {type(old).__name__}. "
             f"Nothing was sent."
         )
-    return frame_side(other)
+    return frame_side(other, named="the frame to compare with")
 
 
 def _named(old: str, table: Table, new: AnswerSide) -> Source:

@@ -249,7 +249,8 @@ def _against(table: Table, side: AnswerSide, against: Any, field: str | None) ->
     _checked(side, named)
     answers = field_answers(table, side, named, own_answers(table, side))
     without = [column.name for column in side.source.made]
-    made = evaluation_facts(with_labels_of(answers, table, against, without), str(against))
+    named_by = against if isinstance(against, str) else table.labels(against, without).name or "labels"
+    made = evaluation_facts(with_labels_of(answers, table, against, without), named_by)
     if made is None:
         raise UsageError(f"No row has a label in against=, or {named!r} has no values to compare. {_UNWRITTEN}")
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, Self
 
 from pllm_notebook import lab_registry
 from pllm_notebook.cell_text import as_text
@@ -13,7 +13,7 @@ from pllm_notebook.frames.evidence_views import Quotation, marked_pieces, quotat
 from pllm_notebook.frames.label_values import choices_of, field_schema, value_of, value_text
 from pllm_notebook.frames.plain_data import plain_data
 from pllm_notebook.frames.probabilities import probabilities_of
-from pllm_notebook.frames.stored_labels import LabelNote, current_user, label_cells, stored_labels
+from pllm_notebook.frames.stored_labels import LabelNote, label_cells, labeller, stored_labels
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
 from pllm_notebook.lab.review_queue import DrawnRow, ReviewOrder, drawn_rows
@@ -78,6 +78,19 @@ class Review:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Its decisions are in the cache directory: two copies would each show what the other has decided.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise PllmError(
+            "A review cannot be pickled: it decides about the answers of this process. Its labels are stored; "
+            "out.llm.review(…) with the same arguments goes on where it stopped."
+        )
 
     def __repr__(self) -> str:
         done = sum(1 for at in self.labels if at < len(self.items))
@@ -257,8 +270,7 @@ def review_table(
         raise UsageError(f"n is a whole number of rows, at least 1, not {n!r}.")
     if not is_number(random_share) or not 0 <= random_share <= 1:
         raise UsageError(f"random_share is a share from 0 to 1, not {random_share!r}.")
-    if by is not None and not isinstance(by, str):
-        raise UsageError(f"by is text, not {by!r}.")
+    who = labeller(by)
     if old is not None and order != "changed":
         raise UsageError(f"old= is what order='changed' compares with, and order is {order!r}. Leave one of them out.")
     side = frame_side(table)
@@ -266,7 +278,7 @@ def review_table(
     chosen = _chosen(known, fields, side)
     rows = drawn_rows(table, side, order, n, random_share, old)
     items = [ReviewItem(row, field, plain_data(side.values[field][row.position])) for row in rows for field in chosen]
-    return Review(table, side, items, current_user() if by is None else by)
+    return Review(table, side, items, who)
 
 
 def _chosen(known: Sequence[str], fields: Sequence[str] | None, side: AnswerSide) -> list[str]:
