@@ -26,6 +26,7 @@ class CallResult:
         over_budget: Whether it was not sent again because the budget did not allow one more request.
         output_limit: The output limit in tokens that the request carried, where that is lower than the call's own;
             else None.
+        joined: The source of the call that the request was sent for, where that is another run's; else None.
     """
 
     result: Reply | Failure
@@ -36,6 +37,7 @@ class CallResult:
     failed_usage: tuple[Usage, ...] = ()
     over_budget: bool = False
     output_limit: int | None = None
+    joined: object | None = None
 
 
 @dataclass(eq=False, slots=True)

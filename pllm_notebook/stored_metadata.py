@@ -113,4 +113,5 @@ _VALIDATORS: Mapping[str, Callable[[object], bool]] = {
     "pack_id": _is_text,
     "pack_cost_usd": _is_cost,
     "tool": _is_tool,
+    "reason": _is_text,
 }

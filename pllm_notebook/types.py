@@ -107,6 +107,7 @@ class Spent:
         perhaps_requests: Requests that may have been charged besides: lost, cancelled, or without word of their usage.
         perhaps_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them, since the
             run has no ceiling.
+        joined_usd: Of the cost, that of calls which another run had sent already: its cost has them, too.
     """
 
     input_tokens: int = 0
@@ -115,6 +116,7 @@ class Spent:
     cost_usd: float | None = 0.0
     perhaps_requests: int = 0
     perhaps_usd: float = 0.0
+    joined_usd: float = 0.0
 
     def __add__(self, other: Spent) -> Spent:
         costs = self.cost_usd, other.cost_usd
@@ -125,7 +127,13 @@ class Spent:
             None if None in costs else sum(cost for cost in costs if cost is not None),
             self.perhaps_requests + other.perhaps_requests,
             self.perhaps_usd + other.perhaps_usd,
+            self.joined_usd + other.joined_usd,
         )
+
+    @property
+    def own_usd(self) -> float | None:
+        """What its own requests cost, None for unknown: over several runs, the sum that was paid."""
+        return None if self.cost_usd is None else max(0.0, self.cost_usd - self.joined_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +293,7 @@ class Progress:
         maybe_paid_requests: Further requests that may have been charged: lost, cancelled, or without reported usage.
         maybe_paid_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them.
         reserved_usd: US dollars reserved for the requests that are out, under a ceiling.
+        joined_usd: Of the cost, that of calls which another run had sent already: its cost has them, too.
         note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
         state: "running", "done", "cancelled" or "failed".
         unit: What its rows are: "row", or "prompt".
@@ -318,6 +327,7 @@ class Progress:
     unit: str = "row"
     is_batch: bool = False
     jobs: tuple[JobProgress, ...] = ()
+    joined_usd: float = 0.0
 
     @property
     def open_jobs(self) -> tuple[JobProgress, ...]:

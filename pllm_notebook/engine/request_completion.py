@@ -88,20 +88,20 @@ class RequestCompletion:
             and attempt.result.kind is FailureKind.BAD_REQUEST
             and self._endpoint.adapt(attempt.result, content)
         )
-        first = True
+        payer: object | None = None  # it was sent for the first one; the others have joined it
         while request.waiters:
             # Removed first: no waiter gets a second result, whatever fails on the way.
             queue, call = request.waiters.pop(0)
             queue.in_flight -= 1
-            call.sent += 1 if first else 0
+            call.sent += 1 if payer is None else 0
             if attempt is not None:
                 if not self._send_again(queue, call, attempt, now, latency_s, adapted):
-                    self._finish(queue, call, attempt, latency_s, request.wire_limit)
+                    self._finish(queue, call, attempt, latency_s, request.wire_limit, payer)
             elif queue.closed:
                 queue.source.done(call, cancelled(call, latency_s))
             else:  # it joined after the others were detached and the request was cancelled
                 queue.push_front(call)
-            first = False
+            payer = payer or queue.source
         for queue, call in request.detached:
             call.maybe_paid += request.started
             queue.source.done(call, cancelled(call, latency_s))
@@ -126,7 +126,13 @@ class RequestCompletion:
             logger.info("%s: pausing %.2f s (%s)", self._endpoint.name, limiter.paused_until - now, result.kind)
 
     def _finish(
-        self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, latency_s: float, wire_limit: int | None
+        self,
+        queue: RunQueue,
+        call: PendingCall,
+        attempt: AttemptResult,
+        latency_s: float,
+        wire_limit: int | None,
+        payer: object | None,
     ) -> None:
         result = attempt.result
         if isinstance(result, Failure):
@@ -137,7 +143,14 @@ class RequestCompletion:
                 queue.latencies.add(latency_s)
         # As `PendingCall.result` builds it: this is every answer's way.
         ended = CallResult(
-            result, attempt.raw, call.sent, latency_s, call.maybe_paid, call.failed_usage, output_limit=wire_limit
+            result,
+            attempt.raw,
+            call.sent,
+            latency_s,
+            call.maybe_paid,
+            call.failed_usage,
+            output_limit=wire_limit,
+            joined=payer,
         )
         queue.source.done(call, ended)
 

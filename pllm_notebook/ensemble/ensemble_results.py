@@ -253,6 +253,7 @@ class EnsembleResults(Decider):
             again = any(is_retryable(cell.failure.kind, kinds) for cell in decision.cells)
             if again and outcome is not None and outcome.failure is None:
                 self.table.count(outcome, -self.table.weight[group])
+                self.table.before_retry[group] = outcome
                 self.table.outcomes[group] = None
                 found.append(group)
         return found

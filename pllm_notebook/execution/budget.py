@@ -280,13 +280,16 @@ class ModelBudget:
         self.run_budget.freed()
         return perhaps
 
-    def settle_call(self, call: PendingCall, bound_usd: float, result: CallResult) -> tuple[float | None, Spent]:
+    def settle_call(
+        self, call: PendingCall, bound_usd: float, result: CallResult, *, is_counted: bool = False
+    ) -> tuple[float | None, Spent]:
         """Settle a call that has ended (see `settle`).
 
         Args:
             call: The call.
             bound_usd: What was reserved for each of its requests.
             result: The reply or failure, with what it took.
+            is_counted: Whether its request was that of another run with this budget, which has counted it as paid.
 
         Returns:
             The cost in US dollars of the reply, None for unknown, or of the call's failed requests; and what the
@@ -300,13 +303,14 @@ class ModelBudget:
             return (0.0, unanswered) if failed is None else (failed.cost_usd, failed + unanswered)
         usage = reply.usage
         cost = None if rate is None or usage is None else rate.cost_usd(usage)
-        perhaps = self.settle(bound_usd, call.funded, cost, result.maybe_paid)
+        perhaps = self.settle(bound_usd, call.funded, 0.0 if is_counted else cost, result.maybe_paid)
         if usage is None:
             # What a reply without usage cost is not paid but perhaps paid: that much is known.
-            answered = Spent(0, 0, 0, None if rate is None else 0.0, result.maybe_paid + 1, perhaps)
+            answered = Spent(0, 0, 0, None if rate is None else 0.0, result.maybe_paid + (not is_counted), perhaps)
         else:
             used = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens
-            answered = Spent(*used, cost, result.maybe_paid, perhaps)
+            joined = 0.0 if result.joined is None else cost or 0.0
+            answered = Spent(*used, cost, result.maybe_paid, perhaps, joined)
         return cost, answered if failed is None else failed + answered
 
     def _pay_failed(self, usages: Sequence[Usage]) -> Spent:

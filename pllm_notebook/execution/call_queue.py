@@ -15,7 +15,7 @@ from pllm_notebook.engine import RunQueue, SendPolicy, cancelled
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.budget import NOTHING, ModelBudget, Reservation, RunBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
-from pllm_notebook.execution.follow_ups import WiderCall
+from pllm_notebook.execution.follow_ups import NextTurn, WiderCall
 from pllm_notebook.execution.next_call import NextCall, Tag
 from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.execution.plan import Planner
@@ -259,13 +259,17 @@ class CallQueue:
             reply = result.result
             if self._warmup is not None:
                 self._warmup.ended(self._loop.time(), replied=isinstance(reply, Reply))
-            cost_usd, spent = self.budget.settle_call(call, bound, result)
+            cost_usd, spent = self.budget.settle_call(call, bound, result, is_counted=self._shares_money(result.joined))
             self.spent += spent
             if isinstance(reply, Reply) and self.budget.run_budget.ceiling_usd is not None:
                 self._spec_of(tag).token_bounds.learn(reply, result.output_limit, version)
             self.recorder.take_result(call.key, tag, schema_level, result, cost_usd)
         except Exception as error:
             self.fail(error)
+
+    def _shares_money(self, joined: object | None) -> bool:
+        """Return whether a call's request was that of another queue with the same money, None for its own."""
+        return isinstance(joined, CallQueue) and joined.budget.run_budget is self.budget.run_budget
 
     # What holds calls back.
 
@@ -386,12 +390,12 @@ class CallQueue:
         if run_budget.requests:  # of other calls, which may cost less than was reserved
             run_budget.when_freed(self.send)
             return
-        wider = unfunded if isinstance(unfunded, WiderCall) else None
-        failure = run_budget.exhausted(self.spec.options.max_cost_usd, cut_at=None if wider is None else wider.above)
-        if wider is not None:
-            # A longer answer than the others: they may still fit.
-            self.order.drop_first(wider)
-            self.recorder.record(wider.call, wider.failed(failure))
+        cut_at = unfunded.above if isinstance(unfunded, WiderCall) else None
+        failure = run_budget.exhausted(self.spec.options.max_cost_usd, cut_at=cut_at)
+        if isinstance(unfunded, WiderCall) or (isinstance(unfunded, NextTurn) and unfunded.first is not None):
+            # A longer answer than the others, or a second one: they may still fit.
+            self.order.drop_first(unfunded)
+            self.recorder.record_unsent(unfunded.call, unfunded.failed(failure))
             return
         # What waits is failed where the run takes the halt: until then the plan may still bring calls.
         self.over_budget = failure

@@ -14,11 +14,12 @@ from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import FirstAnswer, UnreadReply
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.failures import Failure
+from pllm_notebook.formatting import counted
 from pllm_notebook.messages_types import Dialogue, Turn
 from pllm_notebook.schema import QuotingSchema
 from pllm_notebook.types import Finish
 
-__all__ = ["evidence_turn", "second_answer"]
+__all__ = ["evidence_turn", "evidence_warnings", "second_answer"]
 
 StepT = TypeVar("StepT")
 
@@ -57,15 +58,26 @@ def second_answer(spec: CallSpec, reply: UnreadReply) -> Outcome:
     """Return the outcome of a row whose first answer lacked evidence, with the reply to the second question."""
     first, entry = reply.first, reply.entry
     assert first is not None
-    metas = (*reply.metas, entry.meta)
     if entry.finish is Finish.COMPLETE and isinstance(spec.fitted, QuotingSchema) and spec.evidence is not None:
         both = spec.fitted.combined(first.text, entry.text, first.fields)
         context = None if spec.contexts is None else spec.contexts.of(reply.row)
         read = None if both is None else spec.fitted.parse(both, context)
         if read is not None and read.failure is None:
             spec.evidence.asked_again(reply.key, first.key, first.fields)
-            return Outcome(read.value, None, reply.key, metas, reply.cached, last=reply.turn_key)
-    return Outcome(first.value, None, reply.key, metas, reply.cached, last=first.turn_key)
+            return Outcome(read.value, None, reply.key, reply.paid, reply.cached, last=reply.turn_key)
+    unused = replace(reply, reason=f"{reply.reason} (the first answer stays)")
+    return Outcome(first.value, None, reply.key, unused.paid, reply.cached, last=first.turn_key)
+
+
+def evidence_warnings(unasked: int) -> tuple[str, ...]:
+    """Return the warnings of a run that asked so many rows only once, since no more calls were sent."""
+    if not unasked:
+        return ()
+    warning = (
+        f"{counted(unasked, 'row', 'was')} not asked once more for evidence, since max_cost_usd left no money for it: "
+        f"the first answers stay. Raise it and run the cell again to go on."
+    )
+    return (warning,)
 
 
 def _request(fields: Sequence[str]) -> str:

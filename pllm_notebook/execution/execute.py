@@ -19,6 +19,7 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
+from pllm_notebook.execution.evidence_turns import evidence_warnings
 from pllm_notebook.execution.outcome import ResultObserver
 from pllm_notebook.execution.plan import is_own
 from pllm_notebook.execution.results import ResultTable
@@ -248,6 +249,7 @@ class Execution(RunState):
         in_jobs = sum((queue.order.rows_in_jobs() for queue in self.queues if queue.order.in_jobs), Counter[str]())
         self.warnings = [
             *(job_warnings(in_jobs) if in_jobs else ()),
+            *evidence_warnings(sum(queue.recorder.unasked for queue in self.queues)),
             *(() if self.decider is None else self.decider.warnings()),
         ]
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from pllm_notebook.types import Usage
 
 if TYPE_CHECKING:
     from pllm_notebook.execution.call_spec import CallSpec
+    from pllm_notebook.execution.outcome import Outcome
     from pllm_notebook.execution.results import ResultTable
     from pllm_notebook.execution.row_source import RowSource
     from pllm_notebook.protocols import Store
@@ -198,7 +199,7 @@ def explain(
         cost_usd=outcome.cost_usd if replies and outcome is not None else None,
         pack=pack,
         pack_id=pack_id,
-        steps=_steps(replies, is_decided=bool(decided_key)) if len(replies) > 1 else (),
+        steps=_steps(outcome, results.before_retry.get(call), is_decided=bool(decided_key)),
         examples=() if asked is None else shown_examples(ask, asked),
     )
 
@@ -218,18 +219,33 @@ def with_evidence(run: Any, explained: Explanation) -> Explanation:
     return explained if quoted is None else replace(explained, evidence=quoted(run, explained.position))
 
 
-def _steps(replies: Sequence[Mapping[str, Any]], *, is_decided: bool) -> tuple[str, ...]:
-    """Return a line for each reply or tool, which names the model where an answer was decided among several."""
-    return tuple(_step(one, (one.get("asked") if is_decided else None) or "the model") for one in replies)
+def _steps(outcome: Outcome | None, before: Outcome | None, *, is_decided: bool) -> tuple[str, ...]:
+    """Return a line for each reply or tool, which names the model where an answer was decided among several.
+
+    Args:
+        outcome: Of the row.
+        before: How the row had ended when a retry sent it again, None for one that was sent once.
+        is_decided: Whether the answer was decided among several.
+    """
+    replies = [] if outcome is None else outcome.replies()
+    if outcome is None or len(replies) < 2:
+        return ()
+    lines = [_step(one, (one.get("asked") if is_decided else None) or "the model") for one in replies]
+    if outcome.earlier and not is_decided:
+        last = len(outcome.earlier) - 1
+        kind = "" if before is None or before.failure is None else f" ({before.failure.kind})"
+        lines[last] = f"{lines[last]}, which failed{kind}; retry sent the row again"
+    return tuple(lines)
 
 
 def _step(metadata: Mapping[str, Any], model: str) -> str:
-    """Describe in one line what a reply or a tool returned (see `Outcome.replies`)."""
+    """Describe in one line what a reply or a tool returned, and why the model was asked (see `Outcome.replies`)."""
     tool = metadata.get("tool")
     if tool is not None:
         return f"{tool['name']} {'failed' if tool['failed'] else 'gave'}: {tool['content']}"
     calls = ", ".join(f"{name}({arguments})" for _, name, arguments in metadata.get("calls") or ())
-    return f"{model} called {calls}" if calls else f"{model} answered"
+    asked = f"{model}, {reason}," if (reason := metadata.get("reason")) else model
+    return f"{asked} called {calls}" if calls else f"{asked} answered"
 
 
 def _body(ask: CallSpec, rows: RowSource, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import orjson
+
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Prompt
+from pllm_notebook.stored_metadata import decode_metadata
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import ReadCall
 
@@ -79,6 +82,7 @@ class UnreadReply:
         attempts: Requests that this reply took.
         turn_key: Of the call that it answers, "" for the row's own.
         first: The answer that it is to add evidence to; None for one that is itself the first.
+        reason: Why the model was asked for it, in words that follow its name; "" for the row's own call.
     """
 
     call: int
@@ -94,6 +98,13 @@ class UnreadReply:
     turns: int = 0
     turn_key: str = ""
     first: FirstAnswer | None = None
+    reason: str = ""
+
+    @property
+    def paid(self) -> tuple[bytes, ...]:
+        """What is known of all replies so far, this one last (see `Outcome.metas`)."""
+        own = self.entry.meta
+        return (*self.metas, orjson.dumps({**decode_metadata(own), "reason": self.reason}) if self.reason else own)
 
     def followed(
         self,
@@ -115,16 +126,22 @@ class UnreadReply:
             repair: Whether it was asked since this reply was wrong.
             first: This reply's answer, where it was asked since evidence is missing.
         """
+        reason = ""
+        if first is not None:
+            reason = f"asked once more for evidence of {', '.join(first.fields)}"
+        elif repair and not tool_meta:
+            reason = "shown what was wrong with its answer"
         return replace(
             self,
             entry=entry,
             dialogue=dialogue,
-            metas=(*self.metas, self.entry.meta, *tool_meta),
+            metas=(*self.paid, *tool_meta),
             repairs=self.repairs + repair,
             turns=self.turns + (dialogue.turns[-1].role == "tool"),
             turn_key=key,
             schema_level=None,
             first=first,
+            reason=reason,
         )
 
 
@@ -196,9 +213,9 @@ class NextTurn(FollowUp):
 
     def failed(self, failure: Failure) -> Outcome:
         before = self.reply
-        metas = (*before.metas, before.entry.meta, *self.tool_meta)
+        metas = (*before.paid, *self.tool_meta)
         if self.first is not None:
-            return Outcome(self.first.value, None, before.key, metas, False, last=self.first.turn_key)
+            return Outcome(self.first.value, None, before.key, metas, before.cached, last=self.first.turn_key)
         return Outcome(None, failure, before.key, metas, False, before.entry)
 
 
@@ -227,7 +244,8 @@ class SingleCall(FollowUp):
         return replace(self.found(entry), cached=False, schema_level=schema_level)
 
     def found(self, entry: StoredReply) -> UnreadReply:
-        return UnreadReply(self.call, self.key, entry, self.row, metas=self.metas)
+        reason = "asked about this row alone" if self.metas else ""
+        return UnreadReply(self.call, self.key, entry, self.row, metas=self.metas, reason=reason)
 
     def failed(self, failure: Failure) -> Outcome:
         return Outcome(None, failure, self.key, self.metas, False)
@@ -272,7 +290,8 @@ class WiderCall(FollowUp):
 
     def found(self, entry: StoredReply) -> UnreadReply:
         if self.inner is None:
-            return UnreadReply(self.call, self.key, entry, self.row, metas=self.metas)
+            reason = "allowed a longer answer"
+            return UnreadReply(self.call, self.key, entry, self.row, metas=self.metas, reason=reason)
         reply = self.inner.found(entry)
         return replace(reply, metas=(*reply.metas, *self.metas))
 

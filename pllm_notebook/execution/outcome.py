@@ -24,9 +24,10 @@ class Outcome:
         cached: Whether all of them were in the store.
         last: Key of the last reply, where that is one to a further turn; "" where it is the first.
         entry: The last reply itself, where no store keeps it (`cache="off"`) or a failure shows it.
+        earlier: `StoredReply.meta` of the replies that were paid for before the row was sent again.
     """
 
-    __slots__ = ("cached", "entry", "failure", "key", "last", "metas", "value")
+    __slots__ = ("cached", "earlier", "entry", "failure", "key", "last", "metas", "value")
 
     def __init__(
         self,
@@ -45,6 +46,12 @@ class Outcome:
         self.cached = cached
         self.entry = entry
         self.last = last
+        self.earlier: tuple[bytes, ...] = ()
+
+    def follow(self, before: Outcome) -> None:
+        """Note how the row had ended before it was sent again: what was paid then is part of what it cost."""
+        # A retry may go on from a reply that it finds in the store.
+        self.earlier = tuple(meta for meta in (*before.earlier, *before.metas) if meta not in self.metas)
 
     @property
     def not_sent(self) -> bool:
@@ -55,8 +62,8 @@ class Outcome:
         return self.failure is not None and self.failure.kind is FailureKind.BUDGET and not self.metas
 
     def replies(self) -> list[dict[str, Any]]:
-        """Decode what is known of each reply (see `StoredReply.meta`)."""
-        return [decode_metadata(meta) for meta in self.metas]
+        """Decode what is known of each reply that was paid for (see `StoredReply.meta`)."""
+        return [decode_metadata(meta) for meta in (*self.earlier, *self.metas)]
 
     @property
     def usage(self) -> Usage | None:

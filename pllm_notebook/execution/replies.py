@@ -317,10 +317,10 @@ def _alone(
     encoded = spec.encoded(prompt(reply.row))
     assert not isinstance(encoded, Failure)  # it has been in a pack
     key = spec.plain_key(encoded)
-    metas = (*reply.metas, reply.entry.meta)
+    metas = reply.paid
     known = _stored(spec, store, key)
     if known is not None:
-        later = UnreadReply(reply.call, key, known, reply.row, metas=metas, cached=reply.cached)
+        later = replace(SingleCall(reply.call, reply.row, key, metas).found(known), cached=reply.cached)
         return read_replies(spec, store, prompt, [later])[0]
     if spec.options.cache == "only":
         return failed(reply, kind, message)

@@ -28,7 +28,7 @@ _KEPT = frozenset(
 
 def answered(reply: UnreadReply, value: object) -> Outcome:
     """Return the outcome of a reply with a value."""
-    metas = (*reply.metas, reply.entry.meta)
+    metas = reply.paid if reply.reason else (*reply.metas, reply.entry.meta)
     return Outcome(value, None, reply.key, metas, reply.cached, last=reply.turn_key)
 
 
@@ -41,8 +41,7 @@ def failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None 
         message: For the person, without when it was stored.
         raw: What the reply said; None for its text.
     """
-    metas = (*reply.metas, reply.entry.meta)
-    outcome = Outcome(None, None, reply.key, metas, reply.cached, reply.entry)
+    outcome = Outcome(None, None, reply.key, reply.paid, reply.cached, reply.entry)
     paid_replies = outcome.replies()
     outcome.failure = Failure(
         kind=kind,

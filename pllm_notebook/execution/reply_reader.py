@@ -50,7 +50,7 @@ class ReplyReader:
         except BaseException as error:  # ours or the interpreter's: rows must not wait for ever
             logger.exception("Replies could not be read")
             failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
-            steps = [Outcome(None, failure, r.key, (r.entry.meta,), False, r.entry) for r in group]
+            steps = [Outcome(None, failure, r.key, r.paid, False, r.entry) for r in group]
         if self._store is None:
             for reply, step in zip(group, steps, strict=True):
                 if isinstance(step, Outcome):

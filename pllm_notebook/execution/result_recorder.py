@@ -55,6 +55,7 @@ class ResultRecorder:
         origin: What names its failures to a person, None for nothing.
         any_cached: Whether the store had a valid answer to any of its calls.
         replies: On their way into the store, or on disk and not yet read.
+        unasked: Rows that keep their first answer, since what was to be asked once more was not sent.
         events: Sends what happens to listeners, None where there are none.
     """
 
@@ -72,6 +73,7 @@ class ResultRecorder:
         self.fault: Exception | None = None
         self.refused: Failure | None = None
         self.any_cached = False
+        self.unasked = 0
         self.refusals = RejectionTracker(at_once=raises)
         self._rows = rows
         self._store = store
@@ -85,6 +87,7 @@ class ResultRecorder:
     def reset(self) -> None:
         """Take the results of a retry: nothing stops it, and no call is held."""
         self.halted = self.fault = self.refused = None
+        self.unasked = 0
         self.refusals = RejectionTracker(at_once=self.raises)
         self.replies.over = False
 
@@ -98,7 +101,7 @@ class ResultRecorder:
         """Fail each call that waits, and each that comes from now on, with *failure*: they are not sent."""
         self.refused = failure
         for call, outcome in self.order.drain(failure):
-            self.record(call, outcome)
+            self.record_unsent(call, outcome)
 
     def fail(self, error: Exception) -> None:
         """End the run because of an internal error."""
@@ -128,6 +131,13 @@ class ResultRecorder:
             )  # fmt: skip
             if raises:
                 self.raise_at(row, outcome.failure)
+
+    def record_unsent(self, call: int, outcome: Outcome) -> None:
+        """Record a call that is not sent; where it would have asked once more, *outcome* is the first answer."""
+        if outcome.failure is None:
+            self.unasked += self.results.weight[call]
+            self.replies.wake()
+        self.record(call, outcome)
 
     def raise_at(self, row: int, failure: Failure) -> None:
         """Stop at a failed row, where the caller asked for that."""

@@ -46,6 +46,7 @@ class ResultTable:
         observer: Sees what is planned and recorded, in the order in which it is; None for none.
         failed: Rows that failed, by kind; together as many as `progress.failed`.
         arrivals: What ended lately, for a display; None while there is none.
+        before_retry: How calls ended that were sent again; only those with replies, which are paid for.
     """
 
     def __init__(self, rows: int) -> None:
@@ -63,6 +64,7 @@ class ResultTable:
         self.observer: ResultObserver | None = None
         self.failed: dict[FailureKind, FailedRows] = {}
         self.arrivals: Arrivals | None = None
+        self.before_retry: dict[int, Outcome] = {}
         self._twins: list[ResultTable] = []
         self._index: tuple[dict[str, int], ...] = tuple({} for _ in range(_SHARDS))
         self.progress = RunProgress(time.monotonic())
@@ -116,13 +118,14 @@ class ResultTable:
         self.spec_of_call = array("I")
         self._index = ()
         self.own_failures.clear()
+        self.before_retry.clear()
 
     def twin(self) -> ResultTable:
         """Return a table of the same rows and calls, now and as they are added, with outcomes of its own."""
         twin = copy.copy(self)
         twin.outcomes = [None] * len(self.outcomes)
         twin.progress = RunProgress(time.monotonic())
-        twin.failed, twin.arrivals = {}, None
+        twin.failed, twin.arrivals, twin.before_retry = {}, None, {}
         twin._twins = []
         self._twins.append(twin)
         return twin
@@ -140,6 +143,8 @@ class ResultTable:
 
     def record(self, call: int, outcome: Outcome) -> None:
         """Record how a call ended. On the engine's loop."""
+        if call in self.before_retry:
+            outcome.follow(self.before_retry[call])
         self.outcomes[call] = outcome
         self.count(outcome, self.weight[call])
         if self.arrivals is not None:
@@ -199,10 +204,15 @@ class ResultTable:
             self.observer.planned(rows)
 
     def reopen(self, calls: Iterable[int]) -> None:
-        """Forget how *calls* ended, all of which failed or never did: they are sent again."""
+        """Forget how *calls* ended, all of which failed or never did: they are sent again.
+
+        What was paid for them stays part of what their rows cost.
+        """
         for call in calls:
             outcome = self.outcomes[call]
             if outcome is not None:
+                if outcome.metas or outcome.earlier:
+                    self.before_retry[call] = outcome
                 if outcome.not_sent:
                     self.progress.not_sent -= self.weight[call]
                 elif outcome.failure is not None:
@@ -255,6 +265,11 @@ class ResultTable:
         """Return the outcome of a row's call, None while there is none."""
         call = self.call_of_row[row]
         return self.outcomes[call] if call >= 0 else None
+
+    def paid(self, row: int) -> Outcome | None:
+        """Return what was paid for a row: its outcome's replies or, while it is asked again, those before."""
+        call = self.call_of_row[row]
+        return self.before_retry.get(call) if (outcome := self.outcome(row)) is None else outcome
 
     def failure(self, row: int) -> Failure | None:
         """Return a row's failure, None where it has none."""

@@ -235,7 +235,9 @@ def record_of_calls(results: ResultTable, content: Numbers, *, packed: bool) -> 
     # One more at the end is for the rows without a call.
     # Written out, in one pass, for those that one reply answered: there may be a million of them.
     codes = [
-        (_CACHED if o.cached else _OK) if o is not None and o.failure is None and len(o.metas) == 1 else _code(o)
+        (_CACHED if o.cached else _OK)
+        if o is not None and o.failure is None and len(o.metas) == 1 and not o.earlier
+        else _code(o)
         for o in outcomes
     ]
     coded = np.frombuffer(bytes([*codes, _PENDING]), dtype=np.uint8)
@@ -296,7 +298,7 @@ _STATUS, _SEVERAL = 0x0F, 0x10
 def _code(outcome: Outcome | None) -> int:
     if outcome is None:
         return _PENDING
-    several = _SEVERAL if len(outcome.metas) > 1 else 0
+    several = _SEVERAL if len(outcome.metas) + len(outcome.earlier) > 1 else 0
     if outcome.failure is not None:
         return several | (_NOT_SENT if outcome.not_sent else _FAILED)
     return several | (_CACHED if outcome.cached else _OK)

@@ -239,7 +239,7 @@ class RunState:
             if queue.recorder.refused is None:
                 queue.order.push(step)
             else:
-                queue.recorder.record(step.call, step.failed(queue.recorder.refused))
+                queue.recorder.record_unsent(step.call, step.failed(queue.recorder.refused))
         # Else the run stops before the tools are run: the row stays pending.
 
     async def _run_tools(self, queue: CallQueue, calling: ToolCalls) -> None:

@@ -56,6 +56,7 @@ def progress_of(execution: RunState, rows: Rows) -> Progress:
         unit=getattr(rows, "unit", "row"),
         is_batch=is_batch,
         jobs=execution.jobs if is_batch else (),
+        joined_usd=spent.joined_usd,
     )
 
 

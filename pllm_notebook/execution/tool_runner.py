@@ -79,7 +79,7 @@ class ToolRunner:
             logger.exception("Tools could not be run")
             reply = calling.reply
             failure = Failure(FailureKind.TOOL_CALL, f"{type(error).__name__}: {error}")
-            step = Outcome(None, failure, reply.key, (*reply.metas, reply.entry.meta), False, reply.entry)
+            step = Outcome(None, failure, reply.key, reply.paid, False, reply.entry)
         if self._store is None and isinstance(step, Outcome) and step.entry is None:
             step.entry = calling.reply.entry
         task = asyncio.current_task()

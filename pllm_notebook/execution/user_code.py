@@ -142,8 +142,7 @@ def _unread(spec: CallSpec, stopped: Callable[[], bool], reply: UnreadReply, err
             f"The type's validators did not return within validator_timeout_s={spec.options.validator_timeout_s:g} s. "
             f"The answer is kept: mend the validators and run the cell again; nothing is paid for twice.",
         )
-    metas = (*reply.metas, reply.entry.meta)
-    return Outcome(None, failure, reply.key, metas, reply.cached, reply.entry)
+    return Outcome(None, failure, reply.key, reply.paid, reply.cached, reply.entry)
 
 
 def as_error(error: BaseException) -> Exception:

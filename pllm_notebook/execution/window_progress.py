@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -31,15 +32,29 @@ _SUMMED = (
 )  # fmt: skip
 
 
-def sum_of(first: Progress, second: Progress) -> Progress:
-    """Return what two runs have done together; label, model and news are those of the second.
+# What follows a model's name, such as its effort and tier, has commas too.
+_MODELS = re.compile(r", (?![^()]*\))")
 
-    So are the ceiling and what is reserved below it: runs that are shown together share their money.
+
+def sum_of(first: Progress, second: Progress) -> Progress:
+    """Return what two runs have done together; label and news are those of the second.
+
+    So are the ceiling and what is reserved below it: runs that are shown together share their money. A call that one
+    of them sent, and the other waited for too, was paid once.
     """
     summed = {name: getattr(first, name) + getattr(second, name) for name in _SUMMED}
-    costs = (first.cost_usd, second.cost_usd)
-    cost = None if None in costs else sum(one for one in costs if one is not None)
-    return replace(second, cost_usd=cost, simulated=first.simulated or second.simulated, eta_s=None, **summed)
+    costs = [None if one.cost_usd is None else one.cost_usd - one.joined_usd for one in (first, second)]
+    cost = None if None in costs else max(0.0, sum(one for one in costs if one is not None))
+    models = ", ".join(dict.fromkeys(name for one in (first, second) for name in _MODELS.split(one.model)))
+    return replace(
+        second,
+        model=models,
+        cost_usd=cost,
+        joined_usd=0.0,
+        simulated=first.simulated or second.simulated,
+        eta_s=None,
+        **summed,
+    )
 
 
 def _at_end(counts: Progress) -> Progress:

@@ -49,7 +49,9 @@ class Evaluation:
         unlabelled: Rows without a label, left out.
         unanswered: Rows with a label and no answer (failed, not sent, skipped or pending), left out.
         examples: Rows with a label that the run was shown as examples, near-duplicates included, left out.
-        accuracy: Share of the answered rows whose answer equals the label, from 0 to 1.
+        accuracy: Share of the answered rows whose answer equals the label, from 0 to 1. Rows without an answer are
+            left out, so that it is too high where the hard rows fail; `compare` and `race` count them as wrong. It has
+            no interval, and is of these rows alone; `report` has the accuracy of the whole table with one.
         kappa: Agreement beyond chance, 1 at most and 0 for guesses with the right shares (Cohen, "A
             Coefficient of Agreement for Nominal Scales", 1960). NaN where label and answer are one class throughout.
         report: A line for each class: precision (of the answers that say so, the share that is right; NaN where none

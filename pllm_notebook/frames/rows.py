@@ -256,7 +256,7 @@ def error_rows(run: LiveRun, rows: Iterable[int] | None = None) -> Iterator[dict
     for row in range(len(results.call_of_row)) if rows is None else rows:
         failure, outcome = results.failure(row), results.outcome(row)
         if failure is not None and not (outcome is not None and outcome.not_sent):
-            paid = failure.cost_usd if outcome is None or not outcome.metas else outcome.cost_usd
+            paid = failure.cost_usd if outcome is None or not outcome.replies() else outcome.cost_usd
             yield {
                 "position": row,
                 "kind": str(failure.kind),
@@ -287,7 +287,7 @@ def usage_rows(run: LiveRun, rows: Iterable[int]) -> Iterator[Mapping[str, Any]]
     """Yield one record of tokens, cost and latency for each of *rows*; None where nothing is known."""
     results = run.table
     for row in rows:
-        outcome = results.outcome(row)
+        outcome, ended = results.paid(row), results.outcome(row)
         replies = [] if outcome is None else outcome.replies()
         usage = outcome.usage if outcome is not None and replies else None
         yield {
@@ -299,5 +299,5 @@ def usage_rows(run: LiveRun, rows: Iterable[int]) -> Iterator[Mapping[str, Any]]
             "cost_usd": outcome.cost_usd if outcome is not None and replies else None,
             "latency_s": replies[-1]["latency_s"] if replies else None,
             "attempts": sum(about["attempts"] for about in replies) if replies else None,
-            "cached": None if outcome is None else outcome.cached,
+            "cached": None if ended is None else ended.cached,
         }

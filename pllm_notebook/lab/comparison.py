@@ -59,7 +59,7 @@ class ComparedRows:
 
 @dataclass(repr=False)
 class Comparison:
-    """The answers of two runs to the same rows. Nothing was sent for it.
+    """The answers of two runs to the same rows. `pllm.compare` asks them first; `df.llm.compare` sends nothing.
 
     Attributes:
         table: The new frame.
@@ -70,6 +70,8 @@ class Comparison:
         labelled: Which side is right more often, None without labels.
         verdict: For each row 1 where it became right, -1 where it became wrong, 0 else.
         names: Of both sides.
+        cost_usd: US dollars that the call which asked the variants paid, None for an unknown price; 0.0 where nothing
+            was asked. A call that several variants share is paid and counted once.
     """
 
     table: Table
@@ -80,6 +82,7 @@ class Comparison:
     labelled: LabelledChange | None
     verdict: Numbers
     names: tuple[str, str]
+    cost_usd: float | None = 0.0
 
     def __repr__(self) -> str:
         return self._view(examples=0).as_text()
@@ -237,6 +240,8 @@ class Comparison:
             f"retired, its answers cannot be had again."
             for side, model in self._retiring().items()
         ]
+        if self.cost_usd != 0:
+            lines.append(f"Paid now: {format_usd_or(self.cost_usd, 'an unknown amount')} for both variants together.")
         return lines
 
     def _retiring(self) -> dict[str, str]:
@@ -297,9 +302,8 @@ class Comparison:
         library, lines, rows = self.table.frame_library, at.tolist(), self.rows
         place = rows.line[at].tolist()
         taken: dict[str, Any] = {"position": place, "label": [self.table.label(row) for row in place]}
-        data = self.table.column_data(rows.new.source.asked)
-        for name, cells, missing in zip(data.names, data.values, data.missing, strict=True):
-            taken[_free(name, taken)] = [None if missing[row] else cells[row] for row in place]
+        for name in rows.new.source.asked:
+            taken[_free(name, taken)] = self.table.column_of(name, place)
         for field, one in self.fields.items():
             for side, cells in (("old", one.old), ("new", one.new)):
                 name = _free(f"{field}_{side}", taken)
@@ -367,7 +371,7 @@ def _percent(share: float) -> str:
 
 def _cost_lines(names: tuple[str, str], costs: tuple[RunCosts, RunCosts]) -> list[tuple[str, ...]]:
     old, new = costs
-    lines: list[tuple[str, ...]] = [("a row, when it was paid for", *names)]
+    lines: list[tuple[str, ...]] = [("each alone, a distinct row when it was paid for", *names)]
     lines.append(("US dollars", *(format_usd_or(one.cost_usd, "unknown") for one in costs)))
     for what, values in (
         ("input tokens, mean", (old.input_tokens, new.input_tokens)),

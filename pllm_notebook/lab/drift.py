@@ -32,7 +32,8 @@ class FieldDrift:
         old_differs: Rows where both new answers agree, and the old one differs.
         odd: Rows where two of the three answers agree, and one does not.
         noise: Share of rows whose two new answers differ.
-        p: That the old answer is the odd one no more often than in one of three, corrected for the number of fields.
+        p: That the old answer is the odd one no more often than in one of three, corrected for the number of fields
+            (Holm). Exact, whatever asking twice changes; it assumes that rows are independent of each other.
     """
 
     field: str
@@ -68,7 +69,10 @@ class Drift(HTMLFacts):
 
     @property
     def has_drifted(self) -> bool:
-        """Whether any field has p below 0.05."""
+        """Whether any field has p below 0.05.
+
+        Of one check: of twenty checks of a model that has not changed, one says that it has.
+        """
         return any(one.p < 0.05 for one in self.fields)
 
     def __repr__(self) -> str:

@@ -59,12 +59,14 @@ class FieldChange:
         compared: Rows with an answer on both sides.
         changed: Those whose values differ.
         churn: Share of them, 0 to 1; NaN for none.
-        low: Lower end of the 95 % interval of the churn, equal rows being one observation.
+        low: Lower end of the 95 % interval of the churn (Wilson), equal rows being one observation (Kish). It assumes
+            that the rows are a sample of those that you care about; for these rows alone the churn is exact.
         high: Upper end.
         noise: Share of pairs of answers to one row, by one question, whose values differ: what asking twice changes.
             None where neither question has samples, or was rechecked.
         kappa: Agreement of both sides beyond chance (Cohen, 1960); NaN for free text, and for a single value.
-        p_shift: p that the distribution has not moved, corrected for the number of fields (Holm); NaN for free text.
+        p_shift: p that the distribution has not moved (Bhapkar), corrected for the number of fields (Holm); NaN for
+            free text. It assumes many rows, and is rough where fewer than some 30 have changed.
         moves: Directions of change, the most frequent first; of free text none.
         values: Each value with its count in the old and in the new answers, for a field of few values.
         means: Mean of the old and of the new answers: of numbers, else of characters or items. None without any.

@@ -44,7 +44,10 @@ class Improvement:
 
     @property
     def found(self) -> bool:
-        """Whether the candidate is better on the held-out rows, significantly (1 %, two-sided)."""
+        """Whether the candidate is better on the held-out rows, significantly (1 %, two-sided).
+
+        Of one search: a further one on the same labels is tested on the same held-out rows.
+        """
         return self.test is not None and self.test.is_significant and self.test.difference > 0
 
     @property

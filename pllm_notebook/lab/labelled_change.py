@@ -30,7 +30,8 @@ SIGNIFICANT = 0.05
 class LabelledChange:
     """The accuracy of both sides on the same labelled rows, and whether it differs.
 
-    A row that failed on a side is wrong there: leaving it out would keep the easy rows.
+    A row that failed on a side is wrong there: leaving it out would keep the easy rows. Assumed are labels that are
+    right, distinct rows that are independent of each other, and rows that were not chosen because of their answers.
 
     Attributes:
         field: Of the answers.
@@ -43,7 +44,7 @@ class LabelledChange:
         worse: Rows that became wrong.
         failed: Labelled rows without an answer on the old and on the new side, counted as wrong.
         difference: New less old accuracy.
-        low: Lower end of its 95 % interval.
+        low: Lower end of its 95 % interval, from the variance between distinct rows; true from some 50 labels on.
         high: Upper end.
         p: Two-sided, of equal accuracy (sign flips by question: McNemar's exact test where no rows are equal).
         detectable: The smallest true difference that so many labels find in four of five such comparisons, given how

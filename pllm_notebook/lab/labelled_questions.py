@@ -37,7 +37,6 @@ class LabelledQuestions:
         column: Of the answers.
         field: That the labels are of.
         named: Name of the labels.
-        distinct: Distinct rows of the whole table, labelled or not.
     """
 
     table: Table
@@ -48,7 +47,6 @@ class LabelledQuestions:
     column: Column
     field: str
     named: str
-    distinct: int
 
     def __len__(self) -> int:
         return int(self.question[-1]) + 1 if len(self.question) else 0
@@ -70,6 +68,10 @@ class LabelledQuestions:
         """Return some lines as a frame of the columns that are sent."""
         dropped = [name for name in self.table.names if name not in self.asked]
         return self.table.join({}, self.row[list(lines)].tolist(), dropped, explode=True, run_id=None)
+
+    def distinct(self, columns: Sequence[str]) -> int:
+        """Return how many rows of the whole table, labelled or not, differ in some columns: each takes one call."""
+        return len(np.unique(content_hashes([self.table.column_data(columns)], self.table.total)))
 
     def right(self, line: int, value: Any) -> int:
         """Return how many rows of a line have this label."""
@@ -108,6 +110,8 @@ def labelled_questions(
     named = "labels" if labels.name is None else str(labels.name)
     chosen = labelled_field(list(columns), field or own, named, "in the answers")
     there = [row for row in range(table.total) if not labels.missing[row]]
+    if not table.total:
+        raise UsageError("The frame has no rows: nothing is left of the selection that made it. Nothing was sent.")
     if not there:
         raise UsageError(f"No row has a label in {named!r}. Nothing was sent.")
     values = plain_values([labels.values[row] for row in there])
@@ -140,5 +144,4 @@ def labelled_questions(
         column=columns[chosen],
         field=chosen,
         named=named,
-        distinct=len(np.unique(whole)),
     )

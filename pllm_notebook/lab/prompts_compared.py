@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Unpack
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import Run, RunWait, Steps, awaiting, blocking, live_of
-from pllm_notebook.formatting import counted
+from pllm_notebook.formatting import counted, format_usd_or
 from pllm_notebook.frames.labels import check_kind, has_known_values
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of
@@ -16,6 +17,7 @@ from pllm_notebook.lab.comparison import Comparison
 from pllm_notebook.lab.labelled_questions import field_columns
 from pllm_notebook.lab.paired_tests import holm
 from pllm_notebook.lab.row_matching import check_field, compare_table, labelled_field
+from pllm_notebook.lab.run_costs import paid_usd
 from pllm_notebook.options import Options, ParseOptions, taken_by
 from pllm_notebook.report_tables import html_table, text_table
 from pllm_notebook.signatures import shows
@@ -30,15 +32,25 @@ class Comparisons(Mapping[str, Comparison]):
         first: Name of the variant that the others are compared with.
         compared: The others.
         frames: The answers of every variant, by name.
+        cost_usd: What asking all of them has cost.
 
     Attributes:
         first: As given.
         frames: As given.
+        cost_usd: US dollars that this call paid, None for an unknown price. A call that several variants share is paid
+            and counted once; answers out of the cache add nothing.
     """
 
-    def __init__(self, first: str, compared: Mapping[str, Comparison], frames: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        first: str,
+        compared: Mapping[str, Comparison],
+        frames: Mapping[str, Any],
+        cost_usd: float | None,
+    ) -> None:
         self.first = first
         self.frames = dict(frames)
+        self.cost_usd = cost_usd
         self._compared = dict(compared)
 
     def __getitem__(self, name: str) -> Comparison:
@@ -57,7 +69,11 @@ class Comparisons(Mapping[str, Comparison]):
         return f"<p>{self._title()}</p>{html_table(_HEAD, self._lines())}"
 
     def _title(self) -> str:
-        return f"{counted(len(self), 'variant')} beside {self.first!r}; p values are corrected for their number (Holm)."
+        paid = format_usd_or(self.cost_usd, "an unknown amount")
+        return (
+            f"{counted(len(self), 'variant')} beside {self.first!r}; p values are corrected for their number (Holm). "
+            f"Paid now: {paid} for all variants together."
+        )
 
     def _lines(self) -> list[tuple[str, ...]]:
         tests = [one.labelled for one in self.values()]
@@ -75,7 +91,14 @@ class Comparisons(Mapping[str, Comparison]):
         return lines
 
 
-_HEAD = ("variant", "rows changed", "accuracy", "points (95 % interval)", "p", "US dollars a thousand rows")
+_HEAD = (
+    "variant",
+    "rows changed",
+    "accuracy",
+    "points (95 % interval)",
+    "p",
+    "alone, US dollars a thousand distinct rows",
+)
 
 
 @shows(taken_by(Options, "parse"))
@@ -158,13 +181,14 @@ def _compare(
         for run in runs:
             run.cancel()
         raise
+    paid = paid_usd([live_of(run) for run in runs])
     compared = {
-        name: _compared(frame, runs[0], against, field, (names[0], name))
+        name: replace(_compared(frame, runs[0], against, field, (names[0], name)), cost_usd=paid)
         for name, frame in zip(names[1:], frames[1:], strict=True)
     }
     if len(names) == 2:
         return compared[names[1]]
-    return Comparisons(names[0], compared, dict(zip(names, frames, strict=True)))
+    return Comparisons(names[0], compared, dict(zip(names, frames, strict=True)), paid)
 
 
 def _question(
@@ -185,6 +209,8 @@ def _question(
 def _check_labels(on: Any, against: Any, field: str | None) -> None:
     """Refuse labels that are not there before all prompts are paid for."""
     table = table_of(on)
+    if table is not None and not table.total:
+        raise UsageError("on= has no rows: nothing is left of the selection that made it. Nothing was sent.")
     if against is None or table is None:
         return
     if isinstance(against, str) and against == STORED and STORED not in table.names:

@@ -20,7 +20,7 @@ from pllm_notebook.statistics import RaceRule, RaceStanding, new_axes
 
 __all__ = ["Race", "RacedArm"]
 
-_HEAD = ("arm", "accuracy", "95 % interval", "rows", "failed", "full run costs", "takes", "")
+_HEAD = ("arm", "accuracy", "95 % interval", "rows", "failed", "alone, the full run costs", "takes", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,16 @@ class RacedArm:
     Attributes:
         arm: The way.
         accuracy: Share of the labelled rows that it was asked about and got right, 0 to 1; NaN for none.
-        low: Lower end of the 95 % interval of this arm alone.
+        low: Lower end of the 95 % interval of this arm alone (Wilson, over distinct rows). It assumes that they are a
+            sample of the rows that you care about, and does not know that the best of several looks too good.
         high: Upper end.
         questions: Distinct rows that it was asked about.
         failed: Labelled rows without an answer, counted as wrong.
         failures: These by kind.
-        cost_usd: US dollars of the full run: all distinct rows of the frame, at what these rows cost. None for
-            unknown.
-        time_s: Seconds of the full run at the limits and latency seen so far, None for unknown.
+        cost_usd: US dollars of the full run of this arm alone: one call for each row of the frame that is distinct in
+            the columns that it sends, at the mean price of its calls so far. Calls that it shares with other arms
+            count in full. None for unknown.
+        time_s: Seconds of that run at the limits and latency seen so far, None for unknown.
         left: When it left the race, "" for one that was in it to the end.
         refused: Why the provider refused its calls, "" for nothing.
     """
@@ -66,7 +68,8 @@ class Race:
         questions: The labelled rows.
         rule: "halving" or "proof".
         examples: Labelled rows that an arm was shown as examples, near-duplicates included, left out for all.
-        cost_usd: US dollars that this call paid, None for an unknown price. Answers out of the cache add nothing.
+        cost_usd: US dollars that this call paid, None for an unknown price. A call that several arms share is paid and
+            counted once; answers out of the cache add nothing.
         left_out: What the ceiling did not pay for, "" for nothing.
     """
 
@@ -90,7 +93,8 @@ class Race:
     def gap(self) -> float:
         """With 95 % chance no arm is more accurate than the leader by more than this, as a share.
 
-        Arms whose calls the provider refused are left out; 1.0 where an arm was not compared at all.
+        It holds for all rounds and arms at once (Bonferroni), if distinct rows are independent and a sample of those
+        that you care about. Arms whose calls the provider refused are left out; 1.0 where an arm was not compared.
         """
         return self.standing.gap(self.leader, self._asked())
 
@@ -99,8 +103,9 @@ class Race:
         """A line for each arm, the most accurate of the last round first.
 
         Columns: arm, prompt, model, effort, accuracy, low, high, rows (distinct ones that it was asked about), failed
-        (labelled rows without an answer, counted as wrong), cost_usd and time_s of the full run, pareto (whether no
-        other arm is both cheaper and as accurate), place ("leader", "to the end", or when it left the race).
+        (labelled rows without an answer, counted as wrong), cost_usd and time_s of the full run of this arm alone,
+        pareto (whether no other arm is both cheaper and as accurate), place ("leader", "to the end", or when it left
+        the race).
         """
         front = {point.name for point in self._points("cost") if point.on_front}
         types = {
@@ -229,7 +234,7 @@ class Race:
         lines = [
             (
                 f"{counted(total, 'arm')} on {counted(self.questions.labels, 'labelled row')}{copies}: "
-                f"{self.questions.field} against {self.questions.named}. Paid now: {paid}."
+                f"{self.questions.field} against {self.questions.named}. Paid now: {paid} for all arms together."
             ),
             (
                 f"Most accurate: {leader.arm.name} ({leader.accuracy:.3f}). No arm is better by more than "

@@ -12,6 +12,7 @@ from pllm_notebook.exceptions import ProviderRejectedError, UsageError
 from pllm_notebook.execution import LiveRun, Steps
 from pllm_notebook.frames.libraries import accessor_of
 from pllm_notebook.frames.rows import usage_rows
+from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.labelled_questions import LabelledQuestions, field_columns
 from pllm_notebook.lab.race_arms import Arm
 from pllm_notebook.lab.shared_runs import Asked, SharedRuns, answers_in
@@ -30,26 +31,29 @@ class ArmAnswers:
 
     Args:
         arm: The arm.
+        sent: The columns that it sends.
         questions: The labelled rows.
 
     Attributes:
+        arm: As given.
+        sent: As given.
         correct: Of each question, the labelled rows that it got right, shape (questions,).
         asked: Whether it was asked about all lines of a question, and each has ended, shape (questions,).
         skipped: Whether a line has a missing value, so that nothing is sent, or the model was shown it, or nearly, as
             an example; shape (questions,).
         examples: Labelled rows of the second kind.
         failures: Kinds of failure, counted by labelled row.
-        cost_usd: Of each line that was answered, when it was paid for.
+        cost_usd: Of each call that was answered, when it was paid for; other arms may have waited for it too.
         latency_s: Of each.
         refused: Why the provider refuses all of its calls, "" for nothing.
         run: The last run, None before the first.
     """
 
-    def __init__(self, arm: Arm, questions: LabelledQuestions) -> None:
+    def __init__(self, arm: Arm, sent: tuple[str, ...], questions: LabelledQuestions) -> None:
         columns = field_columns(arm.response_format, arm.options)
         if questions.field not in columns:
             raise UsageError(f"The answers of {arm.name!r} have no field {questions.field!r}. Nothing was sent.")
-        self.arm = arm
+        self.arm, self.sent = arm, sent
         self._column = columns[questions.field].name
         self.correct = np.zeros(len(questions))
         self.asked = np.zeros(len(questions), dtype=bool)
@@ -90,25 +94,30 @@ class ArmAnswers:
                 ended[question] = False
         here = questions.question[lines.start : lines.stop]
         self.asked[here] = ended[here]
-        for usage in usage_rows(run, range(len(lines))):
+        calls = {call: at for at, call in enumerate(run.table.call_of_row) if call >= 0}
+        for usage in usage_rows(run, calls.values()):
             self.cost_usd += [] if usage["cost_usd"] is None else [usage["cost_usd"]]
             self.latency_s += [] if usage["latency_s"] is None else [usage["latency_s"]]
 
-    def full_cost_usd(self, rows: int) -> float | None:
-        """Return what so many rows cost at what these have cost, None for unknown."""
-        return rows * sum(self.cost_usd) / len(self.cost_usd) if self.cost_usd else None
+    def full_cost_usd(self, calls: int) -> float | None:
+        """Return what so many calls cost at what these have cost, None for unknown."""
+        return calls * sum(self.cost_usd) / len(self.cost_usd) if self.cost_usd else None
 
-    def full_time_s(self, questions: LabelledQuestions) -> float | None:
-        """Return how long the full run takes at the limits and latency seen so far, None for unknown."""
+    def full_time_s(self, calls: int, table: Table) -> float | None:
+        """Return how long so many calls take at the limits and latency seen so far, None for unknown.
+
+        Args:
+            calls: Of the full run.
+            table: Its rows.
+        """
         if not self.latency_s:
             return None
-        rows, table = questions.distinct, questions.table
         sample = table.slice(range(min(table.total, _SAMPLE))).data
         given = {**self.arm.options, "replace": True}
         known = accessor_of(sample).estimate(self.arm.response_format, self.arm.prompt, **given)
         if known.calls and known.time_s is not None:
-            return float(known.time_s * max(1.0, rows / known.calls))
-        return float(np.mean(self.latency_s) * max(1.0, rows / _USUAL_CONCURRENCY))
+            return float(known.time_s * max(1.0, calls / known.calls))
+        return float(np.mean(self.latency_s) * max(1.0, calls / _USUAL_CONCURRENCY))
 
 
 class RaceRounds:
@@ -116,6 +125,7 @@ class RaceRounds:
 
     Args:
         arms: The arms.
+        sent: The columns that each sends.
         questions: The labelled rows.
         runs: The money and the display of all of them.
 
@@ -123,8 +133,10 @@ class RaceRounds:
         answers: Of each arm.
     """
 
-    def __init__(self, arms: Sequence[Arm], questions: LabelledQuestions, runs: SharedRuns) -> None:
-        self.answers = [ArmAnswers(arm, questions) for arm in arms]
+    def __init__(
+        self, arms: Sequence[Arm], sent: Sequence[tuple[str, ...]], questions: LabelledQuestions, runs: SharedRuns
+    ) -> None:
+        self.answers = [ArmAnswers(arm, own, questions) for arm, own in zip(arms, sent, strict=True)]
         self._questions = questions
         self._runs = runs
 

@@ -49,11 +49,16 @@ def race_table(
     kind = format_of(response_format, given, "race")
     ceiling, shown = options_for({**given}).max_cost_usd, options_for({**given}).progress
     arms = [_without_labels(arm, table, against) for arm in arms_of(kind, prompts, models, efforts, given)]
-    questions = labelled_questions(
-        table, field_columns(arms[0].response_format, arms[0].options), against, field, lambda: _sent(arms, table)
-    )
+    sent: list[tuple[str, ...]] = []
+
+    def columns_sent() -> Sequence[tuple[str, ...]]:
+        sent.extend(_sent(arms, table))
+        return sent
+
+    columns = field_columns(arms[0].response_format, arms[0].options)
+    questions = labelled_questions(table, columns, against, field, columns_sent)
     runs = SharedRuns(ceiling, bool(shown), "race")
-    rounds = RaceRounds(arms, questions, runs)
+    rounds = RaceRounds(arms, sent, questions, runs)
     looks = race_looks(len(arms), len(questions), rule)
     compared = _Comparisons(rounds.answers, questions, RaceStanding(len(arms), len(looks), rule))
     asked, cut = 0, False
@@ -172,7 +177,9 @@ class _Comparisons:
 
     def race(self, rule: RaceRule, cost_usd: float | None, left_out: str) -> Race:
         """Return the result."""
-        arms = [self._raced(at, one) for at, one in enumerate(self._answers)]
+        # One call for each row that is distinct in what an arm sends: what it would take alone.
+        calls = {sent: self._questions.distinct(sent) for sent in {one.sent for one in self._answers}}
+        arms = [self._raced(at, one, calls[one.sent]) for at, one in enumerate(self._answers)]
         return Race(
             arms=arms,
             leader=min(self.active, key=lambda at: (-self._accuracy.get(at, 0.0), arms[at].cost_usd or 0.0, at)),
@@ -188,7 +195,7 @@ class _Comparisons:
         """Return which questions no arm is measured by, since one cannot be."""
         return np.asarray(np.logical_or.reduce([one.skipped for one in self._answers]))
 
-    def _raced(self, at: int, one: ArmAnswers) -> RacedArm:
+    def _raced(self, at: int, one: ArmAnswers, calls: int) -> RacedArm:
         there = one.asked & ~self._skipped()
         sizes = self._sizes[there]
         accuracy = float(one.correct[there].sum() / sizes.sum()) if len(sizes) else float("nan")
@@ -202,8 +209,8 @@ class _Comparisons:
             questions=int(there.sum()),
             failed=sum(one.failures.values()),
             failures=dict(one.failures),
-            cost_usd=one.full_cost_usd(self._questions.distinct),
-            time_s=one.full_time_s(self._questions),
+            cost_usd=one.full_cost_usd(calls),
+            time_s=one.full_time_s(calls, self._questions.table),
             left=self._left.get(at, ""),
             refused=one.refused,
         )

@@ -1,8 +1,8 @@
-"""What the answers of a side cost and took when they were paid for, for its comparison with another's."""
+"""What the answers of a side cost alone, and what runs that share calls cost together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -13,18 +13,22 @@ from pllm_notebook.frames.registered_run import RegisteredRun
 from pllm_notebook.frames.rows import usage_rows
 from pllm_notebook.lab.answer_sides import AnswerSide
 
-__all__ = ["RunCosts", "costs_of"]
+__all__ = ["RunCosts", "costs_of", "paid_usd"]
 
 _MOST_ROWS = 1_000
 """Rows whose usage is read, evenly over the compared ones."""
 
 
 class RunCosts(NamedTuple):
-    """Means over rows that one reply answered; None for unknown.
+    """Means over distinct rows that were answered, all replies of a row together; None for unknown.
+
+    Of a run that is no longer in memory, rows that took several replies (repairs, tools, samples) are left out: what
+    they took is not recorded, and the mean is too low by as much.
 
     Attributes:
         rows: How many rows were read.
-        cost_usd: US dollars a row, mean, when it was paid for; answers out of the cache too.
+        cost_usd: US dollars a row, mean, when it was paid for; answers out of the cache too, and calls that were shared
+            with other runs.
         input_tokens: Tokens a row, mean.
         output_tokens: Tokens a row, mean.
         latency_s: Seconds from sending to answer, median.
@@ -38,13 +42,14 @@ class RunCosts(NamedTuple):
 
 
 def costs_of(side: AnswerSide, lines: np.ndarray[Any, Any]) -> RunCosts:
-    """Return the costs of some lines of a side. Sends nothing."""
-    rows = side.row[lines]
+    """Return the costs of some lines of a side, of equal rows once: they share one call. Sends nothing."""
+    rows = side.row[lines[np.sort(np.unique(side.content[lines], return_index=True)[1])]]
     rows = np.unique(rows[rows >= 0])
-    if (record := side.source.record) is not None:
-        rows = rows[(side.source.statuses[rows] <= 1) & ~record.several[rows]]
-    picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).astype(np.int64))].tolist()
     run = side.source.run
+    if (record := side.source.record) is not None:
+        rows = rows[side.source.statuses[rows] <= 1]
+        rows = rows if isinstance(run, LiveRun) else rows[~record.several[rows]]
+    picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).astype(np.int64))].tolist()
     known: list[Mapping[str, Any]]
     if isinstance(run, LiveRun):
         known = list(usage_rows(run, picked))
@@ -58,6 +63,12 @@ def costs_of(side: AnswerSide, lines: np.ndarray[Any, Any]) -> RunCosts:
         output_tokens=_mean(known, "output_tokens"),
         latency_s=_median(known, "latency_s"),
     )
+
+
+def paid_usd(runs: Iterable[LiveRun]) -> float | None:
+    """Return what runs paid together, a call that several wait for once; None for an unknown price."""
+    costs = [run.execution.spent.own_usd for run in runs]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
 def _values(known: list[Mapping[str, Any]], name: str) -> list[float]:

@@ -46,7 +46,7 @@ class SharedRuns:
 
     Attributes:
         budget: The money.
-        cost_usd: Paid by those that have ended, None for an unknown price.
+        cost_usd: Paid by those that have ended, None for an unknown price. A call that two of them share counts once.
     """
 
     def __init__(self, max_cost_usd: float | None, shown: bool, label: str) -> None:
@@ -130,7 +130,8 @@ class SharedRuns:
         forget(run)
         if not counts.done and not counts.failed:  # what sends nothing is no line of the registry
             run.recorder = None
-        self.cost_usd = None if self.cost_usd is None or run.cost is None else self.cost_usd + run.cost
+        paid = run.execution.spent.own_usd
+        self.cost_usd = None if self.cost_usd is None or paid is None else self.cost_usd + paid
 
 
 def answers_in(run: LiveRun, column: str) -> list[Any]:

@@ -35,6 +35,9 @@ MeanMethod = Literal["labels", "ppi", "ppi-small", "strata", "strata-small", "de
 class CorrectedMean:
     """A mean over all rows, with its 95 % interval; both NaN where the labels allow none.
 
+    It assumes that the labels are right, that rows were drawn for them with the chances that are stored, and that
+    distinct rows are independent draws of what the mean is of. Nothing is assumed of the model's answers.
+
     Attributes:
         estimate: Corrected by the labels; NaN without an interval.
         low: Lower end.

@@ -234,6 +234,8 @@ def test_equal_calls_of_two_runs_are_sent_once() -> None:
 
     assert one.kinds() == two.kinds() == ["ok"] * 20
     assert requests == 20
+    results = [*one.results.values(), *two.results.values()]
+    assert sum(result.joined is None for result in results) == requests  # each is paid for by one of them
 
 
 def test_a_call_joins_none_whose_answer_may_be_cut_off_elsewhere() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -254,9 +255,61 @@ def test_the_explanation_names_both_answers_and_their_cost(answers: Callable[...
 
     explained = out.llm.explain(0)
 
-    assert explained.steps == ("the model answered", "the model answered")
+    assert explained.steps == (
+        "the model answered",
+        "the model, asked once more for evidence of numStars, answered",
+    )
     assert explained.evidence[1] == "stars: 'five stars' in text, characters 19 to 29"
     assert explained.value.stars == 5
+
+
+def test_a_second_answer_that_changes_nothing_is_explained_as_such(answers: Callable[..., Answers]) -> None:
+    answers(second=SimAnswer.refusal("No."))
+
+    assert ask().llm.explain(0).steps[1] == (
+        "the model, asked once more for evidence of numStars (the first answer stays), answered"
+    )
+
+
+def test_a_ceiling_that_pays_for_first_answers_alone_keeps_them(answers: Callable[..., Answers]) -> None:
+    texts = [f"{TEXT} {number}" for number in range(6)]
+    made = answers()
+    plain = ask(*texts, evidence=True)
+    assert plain.llm.run.cost is not None
+    paid, first = plain.llm.run.cost, len(made.asked)
+
+    with pytest.warns(UserWarning, match=r"6 rows were not asked once more for evidence, since max_cost_usd left no"):
+        out = ask(*texts, max_cost_usd=paid / 1_000)  # the first answers are cached: no second one can be paid
+
+    assert len(made.asked) == first
+    assert out["stars"].tolist() == [6] * 6
+    assert set(out.llm.status) == {"cached"}
+    assert out.llm.errors.empty
+    assert out.llm.run.state == "done"
+
+    whole = ask(*texts, max_cost_usd=1)
+
+    assert whole["stars"].tolist() == [5] * 6
+    assert len(made.asked) == first + 6
+
+
+def test_a_ceiling_that_first_answers_nearly_take_is_not_passed_by_second_ones(
+    answers: Callable[..., Answers],
+) -> None:
+    texts = [f"{TEXT} {number}" for number in range(20)]
+    answers()
+    price = ask(*texts, evidence=True, salt="price").llm.run.cost
+    assert price is not None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        out = ask(*texts, max_cost_usd=1.5 * price, errors="coerce")
+
+    assert out.llm.run.cost <= 1.5 * price
+    assert set(out.llm.status) <= {"ok", "not_sent"}
+    assert out.llm.errors.empty
+    assert out["stars"].dropna().isin([5, 6]).all()
+    assert ask(*texts, max_cost_usd=1)["stars"].tolist() == [5] * 20
 
 
 def test_images_would_be_asked_about_twice_each(answers: Callable[..., Answers]) -> None:

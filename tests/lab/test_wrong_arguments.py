@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import pickle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +14,8 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimRequest
 
 PROMPTS = {"A": "A {text}", "B": "B {text}"}
@@ -22,6 +26,12 @@ class Review(BaseModel):
 
     mood: Literal["good", "bad"]
     stars: int
+
+
+class Mood(BaseModel):
+    """A review."""
+
+    mood: Literal["good", "bad"]
 
 
 class Note(BaseModel):
@@ -148,6 +158,129 @@ def test_a_label_is_by_somebody_with_a_name_and_of_columns_with_names(sim_model:
         out.llm.review(["mood"], by=3)
 
     assert out.llm.label("gold", field="mood", columns="text") == 30
+
+
+@pytest.mark.parametrize("by", ["", " "])
+def test_a_label_without_a_name_is_not_stored(sim_model: Sim, frame: pd.DataFrame, by: str) -> None:
+    out = frame.llm.parse(Review, "A {text}")
+    message = rf"by is the name of who labels, or None for your login name, not '{by}'\. Nothing was stored"
+
+    for call in (lambda: out.llm.label("gold", field="mood", by=by), lambda: out.llm.review(["mood"], by=by)):
+        with pytest.raises(UsageError, match=message):
+            call()
+    with pytest.raises(UsageError, match="drawn_by says how the rows were chosen"):
+        out.llm.label("gold", field="mood", drawn_by=by)
+
+    assert len(pllm.labels().frame) == 0
+
+
+def test_the_results_of_the_lab_are_copied_and_say_why_they_cannot_be_pickled(
+    sim_model: Sim, frame: pd.DataFrame
+) -> None:
+    old, out = (frame.llm.parse(Review, f"{word} {{text}}") for word in "AB")
+    review = out.llm.review(["mood"], n=2)
+    review.accept()
+
+    made = [
+        review,
+        out.llm.compare(old),
+        frame.llm.race(Review, PROMPTS, against="gold", field="mood"),
+        out.llm.evaluate(against="gold", field="mood"),
+        out.llm.report(),
+    ]
+
+    for one in made:
+        assert repr(copy.deepcopy(one)) == repr(one)
+    for one in made[:2]:
+        with pytest.raises(PllmError, match="cannot be pickled"):
+            pickle.dumps(one)
+
+
+@pytest.mark.parametrize("against", ["glod", "GOLD", "nope"])
+def test_a_column_of_labels_that_is_not_there_is_refused_with_the_nearest(
+    sim_model: Sim, frame: pd.DataFrame, against: str
+) -> None:
+    out = frame.llm.parse(Review, "A {text}")
+    asked = len(sim_model.asked)
+    calls = [
+        lambda: out.llm.evaluate(against=against, field="mood"),
+        lambda: out.llm.compare(out, against=against, field="mood"),
+        lambda: out.llm.improve(against=against, field="mood"),
+        lambda: out.llm.run.evaluate(against, "mood"),
+        lambda: out.llm.label(against, field="mood"),
+        lambda: out.llm.report(against=against, field="mood"),
+        lambda: frame.llm.race(Review, PROMPTS, against=against, field="mood"),
+        lambda: pllm.compare(PROMPTS, Review, on=frame, against=against, field="mood"),
+    ]
+
+    for call in calls:
+        with pytest.raises(UsageError) as seen:
+            call()
+        assert f"no column named {against!r} among" in str(seen.value)
+        assert ("Did you mean 'gold'?" in str(seen.value)) == (against != "nope")
+
+    assert len(sim_model.asked) == asked
+
+
+def test_a_bad_timeout_and_awaiting_a_run_of_an_earlier_kernel_say_what_to_do(
+    sim_model: Sim, frame: pd.DataFrame
+) -> None:
+    out = frame.llm.parse(Review, "A {text}")
+
+    for wrong in ("a", -1, float("nan"), True):
+        with pytest.raises(UsageError, match="timeout_s is a number of seconds, at least 0, or None for no limit, not"):
+            out.llm.run.wait(wrong)
+    out.llm.run.wait(0)
+
+    async def awaited() -> Any:
+        return await out.llm.run
+
+    run_registry.forget_all()
+    with pytest.raises(
+        PllmError, match=r"is not in this kernel's memory, so there is nothing to wait for\. run\.to_fr"
+    ):
+        asyncio.run(awaited())
+
+
+def test_an_empty_selection_is_named_as_what_is_empty(sim_model: Sim, frame: pd.DataFrame, tmp_path: Path) -> None:
+    out = frame.llm.parse(Review, "A {text}")
+    none = out[out["text"] == "other"]
+    asked = len(sim_model.asked)
+    whole = r"^This frame has no rows: nothing is left of the selection that made it \(its columns are \['text', "
+
+    for call, message in [
+        (lambda: none.llm.report(tmp_path / "r.html", bundle=tmp_path / "b.zip"), whole),
+        (lambda: none.llm.compare(out), whole),
+        (lambda: out.llm.compare(none), r"^The frame to compare with has no rows: nothing is left"),
+        (lambda: none.llm.review(["mood"]), whole),
+        (lambda: none.llm.recheck(), whole),
+        (lambda: none.llm.improve(against="gold", field="mood"), whole),
+        (lambda: none.llm.race(Review, PROMPTS, against="gold", field="mood"), r"^The frame has no rows: nothing is"),
+        (lambda: pllm.compare(PROMPTS, Review, on=none), r"^on= has no rows: nothing is left"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            call()
+
+    assert not (tmp_path / "r.html").exists()
+    assert not (tmp_path / "b.zip").exists()
+    assert len(sim_model.asked) == asked
+
+
+def test_labels_without_a_name_are_named_as_such(sim_model: Sim, frame: pd.DataFrame) -> None:
+    cascade = {"model": "sim:openai", "judge": "sim:anthropic", "decide": "escalate", "samples": 2}
+
+    def ask(against: Any, guarantee: float | None = 0.9) -> Any:
+        return frame.llm.parse(Mood, "A {text}", against=against, guarantee=guarantee, **cascade)
+
+    with pytest.raises(UsageError, match=r"no label of 'mood': none of the labels is one of \['good', 'bad'\]"):
+        ask(pd.Series(["fine"] * 30))
+    with pytest.raises(UsageError, match=r"against= is read with guarantee= alone\. Nothing was sent"):
+        ask(pd.Series(["good"] * 30), guarantee=None)
+    assert sim_model.asked == []
+
+    out = frame.llm.parse(Review, "A {text}")
+    report = out.llm.report(against=pd.Series(["good", "bad"] * 15), field="mood")
+    assert report.data["evaluation"][0]["against"] == "labels"
 
 
 def test_roles_are_of_the_columns_that_are_named(frame: pd.DataFrame) -> None:
