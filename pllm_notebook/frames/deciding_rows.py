@@ -33,9 +33,8 @@ class DecidingRows(TableRows):
         table = self.table
         candidates = table.column_data(names)
         instructions = None
-        if question.instruction is not None:
-            data = table.column_data(question.instruction.template.names)
-            instructions = question.instruction.texts(data, options.na)
+        if question.instruction is not None and self._instructing is not None:
+            instructions = question.instruction.texts(self._instructing, options.na)
         self._candidates = CandidateAnswers(
             candidates, table.column_data(template.names), template, options, instructions
         )

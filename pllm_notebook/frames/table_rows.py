@@ -79,22 +79,22 @@ class TableRows:
             names = [name for name in table.names if name not in unsent]
             if options.columns is not None:
                 names = chosen_columns("columns=", options.columns, names)
-        self._asked_data = [table.column_data(names)]
-        if shown:
-            self._asked_data.append(table.column_data(shown))
-        if question.instruction is not None:
-            self._asked_data.append(table.column_data(question.instruction.template.names))
+        self._named = table.column_data(names)
+        self._shown_media = table.column_data(shown) if shown else None
+        instructed = () if question.instruction is None else question.instruction.template.names
+        self._instructing = None if question.instruction is None else table.column_data(instructed)
+        # What a row's answer follows from; a row is known by its values there.
+        self._asked_data = [one for one in (self._named, self._shown_media, self._instructing) if one is not None]
         retries = options.evidence == "retry" and question.output is not None
-        self.evidence = RowEvidence(self._asked_data[0]) if retries else None
-        self._is_bare, self._shows = template is None and not names, bool(shown)
-        self.prompts = self._prompts(prompts_of(self._asked_data[0], template, options.na), question.instruction)
+        self.evidence = RowEvidence(self._named) if retries else None
+        self.prompts = self._prompts(prompts_of(self._named, template, options.na), question.instruction)
         self.examples: RowExamples | None = None
         self._shown: ExamplePrompts | None = None
         if question.takes_examples and options.examples is not None:
-            row_prompt = RowPrompt(tuple(self._asked_data[0].names), template, table.is_column)
+            row_prompt = RowPrompt(tuple(self._named.names), template, table.is_column)
             self.examples = examples_for(options, row_prompt, question.output)
         if self.examples is not None:
-            self.prompts = self._shown = ExamplePrompts(self.prompts, self._asked_data[0], self.examples)
+            self.prompts = self._shown = ExamplePrompts(self.prompts, self._named, self.examples)
         self.task, self.inputs = "", self.prompts
         if options.probabilities == "decisions":
             self.task = task_of(template)
@@ -122,23 +122,23 @@ class TableRows:
         """Return prompts of these texts, with the images and the instruction of each row."""
         options = self._options
         prompts = texts
-        if self._shows:
+        if self._shown_media is not None:
             prompts = MediaPrompts(
                 texts,
-                self._asked_data[1],
+                self._shown_media,
                 options.na,
-                bare=self._is_bare,
+                bare=self.template is None and not self._named.names,
                 images_from=options.images_from,
                 model=options.model,
             )
-        if instruction is not None:
-            prompts = InstructedPrompts(prompts, instruction.texts(self._asked_data[-1], options.na))
+        if instruction is not None and self._instructing is not None:
+            prompts = InstructedPrompts(prompts, instruction.texts(self._instructing, options.na))
         return prompts
 
     def _judged(self, question: RowQuestion) -> Any:
         """Return what a decision endpoint judges of each row; a row's own instruction has the task behind it."""
         template, instruction = self.template, question.instruction
-        data = self._asked_data[0]
+        data = self._named
         texts: Any = prompts_of(data, None, question.options.na)
         if template is not None:
             texts = ValueTexts(data, template, question.options.na)
