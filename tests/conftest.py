@@ -36,6 +36,8 @@ _MEMORY, _ROOM_BYTES = "/dev/shm", 4 << 30
 if os.path.isdir(_MEMORY) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
 
+_GARBAGE_OBJECTS = 10_000
+
 # Which of a test's cases `make test` draws where it runs a sample of them.
 _SEED = os.environ.get("PLLM_TEST_SAMPLE", "0")
 
@@ -57,8 +59,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is imported and collected out of every later collection of garbage: it stays until the end."""
+    """Leave what is imported and collected out of every later collection of garbage: it stays until the end.
+
+    And look for garbage more rarely than a program should that goes on for days.
+    """
     gc.freeze()
+    gc.set_threshold(_GARBAGE_OBJECTS, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)

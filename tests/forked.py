@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -227,6 +228,8 @@ if __name__ == "__main__":
     # Nothing that is imported may start a thread or hold a file open.
     for _name in sys.argv[2:]:
         importlib.import_module(_name)
+    gc.collect()
+    gc.freeze()  # no child looks through what is imported for garbage
     _job = _next_job(socket.socket(fileno=int(sys.argv[1])))
     if _job is not None:
         _become(*_job)

@@ -36,6 +36,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     engine.shutdown()
 
 
+@pytest.mark.sample(80)
 @pytest.mark.parametrize(("side", "one"), FITTING)
 def test_a_value_of_any_type_comes_back_as_that_value(
     side: Side, one: ZooCase, sim: Simulator, shared_cache: Path, monkeypatch: pytest.MonkeyPatch

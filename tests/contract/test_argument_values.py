@@ -85,6 +85,7 @@ WRONG: dict[str, tuple[Callable[[Ready], Any], str]] = {
 
 
 @pytest.mark.parametrize(("use", "words"), WRONG.values(), ids=WRONG)
+@pytest.mark.sample(12)
 @pytest.mark.filterwarnings("ignore:.*rows failed")
 def test_a_wrong_value_is_refused_before_anything_is_sent(
     ready: Ready, sim: Simulator, use: Callable[[Ready], Any], words: str, capsys: pytest.CaptureFixture[str]

@@ -39,6 +39,7 @@ def ask(model: str, budget: float, **options: object) -> pllm.Run:
 
 @pytest.mark.parametrize("budget", [0.0, 0.0001, 0.0004, 0.0007, 0.001, 0.0021, 0.0039, 0.01])
 @pytest.mark.parametrize("faults", [{}, {"reset": 0.2, "malformed": 0.1, "error_500": 0.1}], ids=["fine", "faulty"])
+@pytest.mark.sample(6)
 def test_a_ceiling_is_never_passed(luna: str, sim: Simulator, budget: float, faults: dict[str, float]) -> None:
     sim.set(answers=lambda request: "y" * 400, latency_s=0.005, **faults)
 
@@ -253,6 +254,7 @@ def test_a_reasoning_model_is_not_cut_off_for_long(luna: str, sim: Simulator) ->
     assert sim.stats().requests <= 56
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("times", [1.2, 2, 40])
 def test_a_ceiling_above_the_true_cost_finishes(hosted: Side, sim: Simulator, times: float) -> None:
     frame = words(*(f"row {n}" for n in range(100)))

@@ -126,7 +126,7 @@ class Mix:
         return one * self.rows * 10 ** self.draw.uniform(-0.8, 1.5)
 
 
-@pytest.mark.sample(10)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("seed", range(MIXES))
 def test_what_a_server_could_charge_never_passes_a_ceiling(
     sim: Simulator, cache_dir: object, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -58,6 +58,7 @@ def rows(count: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", [Mood, Review], ids=["decided", "decided and written"])
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_ceiling_holds_for_decisions(
     luna: str, sim: Simulator, cache_dir: Path, seed: int, kind: type[BaseModel]
@@ -96,6 +97,7 @@ def guarantee(ceiling: float) -> Any:
     return ask(frame(150), max_cost_usd=ceiling).llm.run
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("steps", [race, improve, guarantee])
 def test_one_ceiling_holds_for_all_steps(

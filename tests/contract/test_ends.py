@@ -64,6 +64,7 @@ def reply(side: Side, end: str | None, text: str = HALF) -> dict[str, Any]:
     return {"choices": [{"message": {"content": text}, "finish_reason": end}], "usage": used}
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("side", "end", "kind"),
     [
@@ -87,6 +88,7 @@ def test_an_end_that_is_not_a_good_one_is_a_failure_that_keeps_the_text(
         assert out.llm.errors["cost_usd"][0] > 0
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     ("side", "end"),
     [pytest.param(side, end, id=f"{side.id}-{end}") for side in EVERY_SIDE for end in GOOD[form(side)]],

@@ -44,6 +44,7 @@ OTHERWISE = {
 }
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("what", PAID)
 def test_a_reply_that_is_no_answer_fails_its_row_alone_and_keeps_what_was_paid(
     side: Side, sim: Simulator, what: str
@@ -69,6 +70,7 @@ def test_a_reply_that_is_no_answer_fails_its_row_alone_and_keeps_what_was_paid(
         assert out.llm.usage["cost_usd"][1] == failed["cost_usd"]
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("what", PAID)
 def test_a_paid_failure_is_not_paid_for_again(side: Side, sim: Simulator, what: str) -> None:
     sim.set(answers=by_word({"bad": PAID[what][0]}, lambda request: GOOD))
@@ -100,6 +102,7 @@ def test_a_kept_failure_that_is_raised_names_no_run_to_retry(luna: str, sim: Sim
     assert ". Kept since " in str(raised.value)
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("what", PAID)
 def test_a_paid_failure_is_paid_for_again_when_it_is_named(side: Side, sim: Simulator, what: str) -> None:
     sim.set(answers=by_word({"bad": PAID[what][0]}, lambda request: GOOD))
@@ -174,7 +177,7 @@ PASSING: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.sample(24)
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("what", PASSING)
 def test_what_can_pass_fails_its_row_alone_and_is_sent_again_by_the_next_run(
     side: Side, sim: Simulator, what: str

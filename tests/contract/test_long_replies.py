@@ -75,6 +75,7 @@ def traced() -> Iterator[None]:
 
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("side", EVERY_SIDE, ids=lambda side: side.id, indirect=False)
+@pytest.mark.sample(4)
 def test_a_body_that_unfolds_to_gigabytes_is_cut_off_while_it_comes(
     side: Side, status: int, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, traced: None
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_body_of_the_same_length_uncompressed_is_cut_off_too(
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate", ""])
 @pytest.mark.parametrize("side", EVERY_SIDE, ids=lambda side: side.id, indirect=False)
+@pytest.mark.sample(7)
 def test_a_compressed_answer_is_read(
     side: Side, encoding: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

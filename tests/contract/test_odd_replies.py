@@ -65,6 +65,7 @@ def within(seconds: float, work: Any) -> Any:
 
 
 @pytest.mark.parametrize("content", [7, {"a": 1}, True, [7], [{"type": "text", "text": {"a": 1}}]], ids=str)
+@pytest.mark.sample(9)
 def test_content_of_another_type_is_the_failure_of_its_row_and_of_no_neighbour(
     side: Side, content: Any, sim: Simulator
 ) -> None:
@@ -83,6 +84,7 @@ def test_content_of_another_type_is_the_failure_of_its_row_and_of_no_neighbour(
 
 
 @pytest.mark.parametrize("name", [None, 7, "", {"a": 1}], ids=str)
+@pytest.mark.sample(7)
 def test_a_call_without_a_name_is_the_failure_of_its_row(side: Side, name: Any, sim: Simulator) -> None:
     def look(city: str) -> str:
         """Look."""
@@ -108,6 +110,7 @@ ODD_USAGE = {
 
 
 @pytest.mark.parametrize("odd", ODD_USAGE.values(), ids=ODD_USAGE)
+@pytest.mark.sample(10)
 def test_usage_that_is_no_number_of_tokens_is_unknown_and_never_free(side: Side, odd: Any, sim: Simulator) -> None:
     name = next(iter(USAGE[form(side)]))
     sim.set(answers=answers({}, without_usage(side, {**USAGE[form(side)], name: odd})))
@@ -138,6 +141,7 @@ def test_more_cached_tokens_than_tokens_make_no_money(side: Side, sim: Simulator
 
 
 @pytest.mark.parametrize("usage", ["x", [1], {"prompt_tokens_details": "x", "input_tokens_details": 3}, None], ids=str)
+@pytest.mark.sample(7)
 def test_usage_of_another_form_is_unknown(side: Side, usage: Any, sim: Simulator) -> None:
     usage = {**USAGE[form(side)], **usage} if isinstance(usage, dict) and form(side) in ("chat", "responses") else usage
     sim.set(answers=answers({}, without_usage(side, usage)))
@@ -166,6 +170,7 @@ WRITTEN = {
 }
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("how", WRITTEN)
 def test_an_envelope_that_strict_json_refuses_is_read_once(side: Side, how: str, sim: Simulator) -> None:
     frame, answer = WRITTEN[how]

@@ -170,6 +170,7 @@ SPOILT: dict[str, Callable[[Entries], Any]] = {
 }
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("fault", SPOILT)
 def test_a_row_that_a_pack_does_not_answer_is_asked_alone(side: Side, sim: Simulator, fault: str) -> None:
     sim.set(answers=answering(SPOILT[fault]))
@@ -224,6 +225,7 @@ LOST: dict[str, Any] = {
 }
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("fault", LOST)
 def test_a_pack_that_answers_nobody_is_asked_again_row_by_row(side: Side, sim: Simulator, fault: str) -> None:
     sim.set(answers=answering(lambda entries: LOST[fault]))
@@ -453,6 +455,7 @@ def test_shares_of_tokens_and_cost_add_up(hosted: Side, sim: Simulator) -> None:
     assert pllm.cache.info().cost_usd == pytest.approx(out.llm.run.cost, rel=1e-12)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("budget", [0.0, 0.002, 0.004, 0.01])
 @pytest.mark.parametrize("left_out", [0, 1, 20])
 def test_a_ceiling_is_never_passed(luna: str, sim: Simulator, budget: float, left_out: int) -> None:

@@ -204,6 +204,7 @@ FAILURES: dict[str, tuple[SimAnswer, type[pllm.ParallelLLMError], int]] = {
 }
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("kind", FAILURES)
 def test_three_of_three_failing_is_an_error_with_each_cause(hosted: Side, sim: Simulator, kind: str) -> None:
     answer, error, requests_each = FAILURES[kind]

@@ -58,7 +58,7 @@ def program(directory: Path, cell: Cell) -> Any:
 EXPECTED = {"text": "Paris", "structured": City(name="Paris", people=2_100_000), "tools": "It is sunny in Paris."}
 
 
-@pytest.mark.sample(9)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.id)
 def test_a_program_asks_for_anything_by_any_strategy_of_any_provider(
     cell: Cell, sim: Simulator, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

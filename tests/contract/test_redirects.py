@@ -123,7 +123,7 @@ def test_a_line_of_a_request_file_is_not_redirected(
     assert (trap.asked, len(server.asked)) == ([], 1)
 
 
-@pytest.mark.sample(24)
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("what", ["upload", "create", "look", "recent", "results", "cancel", "discard"])
 @pytest.mark.parametrize("kind", MODELS)

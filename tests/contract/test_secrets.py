@@ -77,6 +77,7 @@ def refused(model: str, **options: Any) -> tuple[Any, PllmError | None]:
 
 
 @pytest.mark.parametrize("side", EVERY_SIDE, ids=lambda side: side.id)
+@pytest.mark.sample(9)
 @pytest.mark.parametrize(("status", "page"), [(400, False), (401, False), (403, True), (500, True), (200, True)])
 def test_a_key_that_is_sent_back_is_shown_and_kept_nowhere(
     planted: Callable[[str], None], written: Callable[[], str], cache_dir: Path, side: Side, status: int, page: bool

@@ -84,6 +84,7 @@ def test_a_quota_that_does_not_come_back_stops_the_run_and_keeps_what_is_finishe
     assert partial.llm.status.tolist() == ["ok", "ok", "ok", "failed", "pending", "pending"]
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize(
     ("code", "kind"),
     [(400, "rejected"), (401, "authentication"), (403, "permission"), (404, "unknown_model"), (422, "rejected")],

@@ -7,6 +7,7 @@ forked has no thread of ours yet, runs its script as its main module, and ends a
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -229,6 +230,7 @@ if __name__ == "__main__":
     job = json.loads(sys.argv[1])
     SERVERS, ROOT = {"here": job["address"]}, os.getcwd()
     pllm.configure(progress=False, servers=SERVERS)
+    gc.freeze()  # no script looks through what is imported for garbage
     found = run_all(job["scripts"], Path(job["directory"]), job["soon_s"])
     if isinstance(found, str):
         globals().update(asyncio=asyncio, aiohttp=aiohttp, openai=openai)

@@ -10,6 +10,7 @@ number or its name, 0 for none; and whether to count only once the store is open
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -108,6 +109,7 @@ def _live(job: dict[str, Any]) -> None:
 
 def fork_for_each_line(live: Callable[[dict[str, Any]], None]) -> None:
     """Have a child of its own do each job of this process' input, one after the other, and say how it ended."""
+    gc.freeze()  # no child looks through what is imported for garbage
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

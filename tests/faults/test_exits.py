@@ -284,8 +284,13 @@ SCRIPTS = {
 
 
 @pytest.fixture(scope="module")
-def ends(sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
-    """How each script ended."""
+def ends(
+    request: pytest.FixtureRequest, sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, End]:
+    """How each script ended that a test of this session asks about."""
+    asked = {
+        str(item.callspec.params["name"]) for item in request.session.items if request.fixturename in item.fixturenames
+    }
     opened = threading.Event()
 
     def answer(request: SimRequest) -> Any:
@@ -302,7 +307,7 @@ def ends(sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory) -> dic
         "address": sim_server.base_url("compatible"),
         "directory": str(directory),
         "soon_s": SOON_S,
-        "scripts": [(name, script.code, script.signals) for name, script in SCRIPTS.items()],
+        "scripts": [(name, script.code, script.signals) for name, script in SCRIPTS.items() if name in asked],
     }
     env = {**os.environ, "OPENAI_API_KEY": "any-key", "OPENAI_BASE_URL": sim_server.base_url("openai")}
     env.pop("PYTHONUNBUFFERED", None)  # what a script prints is buffered, as it is for a person
@@ -319,6 +324,7 @@ def ends(sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {name: End(*end) for name, end in json.loads(done.stdout).items()}
 
 
+@pytest.mark.sample(20)
 @pytest.mark.timeout(2500)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_ends_soon_with_its_code_and_in_silence(ends: dict[str, End], name: str) -> None:

@@ -33,6 +33,7 @@ def llm(kit: FrameKit) -> Any:
     return kit.llm(kit.frame(COLUMNS))
 
 
+@pytest.mark.sample(36)
 @pytest.mark.parametrize(
     ("error", "words", "call"),
     [

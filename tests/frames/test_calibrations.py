@@ -17,6 +17,8 @@ from pllm_notebook.sim import SimAnswer, SimRequest
 
 from .frame_libraries import FrameKit
 
+pytestmark = pytest.mark.sample(1)  # of the libraries: what is calibrated is the same numbers in each
+
 
 class Review(BaseModel):
     """Facts."""

@@ -136,6 +136,7 @@ class OfCustom(BaseModel):
     it: Shouted
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "kind",
     [After, Wrapped, Annotated_, Optional_, OfModel, PostInit, OfDataclass, OfCustom],
@@ -265,6 +266,7 @@ def test_samples_have_the_dtypes_of_the_result(cache_dir: object, kit: FrameKit)
 AT_EIGHT = dt.datetime(2024, 5, 1, 8)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.filterwarnings("ignore:.*rows failed")
 @pytest.mark.parametrize(
     ("kind", "dtype", "first"),
@@ -320,6 +322,7 @@ class Box(BaseModel):
 BOX = {"outer": 1, "size": {"count": 1, "most": 1}}
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("answer", "options", "at"),
     [
@@ -351,6 +354,7 @@ class Deep(BaseModel):
     maybe: tuple[int, ...] | None = None
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("kind", "good", "big", "at"),
     [
@@ -548,7 +552,7 @@ def test_a_pickle_needs_nothing_of_this_package(ask: Asked, kit: FrameKit) -> No
     assert kit.dtypes(again) == kit.dtypes(out)
 
 
-@pytest.mark.sample(30)
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("case", ZOO, ids=lambda case: case.id)
 @pytest.mark.parametrize("nested", ["data", "json"])
 @pytest.mark.parametrize("library", LIBRARIES[1:], ids=repr)  # that of pandas, and what else pandas makes, is beside it

@@ -287,12 +287,14 @@ def asked(kit: FrameKit, cache_dir: Path, tmp_path: Path) -> Asked:
     return Asked(kit, tmp_path)
 
 
+@pytest.mark.sample(29)
 @pytest.mark.parametrize("names", CALLS)
 @pytest.mark.filterwarnings("ignore:.*rows failed")
 def test_each_method_works_in_every_library(asked: Asked, names: str) -> None:
     CALLS[names](asked)
 
 
+@pytest.mark.sample(1)
 def test_the_promise_of_a_run_is_of_the_library_that_was_asked(
     kit: FrameKit, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +325,7 @@ LAZY = {
 }
 
 
+@pytest.mark.sample(42)
 @pytest.mark.parametrize("name", sorted(public(FrameAccessor)))
 @pytest.mark.parametrize("kind", LAZY)
 def test_rows_that_are_not_there_yet_have_the_method_or_say_what_to_call(cache_dir: Path, kind: str, name: str) -> None:

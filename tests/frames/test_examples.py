@@ -83,6 +83,7 @@ def test_examples_are_turns_with_the_answer_as_the_model_would_give_it(kit: Fram
     assert kit.llm(out).explain(0).examples[1] == 'Read: Never again → {"mood":"bad","note":"none"}'
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "given",
     [
@@ -145,6 +146,7 @@ def test_a_row_is_not_shown_itself_nor_one_nearly_like_it(kit: FrameKit) -> None
     assert kit.column(out, "mood") == ["good"] * 3
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("selection", ["first", "diverse", "nearest"])
 def test_the_same_row_has_the_same_examples_in_any_frame(kit: FrameKit, selection: str) -> None:
     rng = random.Random(1)
@@ -254,6 +256,7 @@ BAD: list[tuple[Any, str]] = [
 ]
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(("given", "message"), BAD)
 def test_what_cannot_be_an_example_is_an_error_before_anything_is_sent(kit: FrameKit, given: Any, message: str) -> None:
     with pytest.raises(UsageError, match=rf"(?s){message}.*Nothing was sent\."):
@@ -306,6 +309,7 @@ def with_copies(seed: int) -> dict[str, list[str]]:
     return {"text": texts, "gold": [rng.choice(["good", "bad"]) for _ in texts]}
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("selection", ["first", "nearest"])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_labelled_row_or_near_duplicate_is_both_example_and_evaluated(

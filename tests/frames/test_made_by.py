@@ -130,6 +130,7 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("kernel", ["same", "new"])
 def test_answers_are_known_again_wherever_they_went(
     sent: Sent, kit: FrameKit, texts: Texts, change: Change, kernel: str

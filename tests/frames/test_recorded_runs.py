@@ -130,6 +130,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.sample(7)
 def test_the_answers_of_a_run_that_is_not_held_come_back_beside_its_rows(
     cache_dir: Path, kit: FrameKit, options: dict[str, Any]
 ) -> None:
@@ -249,6 +250,7 @@ def test_calls_and_decisions_are_not_read_back_as_values(ready: Path, kit: Frame
 # Samples.
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "options",
     [
@@ -363,6 +365,7 @@ def test_without_a_cache_a_run_has_its_counts_and_no_keys(ready: Path, kit: Fram
 # A process that was killed.
 
 
+@pytest.mark.sample(1)
 def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path, kit: FrameKit) -> None:
     script = f"""
         import pandas as pd, pllm_notebook as pllm

@@ -175,6 +175,7 @@ HELD = [(kit, name) for kit in LIBRARIES for name in KINDS if name != "batch" or
 
 
 @pytest.mark.parametrize(("kit", "name"), HELD, ids=str)
+@pytest.mark.sample(5)
 def test_a_run_that_nobody_holds_is_gone_without_a_search_for_garbage(
     ready: Path, kit: FrameKit, texts: Texts, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

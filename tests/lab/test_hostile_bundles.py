@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -30,14 +31,23 @@ class Mood(BaseModel):
     mood: Literal["good", "bad"]
 
 
-@pytest.fixture
-def bundle(cache_dir: Path, tmp_path: Path) -> Path:
-    """A bundle as a stranger sends it, and this person's own cache, which is empty."""
-    pllm.configure(sim={"answers": lambda request: {"mood": "good"}}, model="sim:openai")
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as a stranger sends it, made once."""
+    folder = tmp_path_factory.mktemp("sent")
+    answers = {"answers": lambda request: {"mood": "good"}}
+    pllm.configure(sim=answers, model="sim:openai", cache_dir=folder / "cache", progress=False)
     out = pd.DataFrame({"text": ["a", "b", "c"]}).llm.parse(Mood, "Read {text}", samples=2, agreement_column="agreed")
-    out.llm.report(bundle=tmp_path / "bundle", bundle_rows=True)
+    out.llm.report(bundle=folder / "bundle", bundle_rows=True)
     RUNTIME.reset()
     run_registry.forget_all()
+    return folder / "bundle"
+
+
+@pytest.fixture
+def bundle(sent: Path, cache_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, which a test may change, and this person's own cache, which is empty."""
+    shutil.copytree(sent, tmp_path / "bundle")
     pllm.configure(cache_dir=tmp_path / "own", progress=False)
     return tmp_path / "bundle"
 

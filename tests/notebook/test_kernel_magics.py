@@ -256,6 +256,7 @@ def test_tab_in_the_body_and_elsewhere_is_left_to_ipython(kernel: Kernel) -> Non
     assert "reviews" in elsewhere["matches"]
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("code", "names"),
     [

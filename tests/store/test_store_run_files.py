@@ -94,6 +94,7 @@ def test_columns_of_few_values_are_packed(tmp_path: Path) -> None:
     assert files.bytes_on_disk < 10_000
 
 
+@pytest.mark.sample(70)
 @pytest.mark.parametrize("seed", range(200))
 def test_a_damaged_file_is_set_aside_and_costs_its_run_alone(
     tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture

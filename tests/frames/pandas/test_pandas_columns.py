@@ -92,7 +92,7 @@ _SHAPELESS = {
 }  # fmt: skip
 
 
-@pytest.mark.sample(30)
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("case", ZOO, ids=lambda case: case.id)
 @pytest.mark.parametrize("nested", ["data", "json"])
 @settings(max_examples=3, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
