@@ -122,7 +122,8 @@ def require_text(prompt: object) -> None:
     if not isinstance(prompt, str):
         shown = repr(prompt)
         shown = shown if "\n" not in shown else f"a {type(prompt).__name__}"
-        raise UsageError(f"The prompt is text, not {shown}. Nothing was sent.")
+        order = f" A type comes before the prompt: parse({prompt.__name__}, '…')." if isinstance(prompt, type) else ""
+        raise UsageError(f"The prompt is text, not {shown}.{order} Nothing was sent.")
     if not is_unicode(prompt):
         raise UsageError("The prompt has half a surrogate pair, which no provider takes: write its character whole. "
                          "Nothing was sent.")  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -172,7 +173,9 @@ class Execution(RunState):
 
         What has arrived is stored all the same, and recorded when it has been read.
         """
-        if isinstance(error, PllmError):
+        # Python 3.12 gives no thread once the main one has ended, for the exit's own work either.
+        is_end = isinstance(error, RuntimeError) and not threading.main_thread().is_alive()
+        if isinstance(error, PllmError) or is_end:
             logger.info("The run is ended: %s", error)
         else:
             logger.error("Internal error: the run is aborted", exc_info=error)

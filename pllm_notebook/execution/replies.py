@@ -116,6 +116,11 @@ def _read(
     else:
         contexts = None if spec.contexts is None else [spec.contexts.of(replies[i].row) for i in whole]
         parsed = spec.fitted.parse_many([replies[i].entry.text or spec.empty_json for i in whole], contexts)
+        if spec.target.unenforced_schema:
+            spec.target.quirks.followed += sum(
+                type(value) is not Invalid and replies[i].schema_level is not None
+                for i, value in zip(whole, parsed, strict=True)
+            )
         for i, value in zip(whole, parsed, strict=True):
             if type(value) is Invalid:
                 steps[i] = _invalid(spec, store, prompt, replies[i], value)
@@ -167,7 +172,7 @@ def _invalid(
     text = reply.entry.text.decode("utf-8", "surrogatepass")
     if spec.target.unenforced_schema and reply.schema_level is not None and not spec.fitted.follows(reply.entry.text):
         # A server that enforced the schema could not have written this. What a validator refuses, it could.
-        quirks.step_down(spec.target.label, reply.schema_level)
+        quirks.note_odd_reply(spec.target.label, reply.schema_level)
     if "pack" in reply.entry.metadata:
         return _alone(spec, store, prompt, reply, invalid.kind, invalid.message)
     if invalid.kind is FailureKind.INVALID_JSON:

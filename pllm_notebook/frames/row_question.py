@@ -62,6 +62,8 @@ def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instr
             f"the prompt. Nothing was sent."
         )
     if not template.names and not images and not instructed:
+        if not columns:
+            raise UsageError("The frame has no columns, so every row would get the same prompt. Nothing was sent.")
         place = "value" if table.is_column else next(filter(is_nameable, columns), None)
         put = "Rename one that braces can hold" if place is None else f"Put {{{place}}} where the data goes"
         raise UsageError(

@@ -25,6 +25,8 @@ logger = logging.getLogger("pllm_notebook")
 LAST_SCHEMA_LEVEL = 2
 # Replies without token probabilities, and none with them, after which a model gives none.
 _TOKENLESS = 3
+# A server that enforces a schema writes something else at times, and one that does not hardly ever follows it.
+_FOLLOWED_PER_ODD = 20
 
 # May be left out of a request without changing the question.
 _OPTIONAL = (
@@ -61,6 +63,7 @@ class Quirks:
         gives_tokens: Whether its replies have token probabilities, None while that is unknown.
         refuses_tokens: The efforts with which it has refused a request for them, None for its own.
         schema_level: How much help with structured output the server gives: see `Wire.relax_schema`.
+        followed: Replies on that level that had the form of their schema. Threads may lose a few.
     """
 
     def __init__(self) -> None:
@@ -70,6 +73,8 @@ class Quirks:
         self.gives_tokens: bool | None = None
         self.refuses_tokens: set[str | None] = set()
         self.schema_level = 0
+        self.followed = 0
+        self._odd = 0
         self._tokenless = 0
         self._dropped: set[str] = set()
         self._logged: set[str] = set()
@@ -158,6 +163,13 @@ class Quirks:
             return self.step_down(model, _schema_level_of(body))
         return False
 
+    def note_odd_reply(self, model: str, sent_level: int) -> None:
+        """Note a reply that does not have the form of its schema; step down unless nearly all others had it."""
+        if sent_level == self.schema_level:
+            self._odd += 1
+            if self._odd * _FOLLOWED_PER_ODD > self.followed:
+                self.step_down(model, sent_level)
+
     def step_down(self, model: str, sent_level: int) -> bool:
         """Request structured output with less enforcement from now on; return False at the last level.
 
@@ -169,6 +181,7 @@ class Quirks:
             return False
         self.schema_level += 1
         self.version += 1
+        self.followed = self._odd = 0
         how = ("", "any JSON object, with the schema in the instruction", "the schema in the instruction alone")
         logger.warning("%s does not follow the JSON schema it was sent; asking for %s", model, how[self.schema_level])
         return True

@@ -220,6 +220,28 @@ def test_a_reply_of_another_form_is_a_step_down(server: str, sim: Simulator) -> 
     assert asked_for(sim) == ["json_schema", "json_object"]
 
 
+def test_one_odd_reply_among_many_takes_no_structure_away(server: str, sim: Simulator) -> None:
+    words(*map(str, range(40))).llm.parse(Fact, "{text}", model=server)
+    sim.set(answers=lambda request: SimAnswer.text("oops"))
+    words("odd").llm.parse(Fact, "{text}", model=server, max_repairs=0)
+    sim.set(answers=lambda request: GOOD)
+
+    words("a").llm.parse(Fact, "{text}", model=server)
+
+    assert set(asked_for(sim)) == {"json_schema"}
+
+
+def test_odd_replies_that_are_not_few_are_a_step_down(server: str, sim: Simulator) -> None:
+    words(*map(str, range(40))).llm.parse(Fact, "{text}", model=server)
+    sim.set(answers=lambda request: SimAnswer.text("oops"))
+    words(*"abcde").llm.parse(Fact, "{text}", model=server, max_repairs=0)
+    sim.set(answers=lambda request: GOOD)
+
+    words("last").llm.parse(Fact, "{text}", model=server)
+
+    assert asked_for(sim)[-1] == "json_object"
+
+
 @pytest.mark.parametrize("how", ["client", "environment"])
 def test_an_address_that_is_not_the_providers_own_has_the_ladder(
     how: str, sim: Simulator, cache_dir: object, monkeypatch: pytest.MonkeyPatch

@@ -132,3 +132,8 @@ def test_a_column_that_no_prompt_can_name_is_not_advised(echo: Callable[[], int]
         frame.llm.parse(Named, "What is it?")
     with pytest.raises(UsageError, match=r"Put \{there\} where the data goes"):
         frame.assign(there=1).llm.parse(Named, "What is it?")
+
+
+def test_a_frame_without_columns_is_not_advised_to_rename_one(echo: Callable[[], int]) -> None:
+    with pytest.raises(UsageError, match=r"^The frame has no columns, .* Nothing was sent\.$"):
+        pd.DataFrame(index=range(2)).llm.parse(Named, "What is it?")
