@@ -81,19 +81,6 @@ def test_a_row_that_failed_once_more_holds_what_it_has_cost_so_far(kit: FrameKit
     assert kit.column(kit.llm(new).errors, "cost_usd") == [paid]
 
 
-def test_a_retry_that_the_ceiling_leaves_no_money_for_keeps_what_was_paid(kit: FrameKit, provider: Provider) -> None:
-    frame = kit.frame({"text": ["one"]})
-    out = kit.llm(frame).parse(Mood, "{text}")
-    paid = kit.llm(out).run.cost
-    # Another question of the same price, whose ceiling the first reply nearly takes.
-    run = kit.llm(kit.llm(frame).parse(Mood, "{text}", salt="other", max_cost_usd=1)).run
-    provider.answer = GOOD
-
-    run.retry(kinds=["refusal"]).result()
-
-    assert run.cost == pytest.approx(2 * paid, rel=0.2)
-
-
 def test_repairs_packs_and_a_judge_are_in_the_usage_of_their_rows(kit: FrameKit, provider: Provider) -> None:
     def repaired(request: SimRequest) -> Any:
         return GOOD if "does not fit" in request.prompt else {"mood": "so-so"}

@@ -37,15 +37,20 @@ def test_its_interval_holds_the_true_difference(many: int, monkeypatch: pytest.M
     monkeypatch.setattr(class_scores, "_DRAWS", 400)
     rng = np.random.default_rng(2)
     truth, old, new = drawn(rng, 200_000)
-    difference = f1_score(truth, new, average="macro") - f1_score(truth, old, average="macro")
+    alone = f1_score(truth, old, average="macro")
+    difference = f1_score(truth, new, average="macro") - alone
 
     held = []
     for _ in range(150):
-        found = macro_f1_change(*(side.tolist() for side in drawn(rng, 300)), np.arange(300))
+        sides = [side.tolist() for side in drawn(rng, 300)]
+        found, own = macro_f1_change(*sides, np.arange(300)), macro_f1_interval(*sides[:2], np.arange(300))
         assert found is not None
-        held.append(found.low <= difference <= found.high)
+        assert own is not None
+        held.append((found.low <= difference <= found.high, own[1] <= alone <= own[2]))
 
-    assert 0.9 <= np.mean(held) <= 0.99
+    of_the_difference, of_one_side = np.mean(held, axis=0)
+    assert 0.9 <= of_the_difference <= 0.99
+    assert 0.9 <= of_one_side <= 0.99
 
 
 def test_copies_of_a_question_are_drawn_together() -> None:
