@@ -55,7 +55,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages from outside docs/."""
     for source, page in OUTSIDE.items():
         files.append(_generated(config, page, (ROOT / source).read_text(encoding="utf-8")))
-    listed = ["# Notebooks", "", "Each runs from its first cell to its last, without a key.", ""]
+    about = "Each runs from its first cell to its last, without a key, in [one environment](../index.md#notebooks)."
+    listed = ["# Notebooks", "", about, ""]
     for path in _notebooks():
         title, text, pictures = _notebook(path)
         files.append(_generated(config, f"notebooks/{path.stem}.md", text))
