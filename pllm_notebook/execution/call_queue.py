@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pllm_notebook.engine import RunQueue, SendPolicy, cancelled
@@ -20,7 +20,7 @@ from pllm_notebook.execution.next_call import NextCall, Tag
 from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.prefetch import Prefetcher
-from pllm_notebook.execution.prompt_cache_warmup import MAX_WAIT_S, Warmup
+from pllm_notebook.execution.prompt_cache_warmup import MAX_WAIT_S, Warmup, shared_prefix
 from pllm_notebook.execution.rejections import FIRST_CALLS
 from pllm_notebook.execution.reply_reader import ReplyReader
 from pllm_notebook.execution.result_recorder import ResultRecorder
@@ -319,7 +319,7 @@ class CallQueue:
             return None
         self.recorder.open += 1
         warmup = self._warmup
-        if warmup is not None and not warmup.begun and warmup.begin(self._loop.time(), self._shared_prefix()):
+        if warmup is not None and not warmup.begun and warmup.begin(self._loop.time(), shared_prefix(self.spec)):
             self._loop.call_later(MAX_WAIT_S, self.send)
         spec, quirks = self._spec_of(tag), self.spec.target.quirks
         content = partial(next_.content, reserved.output_limit)
@@ -369,11 +369,6 @@ class CallQueue:
 
     def _store_is_behind(self) -> bool:
         return self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES)
-
-    def _shared_prefix(self) -> Hashable | None:
-        """Return the prefix of all calls, None where it is too short for the provider's cache."""
-        prefix = (self.spec.packed or self.spec).prefix()
-        return None if prefix is None else (*self.spec.target.dispatcher_key, prefix)
 
     def _share(self, shared: bool) -> None:
         """Set whether several calls will share a prefix, so that marking it for the provider's cache pays."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.providers import LIFETIME_S
 from pllm_notebook.runtime import Slot
 
-__all__ = ["MAX_WAIT_S", "Warmup"]
+__all__ = ["MAX_WAIT_S", "Warmup", "shared_prefix"]
 
 # A first call that takes longer (slow, refused and queued again) costs the run more time than it saves money.
 MAX_WAIT_S = 10.0
@@ -22,13 +23,19 @@ _MIN_CALLS = 3
 _WARM: Slot[dict[Hashable, float]] = Slot("warm prefixes", dict)
 
 
+def shared_prefix(spec: CallSpec) -> Hashable | None:
+    """Return what tells the prefix of all calls of a spec from others', None where it is too short for the cache."""
+    prefix = (spec.packed or spec).prefix()
+    return None if prefix is None else (*spec.target.dispatcher_key, prefix)
+
+
 class Warmup:
     """One run's wait for its first call. Used on the engine's loop alone; sends and schedules nothing.
 
     Attributes:
         begun: Whether a call has been taken.
         waits: Whether a first call is out that the others may wait for.
-        prefix: Tells the run's shared prefix from others', None where there is nothing to wait for.
+        prefix: The run's (see `shared_prefix`), None where there is nothing to wait for.
     """
 
     def __init__(self) -> None:
@@ -57,7 +64,7 @@ class Warmup:
 
         Args:
             now: Seconds on the loop's clock.
-            prefix: As `self.prefix` will be, the account included.
+            prefix: As `self.prefix` will be.
         """
         self.begun, self._began, self.prefix = True, now, prefix
         self.waits = prefix is not None and now - _WARM.value.get(prefix, float("-inf")) >= LIFETIME_S
