@@ -32,7 +32,7 @@ from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
 from pllm_notebook.options import CallToolsOptions, CompleteOptions, Options, ParseOptions, check_row_count, taken_by
 from pllm_notebook.protocols import Display
-from pllm_notebook.settings import refuse_without_tools
+from pllm_notebook.settings import refuse_unread, refuse_without_tools
 from pllm_notebook.signatures import shows
 from pllm_notebook.templates import require_text
 
@@ -265,10 +265,16 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         return handle_of(ensemble.submit(*self._prepare(None, prompt, options | {"tools": tools}, calls=True)))
 
     def _prepare(
-        self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False
+        self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False, written: bool = True
     ) -> tuple[Spec, TableRows]:
+        """Return what is asked, and the rows; with *written*, of options that this call was given by a person.
+
+        Those of an earlier run, which are asked with again, have what was configured among them.
+        """
         refuse_without_tools(given)
         options = options_for(given)
+        if written:
+            refuse_unread(given, options)
         against = options.against
         if against is not None:
             options = replace(options, against=names_of_labels(against))
@@ -292,7 +298,8 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
             raise UsageError("columns= names no column, so nothing of a row would be sent. Name those that are data, "
                              "or leave it out to send all. Nothing was sent.")  # fmt: skip
         shape = ToolCallColumns(options) if calls else ResultColumns(output, options)
-        check_column(shape, options, given.get("column"))
+        if written:
+            check_column(shape, options, given.get("column"))
         label = "tools" if calls else "text" if output is None else output.name
         # A frame that cannot be asked is refused before the model is resolved: that check costs nothing.
         labels = against.values() if isinstance(against, Mapping) else (against,)
@@ -339,7 +346,7 @@ def submit_piece(
         display: Shows the run, None for one of its own where the options want one.
     """
     refuse_in_pieces(options_for({**given}))
-    spec, rows = accessor._prepare(kind, prompt, {**given})
+    spec, rows = accessor._prepare(kind, prompt, {**given}, written=False)
     rows.part_of, rows.whole = part_of, whole
     return ensemble.submit(spec, rows, run_budget, display)
 
@@ -352,7 +359,7 @@ def asked_columns(
     Raises:
         UsageError: When it cannot be asked as written.
     """
-    return accessor._prepare(kind, prompt, {**given})[1].asked
+    return accessor._prepare(kind, prompt, {**given}, written=False)[1].asked
 
 
 def made_columns(
@@ -363,5 +370,5 @@ def made_columns(
     Raises:
         UsageError: When it cannot be asked as written.
     """
-    rows = accessor._prepare(kind, prompt, {**given})[1]
+    rows = accessor._prepare(kind, prompt, {**given}, written=False)[1]
     return rows.shape.names, rows.replaced

@@ -21,7 +21,7 @@ from pllm_notebook.frames.samples import add_samples, described
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
 from pllm_notebook.options import fields_of
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options, refuse_without_tools
+from pllm_notebook.settings import Options, refuse_unread, refuse_without_tools
 from pllm_notebook.templates import Template
 
 __all__ = ["ListRows", "submit_list", "submit_one"]
@@ -106,6 +106,7 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
     """
     refuse_without_tools(options)
     resolved = options_for(options)
+    refuse_unread(options, resolved)
     _refuse_of_frames(options, "the answers to a list are a list. Ask a series or a dataframe")
     items = list(items)
     columns: dict[str, list[Any]] = {"value": items}
@@ -142,6 +143,7 @@ def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: b
     """
     refuse_without_tools(options)
     resolved = options_for({"na": "send"} | options)
+    refuse_unread(options, resolved)
     _refuse_of_frames(options, "a prompt without data has one answer. Name a dataframe")
     template = Template.compile(prompt, variables, there=None)
     output = None if kind is None else OutputType.of(kind)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.frames.result_columns import ResultColumns
+from pllm_notebook.execution import options_for
+from pllm_notebook.frames.result_columns import ResultColumns, is_column_read
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options
+from pllm_notebook.settings import Options, unread
 
-__all__ = ["NOT_GIVEN", "columns_as_before", "format_of", "output_of"]
+__all__ = ["NOT_GIVEN", "columns_as_before", "format_of", "output_of", "read_options"]
 
 
 class _NotGiven:
@@ -91,6 +92,20 @@ def columns_as_before(response_format: Any, options: Options, fields: Sequence[s
             f"that the run was asked with."
         )
     return shape
+
+
+def read_options(response_format: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of an earlier run's options that do something: what was configured for other calls is among them.
+
+    Args:
+        response_format: The run's type, None for text.
+        given: Its options.
+    """
+    options = options_for({**given})
+    left_out = set(unread(given, options))
+    if not is_column_read(ResultColumns(output_of(response_format, options), options), options):
+        left_out.add("column")
+    return {name: value for name, value in given.items() if name not in left_out}
 
 
 def _check_evidence(options: Options) -> None:

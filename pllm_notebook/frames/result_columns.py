@@ -11,7 +11,7 @@ from pllm_notebook.frames.dtypes import Column, Kind, column_of, core
 from pllm_notebook.schema import OutputType
 from pllm_notebook.settings import Options
 
-__all__ = ["ColumnGroup", "ResultColumns", "answers_of", "check_column", "unchanged"]
+__all__ = ["ColumnGroup", "ResultColumns", "answers_of", "check_column", "is_column_read", "unchanged"]
 
 
 class ColumnGroup(NamedTuple):
@@ -158,12 +158,17 @@ def check_column(shape: ResultColumns, options: Options, column: object) -> None
     Raises:
         UsageError: If the columns have names of their own. Nothing was sent.
     """
-    made = [one.name for one in shape.columns]
-    if column is not None and options.prefix + options.column not in made:
+    if column is not None and not is_column_read(shape, options):
+        made = [one.name for one in shape.columns]
         raise UsageError(
             f"column={column!r} names the column of an answer without fields, and this one has columns of its own: "
             f"{made!r}. Leave it out, or give prefix= to name them apart. Nothing was sent."
         )
+
+
+def is_column_read(shape: ResultColumns, options: Options) -> bool:
+    """Return whether the result has the column that the option `column` names."""
+    return any(one.name == options.prefix + options.column for one in shape.columns)
 
 
 def answers_of(results: ResultTable, rows: Sequence[int] | None) -> list[Any]:

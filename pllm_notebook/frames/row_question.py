@@ -77,9 +77,13 @@ def chosen_columns(option: str, wanted: Sequence[str], names: Sequence[str]) -> 
     """Return the columns that *option* names, in that order.
 
     Raises:
-        UnknownColumnError: If one is not among *names*. Nothing was sent.
+        UsageError: If one is not among *names*, or is named twice. Nothing was sent.
     """
+    chosen: list[str] = []
     for name in wanted:
         if name not in names:
             raise UnknownColumnError(name, names, option)
-    return list(wanted)
+        if name in chosen:
+            raise UsageError(f"{option} names column {name!r} twice. Nothing was sent.")
+        chosen.append(name)
+    return chosen

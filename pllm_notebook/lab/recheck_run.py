@@ -16,6 +16,7 @@ from pllm_notebook.failures import FailureKind
 from pllm_notebook.formatting import counted
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.registered_run import RegisteredRun
+from pllm_notebook.frames.response_format import read_options
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
 from pllm_notebook.lab.drift import Drift, field_drifts
@@ -183,13 +184,14 @@ def asked_again(
             )
         given = {name: value for name, value in run.header["options"].items() if name in taken}
         given |= {name: options[name] for name in ("examples",) if name in options}
-        return None if is_text else response_format, prompt, given | {"model": run.header["model"]}
+        kind = None if is_text else response_format
+        return kind, prompt, read_options(kind, given) | {"model": run.header["model"]}
     assert isinstance(run, LiveRun)
     if run.execution.decider is not None:
         raise _decided(method)
     given = {name: value for name, value in given_options(run.ask.options).items() if name in taken}
     kind = None if run.ask.output is None else run.ask.output.kind if response_format is None else response_format
-    return kind, prompt, given
+    return kind, prompt, read_options(kind, given)
 
 
 def _decided(method: str) -> PllmError:

@@ -15,7 +15,9 @@ from pllm_notebook.frames.accessor import submit_piece
 from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
+from pllm_notebook.frames.result_columns import ResultColumns, check_column
 from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
+from pllm_notebook.settings import refuse_unread
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.table_window import Answered, TablePiece, TableWindow
 
@@ -96,7 +98,9 @@ def aparse_batches(
     return _async_frames(window, _AsyncPieces(tables, rows), caller())
 
 
-def window_for(response_format: Any, prompt: str | None, options: dict[str, Any], rows: int, where: str) -> TableWindow:
+def window_for(
+    response_format: Any, prompt: str | None, options: dict[str, Any], rows: int, where: str, *, written: bool = True
+) -> TableWindow:
     """Return a window for the runs of some tables; options and type are checked before anything is read or sent.
 
     Args:
@@ -105,6 +109,7 @@ def window_for(response_format: Any, prompt: str | None, options: dict[str, Any]
         options: As given; `progress` is that of the whole.
         rows: Rows that are wanted ahead at least.
         where: Name of the function, for errors.
+        written: Whether the options are of this call, and not of an earlier one.
 
     Raises:
         UsageError: When the options or the type cannot be used. Nothing was sent.
@@ -115,6 +120,9 @@ def window_for(response_format: Any, prompt: str | None, options: dict[str, Any]
     if resolved.mode == "batch" and resolved.wait is False:
         raise UsageError(f"{where} yields answers, so it cannot go on without them: leave wait= out. Nothing was sent.")
     output = output_of(kind, resolved)
+    if written:
+        refuse_unread(options, resolved)
+        check_column(ResultColumns(output, resolved), resolved, options.get("column"))
     given = options | {"progress": False}
     whole, run_budget = f"{where} {secrets.token_hex(4)}", RunBudget(resolved.max_cost_usd)
 

@@ -51,7 +51,7 @@ def retry_parts(
     source = {name: manifest[name] for name in _OF_SOURCE if name in manifest}
     check_same(manifest, manifest_of(question, source, manifest["columns"]), parts.address)
     options = question.given | {"cache": "refresh"}  # a failure that is kept is not to come from there
-    window = window_for(question.response_format, question.prompt, options, question.rows, "retry")
+    window = window_for(question.response_format, question.prompt, options, question.rows, "retry", written=False)
     lines: dict[str, list[int]] = {}
 
     def pieces() -> Iterator[TablePiece]:

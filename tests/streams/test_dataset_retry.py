@@ -231,3 +231,22 @@ def test_a_manifest_from_elsewhere_does_not_say_what_is_sent_or_what_it_may_cost
     options = recorded_options(manifest)
 
     assert not {"images_from", "max_cost_usd", "errors", "mode"} & options.keys()
+
+
+def test_what_was_configured_when_a_dataset_was_written_does_not_keep_a_retry_from_it(
+    ready: Simulator, source: str, tmp_path: Path
+) -> None:
+    pllm.configure(column="summary", max_examples=3)
+    ready.set(answers=refusing(3))
+    with pytest.warns(UserWarning, match="1 of 35 rows failed"):
+        ask(source, tmp_path / "out")
+    pllm.configure(column=None, max_examples=None)
+    ready.set(answers=answer)
+
+    assert pllm.open_dataset(tmp_path / "out").retry(["refusal"]).answered == 1
+
+
+def test_an_option_that_does_nothing_is_refused_before_a_table_is_read(ready: Simulator) -> None:
+    for given in ({"column": "summary"}, {"max_examples": 3}):
+        with pytest.raises(UsageError, match=r"Nothing was sent\.$"):
+            pllm.parse_batches(iter([]), Mark, "{t}", **given)
