@@ -42,9 +42,27 @@ _GARBAGE_OBJECTS = 10_000
 _SEED = os.environ.get("PLLM_TEST_SAMPLE", "0")
 
 
+# What takes longest is begun first: a process that took up one of these last would work alone at the end.
+LONGEST = tuple(
+    f"tests/{name}.py"
+    for name in (
+        "typing/test_typing", "faults/test_exits", "faults/test_batch_steps", "engine/test_grid", "test_local",
+        "contract/test_guarantee", "test_docs_code", "test_quickstart", "faults/test_disk", "unit/test_package",
+        "notebook/test_kernel_programs", "notebook/test_kernel_sessions", "faults/test_damage", "faults/test_steps",
+        "frames/test_examples", "notebook/test_kernel_stopping", "lab/test_report", "contract/test_shared_refusals",
+        "contract/test_guarantee_faults", "contract/test_ensemble_accuracy", "frames/test_made_by",
+        "contract/test_foreign_text", "frames/test_recorded_runs", "contract/test_failures", "lab/test_race",
+        "simulation/test_seeds", "structure/test_structure", "notebook/test_kernel_jobs", "contract/test_packs",
+    )
+)  # fmt: skip
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as "full" what a test that runs a sample of its cases has not drawn."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as "full" what a test that runs a sample of its cases has not drawn, and begin with what takes longest."""
+    if hasattr(config, "workerinput") and not config.pluginmanager.hasplugin("randomly"):
+        order = {name: at for at, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: order.get(item.nodeid.split("::")[0], len(order)))
     cases = defaultdict(list)
     for item in items:
         if item.get_closest_marker("sample"):

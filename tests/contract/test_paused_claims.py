@@ -60,6 +60,17 @@ def until(true: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
+def take_all(other: Claims, keys: list[str]) -> None:
+    """Claim keys as they become free, each of them once: what is taken twice is released twice."""
+    left = set(keys)
+
+    def taken() -> bool:
+        left.difference_update(other.take("live", list(left)).granted)
+        return not left
+
+    until(taken)
+
+
 def paused(gate: Gate, luna: str, **options: Any) -> pllm.Run:
     """Return a paused run whose calls have all failed, and are to be sent again."""
     run = words("one", "two").llm.submit_text("{text}", model=luna, **options)
@@ -78,7 +89,7 @@ def test_what_waits_to_be_sent_again_is_free_while_its_run_is_paused(
     run = paused(gate, luna, **options)
 
     keys = list(live_of(run).table.keys)
-    until(lambda: other.take("live", keys).granted == set(keys))
+    take_all(other, keys)
     run.cancel()
 
 
@@ -88,7 +99,7 @@ def test_a_run_that_goes_on_leaves_what_others_send_by_now_to_them(
 ) -> None:
     run = paused(gate, luna, **options)
     asked, keys = gate.asked, list(live_of(run).table.keys)
-    until(lambda: other.take("live", keys).granted == set(keys))
+    take_all(other, keys)
 
     run.resume()
     until(lambda: "answered elsewhere" in run.progress().note)
@@ -105,7 +116,7 @@ def test_an_answer_that_came_during_a_pause_is_not_paid_for_again(
 ) -> None:
     run = paused(gate, luna)
     asked, keys = gate.asked, list(live_of(run).table.keys)
-    until(lambda: other.take("live", keys).granted == set(keys))
+    take_all(other, keys)
     # As another process would write it: it has asked, and stored what came.
     store = open_store()
     other.release("live", keys)
@@ -125,7 +136,7 @@ def test_what_becomes_free_while_a_run_is_paused_stays_free(luna: str, gate: Gat
     keys = list(live_of(first).table.keys)
     first.cancel()
     first.wait()
-    until(lambda: other.take("live", keys).granted == set(keys))
+    take_all(other, keys)
     third = Claims(str(Path(pllm.cache.directory)))
     run = words("one", "two").llm.submit_text("{text}", model=luna)
     until(lambda: "answered elsewhere" in run.progress().note)

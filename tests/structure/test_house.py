@@ -7,6 +7,8 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pllm_notebook"
 
@@ -145,3 +147,7 @@ def test_no_module_reaches_itself() -> None:
     graph = {module_of(path): imports_of(path) for path in files() if path not in ("__init__.py", "__main__.py")}
 
     assert circles(graph) == []
+
+
+def test_what_is_run_first_is_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / name).exists()] == []
