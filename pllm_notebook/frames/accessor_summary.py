@@ -82,7 +82,7 @@ def _next_calls(source: Source, counts: dict[str, int]) -> Iterator[tuple[str, s
     """Yield what to call next for the result of a run."""
     run = source.run
     if counts.get("failed"):
-        yield ".errors", f"why {counted(counts['failed'], 'row')} failed, by kind; running the cell again asks them"
+        yield ".errors", f"why {counted(counts['failed'], 'row')} failed, by kind, and whether asking again helps"
     if counts.get("not_sent"):
         yield "max_cost_usd=", "a higher one, and the cell again, goes on where the ceiling stopped it"
     if promise := promise_of(source):

@@ -451,3 +451,12 @@ def test_two_frames_at_once_get_a_job_each_and_share_equal_rows(hosted: Side, si
     assert other.result()["mood"].notna().all()
     assert sim.stats().batch_lines == 9
     assert sim.stats().repeated == 0
+
+
+def test_a_server_without_batch_jobs_is_said_to_have_none(sim: Simulator, cache_dir: object) -> None:
+    pllm.configure(servers={"here": sim.base_url("compatible") + "/nowhere"})
+
+    out = batch("here:small", rows(2))
+
+    assert out.llm.errors["kind"].tolist() == ["bad_request"] * 2
+    assert out.llm.errors["message"][0].startswith("This server takes no batch jobs, since it has no /files: ")

@@ -64,7 +64,7 @@ def test_a_result_shows_its_run_its_counts_and_what_to_call_next(ready: Path, ki
     assert "SIMULATED" in shown
     assert "SIMULATED" in text
     assert "2 ok, 1 failed" in text
-    assert "why 1 row failed" in text
+    assert "why 1 row failed, by kind, and whether asking again helps" in text
     assert f"pllm.run({out.run.id!r})" in text
     assert HOSTILE not in shown
 

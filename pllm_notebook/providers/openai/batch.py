@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pllm_notebook.exceptions import sentence
+from pllm_notebook.protocols import BatchRefused
 from pllm_notebook.providers.batch.errors import ignore_missing, malformed, upload_timeout_s
 from pllm_notebook.providers.batch.jsonl import encoded, objects, wrapped
 from pllm_notebook.providers.batch.parsing import State, join_errors, parse_int, state_of
@@ -34,6 +36,7 @@ _LABEL = "pllm_intent"
 _NEVER_ANSWERED = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 # The job has ended; for other requests a conflict can mean that the request was accepted.
 _ENDED = frozenset({409})
+_UNKNOWN_ADDRESS = frozenset({404, 405})
 
 
 class OpenAIBatchAPI:
@@ -56,7 +59,7 @@ class OpenAIBatchAPI:
 
     async def upload(self, lines: Path, label: str) -> str:
         # An open file, not a path: the SDK reads a path's file whole.
-        with lines.open("rb") as file:
+        with lines.open("rb") as file, _has_batches():
             answer = await self._account.ask(
                 "post",
                 "/files",
@@ -102,6 +105,18 @@ class OpenAIBatchAPI:
 
     async def aclose(self) -> None:
         await self._account.aclose()
+
+
+@contextmanager
+def _has_batches() -> Iterator[None]:
+    """Say what it means where a compatible server does not know the address of files."""
+    try:
+        yield
+    except BatchRefused as refusal:
+        if refusal.status not in _UNKNOWN_ADDRESS:
+            raise
+        message = f"This server takes no batch jobs, since it has no /files: {sentence(refusal.message)} Ask live."
+        raise BatchRefused(refusal.status, message) from refusal
 
 
 def line_of(path: str, client_names: Collection[str], custom_id: str, body: bytes) -> bytes:
