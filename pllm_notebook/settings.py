@@ -251,14 +251,14 @@ def refuse_without_tools(given: Mapping[str, Any]) -> None:
     Raises:
         UsageError: For such an option that differs from its default. Nothing was sent.
     """
-    asked = {name: given[name] for name in _OF_TOOLS if name in given}
+    asked = {name: given[name] for name in ("tools", *_OF_TOOLS) if name in given}
     if not asked:
         return
-    check(_OPTIONS, {name: given[name] for name in ("tools", *asked) if name in given})
+    check(_OPTIONS, asked)
     if given.get("tools") or current().options.get("tools"):
         return
-    for name in asked:
-        if given[name] is not None and given[name] != _OPTIONS[name].default:
+    for name in _OF_TOOLS:
+        if given.get(name) is not None and given[name] != _OPTIONS[name].default:
             raise UsageError(
                 f"{name}={given[name]!r} is for calls that offer tools, and this one offers none: give tools=[…], or "
                 f"leave {name} out. Nothing was sent."
