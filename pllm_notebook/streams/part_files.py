@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -53,12 +54,14 @@ class PartFiles:
         """Check that no file is where the directory would be.
 
         Raises:
-            UsageError: If one does. Nothing was sent.
+            FileError: If one is. Nothing was sent.
         """
         if self.files.isfile(self.path):
-            raise UsageError(
+            raise FileError(
                 f"{self.address} is a file, and parts are written to a directory. Name another path; a directory "
-                f"that does not exist is made. Nothing was sent."
+                f"that does not exist is made. Nothing was sent.",
+                errno=errno.ENOTDIR,
+                path=self.address,
             )
 
     def part_names(self) -> list[str]:
