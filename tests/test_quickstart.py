@@ -89,6 +89,7 @@ def test_the_quickstart_runs_from_the_first_cell_to_the_last(
     assert again[1] == again[2]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.kernel
 @pytest.mark.local_model
 @needs_local_model

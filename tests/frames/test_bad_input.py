@@ -149,6 +149,7 @@ def test_emoji_and_control_characters_arrive_as_they_are(echo: Callable[[], int]
     assert names(cells) == cells
 
 
+@pytest.mark.sample(1)
 def test_a_cell_of_ten_megabytes_goes_through(echo: Callable[[], int], sim: Simulator, names: Ask) -> None:
     sim.set(answers=lambda request: {"name": str(len(request.prompt))})
 

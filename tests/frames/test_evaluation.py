@@ -234,6 +234,7 @@ def test_a_list_of_items_has_no_labels_beside_it(cache_dir: object) -> None:
 # Pictures and packages.
 
 
+@pytest.mark.sample(1)
 def test_the_picture_has_the_classes_and_names(asked: Asked) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")

@@ -51,6 +51,7 @@ def test_each_piece_is_a_row_with_its_document_and_number(kit: FrameKit) -> None
     assert kit.names(out) == ["id", "text", "document", "chunk"]
 
 
+@pytest.mark.sample(1)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=400), tokens=st.integers(1, 40))
 def test_no_word_is_lost_and_no_piece_is_too_long(kit: FrameKit, text: str, tokens: int) -> None:

@@ -336,6 +336,7 @@ NAMES = ("filter", "sort", "sample", "concat", "new rows", "join", "assign", "he
 RUNS = ("label", "echo", "labelled again")
 
 
+@pytest.mark.sample(1)
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     runs=st.lists(st.sampled_from(RUNS), min_size=1, max_size=3),

@@ -234,6 +234,7 @@ def test_a_result_that_nobody_has_had_is_kept_until_the_next_run(
     assert isinstance(pllm.runs()[-1], RecordedRun)
 
 
+@pytest.mark.sample(1)
 def test_chunk_after_chunk_takes_no_more_than_one(ready: Path, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_registry, "LARGEST_BYTES", 200_000)
     llm = texts(*(f"text {n}" for n in range(300)))

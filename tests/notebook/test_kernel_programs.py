@@ -146,6 +146,7 @@ AWAITS = {
 
 
 @pytest.mark.parametrize("code", AWAITS.values(), ids=AWAITS)
+@pytest.mark.sample(3)
 def test_an_interrupted_await_is_one_line_whatever_it_waits_for(code: str, sim: Simulator, kernel: Kernel) -> None:
     sim.set(latency_s=60)
     kernel.ok(
