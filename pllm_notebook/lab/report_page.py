@@ -106,7 +106,7 @@ def _rows(rows: Facts) -> str:
         "output tokens": _number(paid["output_tokens"], 1),
         "seconds, median": _number(paid["latency_s"], 2),
     }
-    return f'{made}<p class="w">A row, when it was paid for (mean of {paid["rows"]:,} rows)</p>{_table([figures])}'
+    return f'{made}<p class="w">A distinct row, when it was paid for (mean of {paid["rows"]:,})</p>{_table([figures])}'
 
 
 def _answers(facts: Facts) -> str:
