@@ -15,8 +15,8 @@ from pllm_notebook.frames.rows import ColumnData
 
 __all__ = ["cells_of", "column_data", "column_names", "dense", "gaps_of", "named_like"]
 
-# Classes of cells of which pandas knows which are missing.
-_PLAIN = frozenset({bool, float, int, str, type(None), type(pd.NA), type(pd.NaT)})
+# What pandas calls columns of objects of which it knows which are missing.
+_PLAIN = frozenset({"boolean", "empty", "floating", "integer", "string"})
 
 
 def column_names(frame: pd.DataFrame) -> list[str]:
@@ -80,12 +80,17 @@ def dense(series: pd.Series[Any]) -> pd.Series[Any]:
 
 def gaps_of(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which cells of a column are missing; shape (n,), the caller's own."""
-    if series.dtype == object:
+    if series.dtype == object and not _is_plain(series):
         # pandas takes masked values and Arrow's nulls for there, and fails at a signalling NaN.
-        values = series.tolist()
-        if not _PLAIN.issuperset(map(type, values)):
-            return np.array([is_missing(value) for value in values], dtype=bool)
+        return np.array([is_missing(value) for value in series.tolist()], dtype=bool)
     return series.isna().to_numpy(dtype=bool, copy=True)
+
+
+def _is_plain(series: pd.Series[Any]) -> bool:
+    try:
+        return pd.api.types.infer_dtype(series, skipna=True) in _PLAIN
+    except ArithmeticError:
+        return False
 
 
 def cells_of(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
