@@ -109,7 +109,7 @@ class OpenAIBatchAPI:
 
 @contextmanager
 def _has_batches() -> Iterator[None]:
-    """Say what it means where a compatible server does not know the address of files."""
+    """Explain the refusal of a compatible server that does not know the address of files."""
     try:
         yield
     except BatchRefused as refusal:
