@@ -65,17 +65,25 @@ class InferredRate:
     Attributes:
         rate: Calls a second, None while no limit is known.
         measured: Whether the rate was measured, not guessed.
+        sent: Calls sent so far.
         noisy: Whether calls are refused at random, so that it takes several refusals to show a limit.
     """
 
     def __init__(self) -> None:
-        self.rate: float | None = None
-        self.measured = False
         self.noisy = False
-        self._sent = 0
+        self.sent = 0
         # Two times with the calls sent until then, at least half a second and one second ago.
         self._earlier, self._marked = (0.0, 0), (-1e9, 0)
-        self._started = 0.0
+        self._refusal_s = 0.0
+        self.forget()
+
+    def forget(self) -> None:
+        """Know of no limit, as at first."""
+        self.rate: float | None = None
+        self.measured = False
+        # When the first call was sent that the limit can have refused, and the number of the call before it.
+        self._started: float | None = None
+        self._before = self.sent
         self._level = 0.0
         self._at = 0.0
         # Calls sent before the first refusal among them arrived are one group. Of the last group: when that refusal
@@ -107,19 +115,29 @@ class InferredRate:
         self._empty = 0.0, 0, 0
         # A lower bound of what the bucket held at the first call, and the seconds from that call to the first refusal.
         self._at_first: tuple[int, float] | None = None
-        self._refusal_s = 0.0
 
     @property
     def dry(self) -> bool:
         """Whether none of the latest calls was admitted, so that one at a time probes."""
         return self._hold_s > 0
 
+    @property
+    def level(self) -> float:
+        """What the bucket holds, as far as the rate is right."""
+        return self._level
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds after which a call that was not refused was admitted."""
+        # A coarse clock takes a quick refusal for one that took no time.
+        return max(_FIRST_HOLD_S, _ADMITTED_AFTER * self._refusal_s)
+
     def doubt(self) -> None:
         """Search upward again: the refusals that it was inferred from were random."""
         self.measured, self._step, self._hold_s = False, _FIRST_STEP_UNMEASURED, 0.0
         self._held_until = 0.0
         self._stretches.clear()
-        self._next_step = 0.0, self._sent + _STEP_CALLS
+        self._next_step = 0.0, self.sent + _STEP_CALLS
 
     def restore(self, rate: float) -> None:
         """Start at *rate*, measured by another run; without a refusal it grows as any other does."""
@@ -146,12 +164,12 @@ class InferredRate:
 
     def charge(self, now: float) -> int:
         """Count a call that is sent now, and return its number, which `refuse` needs."""
-        if not self._sent:
+        if self._started is None:
             self._started = now
         if now > self._marked[0] + _MIN_START_S:
-            self._earlier = (now, self._sent) if self._marked[0] < 0 else self._marked
-            self._marked = now, self._sent
-        self._sent += 1
+            self._earlier = (now, self.sent) if self._marked[0] < 0 else self._marked
+            self._marked = now, self.sent
+        self.sent += 1
         if self.rate is not None:
             self._advance(now)
             if self._level < 2.0:  # the rate holds calls back, not the window or the run
@@ -161,12 +179,12 @@ class InferredRate:
                 self._probe(now)
             if self._batch:
                 self._ramp(now)
-        return self._sent
+        return self.sent
 
     def refuse(
         self, now: float, sent_at: float, nth: int, first: int = 0, *, dry: bool = False, wait_s: float | None = None
-    ) -> None:
-        """Update the rate with the refusal of the *nth* call.
+    ) -> bool:
+        """Update the rate with the refusal of the *nth* call, and return whether it begins a group.
 
         Args:
             now: When the refusal arrived.
@@ -178,11 +196,12 @@ class InferredRate:
         """
         self._refusal_s += (now - sent_at - self._refusal_s) * (0.2 if self._refusal_s else 1.0)
         if self.rate is None:
-            self._at_first = (first or nth) - 1, sent_at - self._started
+            since = sent_at if self._started is None else self._started
+            self._at_first = max(0, (first or nth) - 1 - self._before), max(0.0, sent_at - since)
             took = max(_MIN_START_S, sent_at - self._earlier[0])
             self.rate = max(_MIN_GUESS, (nth - 1 - self._earlier[1]) / took)
-        elif self._at_first is not None and 0 < first <= self._at_first[0]:
-            self._at_first = first - 1, self._at_first[1]  # earlier ones arrive later
+        elif self._at_first is not None and self._before < first <= self._before + self._at_first[0]:
+            self._at_first = first - 1 - self._before, self._at_first[1]  # earlier ones arrive later
         if dry and self._opening and self._refusal_at is not None and sent_at < self._refusal_at and not self._hold_s:
             self._hold_s, self._held_until = _FIRST_HOLD_S, now + _FIRST_HOLD_S
         begins = self._refusal_at is None or sent_at >= self._refusal_at
@@ -199,13 +218,14 @@ class InferredRate:
         rest = 0.0 if self._searches else max(_REST, 1.0 - self.rate * _EARLY_S) if self.measured else _REST
         if wait_s is not None and self.measured:
             rest = 1.0 - min(wait_s * self.rate, 2.0)
-        level = rest + self.rate * (now - self._last_at) - (self._sent - self._last_nth)
+        level = rest + self.rate * (now - self._last_at) - (self.sent - self._last_nth)
         self._level, self._at = min(level, self._most()), now
         if self._searches:
             self._bound(sent_at, nth, begins)
         first_step = _FIRST_STEP_IN_NOISE if self.noisy else _FIRST_STEP
         self._step = first_step if self.measured else _FIRST_STEP_UNMEASURED
         self._plan_step(now, self._calm)
+        return begins
 
     def _bound(self, sent_at: float, nth: int, begins: bool) -> None:
         """Bound a rate that is not measured yet by the calls admitted since the bucket was first empty."""
@@ -252,11 +272,9 @@ class InferredRate:
                 longer = _HOLD_GROWTH_AT_FIRST if self._hold_s < _LONG_HOLD_S else _HOLD_GROWTH_IN_SEARCH
             self._hold_s = min(_MAX_HOLD_S, self._hold_s * longer)
         elif (first and dry) or self._barren + (not calls) >= _DROUGHT:
-            if (
-                self._sent - self._dry_nth < 2 * _EXACT_CALLS
-            ):  # soon after the last drought: the rate itself is too high
+            if self.sent - self._dry_nth < 2 * _EXACT_CALLS:  # soon after the last drought: the rate itself is too high
                 self.rate, self.measured = max(_MIN_RATE, self.rate / 2), False
-            self._dry_nth, self._hold_s = self._sent, _FIRST_HOLD_S
+            self._dry_nth, self._hold_s = self.sent, _FIRST_HOLD_S
         if self._hold_s:
             self._held_until, self._probing = now + self._hold_s, False
             self._stretches.clear()
@@ -330,11 +348,11 @@ class InferredRate:
         assert self.rate is not None
         learned = self.measured or self.rate >= self._rate_before
         wait_s = _STEP_S if learned else min(_STEP_S, _ADMITTED_AFTER * self._refusal_s)
-        self._next_step = now + (calm if self.noisy else 1) * wait_s, self._sent + calm * _STEP_CALLS
+        self._next_step = now + (calm if self.noisy else 1) * wait_s, self.sent + calm * _STEP_CALLS
 
     def _grow(self, now: float) -> None:
         due, nth = self._next_step
-        if now >= due and self._sent >= nth and self.rate is not None:
+        if now >= due and self.sent >= nth and self.rate is not None:
             self.rate *= 1 + self._step
             self._step = min(_MAX_STEP, self._step * _STEP_GROWTH)
             self._plan_step(now)

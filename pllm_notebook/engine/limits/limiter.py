@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pllm_notebook.engine.limits.concurrency_window import ConcurrencyWindow, SendGroup
 from pllm_notebook.engine.limits.inferred_rate import InferredRate
+from pllm_notebook.engine.limits.limit_confirmation import LimitConfirmation
 from pllm_notebook.engine.limits.refusal_noise import RefusalNoise
 from pllm_notebook.engine.limits.token_bucket import TokenBucket
 from pllm_notebook.types import LimitReport
@@ -87,6 +88,7 @@ class Limiter:
         tokens: The limit of tokens, as reported.
         inferred: The limit of requests, as inferred from refusals that no reported limit explains.
         noise: Distinguishes refusals of a limit from random ones.
+        confirmation: Tests whether the inferred limit exists.
         paused_until: Time before which nothing is sent.
         refused: Total number of refused requests.
         processes: How many processes of this machine send for this account and model; each takes its part of the
@@ -98,6 +100,7 @@ class Limiter:
         self.tokens = TokenBucket(hidden=_FIRST_HIDDEN)
         self.inferred = InferredRate()
         self.noise = RefusalNoise()
+        self.confirmation = LimitConfirmation()
         self.paused_until = 0.0
         self.refused = 0
         self.processes = 1
@@ -141,8 +144,17 @@ class Limiter:
         if self.tokens.rate is not None:
             wait = max(wait, self.tokens.wait_s(now, tokens * self._token_ratio))
         if self.inferred.rate is not None:
-            wait = max(wait, self.inferred.wait_s(now))
+            wait = max(wait, self._wait_for_inferred_s(now))
         return max(wait, 0.0)
+
+    def _wait_for_inferred_s(self, now: float) -> float:
+        """Return the seconds until the inferred limit, or a burst that tests it, has room."""
+        test = self.confirmation
+        if test.due_at <= now:
+            self._judge(now)
+        if test.sends(now):
+            return 0.0
+        return min(self.inferred.wait_s(now), test.due_at - now)
 
     def charge(self, now: float, tokens: float) -> Permit:
         """Charge a call that is sent now. Each permit is passed back to exactly one of the five methods below."""
@@ -150,9 +162,12 @@ class Limiter:
         need = tokens * self._token_ratio
         ahead = self._tokens_in_flight
         self._tokens_in_flight += need
+        nth = self.inferred.charge(now)
+        if self.confirmation.sends(now):
+            self.confirmation.sent(now, nth, self.inferred.patience_s)
         return Permit(
             now, tokens, need, ahead, self.requests.charge(now, 1.0), self.tokens.charge(now, need),
-            self.inferred.charge(now), self._window.sent(self._in_flight),
+            nth, self._window.sent(self._in_flight),
         )  # fmt: skip
 
     def replied(self, now: float, permit: Permit, report: LimitReport | None, tokens: float | None) -> None:
@@ -217,7 +232,10 @@ class Limiter:
 
     def _infer(self, now: float, permit: Permit, retry_after_s: float | None) -> None:
         """Update the inferred rate with an unexplained refusal, if it and those before it prove a limit."""
-        inferred, noise = self.inferred, self.noise
+        inferred, noise, test = self.inferred, self.noise, self.confirmation
+        if test.refused(permit.nth):
+            inferred.ignore(permit.nth)
+            return
         free, learned = inferred.rate is None, noise.share
         if inferred.measured:
             self._peak = max(self._peak, inferred.rate or 0.0)
@@ -230,13 +248,33 @@ class Limiter:
             inferred.doubt()
         if not proven and (free or inferred.noisy):
             inferred.ignore(permit.nth)
+            test.refusals += 1
             return
         # Calls sent after it may have been refused before it; a search begins after all of them.
         nth = noise.last if free else permit.nth
         exact_s = retry_after_s if retry_after_s is not None and retry_after_s % 1 else None
-        inferred.refuse(now, permit.sent_at, nth, noise.first, dry=noise.dry, wait_s=exact_s)
+        begins = inferred.refuse(now, permit.sent_at, nth, noise.first, dry=noise.dry, wait_s=exact_s)
+        if free:
+            test.start(noise.proof, noise.counts, now + inferred.patience_s)
+        else:
+            test.count(permit.nth, begins=begins)
+            if begins and inferred.rate is not None and not inferred.dry:
+                test.plan(now, inferred.sent, inferred.rate, inferred.level)
         if retry_after_s is not None and inferred.dry and (retry_after_s > _ROUNDED_S or retry_after_s % 1):
             self._pause(now, retry_after_s)
+
+    def _judge(self, now: float) -> None:
+        """Judge whether the inferred limit exists. If it does not, all that was refused under it was noise."""
+        inferred, test = self.inferred, self.confirmation
+        if inferred.rate is None:
+            return
+        limited = test.judge(inferred.sent)
+        if limited is None and test.favours_noise and not inferred.dry:
+            test.plan(now, inferred.sent, inferred.rate, inferred.level)
+        elif limited is False:
+            self.noise.learn(*test.totals(inferred.sent), inferred.sent)
+            inferred.forget()
+            self._peak = 0.0
 
     def overloaded(self, now: float, permit: Permit, retry_after_s: float | None) -> None:
         """Update the limits with a 503 or 529: fewer calls in flight, and a pause where one was requested."""
@@ -298,6 +336,7 @@ class Limiter:
             self.tokens.fill(now, learned.tokens_per_min / 60 * part, learned.tokens_at_once * part)
         if learned.inferred_per_min:
             self.inferred.restore(learned.inferred_per_min / 60 * part)
+            self.confirmation.confirmed = True
         if learned.window:
             self._window.allow(learned.window)
 

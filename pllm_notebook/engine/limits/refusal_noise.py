@@ -33,12 +33,14 @@ class RefusalNoise:
 
     Attributes:
         first: Number of the first of the calls that last proved a limit.
+        proof: Numbers of the first and last of the refused calls among them, and how many they are.
         dry: Whether that limit admitted none of the calls that proved it.
     """
 
     def __init__(self) -> None:
         self.first = 0
         self.dry = False
+        self.proof = 0, 0, 0
         # Numbers of refused calls, sorted: refusals of calls sent together arrive in any order.
         self._listed: list[int] = []
         # The calls after this number count for the share, None for none.
@@ -53,6 +55,11 @@ class RefusalNoise:
         """The share of calls that are refused at random, 0 where too few were refused to say."""
         seen, refused = self._seen + self._now_seen, self._refused + self._now_refused
         return refused / seen if refused >= _MIN_REFUSED and refused >= _MIN_SHARE * seen else 0.0
+
+    @property
+    def counts(self) -> tuple[float, float]:
+        """The calls that count for the share, and how many of them were refused."""
+        return self._seen + self._now_seen, self._refused + self._now_refused
 
     @property
     def last(self) -> int:
@@ -89,6 +96,7 @@ class RefusalNoise:
             self._proven_at = now
         if self._proven_at is not None:
             self.first = listed[run]
+            self.proof = self.first, listed[-1], len(listed) - run
             self.dry = listed[-1] - listed[run] == len(listed) - 1 - run
             return True
         if len(listed) > _MAX_LISTED and run:
@@ -96,6 +104,14 @@ class RefusalNoise:
                 self._commit(listed[run] - 1)
             del listed[:run]
         return False
+
+    def learn(self, seen: int, refused: int, nth: int) -> None:
+        """Count refusals that were taken for those of a limit; all calls after the *nth* count."""
+        self._listed.clear()
+        self._proven_at = None
+        self._commit(nth)
+        self._from = nth
+        self._seen, self._refused = self._seen + seen, self._refused + refused
 
     def _score(self) -> tuple[float, int]:
         """Return the sum at the last listed call, and the index at which its current rise began."""
