@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pllm_notebook.types import Progress
 
 __all__ = [
-    "SafeDisplay", "job_panel", "new_display", "register_display", "register_job_panel", "register_run_view",
-    "register_runs_table", "register_session_display", "session_display", "show_run", "show_runs",
+    "SafeDisplay", "new_display", "register_display", "register_jobs_table", "register_run_view",
+    "register_runs_table", "register_session_display", "session_display", "show_jobs", "show_run",
+    "show_runs",
 ]  # fmt: skip
 
 logger = logging.getLogger("pllm_notebook")
@@ -30,7 +31,7 @@ class _Factories:
     session: Callable[[], object | None] | None = None
     view: Callable[[Any], bool] | None = None
     runs: Callable[[Any], bool] | None = None
-    job_panel: Callable[[Any], dict[str, Any]] | None = None
+    jobs: Callable[[Any], bool] | None = None
 
 
 _FACTORIES: Slot[_Factories] = Slot("displays", _Factories, is_kept=True)
@@ -63,15 +64,19 @@ def register_run_view(show: Callable[[Any], bool] | None) -> None:
     _FACTORIES.value.view = show
 
 
-def register_job_panel(make: Callable[[Any], dict[str, Any]] | None) -> None:
-    """Set what makes the buttons that a notebook shows for a table of jobs."""
-    _FACTORIES.value.job_panel = make
+def register_jobs_table(show: Callable[[Any], bool] | None) -> None:
+    """Set what shows `pllm.jobs()` with buttons in the cell that is running; it gives False where there are none."""
+    _FACTORIES.value.jobs = show
 
 
-def job_panel(jobs: Any) -> dict[str, Any]:
-    """Return the MIME bundle of the buttons for a table of jobs, empty where there are none."""
-    make = _FACTORIES.value.job_panel
-    return {} if make is None else make(jobs)
+def show_jobs(jobs: Any) -> bool:
+    """Show a table of batch jobs with buttons; False where none can be shown."""
+    show = _FACTORIES.value.jobs
+    try:
+        return show is not None and show(jobs)
+    except Exception:
+        logger.exception("The table of jobs cannot be shown with buttons")
+        return False
 
 
 def show_run(run: Any) -> bool:

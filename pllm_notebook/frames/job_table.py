@@ -51,7 +51,7 @@ class Jobs:
     Args:
         ids: Only these, None for all.
         cache_dir: Where they are, None for the current cache directory.
-        panel: Returns what a notebook shows above the table, None for nothing.
+        show: Shows the table with buttons; it gives False where it cannot. None for a table without.
         open_commands: Opens the journal of a directory.
         clock: Returns seconds since the epoch.
     """
@@ -61,13 +61,13 @@ class Jobs:
         ids: Sequence[str] | None = None,
         *,
         cache_dir: str | None = None,
-        panel: Callable[[Jobs], dict[str, Any]] | None = None,
+        show: Callable[[Jobs], bool] | None = None,
         open_commands: Callable[[str | None], BatchCommands] = commands,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ids = None if ids is None else set(ids)
         self._cache_dir = cache_dir
-        self._panel = panel
+        self._show = show
         self._open_commands = open_commands
         self._clock = clock
 
@@ -179,7 +179,7 @@ class Jobs:
     def _of(self, jobs: Sequence[Job]) -> Jobs:
         ids = [job.id for job in jobs]
         return Jobs(
-            ids, cache_dir=self._cache_dir, panel=self._panel, open_commands=self._open_commands, clock=self._clock
+            ids, cache_dir=self._cache_dir, show=self._show, open_commands=self._open_commands, clock=self._clock
         )
 
     def _open(self) -> BatchCommands:
@@ -242,9 +242,10 @@ class Jobs:
             return "<p>No batch jobs.</p>"
         return html_table(head, lines)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        # Buttons for what is in the table; the saved notebook keeps the table.
-        return self._panel(self) if self._panel is not None and len(self) else {}
+    def _ipython_display_(self) -> None:
+        """Show the table with buttons, in a notebook with widgets; elsewhere without."""
+        if not (self._show is not None and len(self) and self._show(self)):
+            raise NotImplementedError  # how IPython is asked to show it in another way
 
 
 def _state(job: Job) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pllm_notebook.frames.runs import Runs
     from pllm_notebook.sessions import SessionDisplay
 
-__all__ = ["choose_display", "choose_session_display", "panel", "review_view", "show_run", "show_runs"]
+__all__ = ["choose_display", "choose_session_display", "review_view", "show_jobs", "show_run", "show_runs"]
 
 
 def choose_display() -> Display | None:
@@ -80,15 +80,16 @@ def choose_session_display() -> SessionDisplay | None:
     return WidgetSessionDisplay()
 
 
-def panel(jobs: Jobs) -> dict[str, Any]:
-    """Return the buttons shown in place of the table of *jobs*: a MIME bundle, empty where widgets are missing."""
+def show_jobs(jobs: Jobs) -> bool:
+    """Show *jobs* as a table with buttons; False outside a kernel, or without its widget library."""
     if not in_kernel():
-        return {}
+        return False
     try:
-        from pllm_notebook.notebook.job_panel import JobPanel
+        from pllm_notebook.notebook import job_panel
     except ImportError:
-        return {}
-    return JobPanel(jobs).bundle()
+        return False
+    job_panel.show_jobs(jobs)
+    return True
 
 
 def review_view(review: object) -> Any:

@@ -1,4 +1,4 @@
-"""Batch jobs in a notebook: the table, and buttons for the commands on a job.
+"""Batch jobs in a notebook: the table as plain HTML, and buttons for the commands on a job.
 
 A click never blocks the kernel: its command runs on a thread of its own, and the table is rendered again at the end.
 A command that costs money takes two clicks; the first one shows the price, since a click cannot answer a question.
@@ -6,21 +6,25 @@ A command that costs money takes two clicks; the first one shows the price, sinc
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Callable
+from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ipywidgets
+import anywidget
+import traitlets
 
 from pllm_notebook.exceptions import NotConfirmedError
-from pllm_notebook.formatting import escape_html
-from pllm_notebook.notebook.text import VIEW
+from pllm_notebook.notebook.text import VIEW, CellOutput
+from pllm_notebook.notebook.view_sink import has_no_place
 from pllm_notebook.notebook.view_widget import receive_while_busy
+from pllm_notebook.runtime import Slot
 
 if TYPE_CHECKING:
     from pllm_notebook.frames.job_table import Jobs
 
-__all__ = ["JobPanel"]
+__all__ = ["JobPanel", "show_jobs"]
 
 _PRICED = ("resubmit", "send_live")
 _TOOLTIPS = {
@@ -31,58 +35,66 @@ _TOOLTIPS = {
     "send_live": "Send the pending lines of the chosen job live",
 }
 
+# Tables whose buttons work.
+_MOST_PANELS = 8
+_panels: Slot[deque[JobPanel]] = Slot("tables of jobs", deque)
 
-class JobPanel:
-    """The widgets of one table.
+
+class JobPanel(anywidget.AnyWidget):
+    """The buttons of one table.
+
+    The browser sends `{"do": word, "job": id}`: a command, or "choose" when another job was chosen.
 
     Args:
         jobs: What is shown.
     """
+
+    _esm = (Path(__file__).parent / "job_panel.js").read_text(encoding="utf-8")
+
+    view_id = traitlets.Unicode().tag(sync=True)
+    commands: Any = traitlets.List().tag(sync=True)
+    names: Any = traitlets.List().tag(sync=True)
+    table = traitlets.Unicode().tag(sync=True)
+    said = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
         # One command at a time: two clicks on Send live must not send twice.
         self._busy = threading.Lock()
         self._asked = ""
-        self._table = ipywidgets.HTML(jobs._repr_html_())
-        self._said = ipywidgets.HTML("")
-        names = list(jobs.frame["job"])
-        self._chosen = ipywidgets.Dropdown(options=names, layout=ipywidgets.Layout(width="140px"))
-        self._chosen.observe(self._forget, names="value")
-        self._buttons = {word: _button(_label(word), text) for word, text in _TOOLTIPS.items()}
-        for word, each in self._buttons.items():
-            each.on_click(self._clicked(word))
-        first = [self._buttons["refresh"], self._buttons["fetch"], self._chosen]
-        rest = [self._buttons[word] for word in ("cancel", *_PRICED)]
-        row = ipywidgets.HBox([*first, *rest], layout=ipywidgets.Layout(flex_flow="row wrap"))
-        self.box = ipywidgets.VBox([row, self._said, self._table])
+        super().__init__(
+            view_id=secrets.token_hex(8),
+            commands=[[word, _label(word), text] for word, text in _TOOLTIPS.items()],
+            names=list(jobs.frame["job"]),
+            table=jobs._repr_html_(),
+        )
+        self.on_msg(self._on_message)
+        receive_while_busy(self)
 
-    def bundle(self) -> dict[str, Any]:
-        """Return what a notebook shows; the caller adds the table as plain text and HTML."""
-        return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}}
+    def _on_message(self, _: object, message: Any, buffers: object) -> None:
+        if not isinstance(message, dict):
+            return
+        word, job = message.get("do"), str(message.get("job", ""))
+        if word == "choose":
+            self._asked = ""
+        elif word in ("refresh", "fetch") or (word in _TOOLTIPS and job in self.names):
+            threading.Thread(target=self._do, args=(word, job), name="pllm-jobs", daemon=True).start()
 
-    def _clicked(self, word: str) -> Callable[[object], None]:
-        def clicked(_: object) -> None:
-            threading.Thread(target=self._do, args=(word,), name="pllm-jobs", daemon=True).start()
-
-        return clicked
-
-    def _do(self, word: str) -> None:
+    def _do(self, word: str, job: str) -> None:
         if not self._busy.acquire(blocking=False):
             return
         said = ""
         try:
-            self._say(f"{_label(word).lower()} …")
-            said = self._ask(word)
+            self.said = f"{_label(word).lower()} …"
+            said = self._ask(word, job)
         except Exception as error:
             said = str(error)
         finally:
             self._draw()
             self._busy.release()
-        self._say(said)  # last: a person may click again as soon as they have read it
+        self.said = said  # last: a person may click again as soon as they have read it
 
-    def _ask(self, word: str) -> str:
-        job = str(self._chosen.value)
+    def _ask(self, word: str, job: str) -> str:
         confirmed, self._asked = self._asked == f"{word} {job}", ""
         question = ""
 
@@ -103,25 +115,26 @@ class JobPanel:
                 return f"{question} Click {_label(word)} again to do it."
         return repr(done) if word == "send_live" else ""
 
-    def _forget(self, _: object) -> None:
-        self._asked = ""
-
-    def _say(self, text: str) -> None:
-        self._said.value = escape_html(text)
-
     def _draw(self) -> None:
-        self._table.value = self._jobs._repr_html_()
-        names = tuple(self._jobs.frame["job"])
-        if names != self._chosen.options:
-            self._chosen.options = names
+        self.table = self._jobs._repr_html_()
+        self.names = list(self._jobs.frame["job"])
+
+
+def show_jobs(jobs: Jobs) -> None:
+    """Show the table of *jobs* in the cell that is running, with its buttons."""
+    place = CellOutput()
+    panel = JobPanel(jobs)
+    html = f'<div data-pllm-jobs="{panel.view_id}"><div class="pllm-jobs-table">{panel.table}</div></div>'
+    place.show({"text/plain": repr(jobs), "text/html": html})
+    if has_no_place():
+        view = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": panel.model_id}}
+        place.beside().show({"text/plain": "", **view})
+    _panels.value.append(panel)
+    while len(_panels.value) > _MOST_PANELS:
+        old = _panels.value.popleft()
+        old.close()
+        old.layout.close()
 
 
 def _label(word: str) -> str:
     return word.replace("_", " ").capitalize()
-
-
-def _button(text: str, tooltip: str) -> ipywidgets.Button:
-    layout = ipywidgets.Layout(width="120px", height="26px", margin="0")
-    made = ipywidgets.Button(description=text, tooltip=tooltip, layout=layout)
-    receive_while_busy(made)
-    return made

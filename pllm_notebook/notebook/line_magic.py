@@ -17,7 +17,7 @@ from pllm_notebook.execution import LiveRun, Run, handle_of, options_for, resolv
 from pllm_notebook.frames.error_table import errors_of
 from pllm_notebook.frames.job_table import Jobs
 from pllm_notebook.notebook import progress_format
-from pllm_notebook.notebook.display_choice import panel, show_run
+from pllm_notebook.notebook.display_choice import show_jobs, show_run
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.settings import configure, current
 from pllm_notebook.store import cache as answer_cache
@@ -206,7 +206,7 @@ def limits() -> pd.DataFrame:
 
 def jobs() -> Any:
     """Return the providers' batch jobs."""
-    return Jobs(panel=panel)
+    return Jobs(show=show_jobs)
 
 
 def cache() -> Any:

@@ -120,3 +120,26 @@ def test_the_view_of_a_kernel_that_was_restarted_is_grey_and_does_nothing(tmp_pa
         page.open("about:blank")
 
     assert live == 0
+
+
+def test_batch_jobs_have_buttons_while_the_kernel_lives_and_a_plain_table_in_the_file(tmp_path: Path) -> None:
+    batch = f"{ASKED.format('parse')[:-1]}, mode='batch', confirm=False, wait=False); pllm.jobs()"
+    with opened(tmp_path, SETUP + "pllm.configure(sim={'batch_s': 600.0})", batch) as (page, address):
+        run_cell(page, 0)
+        run_cell(page, 1)
+        page.until("document.querySelectorAll('[data-pllm-jobs] .pllm-job-buttons button').length == 5")
+        click = "[...document.querySelectorAll('.pllm-job-buttons button')].find(b => b.innerText == '{}').click()"
+        said = "document.querySelector('[data-pllm-jobs] [role=status]').innerText"
+        page.value(click.format("Send live"))
+        page.until(f"{said}.includes('Click Send live again')")
+        page.value(click.format("Send live"))
+        page.until(f"{said}.includes('answered live')")
+        page.value(f"{WIDGET}.context.save()")
+        page.open("about:blank")
+        page.open(address)
+        ready(page, 2)
+        page.until("!!document.querySelector('.pllm-jobs-table table')")
+        shown = page.text(".jp-Notebook")
+
+    assert "Error displaying widget" not in shown
+    assert "widget-view" not in (tmp_path / "shown.ipynb").read_text()
