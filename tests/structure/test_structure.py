@@ -16,9 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pllm_notebook"
 
-# Of one warm prompt through `df.llm.parse`; the clocks of a busy machine add some. A person who follows it by hand is
-# at home below 150.
-MOST_CHANGES_OF_FILE = 318
+# Of one warm prompt through `df.llm.parse`: 315 to 318, and the timers of a busy machine add some. A person who follows
+# it by hand is at home below 150.
+MOST_CHANGES_OF_FILE = 325
 
 
 def rooms_of_classes() -> dict[str, set[str]]:
