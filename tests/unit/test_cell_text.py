@@ -79,7 +79,7 @@ class Point(BaseModel):
         ([b"\x00\xff"], '["AP8="]'),
         (np.longdouble(1.5), "1.5"),
         (np.ma.array([1, 2], mask=[False, True]), "[1,null]"),
-        ({"a": [np.ma.masked, decimal.Decimal("NaN"), np.datetime64("NaT")]}, '{"a":[null,null,null]}'),
+        ({"a": [np.ma.masked, decimal.Decimal("NaN"), np.datetime64("NaT", "s")]}, '{"a":[null,null,null]}'),
         (float("inf"), "inf"),
     ],
 )

@@ -96,7 +96,7 @@ def _nan_beside_na() -> pd.Series[Any]:
         _nan_beside_na().astype(arrow(pa.float32())),
         pd.Series([0.5, np.ma.masked, pa.scalar(None)], dtype="object"),
         pd.Series([0.5, decimal.Decimal("NaN"), pd.NaT], dtype="object"),
-        pd.Series([0.5, np.datetime64("NaT"), np.ma.array(1.5, mask=True)], dtype="object"),
+        pd.Series([0.5, np.datetime64("NaT", "s"), np.ma.array(1.5, mask=True)], dtype="object"),
         pd.Series([0.5, decimal.Decimal("sNaN"), np.float32("nan")], dtype="object"),
     ],
 )
