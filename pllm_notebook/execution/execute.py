@@ -91,20 +91,9 @@ async def answer(run: RunState, queue: CallQueue) -> None:
 
 async def decide(run: RunState, decider: Decider) -> None:
     """Decide rows that have several calls each, until the run is over; those that are contested are asked further."""
-    loop, workers = run.services.engine.loop.loop, run.services.engine.workers
     while not run.is_over:
         decider.woken.clear()
-        ready = decider.take_ready()
-        if ready:
-            try:
-                decided = await loop.run_in_executor(workers, decider.decide, ready)
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except BaseException as error:  # what the caller's types raised: rows must not wait for ever
-                logger.exception("Answers could not be decided")
-                run.stop("failed", as_error(error))
-                ready, decided = (), ()
-            decider.record(ready, decided)
+        await _decide_ready(run, decider)
         run.check_decided(decider)
         if not run.is_stopping and decider.add_rows(idle=run.is_idle) and run.results.planned:
             run.results.planned = False  # else the plan that is going takes them too
@@ -112,6 +101,23 @@ async def decide(run: RunState, decider: Decider) -> None:
             run.tasks.create_task(plan(run))
         run.check_over()
         await decider.woken.wait()
+    await _decide_ready(run, decider)  # a run that stops waits for no row, but has those whose answers are all here
+
+
+async def _decide_ready(run: RunState, decider: Decider) -> None:
+    ready = decider.take_ready()
+    if not ready:
+        return
+    engine = run.services.engine
+    try:
+        decided = await engine.loop.loop.run_in_executor(engine.workers, decider.decide, ready)
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:  # what the caller's types raised: rows must not wait for ever
+        logger.exception("Answers could not be decided")
+        run.stop("failed", as_error(error))
+        ready, decided = (), ()
+    decider.record(ready, decided)
 
 
 class Execution(RunState):

@@ -293,11 +293,15 @@ def test_the_other_model_is_named_where_the_run_and_the_estimate_are_shown(luna:
 def test_a_ceiling_holds_for_decisions(luna: str, sim: Simulator) -> None:
     sim.set(answers=told)
 
-    out = decided(Decided, *map(str, range(50)), max_cost_usd=0.0005, concurrency=1)
+    with pytest.warns(UserWarning, match="^stopped at max_cost_usd: "):
+        out = decided(Decided, *map(str, range(50)), max_cost_usd=0.0005, concurrency=1)
 
     assert pllm.runs()[-1].cost <= 0.0005
     assert 0 < sim.stats().requests < 50
     assert out["mood"].isna().sum() == 50 - sim.stats().requests
+    # Decided too: what had its answer when the ceiling ended the run, and what is not sent.
+    answered = sim.stats().requests
+    assert out.llm.status.tolist() == ["ok"] * answered + ["not_sent"] * (50 - answered)
 
 
 def test_samples_are_not_what_decisions_are(luna: str, sim: Simulator) -> None:
