@@ -30,7 +30,10 @@ def test_the_batch_notebook_goes_from_a_sample_over_a_restart_to_the_last_row(
 
 def shown_by(notebook: Any, start: str) -> str:
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.startswith(start))
-    texts = [output.data.get("text/plain", "") for output in cell.outputs if output.output_type == "execute_result"]
+    for kind in ("execute_result", "display_data"):  # the latter of what shows itself with buttons
+        texts = [output.data.get("text/plain", "") for output in cell.outputs if output.output_type == kind]
+        if texts:
+            break
     return "\n".join(texts)
 
 

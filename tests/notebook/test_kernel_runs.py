@@ -129,7 +129,7 @@ def test_a_row_is_opened_with_its_messages_and_its_cost(kernel: Kernel) -> None:
 
 def test_with_a_bar_no_text_of_a_row_leaves_the_kernel(kernel: Kernel) -> None:
     opened = set(kernel.comms)
-    kernel.ok("sim(latency_s=0.4)")
+    kernel.ok("sim(latency_s=2.0)")  # a view is drawn for what takes longer than a moment, on any machine
     cell = kernel.ok("flags = reviews(4, 'unseen').llm.parse(bool, '{text}', progress='bar', save_rows=True)")
     kernel.ok("sim()")
     (view,) = (each for each in set(kernel.comms) - opened if "snapshot" in kernel.comms[each])
