@@ -75,8 +75,8 @@ class JobPanel(anywidget.AnyWidget):
         if not isinstance(message, dict):
             return
         word, job = message.get("do"), str(message.get("job", ""))
-        if word == "choose":
-            self._asked = ""
+        if word == "choose":  # a question about another job is not answered by the next click
+            self._asked = self.said = ""
         elif word in ("refresh", "fetch") or (word in _TOOLTIPS and job in self.names):
             threading.Thread(target=self._do, args=(word, job), name="pllm-jobs", daemon=True).start()
 

@@ -150,9 +150,9 @@ def test_the_table_is_shown_with_buttons_that_do_what_they_say(kernel: Kernel, s
     assert sim.stats().requests == 0
     # What was asked about this job holds for it alone, and until another is chosen.
     kernel.do(panel, "choose", {"job": job})
+    kernel.until(lambda: not kernel.widget(panel)["said"])
     kernel.do(panel, "send_live", {"job": "another"})
     kernel.do(panel, "send_live", {"job": job})
-    kernel.until(lambda: kernel.widget(panel)["said"] == "send live …")
     kernel.until(lambda: "Click Send live again" in kernel.widget(panel)["said"])
     assert sim.stats().requests == 0
     kernel.do(panel, "send_live", {"job": job})
