@@ -130,7 +130,8 @@ class TestWithTheModel:
                     await asyncio.to_thread(urlopen, request, timeout=20)
             finally:
                 await transport.aclose()
-            return refused.value.code
+            with refused.value as answer:
+                return answer.code
 
         assert asyncio.run(served()) == 401
 
