@@ -14,7 +14,7 @@ import argparse
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
+import scipy
 
 from pllm_notebook.ensemble.sample_looks import Look, look_at
 from pllm_notebook.statistics import Guarantee, known_threshold
@@ -168,7 +168,7 @@ def _line(own: list[Table], played: list[Played], *, against_labels: bool) -> st
     bads = [given.lost if against_labels else given.differs for given in own]
     best = [(given.confidence < known_threshold(given.confidence, bad, USUAL)).mean()
             for given, bad in zip(own, bads, strict=True)]  # fmt: skip
-    high = binomtest(broken, len(own)).proportion_ci().high
+    high = scipy.stats.binomtest(broken, len(own)).proportion_ci().high
     silent = sum(one.state != "proved" for one in played)
     parts = [strong, strong[rows < 1_000], strong[rows > 5_000], np.array(best)]
     shares = [f"{part.mean():.0%}" if len(part) else "" for part in parts]

@@ -41,6 +41,9 @@ _GARBAGE_OBJECTS = 10_000
 # Which of a test's cases `make test` draws where it runs a sample of them.
 _SEED = os.environ.get("PLLM_TEST_SAMPLE", "0")
 
+# A rule holds for every provider and every dataframe library; `make test` tries each of its other cases with so many.
+_DRAWN_OF = {"side": 2, "hosted": 2, "kit": 2}
+
 
 # What takes longest is begun first: a process that took up one of these last would work alone at the end.
 LONGEST = tuple(
@@ -63,15 +66,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput") and not config.pluginmanager.hasplugin("randomly"):
         order = {name: at for at, name in enumerate(LONGEST)}
         items.sort(key=lambda item: order.get(item.nodeid.split("::")[0], len(order)))
-    cases = defaultdict(list)
+    cases: dict[tuple[Any, ...], list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("sample"):
-            cases[item.nodeid.split("[")[0]].append(item)
-    for name, all_of_it in cases.items():
-        marker = all_of_it[0].get_closest_marker("sample")
-        assert marker is not None
-        (number,) = marker.args
-        drawn = random.Random(f"{_SEED} {name}").sample(range(len(all_of_it)), min(number, len(all_of_it)))
+        name, callspec = item.nodeid.split("[")[0], getattr(item, "callspec", None)
+        if marker := item.get_closest_marker("sample"):
+            cases[name, marker.args[0]].append(item)
+        elif callspec and not item.get_closest_marker("every_case"):
+            for axis in _DRAWN_OF.keys() & callspec.indices.keys():
+                others = sorted((other, at) for other, at in callspec.indices.items() if other != axis)
+                cases[name, _DRAWN_OF[axis], axis, *others].append(item)
+    for (name, number, *which), all_of_it in cases.items():
+        drawn = random.Random(f"{_SEED} {name}{which or ''}").sample(range(len(all_of_it)), min(number, len(all_of_it)))
         for at in set(range(len(all_of_it))).difference(drawn):
             all_of_it[at].add_marker(pytest.mark.full)
 

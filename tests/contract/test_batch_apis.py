@@ -23,6 +23,8 @@ from pllm_notebook.sim import Simulator
 from pllm_notebook.types import BatchResult, RawReply, RemoteJob, Reply
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, Side
 
+pytestmark = pytest.mark.every_case  # each has code of its own
+
 LABEL = "pllm-0123456789abcdef"
 T = TypeVar("T")
 

@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 import orjson
 import pytest
-from google.genai._gaos.types.decisions.createdecisionrequest import CreateDecisionRequest
-from google.genai._gaos.types.decisions.createdecisionresponse import CreateDecisionResponse
 from openai.types.decision import Decision
 from openai.types.decision_create_params import DecisionCreateParams
 from pydantic import BaseModel, Field, TypeAdapter
@@ -87,6 +85,9 @@ def test_a_body_is_one_that_openai_s_request_types_have(luna: str, sim: Simulato
 def test_a_body_is_one_that_google_s_request_types_have(
     luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Here, and not above: each process that collects the tests would import it, for half a second.
+    from google.genai._gaos.types.decisions.createdecisionrequest import CreateDecisionRequest
+
     reach_all(sim, monkeypatch)
     sim.set(answers=told)
 
@@ -100,6 +101,8 @@ def test_a_body_is_one_that_google_s_request_types_have(
 def test_the_simulator_s_replies_are_those_of_the_sdk_s_response_types(
     luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from google.genai._gaos.types.decisions.createdecisionresponse import CreateDecisionResponse
+
     reach_all(sim, monkeypatch)
     sim.set(answers=told)
 

@@ -19,10 +19,7 @@ from typing import Any
 
 import orjson
 import pytest
-import uvicorn
 from pydantic import BaseModel
-from stubllm.fixtures.models import Fixture
-from stubllm.server import create_app
 
 from pllm_notebook.exceptions import ProviderRejectedError
 from tests.contract.scripts import words
@@ -57,6 +54,10 @@ SCRIPT: dict[str, list[dict[str, Any]]] = {
 
 
 def stub_app(directory: Path) -> Any:
+    # Here, and not above: each process that collects the tests would import it, for half a second.
+    from stubllm.fixtures.models import Fixture
+    from stubllm.server import create_app
+
     def reply(given: dict[str, Any]) -> dict[str, Any]:
         if "tool" in given:
             return {"tool_calls": [{"function": {"name": given["tool"], "arguments": "{}"}}]}
@@ -96,6 +97,8 @@ def fake_app(directory: Path) -> Any:
 
 
 def serve(app: Any) -> Iterator[str]:
+    import uvicorn
+
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)

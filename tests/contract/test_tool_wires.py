@@ -21,6 +21,8 @@ from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, RESPONSE
 from tests.contract.test_batch_apis import with_api
 from tests.contract.test_prompt_lists import submitted
 
+pytestmark = pytest.mark.every_case  # each has code of its own
+
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string"}},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+import scipy
 
 from benchmarks.guarantees import USUAL, Played, Table, play, table, tables
 from pllm_notebook.ensemble.sample_looks import Look, look_at
@@ -30,7 +30,7 @@ def test_the_promise_holds_as_often_as_it_says(count: int, against_labels: bool)
     played = [play(given, against_labels=against_labels) for given in made]
 
     broken = sum(one.bad > USUAL.allowed(len(one.kept)) for one in played)
-    assert broken <= binom.ppf(0.999, count, 0.05)
+    assert broken <= scipy.stats.binom.ppf(0.999, count, 0.05)
     both = list(zip(made, played, strict=True))
     assert strong_share([one for given, one in both if {"easy", "tokens"} <= given.words]) < 0.55
     assert strong_share([one for given, one in both if "hopeless" in given.words]) > 0.9
@@ -45,7 +45,7 @@ def test_copies_are_counted_as_the_rows_that_they_are() -> None:
         broken += played.bad > USUAL.allowed(1_000)
         assert not played.kept[np.isin(given.groups, given.groups[~played.kept])].any(), "equal rows go together"
 
-    assert broken <= binom.ppf(0.999, 30, 0.05)
+    assert broken <= scipy.stats.binom.ppf(0.999, 30, 0.05)
 
 
 def test_a_larger_sample_is_drawn_only_where_it_is_likely_to_keep_more() -> None:

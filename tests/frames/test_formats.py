@@ -14,6 +14,8 @@ from pllm_notebook.schema import OutputType
 
 from .frame_libraries import FrameKit
 
+pytestmark = pytest.mark.every_case  # each library has dtypes of its own
+
 
 class Named(BaseModel):
     name: str

@@ -26,7 +26,10 @@ from pllm_notebook.sim import SimAnswer, SimRequest
 from .frame_libraries import LIBRARIES, FrameKit
 from .golden_values import AT
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
+pytestmark = [
+    pytest.mark.every_case,  # each library has dtypes of its own
+    pytest.mark.filterwarnings("ignore:.*rows failed"),
+]
 
 
 class Mood(enum.Enum):

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
+import scipy  # type: ignore[import-untyped]
 from pydantic import BaseModel
-from scipy import stats  # type: ignore[import-untyped]
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UsageError
@@ -86,7 +86,7 @@ def test_the_test_is_scipys() -> None:
     p, count, trials = drift_p(old, first, second)
 
     assert (count, trials) == (1, 3)  # all alike, and all different, say nothing
-    assert p == pytest.approx(stats.binomtest(1, 3, 1 / 3, alternative="greater").pvalue)
+    assert p == pytest.approx(scipy.stats.binomtest(1, 3, 1 / 3, alternative="greater").pvalue)
 
 
 @pytest.mark.parametrize("live", [True, False], ids=["live", "recorded"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]
 
 from pllm_notebook.lab.paired_tests import (
     binomial_tail,
@@ -23,14 +23,14 @@ SIMULATIONS = 1_000
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (3, 9), (10, 30), (200, 150), (1, 0)])
 def test_without_copies_the_test_is_mcnemars(better: int, worse: int) -> None:
-    expected = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+    expected = scipy.stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
 
     assert sign_flip_p(np.array([1] * better + [-1] * worse)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_with_copies_the_test_is_the_whole_permutation_test() -> None:
     sums = np.array([3.0, -1, 2, 2, -5, 1, 1, 0, 4])
-    whole = stats.permutation_test(
+    whole = scipy.stats.permutation_test(
         (sums[sums != 0],), lambda x, axis: x.sum(axis), permutation_type="samples", vectorized=True, n_resamples=10**6
     )
 
@@ -42,15 +42,15 @@ def test_very_many_questions_are_tested_by_the_normal_distribution() -> None:
     sums = rng.integers(-3, 4, 100_000)
 
     assert sign_flip_p(sums) == pytest.approx(
-        2 * stats.norm.sf(abs(sums.sum()) / np.sqrt(np.sum(sums.astype(float) ** 2))), abs=0.01
+        2 * scipy.stats.norm.sf(abs(sums.sum()) / np.sqrt(np.sum(sums.astype(float) ** 2))), abs=0.01
     )
 
 
 def test_intervals_and_tails_are_scipys() -> None:
-    expected = stats.binomtest(7, 40).proportion_ci(method="wilson")
+    expected = scipy.stats.binomtest(7, 40).proportion_ci(method="wilson")
 
     assert share_interval(7, 40) == pytest.approx((expected.low, expected.high))
-    assert binomial_tail(7, 10, 1 / 3) == pytest.approx(stats.binom.sf(6, 10, 1 / 3))
+    assert binomial_tail(7, 10, 1 / 3) == pytest.approx(scipy.stats.binom.sf(6, 10, 1 / 3))
     assert (binomial_tail(0, 10, 0.3), binomial_tail(11, 10, 0.3)) == (1.0, 0.0)
     assert holm([0.01, 0.04, float("nan"), 0.03])[:2] == pytest.approx([0.03, 0.06])
 

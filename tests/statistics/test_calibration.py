@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from sklearn.isotonic import IsotonicRegression
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.statistics import Calibrator, calibrate, measure
@@ -131,6 +130,9 @@ def test_a_line_on_the_logit_is_found_again() -> None:
 
 
 def test_the_isotonic_fit_is_scikit_learns_within_what_can_be_said_of_so_many_rows() -> None:
+    # Here, and not above: each process that collects the tests would import it, for a second.
+    from sklearn.isotonic import IsotonicRegression
+
     stated, right = rows(FAULTS["plateau"][0], 2_000, np.random.default_rng(1))
     theirs = IsotonicRegression(out_of_bounds="clip").fit(stated, right).predict(stated)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import hypergeom
+import scipy
 
 from benchmarks.guarantees import table
 from pllm_notebook.exceptions import UsageError
@@ -45,7 +45,7 @@ def test_the_chance_of_a_false_promise_is_exactly_bounded_for_the_worst_table() 
         sampled[rows - (size - sampled.sum()) :] = True
         passes.append(certify(confidence, sampled, bad, USUAL).proved)
 
-    chance = sum(hypergeom.pmf(k, rows, bad.sum(), size) for k in range(int(bad.sum()) + 1) if passes[k])
+    chance = sum(scipy.stats.hypergeom.pmf(k, rows, bad.sum(), size) for k in range(int(bad.sum()) + 1) if passes[k])
 
     assert 0 < chance <= USUAL.error_per_look(rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]
 
 from benchmarks import coverage as simulated
 from pllm_notebook.exceptions import UsageError
@@ -43,7 +43,7 @@ def test_a_uniform_draw_is_corrected_as_published() -> None:
     chosen = simulated.drawn(rng, np.ones(5_000, bool), 300)
     y, g, other = one.y[chosen], one.guess[chosen], one.guess[~chosen]
     lam = np.cov(y, g)[0, 1] / ((1 + 300 / 4_700) * one.guess.var(ddof=1))
-    half = stats.norm.ppf(0.975) * np.sqrt(lam**2 * other.var(ddof=1) / 4_700 + (y - lam * g).var(ddof=1) / 300)
+    half = scipy.stats.norm.ppf(0.975) * np.sqrt(lam**2 * other.var(ddof=1) / 4_700 + (y - lam * g).var(ddof=1) / 300)
 
     found = corrected_mean(one.y, one.guess, chosen)
 
@@ -63,12 +63,12 @@ def test_other_known_chances_are_corrected_as_published() -> None:
 
     assert found.method == "design"
     assert found.estimate == pytest.approx(corrected.mean())
-    assert found.high - found.low == pytest.approx(2 * stats.norm.ppf(0.975) * corrected.std(ddof=1) / 5_000**0.5)
+    assert found.high - found.low == pytest.approx(2 * scipy.stats.norm.ppf(0.975) * corrected.std(ddof=1) / 5_000**0.5)
 
 
 @pytest.mark.parametrize("degrees", [9, 13, 30, 48])
 def test_the_quantile_is_students(degrees: int) -> None:
-    assert _quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-4)
+    assert _quantile(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), rel=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]
 
 from pllm_notebook.lab.paired_tests import difference_interval
 from pllm_notebook.statistics import RaceRule, RaceStanding, race_looks
@@ -29,7 +29,7 @@ def raced(rng: np.random.Generator, arms: int, questions: int, rule: RaceRule, c
     truth = rng.uniform(0.70, 0.92, arms)
     hard = np.sqrt(0.5) * rng.standard_normal((1, questions)) + np.sqrt(0.5) * rng.standard_normal((arms, questions))
     sizes = rng.integers(1, copies + 1, questions).astype(float)
-    right = (hard < stats.norm.ppf(truth)[:, None]) * sizes
+    right = (hard < scipy.stats.norm.ppf(truth)[:, None]) * sizes
     price = 10.0 ** rng.uniform(-1, 1, arms)
     looks = race_looks(arms, questions, rule)
     standing, asked, calls = RaceStanding(arms, len(looks), rule), 0, 0
@@ -97,7 +97,7 @@ def test_a_bound_is_that_of_the_paired_interval() -> None:
     of_question = np.array([np.bincount(group, weights=one, minlength=60) for one in right])
     sizes = np.bincount(group, minlength=60)
 
-    bounds = lower_bounds(of_question[:, sizes > 0], sizes[sizes > 0], stats.norm.ppf(0.975))
+    bounds = lower_bounds(of_question[:, sizes > 0], sizes[sizes > 0], scipy.stats.norm.ppf(0.975))
 
     _, low, high = difference_interval(right[0].astype(int) - right[1], group)
     assert (bounds[0, 1], -bounds[1, 0]) == pytest.approx((low, high))
@@ -109,7 +109,7 @@ def test_rounds_double_and_end_with_all_rows() -> None:
     assert race_looks(2, 300, "halving") == [300]
     assert race_looks(12, 30, "halving") == [30]  # a round of four rows would decide by luck
     assert race_looks(3, 1_000, "proof") == [125, 250, 500, 1_000]
-    assert bound_z(12, 4) == pytest.approx(stats.norm.ppf(1 - 0.05 / 44))
+    assert bound_z(12, 4) == pytest.approx(scipy.stats.norm.ppf(1 - 0.05 / 44))
 
 
 def test_of_equal_arms_the_cheaper_stays() -> None:
