@@ -15,6 +15,7 @@ from typing import Any
 
 import pllm_notebook
 from pllm_notebook.exceptions import BudgetError, PllmError, UsageError
+from pllm_notebook.file_errors import file_errors
 from pllm_notebook.formatting import counted, format_usd
 from pllm_notebook.providers import registry
 
@@ -28,52 +29,117 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after `pllm`, None for this process's own.
 
     Returns:
-        The exit code: 0, or 1 for an error of ours, reported on one line of stderr. A wrong word exits with 2. Of
-        `process` and `dataset` also 3 where lines or rows failed, 4 where some were not sent, and 130 after an
+        The exit code: 0, or 1 for an error of ours, reported on one line of stderr. A wrong word, or none, exits with
+        2. Of `process` and `dataset` also 3 where lines or rows failed, 4 where some were not sent, and 130 after an
         interrupt.
     """
     given = _parser().parse_args(argv)
-    try:
-        code = given.run(given)
-    except (PllmError, OSError) as error:
-        print(f"pllm: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stopped:
-        print(f"pllm: {stopped}", file=sys.stderr)
-        return 130
+    with warnings.catch_warnings():
+        warnings.showwarning = _print_warning
+        try:
+            code = given.run(given)
+        except (PllmError, OSError) as error:
+            print(f"pllm: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt as stopped:
+            print(f"pllm: {stopped or 'interrupted'}", file=sys.stderr)
+            return 130
     return code or 0
 
 
+def _print_warning(message: Warning | str, *about: Any, **more: Any) -> None:
+    """Print a warning as a line of the command: the line of this package that it names says nothing to its user."""
+    print(f"pllm: {message}", file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pllm", description="Ask a language model the same question of every row.")
+    parser = argparse.ArgumentParser(
+        prog="pllm",
+        description="Ask a language model the same question of every row.",
+        epilog="""examples:
+  pllm process requests.jsonl results.jsonl --max-cost-usd 5
+  pllm cache info
+
+pllm COMMAND --help has a command's options. In a notebook: df.llm.parse(…) and %%pllm.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"pllm_notebook {pllm_notebook.__version__}")
-    words = parser.add_subparsers(required=True, metavar="COMMAND")
-    words.add_parser("models", help="providers, and whether their keys are set").set_defaults(run=_models)
-    _add_jobs(words.add_parser("jobs", help="the providers' batch jobs"))
-    _add_process(words.add_parser("process", help="ask every line of a request file; sends and pays"))
-    _add_dataset(
-        words.add_parser(
-            "dataset",
-            help="ask about every row of Parquet files; sends and pays",
-            usage="pllm dataset IN [IN …] OUT --schema MODULE:TYPE [options] | status OUT | retry OUT [options]",
-            description="Ask about every row of Parquet files, and write part files. The same command resumes.",
+    _with_help(parser)
+    words = parser.add_subparsers(metavar="COMMAND", title="commands")
+    _add_command(words, "models", "providers, and whether their keys are set").set_defaults(run=_models)
+    _add_jobs(_add_command(words, "jobs", "the providers' batch jobs"))
+    _add_process(
+        _add_command(
+            words,
+            "process",
+            "ask every line of a request file; sends and pays",
+            "the same command resumes.",
+            epilog="Exits with 3 where lines failed, 4 where some were not sent, 130 after an interrupt.",
         )
     )
-    cache = words.add_parser("cache", help="what the cache holds").add_subparsers(required=True, metavar="COMMAND")
-    cache.add_parser("info", help="count what is kept and what it cost").set_defaults(run=_info)
-    cache.add_parser("check", help="verify every answer").set_defaults(run=_check)
-    export = cache.add_parser("export", help="write every answer into one file for another machine")
-    export.add_argument("path")
+    _add_dataset(
+        _add_command(
+            words,
+            "dataset",
+            "ask about every row of Parquet files; sends and pays",
+            "part files are written, and the same command resumes.",
+            epilog="Exits with 3 where rows failed, 4 where some were not sent, 130 after an interrupt.",
+            usage="pllm dataset IN [IN …] OUT --schema MODULE:TYPE [options] | status OUT | retry OUT [options]",
+        )
+    )
+    _add_cache(_add_command(words, "cache", "what the cache holds", "whatever was paid for is in it."))
+    return parser
+
+
+def _add_command(words: Any, name: str, summary: str, more: str = "", **about: Any) -> argparse.ArgumentParser:
+    """Add a command, whose line in the list of commands also begins its own help."""
+    text = ". ".join(part[:1].upper() + part[1:] for part in (summary, more.rstrip(".")) if part) + "."
+    parser: argparse.ArgumentParser = words.add_parser(name, help=summary, description=text, **about)
+    return parser
+
+
+def _with_help(parser: argparse.ArgumentParser) -> None:
+    """Show a parser's help, as an error, where no command follows."""
+
+    def show(given: argparse.Namespace) -> int:
+        parser.print_help(sys.stderr)
+        return 2
+
+    parser.set_defaults(run=show)
+
+
+def _add_cache(cache: argparse.ArgumentParser) -> None:
+    _with_help(cache)
+    words = cache.add_subparsers(metavar="COMMAND", title="commands")
+    _add_command(words, "info", "count what is kept and what it cost").set_defaults(run=_info)
+    _add_command(words, "check", "verify every answer", "exits with 1 where one is damaged.").set_defaults(run=_check)
+    export = _add_command(words, "export", "write every answer into one file for another machine")
+    export.add_argument("path", help="the file, such as answers.pllm")
+    export.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    export.add_argument("--labels", action="store_true", help="with the labels, which hold cells of labelled rows")
     export.set_defaults(run=_export)
-    import_ = cache.add_parser("import", help="add the answers of an exported file")
-    import_.add_argument("path")
+    import_ = _add_command(words, "import", "add the answers of an exported file")
+    import_.add_argument("path", help="a file that `pllm cache export` or pllm.cache.export wrote")
     import_.set_defaults(run=_import)
-    clear = cache.add_parser("clear", help="delete answers; asking for them again pays again")
-    clear.add_argument("--model", help="only those of this model, such as openai:gpt-6-luna")
-    clear.add_argument("--older-than", type=float, metavar="DAYS", help="only those that came at least so long ago")
+    clear = _add_command(words, "clear", "delete answers; asking for them again pays again")
+    clear.add_argument(
+        "--model", help="only those of this model, such as openai:gpt-6-luna; `pllm cache info` lists them"
+    )
+    clear.add_argument(
+        "--older-than", type=_days, metavar="DAYS", help="only those that came at least so long ago, such as 90 or 0.5"
+    )
     clear.add_argument("--yes", action="store_true", help="do not ask")
     clear.set_defaults(run=_clear)
-    return parser
+
+
+def _days(text: str) -> timedelta:
+    try:
+        age = timedelta(days=float(text))
+    except (ValueError, OverflowError):
+        age = timedelta(days=-1)
+    if age < timedelta():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days, such as 90 or 0.5")
+    return age
 
 
 def _models(given: argparse.Namespace) -> None:
@@ -92,8 +158,8 @@ _OLD_COMMANDS = {"send-live": ("hurry",)}
 
 def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     jobs.set_defaults(run=_jobs)
-    words = jobs.add_subparsers(metavar="COMMAND")
-    words.add_parser("list", help="all jobs; sends nothing").set_defaults(run=_jobs)
+    words = jobs.add_subparsers(metavar="COMMAND", title="commands", description="Without one, all jobs are listed.")
+    _add_command(words, "list", "all jobs; sends nothing").set_defaults(run=_jobs)
     for word, summary in (
         ("fetch", "take what has ended into the cache; for cron"),
         ("refresh", "look at the open jobs once"),
@@ -103,7 +169,7 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
         ("recreate", "create an uncertain job again; it may be paid for twice"),
         ("abandon", "give a stuck job up: its rows may be sent again, and its answers are lost"),
     ):
-        parser = words.add_parser(word, help=summary, aliases=_OLD_COMMANDS.get(word, ()))
+        parser = _add_command(words, word, summary, aliases=_OLD_COMMANDS.get(word, ()))
         parser.set_defaults(run=_command, word=word.replace("-", "_"))
         if word in ("fetch", "refresh"):
             parser.add_argument("id", nargs="?", help="the beginning of a job's id; all open jobs where it is left out")
@@ -201,9 +267,10 @@ def _dataset(given: argparse.Namespace) -> int:
 
 
 def _run_dataset(given: argparse.Namespace) -> int:
+    word = given.source[0] if len(given.source) == 1 else ""
+    _refuse_unread(given, word)
     if given.cache_dir is not None:
         pllm_notebook.configure(cache_dir=given.cache_dir)
-    word = given.source[0] if len(given.source) == 1 else ""
     if word == "status":
         there = pllm_notebook.open_dataset(given.out).progress()
         print(there)
@@ -230,30 +297,54 @@ def _run_dataset(given: argparse.Namespace) -> int:
     return 3 if progress.failed else 0
 
 
+_ASKING = ("schema", "prompt", "prompt_file", "model", "mode", "rows", "max_cost_usd", "concurrency", "cache")
+_UNREAD = {"status": (*_ASKING, "kinds"), "retry": ("prompt", "prompt_file", "rows")}
+
+
+def _refuse_unread(given: argparse.Namespace, word: str) -> None:
+    """Refuse an option that this form of the command does not read."""
+    unread = [name for name in _UNREAD.get(word, ("kinds",)) if getattr(given, name) is not None]
+    if unread:
+        of = f"`pllm dataset {word}`" if word in _UNREAD else "`pllm dataset` without `retry`"
+        raise UsageError(f"{of} does not read --{unread[0].replace('_', '-')}. Leave it out. Nothing was sent.")
+
+
 def _parse_dataset(given: argparse.Namespace, kind: Any, options: dict[str, Any]) -> Any:
     if kind is None:
         raise UsageError("--schema MODULE:TYPE says what the answers are. Nothing was sent.")
     prompt = given.prompt
     if given.prompt_file is not None:
-        with open(given.prompt_file, encoding="utf-8") as file:
-            prompt = file.read()
+        prompt = _text_of(given.prompt_file, "a prompt")
     if given.rows is not None:
         options = options | {"rows": given.rows}
     return pllm_notebook.parse_dataset(given.source, given.out, kind, prompt, **options)
 
 
+def _text_of(path: str, what: str) -> str:
+    with file_errors(path, what), open(path, encoding="utf-8") as file:
+        try:
+            return file.read()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path} is not text in UTF-8 ({error}); {what} is expected. Nothing was sent.") from None
+
+
 def _type_of(text: str) -> Any:
     """Return the type that `module:name` names, or the JSON schema of a file."""
     if text.endswith(".json"):
-        with open(text, encoding="utf-8") as file:
-            return json.load(file)
+        try:
+            return json.loads(_text_of(text, "a JSON schema"))
+        except ValueError as error:
+            raise UsageError(f"--schema {text} is not JSON: {error}. Nothing was sent.") from None
     module, _, name = text.partition(":")
-    if not name:
-        raise UsageError(f"--schema is MODULE:TYPE, such as reviews:Review, or a .json file, not {text!r}.")
+    if not (module and name):
+        raise UsageError(
+            f"--schema is MODULE:TYPE, such as reviews:Review, or a .json file, not {text!r}. Nothing was sent."
+        )
     try:
         return attrgetter(name)(importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--schema {text}: {error}. Nothing was sent.") from None
+    except Exception as error:  # whatever the module raises where it is imported
+        seen = str(error) if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"--schema {text}: {seen}. Nothing was sent.") from None
 
 
 def _info(given: argparse.Namespace) -> None:
@@ -268,11 +359,14 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
-    print(f"{pllm_notebook.cache.export(given.path):,} answers were written to {given.path}.")
+    if os.path.isfile(given.path) and not given.overwrite:  # in the command's own words
+        raise UsageError(f"{given.path} exists. Give another name, or --overwrite. Nothing was written.")
+    written = pllm_notebook.cache.export(given.path, overwrite=given.overwrite, labels=given.labels)
+    print(f"{counted(written, 'answer', 'was')} written to {given.path}.")
 
 
 def _import(given: argparse.Namespace) -> None:
-    print(f"{pllm_notebook.cache.import_(given.path):,} answers were added.")
+    print(f"{counted(pllm_notebook.cache.import_(given.path), 'answer', 'was')} added.")
 
 
 def _confirm_clearing() -> None:
@@ -284,12 +378,15 @@ def _confirm_clearing() -> None:
         raise PllmError(
             f"{question} There is no interactive input to confirm it: --yes deletes them unasked. Nothing was deleted."
         )
-    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
         raise PllmError("Not confirmed. Nothing was deleted.")
 
 
 def _clear(given: argparse.Namespace) -> None:
-    age = None if given.older_than is None else timedelta(days=given.older_than)
-    if given.model is None and age is None and not given.yes:
+    if given.model is None and given.older_than is None and not given.yes:
         _confirm_clearing()
-    print(f"{pllm_notebook.cache.clear(given.model, age):,} answers were deleted.")
+    print(f"{counted(pllm_notebook.cache.clear(given.model, given.older_than), 'answer', 'was')} deleted.")

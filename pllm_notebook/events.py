@@ -51,6 +51,8 @@ class CallEnded:
         cost_usd: None where the price or the usage is unknown.
         request_id: The provider's own, "" for none.
         batch: Whether it was a line of a batch job.
+        joined: Whether another run had sent an equal call already, whose request it shared: that run's event has the
+            same tokens and cost, which were paid once.
         prompt: Returns the prompt as text; None where the call continues another one. Nothing is rendered before.
         answer: The reply's text, "" for a failure.
     """
@@ -68,6 +70,7 @@ class CallEnded:
     cost_usd: float | None
     request_id: str
     batch: bool
+    joined: bool = False
     # An event that is printed or logged shows no text of rows.
     prompt: Callable[[], str] | None = field(repr=False)
     answer: str = field(repr=False)

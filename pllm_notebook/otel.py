@@ -33,7 +33,8 @@ class Telemetry:
     the conventions, which are not final. Of theirs are the histograms `gen_ai.client.token.usage` and
     `gen_ai.client.operation.duration`. Of ours are the counters `pllm.cost` (US dollars), `pllm.requests.repeated`
     (requests that were refused or failed, and were sent again) and `pllm.rows` (by `pllm.outcome`). Answers of the
-    cache are no calls; `pllm.rows` counts them.
+    cache are no calls; `pllm.rows` counts them. A call that shared the request of another run has a span with
+    `pllm.joined`, and its tokens, duration and cost are those of the other run's span alone.
 
     Args:
         tracer_provider: None for OpenTelemetry's global one.
@@ -98,18 +99,10 @@ class Telemetry:
             attributes["gen_ai.response.finish_reasons"] = [event.finish]
         if event.request_id:
             attributes["gen_ai.response.id"] = event.request_id
-        shared = {"gen_ai.operation.name": "chat", **model}
-        for kind, count in (("input", event.input_tokens), ("output", event.output_tokens)):
-            if count is not None:
-                attributes[f"gen_ai.usage.{kind}_tokens"] = count
-                self._tokens.record(count, {**shared, "gen_ai.token.type": kind})
-        if event.cost_usd is not None:
-            attributes["pllm.cost_usd"] = event.cost_usd
-            self._cost.add(event.cost_usd, shared)
-        if event.requests > 1:
-            self._repeated.add(event.requests - 1, shared)
-        if not event.batch:  # the wait for a job says nothing of the model
-            self._duration.record(event.latency_s, {**shared, **error})
+        if event.joined:
+            attributes["pllm.joined"] = True
+        else:
+            attributes |= self._measure(event, {"gen_ai.operation.name": "chat", **model}, error)
         if self._prompts:
             attributes |= _texts(event)
         run = self._runs.get(event.run)
@@ -123,6 +116,22 @@ class Telemetry:
         if event.failure is not None:
             span.set_status(self._trace.StatusCode.ERROR, event.failure)
         span.end(round(event.at * _NS))
+
+    def _measure(self, event: CallEnded, shared: dict[str, str], error: dict[str, str]) -> dict[str, Any]:
+        """Count what a request took, and return the attributes of its span that say so."""
+        attributes: dict[str, Any] = {}
+        for kind, count in (("input", event.input_tokens), ("output", event.output_tokens)):
+            if count is not None:
+                attributes[f"gen_ai.usage.{kind}_tokens"] = count
+                self._tokens.record(count, {**shared, "gen_ai.token.type": kind})
+        if event.cost_usd is not None:
+            attributes["pllm.cost_usd"] = event.cost_usd
+            self._cost.add(event.cost_usd, shared)
+        if event.requests > 1:
+            self._repeated.add(event.requests - 1, shared)
+        if not event.batch:  # the wait for a job says nothing of the model
+            self._duration.record(event.latency_s, {**shared, **error})
+        return attributes
 
     def _record_end(self, event: RunEnded) -> None:
         model = _model(event.model)

@@ -323,7 +323,7 @@ class CallQueue:
             self._loop.call_later(MAX_WAIT_S, self.send)
         spec, quirks = self._spec_of(tag), self.spec.target.quirks
         content = partial(next_.content, reserved.output_limit)
-        call = PendingCall(next_.key, content, tokens, (tag, reserved.usd, quirks.schema_level, quirks.version))
+        call = PendingCall(next_.key, content, tokens, (tag, reserved.usd, spec.schema_level.level, quirks.version))
         if self._batch:  # for the price that its job is shown with
             call.answer_tokens = self.spec.token_bounds.expected * (len(tag.calls) if isinstance(tag, Pack) else 1)
         call.output_limit = spec.output_limit

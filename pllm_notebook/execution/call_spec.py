@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import orjson
@@ -37,7 +37,7 @@ from pllm_notebook.execution.wire_body import (
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Turn
 from pllm_notebook.prices import Rate
-from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.providers import ResolvedModel, SchemaLevel
 from pllm_notebook.runtime import Slot
 from pllm_notebook.schema import FittedSchema, OutputType, longest_json, packed
 from pllm_notebook.settings import Options
@@ -183,6 +183,11 @@ class CallSpec:
         # What the prompts seen so far begin with, where that matters.
         self._common_prefix = CommonPrefix() if self.is_prefix_cached else None
         self._lock = threading.Lock()
+
+    @cached_property
+    def schema_level(self) -> SchemaLevel:
+        """What its server has shown to do with its schema."""
+        return self.target.quirks.schemas.of(self._canonical_body)
 
     def _share_calls(self, count: int) -> None:
         """Ask so many rows in one call."""

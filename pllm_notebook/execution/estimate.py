@@ -42,7 +42,8 @@ class Estimate(HTMLFacts):
         bounded: Whether they come from the type instead, which allows no longer answers. What a model takes to reason
             is then not in them.
         cost_usd: Through the live API; None for an unknown price.
-        batch_cost_usd: Through the batch API; None for an unknown price.
+        batch_cost_usd: Through the batch API; None for an unknown price, where there is no batch API, and for a server
+            of the caller's own, whose stated price is that of live calls.
         time_s: At the limits and latency seen so far; None where none were seen.
         model: As a person writes it.
         simulated: Whether the answers would be invented.
@@ -178,7 +179,8 @@ class Estimate(HTMLFacts):
     def _as_batch(self) -> str:
         if not self.fills and self.batch_cost_usd is None and self.cost_usd is not None:
             return "and no batch"
-        return f"{_money(self.batch_cost_usd)} as a batch{self._in_jobs()}"
+        unsure = ", if the server takes batch jobs" if self.batch_cost_usd is None and self.cost_usd is not None else ""
+        return f"{_money(self.batch_cost_usd)} as a batch{self._in_jobs()}{unsure}"
 
     def _in_jobs(self) -> str:
         return f" of {counted(self.jobs, 'job')}" if self.jobs else ""
@@ -251,13 +253,18 @@ def _fill(form: BatchFormat, calls: int, size: int) -> float:
 
 
 def _cost(ask: CallSpec, calls: int, tokens_in: int, tokens_out: float, *, batch: bool) -> float | None:
-    if batch and ask.target.decisions is not None:
+    if batch and (ask.target.batch_format is None or _is_own_server(ask)):
         return None
     if calls == 0:
         return 0.0
     rate = ask.rate(batch=batch)
     # Priced as so many average calls: long-context tiers go by the single request.
     return None if rate is None else calls * rate.cost_usd(Usage(round(tokens_in / calls), round(tokens_out / calls)))
+
+
+def _is_own_server(ask: CallSpec) -> bool:
+    """Return whether a server of the caller's own is asked, which may have no batch API."""
+    return bool(ask.target.address) and ask.target.price_provider is None
 
 
 def _time(calls: int, tokens: int, samples: list[StoredReply], limiter: Limiter | None) -> float | None:

@@ -64,6 +64,7 @@ class Explanation:
         evidence: What the answer quotes from the row and where that is, a line for each field; () where none was
             asked for.
         examples: What the model was shown first, each with its answer as it was sent; () for nothing.
+        label: The row's label in the frame's index, where that is not its position; None otherwise.
     """
 
     position: int
@@ -85,6 +86,7 @@ class Explanation:
     steps: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    label: Any = None
 
     def __repr__(self) -> str:
         lines = self._lines([("examples", "\n".join(self.examples)), ("prompt", self.prompt or "")])
@@ -113,8 +115,9 @@ class Explanation:
         tokens = (
             "unknown" if self.usage is None else f"{self.usage.input_tokens:,} in, {self.usage.output_tokens:,} out"
         )
+        label = "" if self.label is None else f", label {self.label!r}"
         lines = [
-            ("row", f"{self.position} ({self.status})"),
+            ("row", f"{self.position}{label} ({self.status})"),
             ("model", self.model + (" SIMULATED" if self.simulated else "")),
             ("tokens", tokens),
             ("cost", cost),
@@ -136,24 +139,25 @@ class Explanation:
         return [(name, text) for name, text in lines if text]
 
 
-def position_of(row: int, total: int, whole: str) -> int:
+def position_of(row: int, total: int, whole: str, hint: str = "") -> int:
     """Return the position of *row*, counted from 0, where it may be counted from the end.
 
     Args:
         row: As a person gave it.
         total: Number of rows.
         whole: What has the rows, for the message: a run, a frame.
+        hint: What the message ends with: another way to name the row.
 
     Raises:
         UsageError: For a row that is not there, or is no whole number.
     """
     if isinstance(row, bool) or not hasattr(row, "__index__"):
-        raise UsageError(f"A row is named by its position, a whole number, not {row!r}. Nothing was sent.")
+        raise UsageError(f"A row is named by its position, a whole number, not {row!r}.{hint} Nothing was sent.")
     row = row.__index__()
     position = row + total if row < 0 else row
     if not 0 <= position < total:
         extent = f"the {whole} has {total:,}, counted from 0" if total else f"the {whole} has none"
-        raise UsageError(f"There is no row {row}: {extent}. Nothing was sent.")
+        raise UsageError(f"There is no row {row}: {extent}.{hint} Nothing was sent.")
     return position
 
 

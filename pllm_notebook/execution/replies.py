@@ -32,7 +32,7 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.protocols import Store
-from pllm_notebook.providers import decoded, loaded
+from pllm_notebook.providers import SchemaLevel, decoded, loaded
 from pllm_notebook.schema import Invalid, repair_lines
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import Called, ReadCall, unvalidated_call
@@ -117,10 +117,9 @@ def _read(
         contexts = None if spec.contexts is None else [spec.contexts.of(replies[i].row) for i in whole]
         parsed = spec.fitted.parse_many([replies[i].entry.text or spec.empty_json for i in whole], contexts)
         if spec.target.unenforced_schema:
-            spec.target.quirks.followed += sum(
-                type(value) is not Invalid and replies[i].schema_level is not None
-                for i, value in zip(whole, parsed, strict=True)
-            )
+            for i, value in zip(whole, parsed, strict=True):
+                if type(value) is not Invalid and replies[i].schema_level is not None:
+                    spec.target.quirks.schemas.follow(_schema_of(spec, replies[i]))
         for i, value in zip(whole, parsed, strict=True):
             if type(value) is Invalid:
                 steps[i] = _invalid(spec, store, prompt, replies[i], value)
@@ -132,6 +131,12 @@ def _read(
         _unusable(spec, store, prompt, replies[i]) if step is None else step  # every complete one has been filled in
         for i, step in enumerate(steps)
     ]
+
+
+def _schema_of(spec: CallSpec, reply: UnreadReply) -> SchemaLevel:
+    """Return what is known of the schema that a reply was asked for: that of its pack, where it is of one."""
+    is_packed = spec.packed is not None and "pack" in reply.entry.metadata
+    return spec.packed.schema_level if is_packed and spec.packed is not None else spec.schema_level
 
 
 def _text(spec: CallSpec, reply: UnreadReply, text: str) -> Outcome:
@@ -172,7 +177,7 @@ def _invalid(
     text = reply.entry.text.decode("utf-8", "surrogatepass")
     if spec.target.unenforced_schema and reply.schema_level is not None and not spec.fitted.follows(reply.entry.text):
         # A server that enforced the schema could not have written this. What a validator refuses, it could.
-        quirks.note_odd_reply(spec.target.label, reply.schema_level)
+        quirks.note_odd_reply(_schema_of(spec, reply), spec.target.label, reply.schema_level)
     if "pack" in reply.entry.metadata:
         return _alone(spec, store, prompt, reply, invalid.kind, invalid.message)
     if invalid.kind is FailureKind.INVALID_JSON:
@@ -236,12 +241,17 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
     names = ", ".join(dict.fromkeys(call.name for call in calls))
     raw = "\n".join(f"{call.name}({call.arguments})" for call in calls)
     if box is None or not (spec.calls or options.run_tools):
+        if (whole := _whole_answer(spec, store, prompt, reply)) is not None:
+            return whole
         message = (
             f"The model called {names} in place of an answer, and nothing runs tools here. run_tools=True runs "
             f"functions that are given as tools=; df.llm.call_tools gives the calls themselves."
         )
         return failed(reply, FailureKind.TOOL_CALL, message, raw)
     read = box.read(calls, spec.target.dialect)
+    was_offered = spec.calls or any(one.tool is not None for one in read)
+    if not was_offered and (whole := _whole_answer(spec, store, prompt, reply)) is not None:
+        return whole
     wrong = [one for one in read if one.invalid is not None]
     if spec.calls and not wrong:
         text = entry.text.decode("utf-8", "surrogatepass")
@@ -270,6 +280,23 @@ def _called(spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt]
         message = f"The result of {names} is not in the cache, and cache='only' runs nothing."
         return failed(reply, FailureKind.NOT_CACHED, message, raw)
     return calling
+
+
+def _whole_answer(
+    spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], reply: UnreadReply
+) -> Step | None:
+    """Return the answer that a reply holds beside calls that nothing here runs, None where it holds none.
+
+    All providers may return text and calls together. A text that is a whole value of the type is the answer; a text
+    without a type may announce the call.
+    """
+    if spec.fitted is None or not reply.entry.text:
+        return None
+    parsed = spec.fitted.parse(reply.entry.text, None if spec.contexts is None else spec.contexts.of(reply.row))
+    if parsed.failure is not None:
+        return None
+    outcome = answered(reply, parsed.value)
+    return outcome if spec.evidence is None else _with_evidence(spec, store, prompt, reply, outcome)
 
 
 def _known_results(

@@ -80,6 +80,7 @@ class RunEvents:
                 cost_usd=cost_usd,
                 request_id="" if isinstance(reply, Failure) else reply.request_id,
                 batch=spec.options.mode == "batch",
+                joined=result.joined is not None,
                 prompt=None if prompt is None else partial(_text_of, prompt),
                 answer="" if isinstance(reply, Failure) else reply.text,
             )

@@ -121,14 +121,16 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         agreement: AgreementT = result_views.agreement(self._table())
         return agreement
 
-    def explain(self, position: int) -> Explanation:
+    def explain(self, position: int | None = None, *, label: Any = None) -> Explanation:
         """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.
 
         Args:
             position: The row of this frame, counted from 0 whatever the index is; negative from the end.
+            label: In place of a position, the row's label in the index, as for `df.loc`. A frame without an index
+                has its positions as labels.
 
         Raises:
             PllmError: When no known run made that row.
-            UsageError: For a row that does not exist.
+            UsageError: For a row that does not exist, and for a label that several have.
         """
-        return result_views.explain(self._table(), position)
+        return result_views.explain(self._table(), position, label)

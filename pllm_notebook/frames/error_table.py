@@ -15,7 +15,7 @@ from pllm_notebook.frames import result_views
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library, table_of
 from pllm_notebook.frames.recorded_run import RecordedRun
-from pllm_notebook.store import open_store, same_model
+from pllm_notebook.store import ModelFilter, open_store
 
 __all__ = ["directory_of", "errors_of", "kept_errors"]
 
@@ -73,8 +73,9 @@ def kept_errors(
         since: Only from this moment on, in seconds since the epoch.
         cache_dir: Where they are kept, None for the current cache directory.
     """
+    chosen = ModelFilter(model, "Nothing was read.")
     kept = open_store(cache_dir).failures(kind, since)
-    return _table(call for call in kept if model is None or same_model(call.model, model))
+    return _table(call for call in kept if chosen.takes(call.model))
 
 
 def _errors(of: Any) -> Any:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
-from pllm_notebook.exceptions import MissingPackageError, UsageError
+from pllm_notebook.callers import caller_stack_level
+from pllm_notebook.exceptions import MissingPackageError, UsageError, guess
 from pllm_notebook.file_errors import file_errors, file_path
+from pllm_notebook.files import replacing
+from pllm_notebook.formatting import escape_html
 from pllm_notebook.frames.dtypes import CellType
 from pllm_notebook.frames.libraries import default_library
 from pllm_notebook.report_tables import html_table, text_table
@@ -36,14 +41,22 @@ _COLUMNS = {
 _TEXTS = [name for name, kind in _COLUMNS.items() if kind is CellType.TEXT]
 
 
+_NONE = "No labels."
+
+
 class Labels(Sequence[Label]):
     """Labels, oldest first: of each person the newest on each row and field.
 
     Shown, they are counted by field and person. `.frame` has a line each.
+
+    Args:
+        labels: Oldest first.
+        none: What to say where there are none.
     """
 
-    def __init__(self, labels: Sequence[Label]) -> None:
+    def __init__(self, labels: Sequence[Label], none: str = _NONE) -> None:
         self._labels = list(labels)
+        self.none = none
 
     def __getitem__(self, at: Any) -> Any:
         return Labels(self._labels[at]) if isinstance(at, slice) else self._labels[at]
@@ -52,10 +65,10 @@ class Labels(Sequence[Label]):
         return len(self._labels)
 
     def __repr__(self) -> str:
-        return text_table([_HEAD, *self._counts()]) if self._labels else "No labels."
+        return text_table([_HEAD, *self._counts()]) if self._labels else self.none
 
     def _repr_html_(self) -> str:
-        return html_table(_HEAD, self._counts()) if self._labels else "<p>No labels.</p>"
+        return html_table(_HEAD, self._counts()) if self._labels else f"<p>{escape_html(self.none)}</p>"
 
     @property
     def frame(self) -> Any:
@@ -106,9 +119,16 @@ class LabelsOf:
         Args:
             field: Only those of this field; None for all.
             by: Only those of this person.
+
+        Raises:
+            UsageError: When one of them is no text.
         """
-        found = LabelFile(current_directory()).current(field=field)
-        return Labels([label for label in found if by is None or label.by == by])
+        for name, wanted in (("field", field), ("by", by)):
+            if wanted is not None and not isinstance(wanted, str):
+                raise UsageError(f"{name}= is text, such as pllm.labels(by='me'), not {wanted!r}.")
+        every = LabelFile(current_directory()).current()
+        found = [label for label in every if field in (None, label.field) and by in (None, label.by)]
+        return Labels(found, _NONE if found else _none_of(every, field, by))
 
     def export(self, path: str | os.PathLike[str], field: str | None = None) -> int:
         """Write labels to a file, which `import_` reads in another cache directory.
@@ -121,10 +141,14 @@ class LabelsOf:
             How many were written.
 
         Raises:
-            FileError: When it cannot be written.
+            FileError: When it cannot be written. An existing file is unharmed.
             MissingPackageError: For Parquet, without PyArrow.
+            UsageError: When there are labels, and none of *field*.
         """
-        return write_labels(path, self(field))
+        found = self(field)
+        if field is not None and not found and len(self()):
+            raise UsageError(f"{found.none} Nothing was written.")
+        return write_labels(path, found)
 
     def import_(self, path: str | os.PathLike[str]) -> int:
         """Read labels that `export` wrote into the cache directory; those that it has already are left out.
@@ -145,6 +169,9 @@ class LabelsOf:
                 f"pllm.labels.remove takes labels, such as pllm.labels(by='me'), not {labels!r:.60}. "
                 f"Nothing was deleted."
             )
+        # A wrong name would pass for nothing to do.
+        if isinstance(labels, Labels) and not labels and labels.none != _NONE:
+            warnings.warn(f"{labels.none} Nothing was deleted.", stacklevel=caller_stack_level())
         return LabelFile(current_directory()).remove([label.id for label in labels])
 
     def __repr__(self) -> str:
@@ -157,19 +184,28 @@ class LabelsOf:
 labels = LabelsOf()
 
 
+def _none_of(every: Sequence[Label], field: str | None, by: str | None) -> str:
+    """Return that no label is of a field and a person, and which fields and persons there are."""
+    if not every:
+        return _NONE
+    wanted = [(word, name) for word, name in (("of the field", field), ("by", by)) if name is not None]
+    fields, people = (dict.fromkeys(getattr(label, name) for label in every) for name in ("field", "by"))
+    near = "".join(guess(name, known) for name, known in ((field, fields), (by, people)) if name not in (None, *known))
+    named = " ".join(f"{word} {name!r}" for word, name in wanted)
+    return (
+        f"There are no labels {named}.{near} There are labels of {', '.join(map(repr, fields))} by "
+        f"{', '.join(map(repr, people))}."
+    )
+
+
 def write_labels(path: str | os.PathLike[str], given: Sequence[Label]) -> int:
     """Write labels to a file, which `read_labels` reads, and return how many (see `LabelsOf.export`)."""
     lines = [_line(label) for label in given]
     target = file_path(path, _WHAT, "Nothing was written.")
     is_parquet = _is_parquet(target)
-    with file_errors(target, _WHAT, "Nothing was written.", writing=True):
-        if is_parquet:
-            _write_parquet(target, lines)
-        else:
-            with open(target, "w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, list(_COLUMNS))
-                writer.writeheader()
-                writer.writerows(line | {"when": line["when"].isoformat()} for line in lines)
+    write = _write_parquet if is_parquet else _write_csv
+    with file_errors(target, _WHAT, "Nothing was written.", writing=True), replacing(target, mode=0o666) as file:
+        write(file, lines)
     return len(lines)
 
 
@@ -250,13 +286,21 @@ def _arrow() -> Any:
     return parquet
 
 
-def _write_parquet(path: str, lines: Sequence[Mapping[str, Any]]) -> None:
+def _write_csv(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.DictWriter(text, list(_COLUMNS))
+    writer.writeheader()
+    writer.writerows({**line, "when": line["when"].isoformat()} for line in lines)
+    text.detach()  # flushed, and left open for the caller to close
+
+
+def _write_parquet(file: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
     parquet = _arrow()
     import pyarrow as pa
 
     kinds = {name: pa.string() for name in _TEXTS} | {"when": pa.timestamp("us", tz="UTC"), "pi": pa.float64()}
     schema = pa.schema([(name, kinds[name]) for name in _COLUMNS])
-    parquet.write_table(pa.Table.from_pylist([dict(line) for line in lines], schema=schema), path)
+    parquet.write_table(pa.Table.from_pylist([dict(line) for line in lines], schema=schema), file)
 
 
 def _read_parquet(path: str) -> list[dict[str, Any]]:

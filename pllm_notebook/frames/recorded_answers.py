@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -303,7 +303,12 @@ class Answers:
         store: Any = open_store()
         texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in keys]
         whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
-        entries = _entries(store, list(whole.values()), takes_empty=self._header["takes_empty"])
+        entries = _entries(
+            store,
+            list(whole.values()),
+            takes_empty=self._header["takes_empty"],
+            finishes=(Finish.COMPLETE, Finish.CALLED) if self._asked.output is not None else (Finish.COMPLETE,),
+        )
         return [entries.get(whole.get(text, "")) for text in texts]
 
 
@@ -318,13 +323,16 @@ def _dialect(name: str) -> Dialect:
     return next(each for each in known if each.name == name)
 
 
-def _entries(store: Store, keys: list[str], *, takes_empty: bool) -> dict[str, bytes]:
-    """Return the texts of those replies that are answers."""
+def _entries(store: Store, keys: list[str], *, takes_empty: bool, finishes: Collection[Finish]) -> dict[str, bytes]:
+    """Return the texts of those replies that are answers: that ended in one of some ways, and have text if they must.
+
+    A typed answer may come beside calls of tools, which nothing ran.
+    """
     found = store.get_many(keys) if keys else {}
     return {
         key: entry.text
         for key, entry in found.items()
-        if entry.finish is Finish.COMPLETE and (entry.text or takes_empty)
+        if entry.finish in finishes and (entry.text or (takes_empty and entry.finish is Finish.COMPLETE))
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from pllm_notebook.ensemble import EnsembleResults
-from pllm_notebook.exceptions import PllmError
+from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import (
     STATUSES,
     Explanation,
@@ -200,17 +201,49 @@ def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
     return evaluate(table, table, asked, against, field, without={column.name for column in first.made})
 
 
-def explain(table: Table, position: int) -> Explanation:
+def explain(table: Table, position: int | None, label: Any = None) -> Explanation:
     """Show everything about one row's call (see `df.llm.explain`)."""
-    at = position_of(position, table.total, "frame")
+    at = _position(table, position, label)
     found = provenance_of(table)
     place = next((place for place in found.places() if place[0] == at), None)
     if place is None:
-        raise PllmError(f"No known run made row {position} of this frame: its content differs.")
+        raise PllmError(f"No known run made row {at} of this frame: its content differs.")
     _, source, row = place
-    if isinstance(source.run, LiveRun):
-        return source.run.explain(row)
-    return _explained(table, source, at, row)
+    explained = source.run.explain(row) if isinstance(source.run, LiveRun) else _explained(table, source, at, row)
+    own = _label(table, at)
+    return replace(explained, position=at, label=None if isinstance(own, int) and own == at else own)
+
+
+def _label(table: Table, row: int) -> Any:
+    """Return a row's label as Python has it, which is shown as a person writes it."""
+    label = table.label(row)
+    return label.item() if isinstance(label, np.generic) else label
+
+
+def _position(table: Table, position: int | None, label: Any) -> int:
+    """Return the position of the row that is named by one or by its label."""
+    if label is None and position is not None:
+        has_label = bool(table.positions(position))
+        hint = f" Its index has the label {position!r}: explain(label={position!r})." if has_label else ""
+        return position_of(position, table.total, "frame", hint)
+    if label is None or position is not None:
+        raise UsageError(
+            "A row is named by its position, counted from 0 whatever the index is, or by label=, its label in the "
+            "index. Nothing was sent."
+        )
+    rows = table.positions(label)
+    if not rows:
+        labels = ", ".join(repr(_label(table, row)) for row in range(min(table.total, 3)))
+        more = ", …" if table.total > 3 else ""
+        raise UsageError(
+            f"No row of the frame has the label {label!r}; its labels are {labels}{more}. Nothing was sent."
+        )
+    if len(rows) > 1:
+        raise UsageError(
+            f"{len(rows):,} rows of the frame have the label {label!r}, the first of them at the positions "
+            f"{', '.join(map(str, rows[:3]))}. Give a position. Nothing was sent."
+        )
+    return rows[0]
 
 
 def _explained(table: Table, source: Source, position: int, row: int) -> Explanation:

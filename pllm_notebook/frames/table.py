@@ -105,6 +105,10 @@ class Table(ABC):
         """Return a row's label: its index where the library has one, else its position."""
         return row
 
+    def positions(self, label: Any) -> Sequence[int]:
+        """Return the rows that have a label."""
+        return [label] if type(label) is int and 0 <= label < self.total else []
+
     def hashes(self, name: str) -> ShortHashes:
         """Return a short content hash of each cell of the first column with this name."""
         values, missing = self._cells(name)

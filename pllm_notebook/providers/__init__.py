@@ -32,6 +32,7 @@ from pllm_notebook.providers.registry import names as provider_names
 from pllm_notebook.providers.replaced_transport import transports_replaced
 from pllm_notebook.providers.resolved_model import ResolvedModel, digest_of
 from pllm_notebook.providers.resolving import check_accounts, resolve
+from pllm_notebook.providers.schema_levels import SchemaLevel
 from pllm_notebook.providers.token_probabilities import OTHER_WAYS, TokenFormat, compacted, value_steps
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "OpenAIKeywords",
     "Provider",
     "ResolvedModel",
+    "SchemaLevel",
     "TokenFormat",
     "canonical",
     "cheap_model_of",

@@ -16,17 +16,15 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import Wire
 from pllm_notebook.providers.bodies import object_at, objects_at
 from pllm_notebook.providers.prompt_cache import OUR_KEYS
+from pllm_notebook.providers.schema_levels import LAST_LEVEL, SchemaLevel, SchemaLevels, asks_any_object, schema_in
 from pllm_notebook.runtime import Slot
 
 __all__ = ["Quirks", "effort_in", "quirks_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
-LAST_SCHEMA_LEVEL = 2
 # Replies without token probabilities, and none with them, after which a model gives none.
 _TOKENLESS = 3
-# A server that enforces a schema writes something else at times, and one that does not hardly ever follows it.
-_FOLLOWED_PER_ODD = 20
 
 # May be left out of a request without changing the question.
 _OPTIONAL = (
@@ -62,8 +60,7 @@ class Quirks:
         marks: Whether it accepts marks for its prompt cache.
         gives_tokens: Whether its replies have token probabilities, None while that is unknown.
         refuses_tokens: The efforts with which it has refused a request for them, None for its own.
-        schema_level: How much help with structured output the server gives: see `Wire.relax_schema`.
-        followed: Replies on that level that had the form of their schema. Threads may lose a few.
+        schemas: How much help with structured output the server gives.
     """
 
     def __init__(self) -> None:
@@ -72,16 +69,14 @@ class Quirks:
         self.marks = True
         self.gives_tokens: bool | None = None
         self.refuses_tokens: set[str | None] = set()
-        self.schema_level = 0
-        self.followed = 0
-        self._odd = 0
+        self.schemas = SchemaLevels()
         self._tokenless = 0
         self._dropped: set[str] = set()
         self._logged: set[str] = set()
         self._renamed: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        return f"Quirks(schema_level={self.schema_level}, dropped={sorted(self._dropped)}, renamed={self._renamed})"
+        return f"Quirks({self.schemas}, dropped={sorted(self._dropped)}, renamed={self._renamed})"
 
     def note_tokens(self, *, has_any: bool) -> None:
         """Remember whether a reply had token probabilities: one that had them counts, or several that had none."""
@@ -107,7 +102,8 @@ class Quirks:
 
     def to_wire(self, body: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
         """Return the wire body for a canonical body."""
-        body_sent = wire.relax_schema(body, self.schema_level) if self.schema_level else dict(body)
+        schema_level = self.schemas.level_for(body)
+        body_sent = wire.relax_schema(body, schema_level) if schema_level else dict(body)
         if not self.forced and _forces(body_sent):
             body_sent["tool_choice"] = _free(body_sent["tool_choice"])
         if self._dropped or self._renamed:
@@ -160,31 +156,33 @@ class Quirks:
                 self.drop(name, model)
                 return True
         if _TOO_COMPLEX.search(said) or (unenforced_schema and _STRUCTURE.search(said)):
-            return self.step_down(model, _schema_level_of(body))
+            if asks_any_object(body):
+                self._note_step(model, LAST_LEVEL, is_new=self.schemas.refuse_any_object())
+                return True
+            sent_level = LAST_LEVEL if schema_in(body) is None else 0
+            return self._step_down(
+                self.schemas.of(body), model, sent_level, is_too_complex=_TOO_COMPLEX.search(said) is not None
+            )
         return False
 
-    def note_odd_reply(self, model: str, sent_level: int) -> None:
+    def note_odd_reply(self, schema: SchemaLevel, model: str, sent_level: int) -> None:
         """Note a reply that does not have the form of its schema; step down unless nearly all others had it."""
-        if sent_level == self.schema_level:
-            self._odd += 1
-            if self._odd * _FOLLOWED_PER_ODD > self.followed:
-                self.step_down(model, sent_level)
+        if sent_level == schema.level:
+            schema.odd += 1
+            if schema.is_mostly_odd:
+                self._step_down(schema, model, sent_level)
 
-    def step_down(self, model: str, sent_level: int) -> bool:
-        """Request structured output with less enforcement from now on; return False at the last level.
+    def _step_down(self, schema: SchemaLevel, model: str, sent_level: int, *, is_too_complex: bool = False) -> bool:
+        """Ask with less enforcement for a schema from now on; return False at the last level."""
+        done = self.schemas.step_down(schema, sent_level, is_too_complex=is_too_complex)
+        self._note_step(model, schema.level, is_new=done is True)
+        return done is not False
 
-        Many calls may fail at one level at once; only the first takes the step.
-        """
-        if sent_level < self.schema_level:
-            return True
-        if self.schema_level >= LAST_SCHEMA_LEVEL:
-            return False
-        self.schema_level += 1
-        self.version += 1
-        self.followed = self._odd = 0
-        how = ("", "any JSON object, with the schema in the instruction", "the schema in the instruction alone")
-        logger.warning("%s does not follow the JSON schema it was sent; asking for %s", model, how[self.schema_level])
-        return True
+    def _note_step(self, model: str, level: int, *, is_new: bool) -> None:
+        if is_new:
+            self.version += 1
+            how = ("", "any JSON object, with the schema in the instruction", "the schema in the instruction alone")
+            logger.warning("%s does not follow the JSON schema it was sent; asking for %s", model, how[level])
 
 
 def _mark_of(sent: Mapping[str, Any]) -> str:
@@ -207,16 +205,6 @@ def _free(choice: Any) -> Any:
     if choice == "required" or choice.get("type") == "function":
         return "auto"
     return {"type": "auto"} | {name: said for name, said in choice.items() if name == "disable_parallel_tool_use"}
-
-
-def _schema_level_of(sent: Mapping[str, Any]) -> int:
-    said = object_at(sent, "response_format").get("type")
-    if said == "json_schema" or "text" in sent or "format" in object_at(sent, "output_config"):
-        return 0
-    config = object_at(sent, "generationConfig")
-    if "responseJsonSchema" in config:
-        return 0
-    return 1 if said == "json_object" or "responseMimeType" in config else LAST_SCHEMA_LEVEL
 
 
 def _names(parameter: str, said: str) -> bool:

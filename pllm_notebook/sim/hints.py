@@ -33,7 +33,9 @@ _PHRASES = {
     ("at most", "item"): "maxItems",
 }
 _PATTERN = re.compile(
-    r"""(?:matching the regular expression |\bpattern["']?\s*[:=]\s*)(.+?)(?:; (?:at |no )|["']?\}|$)""", re.I | re.M
+    r"""matching the regular expression (?P<prose>.+?)(?=; (?:at |no )|$)"""
+    r"""|\bpattern["']?\s*[:=]\s*["']?(?P<written>.+?)["']?(?=,\s*["']?(?:min|max|format)\w*["']?\s*:|\}\s*\)?$)""",
+    re.I | re.M,
 )
 _FORMATS = {
     "a date and time like": "date-time",
@@ -47,11 +49,13 @@ _FORMATS = {
     "a UUID": "uuid",
     "a URI": "uri",
 }
-_FORMAT = re.compile(r"""\bformat["']?\s*[:=]\s*["']?([a-z][a-z0-9-]*)|\bin ([a-z][a-z0-9-]*) format""")
+_FORMAT = re.compile(r"""\bformat["']?\s*[:=]\s*["']?([a-z][a-z0-9-]*)|\b[Ii]n ([a-z][a-z0-9-]*) format""")
+_KEYS = re.compile(r"\bkeys (.+)$", re.I | re.M)
 _OF = {
     "integer": {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"},
     "string": {"minLength", "maxLength", "pattern", "format"},
     "array": {"minItems", "maxItems", "uniqueItems"},
+    "object": {"propertyNames"},
 }
 _OF["number"] = _OF["integer"]
 
@@ -69,9 +73,13 @@ def with_hints(schema: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
         found.setdefault(keyword, _number(number))
     if kind == "string":
         if pattern := _PATTERN.search(description):
-            found["pattern"] = _closed(pattern.group(1))
+            found["pattern"] = _closed(pattern["prose"] or pattern["written"])
         if form := _format(description):
             found["format"] = form
+    elif kind == "object":
+        if keys := _KEYS.search(description):
+            names = with_hints({"type": "string", "description": keys.group(1)}, "string")
+            found["propertyNames"] = {keyword: said for keyword, said in names.items() if keyword != "description"}
     elif kind == "array" and "no item twice" in description.lower():
         found["uniqueItems"] = True
     hints = {keyword: value for keyword, value in found.items() if keyword in _OF[kind]}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
+from base64 import b64encode
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pllm_notebook.sim.draws import Draws
@@ -48,7 +50,8 @@ def _word(draws: Draws) -> str:
 
 
 def _date(draws: Draws) -> str:
-    return f"{2000 + draws.below(30)}-{1 + draws.below(12):02d}-{1 + draws.below(28):02d}"
+    # In the past: a schema does not say whether a day must be.
+    return f"{2000 + draws.below(25)}-{1 + draws.below(12):02d}-{1 + draws.below(28):02d}"
 
 
 def _time(draws: Draws) -> str:
@@ -67,9 +70,13 @@ def _ipv6(draws: Draws) -> str:
     return f"2001:db8::{1 + draws.below(65535):x}"
 
 
-def _uuid(draws: Draws) -> str:
+def _uuid(draws: Draws, version: int = 4) -> str:
     digits = draws.hex(32)
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
+    return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
+
+
+def _base64(draws: Draws) -> str:
+    return b64encode(f"{MARK} {draws.hex(8)}".encode()).decode()  # 18 bytes, so that nothing is filled up
 
 
 FORMATS: dict[str, Callable[[Draws], str]] = {
@@ -79,6 +86,7 @@ FORMATS: dict[str, Callable[[Draws], str]] = {
     "duration": lambda draws: f"P{draws.below(30)}DT{draws.below(24)}H{draws.below(60)}M",
     "email": lambda draws: f"simulated.{_word(draws)}{draws.below(100)}@example.com",
     "idn-email": lambda draws: f"simulated.{_word(draws)}@example.com",
+    "name-email": lambda draws: f"Simulated <simulated.{_word(draws)}@example.com>",
     "hostname": _host,
     "ipv4": _ipv4,
     "ipv6": _ipv6,
@@ -88,10 +96,14 @@ FORMATS: dict[str, Callable[[Draws], str]] = {
     "ipvanynetwork": lambda draws: f"198.51.{draws.below(256)}.0/24",
     "uri": lambda draws: f"https://{_host(draws)}/simulated/{draws.hex(6)}",
     "uri-reference": lambda draws: f"/simulated/{draws.hex(6)}",
+    "ipv4interface": lambda draws: f"{_ipv4(draws)}/24",
+    "ipv6interface": lambda draws: f"{_ipv6(draws)}/48",
+    "ipvanyinterface": lambda draws: f"{_ipv4(draws)}/24",
     "uuid": _uuid,
-    "uuid4": _uuid,
-    "byte": lambda draws: "U0lNVUxBVEVE",
-    "base64url": lambda draws: "U0lNVUxBVEVE",
+    **{f"uuid{version}": partial(_uuid, version=version) for version in range(1, 9)},
+    "byte": _base64,
+    "base64": _base64,
+    "base64url": _base64,
     "json-pointer": lambda draws: f"/simulated/{draws.hex(4)}",
     "json-string": lambda draws: f'"{MARK} {draws.hex(4)}"',
     "regex": lambda draws: f"{MARK.lower()}-[a-z]+",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -115,9 +116,14 @@ class _Compiler:
         return merged
 
     def _union(self, branches: list[Any]) -> Maker:
-        if {"number"} == {_kind(branch) for branch in branches} - {"string", "null"}:
-            # How Pydantic writes a Decimal. Text that is not a number fits the schema and would fail the type.
-            branches = [branch for branch in branches if _kind(branch) != "string" or "pattern" in branch]
+        kinds = {_kind(branch) for branch in branches}
+        if kinds - {"null"} == {"number", "string"}:
+            # How Pydantic writes a Decimal. Text that is not a number fits the schema and would fail the type, and so
+            # may places behind the point.
+            branches = [_as_decimal(branch) for branch in branches if _kind(branch) != "string" or "pattern" in branch]
+        elif kinds - {"null"} == {"integer", "string"}:
+            # And a size in bytes: text of this form is another way to write the number.
+            branches = [branch for branch in branches if not _may_be_number(branch)]
         makers = [self.node(branch) for branch in branches]
         ends = min(range(len(branches)), key=lambda index: _weight(branches[index]))
 
@@ -184,6 +190,25 @@ class _Compiler:
         return make
 
 
+def _as_decimal(branch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a branch for a Decimal, which is whole where its bounds allow that: the places it takes are not said."""
+    if _kind(branch) != "number" or "multipleOf" in branch:
+        return branch
+    bounds = with_hints(branch, "number")
+    low = max((bounds[name] for name in ("minimum", "exclusiveMinimum") if name in bounds), default=-math.inf)
+    high = min((bounds[name] for name in ("maximum", "exclusiveMaximum") if name in bounds), default=math.inf)
+    return {**branch, "type": "integer"} if high - low >= 2 else branch
+
+
+def _may_be_number(branch: Mapping[str, Any]) -> bool:
+    """Return whether a branch is of text whose pattern takes a number."""
+    pattern = with_hints(branch, "string").get("pattern") if _kind(branch) == "string" else None
+    try:
+        return pattern is not None and re.search(pattern, "7") is not None
+    except re.error:
+        return False
+
+
 def _weight(branch: Any) -> int:
     # Which branch of a union ends soonest: null, plain values, then what holds more values.
     if not isinstance(branch, Mapping) or branch.get("type") == "null":
@@ -231,7 +256,7 @@ def _string(schema: Mapping[str, Any]) -> Maker:
     if pattern:
         return lambda draws, depth: matching(pattern, draws, least, most) or free_text(draws, least, most)
     if "contentEncoding" in schema:
-        return lambda draws, depth: "U0lNVUxBVEVE"
+        return lambda draws, depth: FORMATS["base64"](draws)
     return lambda draws, depth: free_text(draws, least, most)
 
 

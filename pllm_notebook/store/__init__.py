@@ -3,7 +3,7 @@
 Importing this opens nothing; diskcache and SQLite are loaded with the first store.
 """
 
-from pllm_notebook.store.cache_api import CacheCheck, CacheHandle, CacheInfo, age_in_seconds, cache, same_model
+from pllm_notebook.store.cache_api import CacheCheck, CacheHandle, CacheInfo, age_in_seconds, cache
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry
 from pllm_notebook.store.comparison_log import ComparisonLog, LoggedComparison
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
@@ -13,6 +13,7 @@ from pllm_notebook.store.label_file import Label, LabelFile, label_from_json, la
 from pllm_notebook.store.later import finish_writes, write_later
 from pllm_notebook.store.location import chosen_directory, refuse_file
 from pllm_notebook.store.memory import MemoryStore
+from pllm_notebook.store.model_filter import ModelFilter
 from pllm_notebook.store.process_identity import has_exited, this_process
 from pllm_notebook.store.process_stores import close_stores, current_directory, open_store
 from pllm_notebook.store.run_files import RunFiles
@@ -30,6 +31,7 @@ __all__ = [
     "LabelFile",
     "LoggedComparison",
     "MemoryStore",
+    "ModelFilter",
     "NewerEntry",
     "RunFiles",
     "age_in_seconds",
@@ -48,7 +50,6 @@ __all__ = [
     "open_store",
     "refuse_file",
     "refuse_share",
-    "same_model",
     "this_process",
     "write_entries",
     "write_later",

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.failures import FailedCall
 from pllm_notebook.formatting import counted, format_usd, strip_control_chars
 from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.store import export_file
 from pllm_notebook.store.label_file import Label, LabelFile
+from pllm_notebook.store.model_filter import ModelFilter, asked_model
 from pllm_notebook.store.process_stores import flush_stores, open_store
 
 if TYPE_CHECKING:
     from pllm_notebook.store.disk_store import DiskStore
 
-__all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "age_in_seconds", "cache", "same_model"]
-
-# A date or a serial number, as providers end the names they answer in: -2026-08-01, -20260801, @20260801, -001.
-_VERSION = re.compile(r"([-@](\d{3,4}|\d{8}|\d{4}-\d\d-\d\d))?")
+__all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "age_in_seconds", "cache"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +126,7 @@ class CacheHandle:
                 unpriced += 1
             else:
                 cost_usd += cost
-            name = _model_names(metadata)[0]
+            name = asked_model(metadata)
             models[name] = models.get(name, 0) + 1
             if at := metadata["created_at"]:
                 times = [min(at, times[0]), max(at, times[1])] if times else [at, at]
@@ -174,7 +170,8 @@ class CacheHandle:
         Args:
             model: Only those of this model, as it was asked for (`openai:gpt-6-luna`) or by its name alone
                 (`gpt-6-luna`, from whatever provider). Providers answer in the name of a dated version,
-                so a name also takes in its own versions (`gpt-6-luna-2026-08-01`).
+                so a name also takes in its own versions (`gpt-6-luna-2026-08-01`). `sim:openai` takes in all that are
+                simulated as OpenAI's. Where nothing is of it, a warning lists the models that there are.
             older_than: Only those that came at least this long ago, a timedelta or seconds.
 
         Returns:
@@ -183,8 +180,7 @@ class CacheHandle:
         Raises:
             UsageError: If *model* names no model, or *older_than* is not an age. Nothing was deleted.
         """
-        if model is not None and not (isinstance(model, str) and model.rpartition(":")[2]):
-            raise UsageError(f"{model!r} names no model. Nothing was deleted.")
+        chosen = ModelFilter(model, "Nothing was deleted.")
         age_s = age_in_seconds(older_than)
         before = None if age_s is None else self._wall_clock() - age_s
         store = self._open()
@@ -192,9 +188,16 @@ class CacheHandle:
         if model is None and before is None:
             removed = store.clear()
         else:
-            removed = store.delete(key for key, entry in store.iterate() if _matches(entry.metadata, model, before))
-            failed = store.failures()
-            store.forget_failures([call.key for call in failed if _matches(_about(call), model, before)])
+
+            def matches(name: str, created_at: float) -> bool:
+                return chosen.takes(name) and (before is None or created_at <= before)
+
+            metadata = ((key, entry.metadata) for key, entry in store.iterate())
+            removed = store.delete(
+                key for key, about in metadata if matches(asked_model(about), about.get("created_at", 0))
+            )
+            store.forget_failures([call.key for call in store.failures() if matches(call.model, call.at)])
+            chosen.warn_unless_matched(store.directory)
         if removed:
             store.vacuum()
         return removed
@@ -218,10 +221,6 @@ cache = CacheHandle()
 """The store of answers: `.info()`, `.export(path)`, `.import_(path)`, `.clear(model=, older_than=)`, `.check()`."""
 
 
-def _about(call: FailedCall) -> dict[str, Any]:
-    return {"asked": call.model, "created_at": call.at}
-
-
 def age_in_seconds(older_than: timedelta | float | None) -> float | None:
     """Return an age that a person gave, in seconds; None for None.
 
@@ -237,28 +236,6 @@ def age_in_seconds(older_than: timedelta | float | None) -> float | None:
             "Nothing was deleted."
         )
     return float(age_s)
-
-
-def _matches(metadata: dict[str, Any], model: str | None, before: float | None) -> bool:
-    if before is not None and not metadata.get("created_at", 0) <= before:
-        return False
-    return model is None or any(same_model(name, model) for name in _model_names(metadata))
-
-
-def _model_names(metadata: dict[str, Any]) -> list[str]:
-    # What the caller asked for, where the run wrote it down; else what the provider calls it.
-    asked = metadata.get("asked")
-    return [str(asked)] if asked else [str(metadata.get("model") or "unknown")]
-
-
-def same_model(kept: str, wanted: str) -> bool:
-    """Compare `provider:name` with `provider:name`, and by the name alone where one of them has no provider."""
-    kept_provider, _, kept_name = kept.rpartition(":")
-    provider, _, name = wanted.rpartition(":")
-    if provider and kept_provider and provider != kept_provider:
-        return False
-    # gpt-6 includes gpt-6-2026-08-01, but not gpt-6-luna or gpt-6-1, which are other models.
-    return kept_name.startswith(name) and _VERSION.fullmatch(kept_name[len(name) :]) is not None
 
 
 def _size(number: float) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import anthropic
 import pytest
 
+import pllm_notebook as pllm
 from pllm_notebook.providers.openai.batch import OpenAIBatchAPI
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.types import BatchLimits
@@ -78,3 +80,22 @@ def test_a_bounded_type_is_estimated_by_its_bound(luna: str) -> None:
     assert told.output_tokens == 10 * 5  # {"value":"positive"}
     assert told.bounded
     assert "as many as the type allows" in repr(told)
+
+
+def test_a_batch_price_is_shown_only_where_there_is_a_batch_api(cache_dir: object) -> None:
+    pllm.configure(servers={"mine": "http://localhost:1/v1"}, prices={"mine:small": (1.0, 2.0)})
+    frame = words("a", "b")
+
+    server = frame.llm.estimate(bool, "{text}", model="mine:small")
+    vertex = anthropic.AsyncAnthropicVertex(region="r", project_id="p", access_token="t")  # which takes no batches
+    pllm.configure(clients={"vertex": vertex})
+    client = frame.llm.estimate(bool, "{text}", model="vertex:claude-haiku-5-5")
+    both = frame.llm.estimate(bool, "{text}", models=["vertex:claude-haiku-5-5", "openai:gpt-6-luna"])
+
+    assert server.cost_usd
+    assert (server.batch_cost_usd, server.jobs) == (None, 1)
+    assert "live, unknown as a batch of 1 job, if the server takes batch jobs" in repr(server)
+    assert client.cost_usd
+    assert (client.batch_cost_usd, client.jobs) == (None, 0)
+    assert "live, and no batch" in repr(client)
+    assert both.batch_cost_usd is None

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel, Field
 
+import pllm_notebook as pllm
 from pllm_notebook.exceptions import RowError
-from pllm_notebook.execution import live_of
+from pllm_notebook.execution import live_of, run_registry
 from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import InTurn, by_word, words
 from tests.contract.sides import RESPONSES, Side
@@ -156,6 +157,30 @@ def test_a_reply_that_calls_a_tool_and_says_nothing_is_no_answer(side: Side, sim
     for frame in (out, again):
         assert frame.llm.errors["kind"].tolist() == ["tool_call"]
         assert frame.llm.errors["message"].iloc[0].startswith("The model called get_weather in place of an answer")
+
+
+def test_a_whole_answer_beside_a_call_that_nothing_offered_is_the_answer(side: Side, sim: Simulator) -> None:
+    content = '{"name":"n","score":3}'
+    sim.set(answers=lambda request: SimAnswer.tool_calls([("get_weather", {"city": "Leeds"})], content=content))
+
+    out = words("a").llm.parse(Fact, "say {text}", model=side.model)
+    again = words("a").llm.parse(Fact, "say {text}", model=side.model)
+
+    assert (out["score"].tolist(), again["score"].tolist()) == ([3], [3])
+    assert (out.llm.status.tolist(), again.llm.status.tolist()) == (["ok"], ["cached"])
+    assert sim.stats().requests == 1
+    run_registry.forget_all()
+    assert pllm.run(out.attrs["pllm_run"]).to_frame()["score"].tolist() == [3]
+
+
+@pytest.mark.parametrize("content", ["I will look that up.", '{"name":"n","score":9}', '{"name":"n"'])
+def test_words_beside_a_call_that_are_no_whole_answer_are_none(side: Side, sim: Simulator, content: str) -> None:
+    sim.set(answers=lambda request: SimAnswer.tool_calls([("get_weather", {})], content=content))
+
+    out = words("a").llm.parse(Fact, "say {text}", model=side.model)
+
+    assert out.llm.errors["kind"].tolist() == ["tool_call"]
+    assert sim.stats().requests == 1
 
 
 # What goes wrong on the way, and the failure's kind. None of these is an answer.

@@ -242,6 +242,61 @@ def test_odd_replies_that_are_not_few_are_a_step_down(server: str, sim: Simulato
     assert asked_for(sim)[-1] == "json_object"
 
 
+class Other(BaseModel):
+    """Another type, whose schema differs."""
+
+    title: str
+
+
+def odd_but_for(*prompts: str) -> Any:
+    """Answer rows that hold one of these words with what their type wants, all others with prose."""
+    good = {"Fact": GOOD, "Other": {"title": "t"}, "Even": {"score": 2}}
+    return lambda request: next((good[word] for word in prompts if word in request.prompt), SimAnswer.text("oops"))
+
+
+def test_one_odd_type_takes_no_structure_from_the_others(server: str, sim: Simulator) -> None:
+    sim.set(answers=odd_but_for("Fact"))
+
+    for kind in (Fact, Other, Fact, Other):
+        words(f"{kind.__name__} {sim.stats().requests}").llm.parse(kind, "{text}", model=server, max_repairs=0)
+
+    assert asked_for(sim) == ["json_schema", "json_schema", "json_schema", "json_object"]
+
+
+def test_a_rejected_schema_takes_no_structure_from_the_others(server: str, sim: Simulator) -> None:
+    reason = {"error": {"message": "response_format: the json_schema is too large a grammar", "type": "x"}}
+
+    def answer(request: SimRequest) -> Any:
+        if "Fact" in request.prompt:
+            return GOOD
+        return {"title": "t"} if "JSON schema" in request.system else SimAnswer.status(400, body=reason)
+
+    sim.set(answers=answer)
+
+    for kind in (Other, Fact, Other):
+        words(f"{kind.__name__} {sim.stats().requests}").llm.parse(kind, "{text}", model=server)
+
+    assert asked_for(sim) == ["json_schema", "json_object", "json_schema", "json_object"]
+
+
+def test_several_types_that_fail_where_none_was_followed_take_structure_from_all(server: str, sim: Simulator) -> None:
+    sim.set(answers=odd_but_for())
+
+    for kind in (Fact, Other, Even):
+        words(kind.__name__).llm.parse(kind, "{text}", model=server, max_repairs=0)
+
+    assert asked_for(sim) == ["json_schema", "json_schema", "json_object"]
+
+
+def test_several_types_that_fail_take_no_structure_from_all_where_one_is_followed(server: str, sim: Simulator) -> None:
+    sim.set(answers=odd_but_for("Fact", "Even"))
+
+    for kind in (Fact, Other, list[Other], Even):
+        words(str(kind)).llm.parse(kind, "{text}", model=server, max_repairs=0)
+
+    assert asked_for(sim) == ["json_schema"] * 4
+
+
 @pytest.mark.parametrize("how", ["client", "environment"])
 def test_an_address_that_is_not_the_providers_own_has_the_ladder(
     how: str, sim: Simulator, cache_dir: object, monkeypatch: pytest.MonkeyPatch

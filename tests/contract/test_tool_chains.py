@@ -210,6 +210,25 @@ def test_calls_that_nobody_runs_are_a_failure_that_says_what_to_do(luna: str, si
     assert out.llm.errors["raw"].tolist() == ['add({"a":1,"b":2})']
 
 
+@pytest.mark.parametrize(
+    ("called", "run_tools", "answered"), [("add", False, True), ("other", True, True), ("add", True, False)]
+)
+def test_a_whole_answer_beside_a_call_is_taken_unless_the_call_is_to_be_run(
+    luna: str, sim: Simulator, called: str, run_tools: bool, answered: bool
+) -> None:
+    def answer(request: SimRequest) -> Any:
+        if request.results:
+            return {"item": "sum", "count": 3}
+        return SimAnswer.tool_calls([(called, {"a": 1, "b": 2})], content='{"item":"guess","count":0}')
+
+    sim.set(answers=answer)
+
+    out = ROW.llm.parse(Order, "{text}", model=luna, tools=[add], run_tools=run_tools)
+
+    assert out["item"].tolist() == ["guess" if answered else "sum"]
+    assert sim.stats().requests == (1 if answered else 2)
+
+
 def test_a_model_that_must_call_a_tool_may_answer_once_it_has(luna: str, sim: Simulator) -> None:
     choices: list[Any] = []
 

@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
-from pllm_notebook.exceptions import PllmError, StoreError, UsageError
+from pllm_notebook.exceptions import FileError, PllmError, StoreError, UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.stored_labels import LabelNote, label_cells, stored_labels
@@ -125,6 +125,44 @@ def test_labels_go_to_another_cache_directory(frame: pd.DataFrame, tmp_path: Pat
                 label.run, label.row, round(label.at, 3))  # fmt: skip
 
     assert [plain(label) for label in pllm.labels()] == [plain(label) for label in before]
+
+
+def test_a_name_that_no_label_has_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:
+    label_cells(["text"], ["a"], {"mood": "good"}, LabelNote("me"))
+    kept = tmp_path / "labels.csv"
+    pllm.labels.export(kept)
+    before = kept.read_bytes()
+    there = "There are labels of 'mood' by 'me'."
+
+    assert repr(pllm.labels("mod")) == f"There are no labels of the field 'mod'. Did you mean 'mood'? {there}"
+    assert repr(pllm.labels("mood", by="you")) == f"There are no labels of the field 'mood' by 'you'. {there}"
+    with pytest.raises(UsageError, match=r"of the field 'mod'\. .*Nothing was written\.$"):
+        pllm.labels.export(kept, field="mod")
+    with pytest.warns(UserWarning, match=rf"no labels by 'you'\. {there} Nothing was deleted\.$"):
+        assert pllm.labels.remove(pllm.labels(by="you")) == 0
+    with pytest.raises(UsageError, match=r"by= is text"):
+        pllm.labels(by=5)  # type: ignore[arg-type]
+    assert kept.read_bytes() == before
+    assert len(pllm.labels()) == 1
+
+
+def test_an_export_that_fails_leaves_the_older_file(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_cells(["text"], ["a"], {"mood": "good"}, LabelNote("me"))
+    kept = tmp_path / "labels.csv"
+    pllm.labels.export(kept)
+    before = kept.read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match="No space left on device"):
+        pllm.labels.export(kept)
+
+    assert kept.read_bytes() == before
+    assert [path.name for path in tmp_path.glob("*labels*")] == ["labels.csv"]  # and no half of it
 
 
 def test_what_is_unclear_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None:

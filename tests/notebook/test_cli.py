@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 import pllm_notebook
 from pllm_notebook import engine
-from pllm_notebook.cli import main
+from pllm_notebook.cli import _parser, main
 from pllm_notebook.sim import Simulator
 from pllm_notebook.store import close_stores
 
@@ -70,7 +71,16 @@ def test_the_cache_goes_through_a_file_and_can_be_cleared(pllm: Command) -> None
     assert pllm("cache", "check") == (0, "CacheCheck: all 2 answers are whole.\n", "")
     assert pllm("cache", "export", "kept.zip") == (0, "2 answers were written to kept.zip.\n", "")
     assert pllm("cache", "clear", "--older-than", "1") == (0, "0 answers were deleted.\n", "")
-    assert pllm("cache", "clear", "--model", "sim:google/gemini") == (0, "0 answers were deleted.\n", "")
+    code, out, err = pllm("cache", "clear", "--model", "sim:google/gemini")
+    assert (code, out) == (0, "0 answers were deleted.\n")
+    assert err.startswith("pllm: Nothing in ")
+    assert err.endswith(
+        " is of the model 'sim:google/gemini', so nothing was deleted. There are sim:openai/gpt-6-luna.\n"
+    )
+    assert pllm("cache", "export", "kept.zip") == (
+        1, "", "pllm: kept.zip exists. Give another name, or --overwrite. Nothing was written.\n",
+    )  # fmt: skip
+    assert pllm("cache", "export", "kept.zip", "--overwrite")[:1] == (0,)
     code, out, err = pllm("cache", "clear")
     assert (code, out) == (1, "")
     assert err.startswith("pllm: Delete all 2 answers of ")
@@ -133,9 +143,51 @@ def test_a_fetch_that_lacks_a_key_exits_with_1(pllm: Command, sim: Simulator, mo
 
 
 @pytest.mark.parametrize(
-    "words",
-    [(), ("nothing",), ("cache",), ("cache", "clear", "--older-than", "old"), ("jobs", "cancel"), ("jobs", "nothing")],
+    ("words", "shown"),
+    [
+        ((), ["models", "jobs", "process", "dataset", "cache", "\nexamples:\n  pllm process ", "  pllm cache info"]),
+        (("cache",), ["info", "check", "export", "import", "clear", "Whatever was paid for is in it"]),
+    ],
 )
+def test_a_command_without_its_word_shows_what_there_is(
+    pllm: Command, words: tuple[str, ...], shown: list[str]
+) -> None:
+    code, out, err = pllm(*words)
+
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: pllm")
+    assert all(word in err for word in shown)
+
+
+def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from commands(command)
+
+
+@pytest.mark.parametrize("command", list(commands(_parser())), ids=lambda command: command.prog)
+def test_the_help_of_every_command_says_what_it_does_and_what_each_word_is(command: argparse.ArgumentParser) -> None:
+    assert command.description
+    assert command.description.endswith(".")
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            assert all(listed.help for listed in action._choices_actions)
+        else:
+            assert action.help
+    assert command.format_help().startswith("usage: pllm")
+
+
+@pytest.mark.parametrize("age", ["old", "-1", "nan", "1e300"])
+def test_what_is_no_number_of_days_deletes_nothing(pllm: Command, age: str) -> None:
+    code, out, err = pllm("cache", "clear", "--older-than", age, "--yes")
+
+    assert (code, out) == (2, "")
+    assert err.endswith(f"argument --older-than: {age!r} is not a number of days, such as 90 or 0.5\n")
+
+
+@pytest.mark.parametrize("words", [("nothing",), ("jobs", "cancel"), ("jobs", "nothing")])
 def test_a_wrong_word_exits_with_2(pllm: Command, words: tuple[str, ...]) -> None:
     code, out, err = pllm(*words)
 

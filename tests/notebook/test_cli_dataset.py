@@ -43,6 +43,9 @@ def pllm(
     pllm_notebook.configure(servers={"here": sim.base_url("compatible")}, model="here:any")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "marks.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "in.parquet.json").write_bytes(b"\xff")
+    (tmp_path / "marks.json").write_text("{")
     pq.write_table(pa.table({"t": ["row 1", "row 2", "bad 3", "row 4"]}), "in.parquet")
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -102,6 +105,14 @@ def test_a_ceiling_that_was_reached_has_a_code_of_its_own(pllm: Command) -> None
         (("in.parquet", "out", "--schema", "absent_marks:Mark"), "No module named 'absent_marks'"),
         (("none.parquet", "out", "--schema", "marks:Mark"), "No Parquet file was found"),
         (("status", "none"), "no manifest"),
+        (("status", "out", "--kinds", "refusal"), "`pllm dataset status` does not read --kinds"),
+        (("retry", "out", "--prompt-file", "p"), "`pllm dataset retry` does not read --prompt-file"),
+        (("in.parquet", "out", "--kinds", "refusal"), "`pllm dataset` without `retry` does not read --kinds"),
+        (("in.parquet", "out", "--schema", ":Mark"), "MODULE:TYPE"),
+        (("in.parquet", "out", "--schema", "broken:Mark"), "broken:Mark: ZeroDivisionError"),
+        (("in.parquet", "out", "--schema", "in.parquet.json"), "in.parquet.json is not text in UTF-8"),
+        (("in.parquet", "out", "--schema", "marks.json"), "--schema marks.json is not JSON"),
+        (("in.parquet", "out", "--schema", "marks:Mark", "--prompt-file", "none"), "There is no file 'none'"),
     ],
 )
 def test_wrong_words_are_one_line(pllm: Command, sim: Simulator, words: tuple[str, ...], message: str) -> None:

@@ -47,7 +47,7 @@ def asked(wire: str, kind: Any = Fact, schema_level: int = 0, **options: Any) ->
     ask = build_spec(options_for({"model": MODELS[wire]} | options), output, instruct=False)
     # What another test's calls have taught of the model stays out of this.
     ask.target = replace(ask.target, quirks=Quirks())
-    ask.target.quirks.schema_level = schema_level
+    ask.target.quirks.schemas.floor = schema_level
     return ask
 
 

@@ -74,7 +74,6 @@ def test_clear_without_arguments_removes_all_and_frees_the_space(store: DiskStor
         ("azure:gpt-6", {1, 3}),
         ("openai:gpt-6-luna", {2}),
         ("gpt-6-luna", {2}),
-        ("gpt", set()),
         ("anthropic:gpt-6", {1}),
     ],
 )
@@ -91,6 +90,38 @@ def test_clear_by_model_takes_a_name_with_its_versions(
 
     assert handle.clear(model=wanted) == len(cleared)
     assert {number for number in range(4) if key(number) not in store.get_many([key(number)])} == cleared
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [("openai", " Did you mean 'openai:gpt-6'?"), ("gpt", ""), ("openai:gpt-6-lun", " Did you mean 'openai:gpt-6'?")],
+)
+def test_clear_of_a_model_that_nothing_is_of_says_which_there_are(
+    store: DiskStore, handle: CacheHandle, wanted: str, near: str
+) -> None:
+    put(store, entry(0, asked="openai:gpt-6"), entry(1, asked="openai:gpt-6"), entry(2, asked="azure:gpt-6"))
+
+    with pytest.warns(UserWarning, match="Nothing in") as warned:
+        assert handle.clear(model=wanted) == 0
+
+    assert str(warned[0].message) == (
+        f"Nothing in {store.directory} is of the model {wanted!r}, so nothing was deleted.{near} "
+        f"There are openai:gpt-6, azure:gpt-6."
+    )
+    assert warned[0].filename == __file__
+    assert handle.info().entries == 3
+
+
+@pytest.mark.parametrize("wanted", ["sim:openai", "sim:openai/gpt-6-luna", "gpt-6"])
+def test_clear_of_a_simulated_provider_takes_all_that_are_simulated_as_its(
+    store: DiskStore, handle: CacheHandle, wanted: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    asked = ("sim:openai/gpt-6-luna", "sim:openai/other", "openai:gpt-6", "sim:google/gemini")
+    put(store, *(entry(number, asked=name) for number, name in enumerate(asked)))
+    taken = {"sim:openai": 2, "sim:openai/gpt-6-luna": 1, "gpt-6": 1}
+
+    assert handle.clear(model=wanted) == taken[wanted]
+    assert not recwarn.list
 
 
 def test_clear_by_age_counts_from_when_the_answer_came(store: DiskStore, handle: CacheHandle) -> None:
@@ -113,9 +144,9 @@ def test_what_is_no_age_deletes_nothing(store: DiskStore, handle: CacheHandle, a
 def test_clear_of_no_model_is_an_error(store: DiskStore, handle: CacheHandle) -> None:
     fill(store, [1])
 
-    for word in ("", "openai:"):
+    for word in ("", "openai:", 5, b"gpt"):
         with pytest.raises(UsageError, match="Nothing was deleted"):
-            handle.clear(model=word)
+            handle.clear(model=word)  # type: ignore[arg-type]
     assert held_by(store, [1]) == {1}
 
 

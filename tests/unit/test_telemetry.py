@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -229,3 +230,41 @@ def test_metrics_count_tokens_time_and_rows(exported: Any) -> None:
     calls = heard.of(CallEnded)
     assert used["input"] == sum(call.input_tokens or 0 for call in calls)
     assert metrics["gen_ai.client.operation.duration"].unit == "s"
+
+
+def _in_flight(run: pllm.Run) -> None:
+    """Wait until a run's only call is on the wire."""
+    until = time.monotonic() + 60
+    while run.progress().in_flight != 1:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_call_that_two_runs_share_is_counted_once(exported: Any) -> None:
+    spans, reader, telemetry = exported
+    heard, go_on = Heard(telemetry()), threading.Event()
+    pllm.configure(sim={"answers": lambda request: go_on.wait(60) and "fine"}, on_event=heard)
+    row = pd.DataFrame({"text": ["a"]})
+
+    runs = []
+    for _ in range(2):
+        runs.append(row.llm.submit_text("Say {text}"))
+        _in_flight(runs[-1])
+    go_on.set()
+    assert [run.result()["answer"].tolist() for run in runs] == [["fine"], ["fine"]]
+    heard.wait()
+    heard.wait()
+
+    calls = heard.of(CallEnded)
+    assert [call.joined for call in calls] == [False, True]
+    assert calls[0].input_tokens == calls[1].input_tokens
+    made = [span.attributes for span in spans.get_finished_spans() if span.name.startswith("chat ")]
+    assert [attributes.get("pllm.joined", False) for attributes in made] == [False, True]
+    assert ["pllm.cost_usd" in attributes for attributes in made] == [True, False]
+    (resource,) = reader.get_metrics_data().resource_metrics
+    (scope,) = resource.scope_metrics
+    points = {metric.name: metric.data.data_points for metric in scope.metrics}
+    used = {point.attributes["gen_ai.token.type"]: point for point in points["gen_ai.client.token.usage"]}
+    assert (used["input"].sum, used["input"].count) == (calls[0].input_tokens, 1)
+    assert sum(point.value for point in points["pllm.cost"]) == pytest.approx(calls[0].cost_usd)
+    assert sum(point.count for point in points["gen_ai.client.operation.duration"]) == 1

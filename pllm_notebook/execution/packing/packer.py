@@ -136,7 +136,7 @@ class Packer:
         parts = split_reply(whole.text.decode("utf-8", "surrogatepass"), whole.finish, len(pack.calls))
         if target.unenforced_schema and not parts.as_requested:
             # A server that enforced the schema could not have written this.
-            target.quirks.note_odd_reply(target.label, schema_level)
+            target.quirks.note_odd_reply(self.asked.schema_level, target.label, schema_level)
         texts = {}
         for place, answer in sorted(parts.answers.items()):
             text = row_text(answer, structured=fitted is not None, wrapped=fitted is not None and fitted.wrapped)

@@ -79,6 +79,15 @@ class PandasTable(Table):
         """Return a row's index."""
         return self.frame.index[row]
 
+    def positions(self, label: Any) -> Sequence[int]:
+        """Return the rows whose index is a label."""
+        try:
+            found = self.frame.index.get_loc(label)
+        except (KeyError, TypeError, pd.errors.InvalidIndexError):  # no such label, or what can be none
+            return []
+        rows: list[int] = np.atleast_1d(np.arange(self.total)[found]).tolist()
+        return rows
+
     def hashes(self, name: str) -> ShortHashes:
         """Return a short content hash of each cell of a column."""
         return short_hashes(self._column(name))

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.exceptions import NameClashError
+from pllm_notebook.exceptions import NameClashError, UsageError
 from pllm_notebook.frames.pandas.cells import column_data
 from pllm_notebook.frames.rows import prompts_of
 from pllm_notebook.templates import Template
@@ -149,3 +149,40 @@ def test_pieces_keep_the_frames_own_columns(columns: pd.Index[Any], name: str) -
     assert set(columns) < set(out.columns)
     assert " ".join(out[columns[0]]) == "one two three four"
     assert len(out.columns) == 4
+
+
+def test_a_row_is_explained_by_its_position_or_by_its_label(echo: Callable[..., list[Any]]) -> None:
+    out = pd.DataFrame({"t": ["a", "b", "c", "d"]}, index=[7, 1, 5, 5]).llm.parse(Said, "{t}")
+
+    assert out.llm.explain(1).value == out.llm.explain(label=1).value == Said(said="b")
+    assert repr(out.llm.explain(0)).startswith("row        0, label 7 (ok)\n")
+    assert repr(out.llm.explain(1)).startswith("row        1 (ok)\n")
+    assert out.llm.explain(label=7).value == Said(said="a")
+    kept = out.loc[[5, 7]].iloc[1:]
+    assert (kept.llm.explain(1).position, kept.llm.explain(1).label, kept.llm.explain(1).prompt) == (1, 7, "a")
+
+
+def test_a_label_that_names_no_row_or_several_is_told(echo: Callable[..., list[Any]]) -> None:
+    out = pd.DataFrame({"t": ["a", "b", "c"]}, index=[7, 5, 5]).llm.parse(Said, "{t}")
+    named = out.set_axis(["x", "y", "z"])
+    several = "2 rows of the frame have the label 5, the first of them at the positions 1, 2. Give a position."
+    has_it = "Its index has the label 'y': explain(label='y')."
+    none = "No row of the frame has the label {}; its labels are 7, 5, 5."
+    neither = (
+        "A row is named by its position, counted from 0 whatever the index is, or by label=, its label in the index."
+    )
+    beyond = "There is no row 7: the frame has 3, counted from 0. Its index has the label 7: explain(label=7)."
+    said: list[tuple[Callable[[], Any], str]] = [
+        (lambda: out.llm.explain(7), beyond),
+        (lambda: named.llm.explain("y"), f"A row is named by its position, a whole number, not 'y'. {has_it}"),
+        (lambda: out.llm.explain(label=5), several),
+        (lambda: out.llm.explain(label=0), none.format(0)),
+        (lambda: out.llm.explain(label=[7]), none.format([7])),
+        (lambda: out.llm.explain(0, label=7), neither),
+        (lambda: out.llm.explain(), neither),
+    ]
+
+    for ask, message in said:
+        with pytest.raises(UsageError) as caught:
+            ask()
+        assert str(caught.value) == f"{message} Nothing was sent."
