@@ -235,7 +235,7 @@ def _process(given: argparse.Namespace) -> int:
     print(status)
     if not status.complete:
         return 4
-    return 3 if status.failed else 0
+    return 3 if status.failed or status.failed_before else 0
 
 
 def _add_dataset(dataset: argparse.ArgumentParser) -> None:

@@ -145,6 +145,7 @@ class FileRun:
             not_sent=left if over else counts.not_sent,
             cached=whole.cached,
             cost_usd=whole.cost_usd,
+            failed_before=index.failed_before,
         )
 
     # In its own thread.
@@ -273,8 +274,10 @@ class FileRun:
 
     def _progress(self) -> Progress:
         whole, pace, now = self._counts(), self._pace, time.monotonic()
-        total = len(self._index)
-        pace.done, pace.cached, pace.failed = whole.done, whole.cached + self._index.done, self._writer.counts.failed
+        index = self._index
+        total = len(index)
+        pace.done, pace.cached = whole.done, whole.cached + index.done - index.failed_before
+        pace.failed = self._writer.counts.failed + index.failed_before
         return replace(
             whole,
             label=self._label,

@@ -16,7 +16,7 @@ class FileStatus:
     Attributes:
         save_filepath: Path of the results file.
         total: Requests in the file.
-        done_before: Lines that had a result before this run.
+        done_before: Lines that had a result before this run, a response or an error.
         started: Lines processed in this run, from the cache or by a call.
         in_progress: Started lines that have not ended.
         succeeded: Started lines with a response of the provider, whatever its content.
@@ -28,6 +28,7 @@ class FileStatus:
             (`cache="only"`), or because the run was stopped.
         cached: Succeeded lines that were answered from the cache.
         cost_usd: Cost of this run, None if unknown.
+        failed_before: Lines of `done_before` whose result is an error; `retry_errors=True` sends them again.
     """
 
     save_filepath: str
@@ -43,6 +44,7 @@ class FileStatus:
     not_sent: int
     cached: int
     cost_usd: float | None
+    failed_before: int = 0
 
     @property
     def complete(self) -> bool:
@@ -55,7 +57,8 @@ class FileStatus:
         return self.not_sent
 
     def __str__(self) -> str:
-        before = f", {self.done_before:,} done before" if self.done_before else ""
+        errors = f" ({self.failed_before:,} with an error)" if self.failed_before else ""
+        before = f", {self.done_before:,} done before{errors}" if self.done_before else ""
         left = f"; {self.not_sent:,} not sent" if self.not_sent else ""
         return (
             f"{self.save_filepath}: {self.started:,} started, {self.in_progress:,} in progress, "

@@ -55,6 +55,7 @@ class RequestIndex:
         groups: The lines without a result, by model and output limit.
         invalid_lines: Lines without a result that cannot be sent.
         done: Number of lines that had a result at the start.
+        failed_before: Number of those whose result is an error.
     """
 
     def __init__(self, path: str, addresses: EndpointResolver) -> None:
@@ -67,6 +68,7 @@ class RequestIndex:
         self.groups: list[LineGroup] = []
         self.invalid_lines = array("q")
         self.done = 0
+        self.failed_before = 0
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -136,6 +138,7 @@ def index_of(path: str, results: str | None, addresses: EndpointResolver, stoppe
                 index.groups.append(group)
             group.rows.append(row)
         known.check(path, results)
+        index.failed_before = known.failed
     except BaseException:
         index.close()
         raise
@@ -168,10 +171,15 @@ def _lines(index: RequestIndex, stopped: Callable[[], bool]) -> Iterator[Request
 
 
 class _ExistingResults:
-    """Existing results by the identity of their requests; each of several equal requests takes one."""
+    """Existing results by the identity of their requests; each of several equal requests takes one.
+
+    Attributes:
+        failed: Number of taken results that are an error.
+    """
 
     def __init__(self, path: str | None) -> None:
-        names, offsets = array("Q"), array("q")
+        names, offsets, errors = array("Q"), array("q"), bytearray()
+        self.failed = 0
         self._unknown = 0
         if path is not None:
             at = 0
@@ -181,6 +189,7 @@ class _ExistingResults:
                     if result is not None:
                         names.append(identity_of(result))
                         offsets.append(at)
+                        errors.append(bool(result.error))
                     elif raw.strip():
                         self._unknown += 1
                     at += len(raw)
@@ -188,6 +197,7 @@ class _ExistingResults:
         order = np.argsort(found, kind="stable")
         self._names = found[order]
         self._offsets = np.frombuffer(offsets, dtype=np.int64)[order] if offsets else np.empty(0, np.int64)
+        self._is_error = np.frombuffer(errors, dtype=np.bool_)[order] if errors else np.empty(0, np.bool_)
         self._taken = np.zeros(len(found), dtype=np.int32)
         self._left = len(found)
 
@@ -204,6 +214,7 @@ class _ExistingResults:
             return NOWHERE
         self._taken[first] += 1
         self._left -= 1
+        self.failed += bool(self._is_error[at])
         return int(self._offsets[at])
 
     def check(self, path: str, results: str | None) -> None:

@@ -231,9 +231,12 @@ def test_errors_of_an_earlier_file_are_asked_again_where_that_is_wanted(files: F
     first = process_api_requests_from_file_sync(config)
     sim.set(answers=lambda request: request.prompt)
 
+    same = process_api_requests_from_file_sync(config)
     second = process_api_requests_from_file_sync(config.model_copy(update={"retry_errors": True}))
 
-    assert (first.failed, first.api_errors) == (1, 1)
+    assert (first.failed, first.api_errors, first.failed_before) == (1, 1, 0)
+    assert (same.done_before, same.failed_before, same.started) == (6, 1, 0)
+    assert second.failed_before == 0
     assert (second.done_before, second.succeeded, second.failed) == (5, 1, 0)
     assert [result["custom_id"] for result in results(config)] == [f"task-{row}" for row in range(6)]
     assert sim.stats().requests == 7
