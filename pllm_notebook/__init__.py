@@ -319,10 +319,6 @@ for _name in ("cache_dir", "cache_share"):
     check_with(_name, partial(_check_place, _name))
 display_registry.register_display(partial(_shown, "choose_display"))
 display_registry.register_session_display(partial(_shown, "choose_session_display"))
-display_registry.register_jobs_table(partial(_shown, "show_jobs"))
-display_registry.register_run_view(partial(_shown, "show_run"))
-display_registry.register_runs_table(partial(_shown, "show_runs"))
-lab_registry.register_lab(
-    *(partial(importlib.import_module, f"pllm_notebook.{name}") for name in ("lab", "notebook.display_choice"))
-)
+display_registry.register_cell_view(partial(_shown, "show_in_kernel"))
+lab_registry.register_lab(partial(importlib.import_module, "pllm_notebook.lab"))
 redaction.install_log_filter("pllm_notebook", "pllm_notebook.store")

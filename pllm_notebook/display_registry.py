@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from pllm_notebook.types import Progress
 
 __all__ = [
-    "SafeDisplay", "new_display", "register_display", "register_jobs_table", "register_run_view",
-    "register_runs_table", "register_session_display", "session_display", "show_jobs", "show_run",
-    "show_runs",
+    "SafeDisplay", "new_display", "register_cell_view", "register_display", "register_session_display",
+    "session_display", "show_in_cell",
 ]  # fmt: skip
 
 logger = logging.getLogger("pllm_notebook")
@@ -29,9 +28,7 @@ class _Factories:
 
     run: Callable[[], Display | None] | None = None
     session: Callable[[], object | None] | None = None
-    view: Callable[[Any], bool] | None = None
-    runs: Callable[[Any], bool] | None = None
-    jobs: Callable[[Any], bool] | None = None
+    view: Callable[[str, Any], bool] | None = None
 
 
 _FACTORIES: Slot[_Factories] = Slot("displays", _Factories, is_kept=True)
@@ -59,48 +56,23 @@ def session_display() -> object | None:
     return None if factory is None else factory()
 
 
-def register_run_view(show: Callable[[Any], bool] | None) -> None:
-    """Set what shows a `Run` in the cell that is running; it gives False where there is no live view."""
+def register_cell_view(show: Callable[[str, Any], bool] | None) -> None:
+    """Set what shows a value of a kind, live, in the cell that is running; it gives False where it cannot."""
     _FACTORIES.value.view = show
 
 
-def register_jobs_table(show: Callable[[Any], bool] | None) -> None:
-    """Set what shows `pllm.jobs()` with buttons in the cell that is running; it gives False where there are none."""
-    _FACTORIES.value.jobs = show
+def show_in_cell(kind: str, value: Any) -> bool:
+    """Show a value live in the cell that is running; False where that cannot be done.
 
-
-def show_jobs(jobs: Any) -> bool:
-    """Show a table of batch jobs with buttons; False where none can be shown."""
-    show = _FACTORIES.value.jobs
-    try:
-        return show is not None and show(jobs)
-    except Exception:
-        logger.exception("The table of jobs cannot be shown with buttons")
-        return False
-
-
-def show_run(run: Any) -> bool:
-    """Show a live view of a run in the cell that is running; False where none can be shown."""
+    Args:
+        kind: "run", "runs", "jobs" or "review".
+        value: Of that kind.
+    """
     show = _FACTORIES.value.view
     try:
-        return show is not None and show(run)
+        return show is not None and show(kind, value)
     except Exception:
-        logger.exception("The view of a run cannot be shown")
-        return False
-
-
-def register_runs_table(show: Callable[[Any], bool] | None) -> None:
-    """Set what shows `pllm.runs()` with buttons in the cell that is running; it gives False where there are none."""
-    _FACTORIES.value.runs = show
-
-
-def show_runs(runs: Any) -> bool:
-    """Show a table of runs with buttons; False where none can be shown."""
-    show = _FACTORIES.value.runs
-    try:
-        return show is not None and show(runs)
-    except Exception:
-        logger.exception("The table of runs cannot be shown with buttons")
+        logger.exception("The view of %s cannot be shown", kind)
         return False
 
 

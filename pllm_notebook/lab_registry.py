@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pllm_notebook.runtime import Slot
 
-__all__ = ["Lab", "lab", "register_lab", "review_bundle"]
+__all__ = ["Lab", "lab", "register_lab"]
 
 
 class Lab(Protocol):
@@ -62,22 +62,14 @@ class _Loader:
     """What loads the lab, None before the front door has registered it."""
 
     load: Callable[[], Any] | None = None
-    load_views: Callable[[], Any] | None = None
 
 
 _LOADER: Slot[_Loader] = Slot("prompt lab", _Loader, is_kept=True)
 
 
-def register_lab(load: Callable[[], Any], load_views: Callable[[], Any]) -> None:
-    """Set what loads the lab, with its first use, and what loads `review_view`, which shows a review."""
+def register_lab(load: Callable[[], Any]) -> None:
+    """Set what loads the lab, with its first use."""
     _LOADER.value.load = load
-    _LOADER.value.load_views = load_views
-
-
-def review_bundle(review: Any) -> Any:
-    """Return the MIME bundle that shows a review by keyboard, None where widgets are missing."""
-    load = _LOADER.value.load_views
-    return None if load is None else load().review_view(review)
 
 
 def lab() -> Lab:

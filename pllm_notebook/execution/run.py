@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Generator, Sequence
 from typing import Any, NoReturn, Self
 
-from pllm_notebook.display_registry import show_run
+from pllm_notebook.display_registry import show_in_cell
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution.explain import Explanation
 from pllm_notebook.execution.live_run import LiveRun
@@ -53,7 +53,7 @@ class Run:
 
     def _ipython_display_(self) -> None:
         """Show a live view in the cell that is running; elsewhere, `repr` or `_repr_html_`."""
-        if not show_run(self):
+        if not show_in_cell("run", self):
             raise NotImplementedError  # how IPython is asked to show it in another way
 
     @property

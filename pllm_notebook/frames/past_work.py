@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from pllm_notebook.display_registry import show_jobs
+from pllm_notebook.display_registry import show_in_cell
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.error_table import directory_of, errors_of
 from pllm_notebook.frames.job_table import Jobs
@@ -51,7 +52,7 @@ def jobs(of: Any = None) -> Jobs:
     directory = directory_of(of)
     if of is not None and directory is None:
         raise UsageError(f"pllm.jobs takes a session, or the path of a directory, not {type(of).__name__}.")
-    return Jobs(cache_dir=directory, show=show_jobs)
+    return Jobs(cache_dir=directory, show=partial(show_in_cell, "jobs"))
 
 
 def import_results(path: str | os.PathLike[str], model: str | None = None) -> Imported:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, overload
 
-from pllm_notebook.display_registry import show_runs
+from pllm_notebook.display_registry import show_in_cell
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import Run, find, handle_of, live_of
 from pllm_notebook.execution import runs as live_runs
@@ -87,7 +87,7 @@ class Runs(Sequence[Handle]):
 
     def _ipython_display_(self) -> None:
         """Show the table with buttons that open runs, in a notebook with widgets; elsewhere without."""
-        if not (self._handles and show_runs(self)):
+        if not (self._handles and show_in_cell("runs", self)):
             raise NotImplementedError  # how IPython is asked to show it in another way
 
     def lines(self) -> list[list[Handle]]:

@@ -56,6 +56,12 @@ class AnswerSide:
     twice: Sequence[str] = ()
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether the answers are simulated."""
+        run = self.source.run
+        return bool(run.progress().simulated if isinstance(run, LiveRun) else run.header["simulated"])
+
+    @property
     def answered(self) -> Numbers:
         """Whether each line has an answer, shape (n,), bool."""
         return np.asarray(((self.status >= 0) & (self.status <= 1)) | (self.status == CHANGED_BY_HAND))

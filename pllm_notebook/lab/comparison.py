@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.exceptions import UsageError, guess
-from pllm_notebook.execution import STATUSES, LiveRun
+from pllm_notebook.execution import STATUSES
 from pllm_notebook.formatting import counted, format_usd_or
 from pllm_notebook.frames.dtypes import CellType, Column, Kind
 from pllm_notebook.frames.table import Table
@@ -210,7 +210,7 @@ class Comparison:
             costs=_cost_lines(self.names, self.costs),
             prompt=self.prompt_diff,
             question=self.question_diff,
-            simulated=any(_is_simulated(side.source.run) for side in sides),
+            simulated=any(side.is_simulated for side in sides),
         )
 
     def _counts(self) -> list[str]:
@@ -386,7 +386,3 @@ def _cost_lines(names: tuple[str, str], costs: tuple[RunCosts, RunCosts]) -> lis
 
 def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
-
-
-def _is_simulated(run: Any) -> bool:
-    return bool(run.progress().simulated if isinstance(run, LiveRun) else run.header["simulated"])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
-from pllm_notebook import lab_registry
 from pllm_notebook.cell_text import as_text
+from pllm_notebook.display_registry import show_in_cell
 from pllm_notebook.exceptions import PllmError, UsageError, guess
 from pllm_notebook.frames.evidence_views import Quotation, marked_pieces, quotations_of_row
 from pllm_notebook.frames.label_values import choices_of, field_schema, value_of, value_text
@@ -16,6 +16,7 @@ from pllm_notebook.frames.probabilities import probabilities_of
 from pllm_notebook.frames.stored_labels import LabelNote, label_cells, labeller, stored_labels
 from pllm_notebook.frames.table import Table
 from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of
+from pllm_notebook.lab.review_html import review_html
 from pllm_notebook.lab.review_queue import DrawnRow, ReviewOrder, drawn_rows
 from pllm_notebook.options import is_number
 from pllm_notebook.store import LabelFile, current_directory
@@ -59,12 +60,15 @@ class Review:
         by: As given.
         at: The item that is shown; the number of items when all are done.
         labels: Item to its label, None for one that was skipped.
+        notes: Item to the note that is stored with its label.
     """
 
     def __init__(self, table: Table, side: AnswerSide, items: Sequence[ReviewItem], by: str) -> None:
         self._table, self._side = table, side
         self.items, self.by = list(items), by
         self.labels: dict[int, Any] = {}
+        self.notes: dict[int, str] = {}
+        self._skipped: set[int] = set()
         self.note = ""
         self._undoing: list[tuple[int, list[int]]] = []
         self._data = table.column_data(side.source.asked)
@@ -74,6 +78,7 @@ class Review:
                 label = known[item.row.position]
                 if item.field == field and label is not None:
                     self.labels[at] = label.value
+                    self.notes[at] = label.note or ""
         self.at = self._next(0)
 
     def __len__(self) -> int:
@@ -93,15 +98,17 @@ class Review:
         )
 
     def __repr__(self) -> str:
-        done = sum(1 for at in self.labels if at < len(self.items))
+        done = len(self.labels) - len(self._skipped)
         left = "; .ask() goes on in a terminal" if self.at < len(self.items) else ". All are done"
         return f"<Review by {self.by!r}: {done:,} of {len(self.items):,} labelled{left}.>"
 
-    def _repr_mimebundle_(self, **_: Any) -> Any:
-        shown = lab_registry.review_bundle(self) or {}
-        view, metadata = shown if isinstance(shown, tuple) else (shown, {})
-        # What a saved notebook shows where no kernel is there; a widget's own text has an address in memory.
-        return {**view, "text/plain": repr(self)}, metadata
+    def _repr_html_(self) -> str:
+        return review_html(self.by, len(self.items), self.decisions(), simulated=self.is_simulated)
+
+    def _ipython_display_(self) -> None:
+        """Show the view with keys, in a notebook with widgets; elsewhere what has been decided."""
+        if not show_in_cell("review", self):
+            raise NotImplementedError  # how IPython is asked to show it in another way
 
     def accept(self, at: int | None = None) -> None:
         """Store the proposed value as right, and go on."""
@@ -131,6 +138,7 @@ class Review:
         if here is not None:
             self._undoing.append((here, []))
             self.labels[here] = None
+            self._skipped.add(here)
             self._go_on(here)
 
     def undo(self) -> None:
@@ -139,6 +147,7 @@ class Review:
             here, ids = self._undoing.pop()
             LabelFile(current_directory()).remove(ids)
             self.labels.pop(here, None)
+            self._skipped.discard(here)
             self.at = here
 
     def set_note(self, text: str) -> None:
@@ -151,22 +160,22 @@ class Review:
         made: dict[str, Any] = {
             "at": self.at,
             "total": len(self.items),
-            "labelled": len([1 for value in self.labels.values() if value is not None]),
+            "labelled": len(self.labels) - len(self._skipped),
             "by": self.by,
             "done": done,
             "can_undo": bool(self._undoing),
+            "simulated": self.is_simulated,
             "note": self.note,
         }
         if done:
             return made
         item = self.items[self.at]
         column, row = self._side.columns[item.field], item.row.position
-        cells = zip(self._data.names, self._data.values, self._data.missing, strict=True)
         quotations = self._quotations(item)
         return made | {
             "row": [
-                [name, "" if gaps[row] else str(own[row]), [] if gaps[row] else _marked(name, own[row], quotations)]
-                for name, own, gaps in cells
+                [name, text, [] if text == "" else _marked(name, cell, quotations)]
+                for name, text, cell in self._cells(row)
             ],
             "lost": [each.quote for each in quotations if each.quote is not None and each.column is None],
             "label": str(self._table.label(row)),
@@ -181,6 +190,31 @@ class Review:
             "kind": str(column.kind),
             "confidence": self._confidence(item),
         }
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the answers that are looked at are simulated."""
+        return self._side.is_simulated
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """Return what has been decided, as plain data, the last item first.
+
+        Each has name (of the row), row (column and text), field, proposed, label, right, skipped and note.
+        """
+        return [
+            {
+                "name": str(self._table.label(item.row.position)),
+                "row": [[name, text] for name, text, _ in self._cells(item.row.position)],
+                "field": item.field,
+                "proposed": value_text(item.proposed),
+                "label": value_text(self.labels[at]),
+                "right": self.labels[at] == item.proposed,
+                "skipped": at in self._skipped,
+                "note": self.notes.get(at, ""),
+            }
+            for at, item in reversed(list(enumerate(self.items)))
+            if at in self.labels
+        ]
 
     def ask(self, read: Any = input, show: Any = print) -> None:
         """Ask line by line, in a terminal, until all are done or the answer is "q".
@@ -200,6 +234,11 @@ class Review:
             except UsageError as error:
                 show(str(error))
         show(repr(self))
+
+    def _cells(self, row: int) -> list[tuple[str, str, Any]]:
+        """Return the name, the text ("" for a missing value) and the value of each cell that was asked about."""
+        columns = zip(self._data.names, self._data.values, self._data.missing, strict=True)
+        return [(name, "" if gaps[row] else str(own[row]), own[row]) for name, own, gaps in columns]
 
     def _quotations(self, item: ReviewItem) -> Sequence[Quotation]:
         """Return what the answer quotes for the field that is looked at; nothing where none was asked for."""
@@ -245,7 +284,7 @@ class Review:
         cells = [None if gaps[row] else own[row]
                  for own, gaps in zip(self._data.values, self._data.missing, strict=True)]  # fmt: skip
         self._undoing.append((here, label_cells(self._data.names, cells, {item.field: value}, note)))
-        self.labels[here] = value
+        self.labels[here], self.notes[here] = value, self.note
         self._go_on(here)
 
     def _go_on(self, here: int) -> None:

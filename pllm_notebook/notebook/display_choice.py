@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.protocols import Display
 from pllm_notebook.shell import in_kernel
 
 if TYPE_CHECKING:
-    from pllm_notebook.execution import Run
-    from pllm_notebook.frames.job_table import Jobs
-    from pllm_notebook.frames.runs import Runs
     from pllm_notebook.sessions import SessionDisplay
 
-__all__ = ["choose_display", "choose_session_display", "review_view", "show_jobs", "show_run", "show_runs"]
+__all__ = ["choose_display", "choose_session_display", "show_in_kernel"]
+
+# What a cell shows live, by kind: the module whose import needs the widget library, and its function.
+_PANELS = {
+    "run": ("view_sink", "show_run"),
+    "runs": ("runs_table", "show_table"),
+    "jobs": ("job_panel", "show_jobs"),
+    "review": ("review_widget", "show_review"),
+}
 
 
 def choose_display() -> Display | None:
@@ -39,32 +45,6 @@ def choose_display() -> Display | None:
     return TerminalSink()
 
 
-def show_run(run: Run) -> bool:
-    """Show a live view of *run* in the cell that is running; False outside a kernel, or without its widget library."""
-    if not in_kernel():
-        return False
-    try:
-        from pllm_notebook.notebook.view_sink import attach_view
-    except ImportError:
-        return False
-    from pllm_notebook.execution import live_of
-
-    attach_view(live_of(run))
-    return True
-
-
-def show_runs(runs: Runs) -> bool:
-    """Show *runs* as a table with buttons; False outside a kernel, or without its widget library."""
-    if not in_kernel():
-        return False
-    try:
-        from pllm_notebook.notebook.runs_table import show_table
-    except ImportError:
-        return False
-    show_table(runs)
-    return True
-
-
 def choose_session_display() -> SessionDisplay | None:
     """Return the display for a session that begins now, as `choose_display` does for a run."""
     if not in_kernel():
@@ -72,32 +52,25 @@ def choose_session_display() -> SessionDisplay | None:
 
         return TerminalSessionDisplay()
     from pllm_notebook.notebook.session_text import TextSessionDisplay
+    from pllm_notebook.notebook.text import has_no_place
 
+    if has_no_place():  # a widget apart would only show the picture twice
+        return TextSessionDisplay()
     try:
-        from pllm_notebook.notebook.session_panel import WidgetSessionDisplay
+        from pllm_notebook.notebook.session_panel import PlacedSessionDisplay
     except ImportError:
         return TextSessionDisplay()
-    return WidgetSessionDisplay()
+    return PlacedSessionDisplay()
 
 
-def show_jobs(jobs: Jobs) -> bool:
-    """Show *jobs* as a table with buttons; False outside a kernel, or without its widget library."""
+def show_in_kernel(kind: str, value: Any) -> bool:
+    """Show a value of a kind in the cell that is running; False outside a kernel, or without its widget library."""
     if not in_kernel():
         return False
+    where, name = _PANELS[kind]
     try:
-        from pllm_notebook.notebook import job_panel
+        found = importlib.import_module(f"pllm_notebook.notebook.{where}")
     except ImportError:
         return False
-    job_panel.show_jobs(jobs)
+    getattr(found, name)(value)
     return True
-
-
-def review_view(review: object) -> Any:
-    """Return the MIME bundle of a review by keyboard, None outside a notebook and where widgets are missing."""
-    if not in_kernel():
-        return None
-    try:
-        from pllm_notebook.notebook.review_widget import ReviewWidget
-    except ImportError:
-        return None
-    return ReviewWidget(review)._repr_mimebundle_()

@@ -6,20 +6,14 @@ A command that costs money takes two clicks; the first one shows the price, sinc
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
 from pllm_notebook.exceptions import NotConfirmedError
-from pllm_notebook.notebook.text import VIEW, CellOutput
-from pllm_notebook.notebook.view_sink import has_no_place
-from pllm_notebook.notebook.view_widget import receive_while_busy
-from pllm_notebook.runtime import Slot
+from pllm_notebook.notebook.placed_widget import PlacedWidget, module
+from pllm_notebook.notebook.text import CellOutput
 
 if TYPE_CHECKING:
     from pllm_notebook.frames.job_table import Jobs
@@ -35,45 +29,37 @@ _TOOLTIPS = {
     "send_live": "Send the pending lines of the chosen job live",
 }
 
-# Tables whose buttons work.
-_MOST_PANELS = 8
-_panels: Slot[deque[JobPanel]] = Slot("tables of jobs", deque)
 
-
-class JobPanel(anywidget.AnyWidget):
+class JobPanel(PlacedWidget):
     """The buttons of one table.
 
     The browser sends `{"do": word, "job": id}`: a command, or "choose" when another job was chosen.
 
     Args:
         jobs: What is shown.
+        place: The output that the table is in.
     """
 
-    _esm = (Path(__file__).parent / "job_panel.js").read_text(encoding="utf-8")
+    kind = "jobs"
+    _esm = module("job_panel.js")
 
-    view_id = traitlets.Unicode().tag(sync=True)
     commands: Any = traitlets.List().tag(sync=True)
     names: Any = traitlets.List().tag(sync=True)
-    table = traitlets.Unicode().tag(sync=True)
     said = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, place: CellOutput) -> None:
         self._jobs = jobs
         # One command at a time: two clicks on Send live must not send twice.
         self._busy = threading.Lock()
         self._asked = ""
         super().__init__(
-            view_id=secrets.token_hex(8),
+            place,
+            jobs._repr_html_(),
             commands=[[word, _label(word), text] for word, text in _TOOLTIPS.items()],
             names=list(jobs.frame["job"]),
-            table=jobs._repr_html_(),
         )
-        self.on_msg(self._on_message)
-        receive_while_busy(self)
 
-    def _on_message(self, _: object, message: Any, buffers: object) -> None:
-        if not isinstance(message, dict):
-            return
+    def take(self, message: dict[str, Any]) -> None:
         word, job = message.get("do"), str(message.get("job", ""))
         if word == "choose":  # a question about another job is not answered by the next click
             self._asked = self.said = ""
@@ -116,24 +102,14 @@ class JobPanel(anywidget.AnyWidget):
         return repr(done) if word == "send_live" else ""
 
     def _draw(self) -> None:
-        self.table = self._jobs._repr_html_()
+        self.html = self._jobs._repr_html_()
         self.names = list(self._jobs.frame["job"])
+        self.publish(repr(self._jobs))
 
 
 def show_jobs(jobs: Jobs) -> None:
     """Show the table of *jobs* in the cell that is running, with its buttons."""
-    place = CellOutput()
-    panel = JobPanel(jobs)
-    html = f'<div data-pllm-jobs="{panel.view_id}"><div class="pllm-jobs-table">{panel.table}</div></div>'
-    place.show({"text/plain": repr(jobs), "text/html": html})
-    if has_no_place():
-        view = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": panel.model_id}}
-        place.beside().show({"text/plain": "", **view})
-    _panels.value.append(panel)
-    while len(_panels.value) > _MOST_PANELS:
-        old = _panels.value.popleft()
-        old.close()
-        old.layout.close()
+    JobPanel(jobs, CellOutput()).start(repr(jobs))
 
 
 def _label(word: str) -> str:

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pllm_notebook.display_registry import show_in_cell
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError, UnknownModelError, UsageError, guess
 from pllm_notebook.execution import LiveRun, Run, handle_of, options_for, resolve_model, runs
 from pllm_notebook.frames.error_table import errors_of
 from pllm_notebook.frames.job_table import Jobs
 from pllm_notebook.notebook import progress_format
-from pllm_notebook.notebook.display_choice import show_jobs, show_run
 from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.settings import configure, current
 from pllm_notebook.store import cache as answer_cache
@@ -117,7 +118,7 @@ def use(name: str) -> Overview:
 def status() -> Overview:
     """Show the newest run: its live view, where there is one, its progress, and the limits of its model."""
     run = _newest()
-    show_run(handle_of(run))
+    show_in_cell("run", handle_of(run))
     p = run.progress()
     lines = [("run", run.id), ("rows", progress_format.step(p) if p.state == "running" else progress_format.ended(p))]
     if p.state == "running":
@@ -206,7 +207,7 @@ def limits() -> pd.DataFrame:
 
 def jobs() -> Any:
     """Return the providers' batch jobs."""
-    return Jobs(show=show_jobs)
+    return Jobs(show=partial(show_in_cell, "jobs"))
 
 
 def cache() -> Any:

@@ -1,4 +1,4 @@
-"""The keyboard grid of a review: one anywidget, whose module is in this package."""
+"""A review by keyboard in a notebook: its decisions as plain HTML, and the row that is looked at above them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.notebook.view_widget import receive_while_busy
+from pllm_notebook.notebook.placed_widget import PlacedWidget, module
+from pllm_notebook.notebook.text import CellOutput
 
-__all__ = ["ReviewWidget"]
+__all__ = ["ReviewWidget", "show_review"]
 
 logger = logging.getLogger("pllm_notebook")
 
-_HERE = Path(__file__).parent
 
-
-class ReviewWidget(anywidget.AnyWidget):
+class ReviewWidget(PlacedWidget):
     """A view of a review. What it shows is the review's state, so that a page that is loaded again shows the same.
 
     The browser sends `{"do": word, "at": item}`: "accept", "choose" (with "value"), "skip", "undo" and "note" (with
@@ -27,22 +25,20 @@ class ReviewWidget(anywidget.AnyWidget):
 
     Args:
         review: A `lab.Review`.
+        place: The output that its decisions are in.
     """
 
-    _esm = (_HERE / "review.js").read_text(encoding="utf-8")
-    _css = (_HERE / "review.css").read_text(encoding="utf-8")
+    kind = "review"
+    _esm = module("review.js")
+    _css = (Path(__file__).parent / "review.css").read_text(encoding="utf-8")
 
     state = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, review: Any) -> None:
+    def __init__(self, review: Any, place: CellOutput) -> None:
         self._review = review
-        super().__init__(state=review.state())
-        self.on_msg(self._on_message)
-        receive_while_busy(self)
+        super().__init__(place, review._repr_html_(), state=review.state())
 
-    def _on_message(self, _: object, message: Any, buffers: object) -> None:
-        if not isinstance(message, dict):
-            return
+    def take(self, message: dict[str, Any]) -> None:
         problem = ""
         try:
             self._do(message)
@@ -52,6 +48,10 @@ class ReviewWidget(anywidget.AnyWidget):
             logger.exception("A review could not do %r", message.get("do"))
             problem = f"{type(error).__name__}: {error}"
         self.state = {**self._review.state(), "problem": problem}
+        html = self._review._repr_html_()
+        if html != self.html:
+            self.html = html
+            self.publish(repr(self._review))
 
     def _do(self, message: dict[str, Any]) -> None:
         review, at, word = self._review, message.get("at"), message.get("do")
@@ -67,3 +67,8 @@ class ReviewWidget(anywidget.AnyWidget):
             review.skip(at)
         elif word == "note" and at == review.at:
             review.set_note(str(message.get("text", "")))
+
+
+def show_review(review: Any) -> None:
+    """Show *review* in the cell that is running, with its keys and buttons."""
+    ReviewWidget(review, CellOutput()).start(repr(review))

@@ -3,64 +3,52 @@
 from __future__ import annotations
 
 import logging
-import secrets
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import Run, live_of
 from pllm_notebook.frames.recorded_run import RecordedRun
-from pllm_notebook.frames.runs import Handle, Runs, open_run
+from pllm_notebook.frames.runs import Runs, open_run
+from pllm_notebook.notebook.placed_widget import PlacedWidget, module
 from pllm_notebook.notebook.recorded_page import recorded_page
-from pllm_notebook.notebook.text import VIEW, CellOutput
-from pllm_notebook.notebook.view_sink import attach_view, has_no_place
-from pllm_notebook.notebook.view_widget import receive_while_busy
-from pllm_notebook.runtime import Slot
+from pllm_notebook.notebook.text import CellOutput
+from pllm_notebook.notebook.view_sink import attach_view
 from pllm_notebook.shell import current_shell
 
 __all__ = ["RunsTable", "show_table"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Tables whose buttons work.
-_MOST_TABLES = 8
-_tables: Slot[deque[RunsTable]] = Slot("tables of runs", deque)
 
-
-class RunsTable(anywidget.AnyWidget):
+class RunsTable(PlacedWidget):
     """The buttons of one table.
 
     The browser sends `{"do": "open", "run": id}`.
 
     Args:
-        lines: The runs of each of the table's lines, in its order. A line of several opens as a table of them.
+        runs: What the table shows. A line of several runs opens as a table of them.
         place: The output that the table is in; a run is opened in another output of its cell.
     """
 
-    _esm = (Path(__file__).parent / "runs_table.js").read_text(encoding="utf-8")
+    kind = "runs"
+    _esm = module("runs_table.js")
 
-    view_id = traitlets.Unicode().tag(sync=True)
     runs: Any = traitlets.List().tag(sync=True)
     problem = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, lines: Sequence[Sequence[Handle]], place: CellOutput) -> None:
-        self._place = place
+    def __init__(self, runs: Runs, place: CellOutput) -> None:
         # By the newest run of each: the last, whose answers are the result.
-        self._lines = {line[-1].id: [run.id for run in line] for line in lines}
+        self._lines = {line[-1].id: [run.id for run in line] for line in runs.lines()}
         self._opened: set[str] = set()
         self._parents = _parents()
-        super().__init__(view_id=secrets.token_hex(8), runs=list(self._lines))
-        self.on_msg(self._on_message)
-        receive_while_busy(self)
+        super().__init__(place, runs._repr_html_(), runs=list(self._lines))
 
-    def _on_message(self, _: object, message: Any, buffers: object) -> None:
-        if not isinstance(message, dict) or message.get("run") not in self.runs:
+    def take(self, message: dict[str, Any]) -> None:
+        if message.get("run") not in self.runs:
             return
         try:
             with _published_for(self._parents):
@@ -111,15 +99,4 @@ def _published_for(parents: list[tuple[Any, Any]]) -> Iterator[None]:
 
 def show_table(runs: Runs) -> None:
     """Show the table of *runs* in the cell that is running, with its buttons."""
-    place = CellOutput()
-    table = RunsTable(runs.lines(), place)
-    html = f'<div data-pllm-runs="{table.view_id}">{runs._repr_html_()}</div>'
-    place.show({"text/plain": repr(runs), "text/html": html})
-    if has_no_place():
-        view = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": table.model_id}}
-        place.beside().show({"text/plain": "", **view})
-    _tables.value.append(table)
-    while len(_tables.value) > _MOST_TABLES:
-        old = _tables.value.popleft()
-        old.close()
-        old.layout.close()
+    RunsTable(runs, CellOutput()).start(repr(runs))

@@ -1,47 +1,86 @@
-"""A session in a notebook: a widget while it runs, a picture that stays when it has ended.
-
-A widget's own state is rarely saved, and without it a reader of the notebook sees an error.
-"""
+"""A session in a notebook: its picture as plain HTML, which a live kernel keeps up to date in its place."""
 
 from __future__ import annotations
 
-import ipywidgets
+import time
+from typing import Any
 
+import traitlets
+
+from pllm_notebook.notebook.placed_widget import PlacedWidget, module
 from pllm_notebook.notebook.session_html import bundle, session_html
 from pllm_notebook.notebook.session_text import TextSessionDisplay
-from pllm_notebook.notebook.text import VIEW
+from pllm_notebook.notebook.text import CellOutput
 from pllm_notebook.sessions import SessionStatus
 
-__all__ = ["WidgetSessionDisplay"]
+__all__ = ["PlacedSessionDisplay"]
 
-# A program that the store answers ends before a widget would render; it only shows its picture.
+# A program that the store answers ends before a browser would know of a widget; it only shows its picture.
 _WIDGET_AFTER_S = 0.25
+# What a notebook shows that is saved meanwhile is at most so old; each picture is a message that is kept.
+_PUBLISH_EVERY_S = 5.0
+# A page that was loaded again while a cell blocks knows of the widgets that are opened later alone.
+_OPEN_AGAIN_S = 30.0
 
 
-class WidgetSessionDisplay(TextSessionDisplay):
-    """The same as a widget: a bar of calls by state, agents, cost. A saved notebook keeps the picture."""
+class SessionPanel(PlacedWidget):
+    """The picture of one session.
+
+    Attributes:
+        ended: Whether the session has, or another panel shows it; else a page says that its kernel has gone.
+    """
+
+    kind = "session"
+    _esm = module("session.js")
+
+    ended = traitlets.Bool(False).tag(sync=True)
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Do nothing: a picture has no buttons."""
+
+    def opened_again(self) -> SessionPanel:
+        """Return a panel that takes the place of this one."""
+        new = SessionPanel(self._place, self.html, self.view_id)
+        self.ended = True
+        new.replace(self)
+        return new
+
+
+class PlacedSessionDisplay(TextSessionDisplay):
+    """The same, ten times a second: a bar of calls by state, agents, cost. A saved notebook keeps the last picture."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._widget: ipywidgets.HTML | None = None
+        self._panel: SessionPanel | None = None
+        self._publish_at = self._open_at = 0.0
 
     def update(self, status: SessionStatus) -> None:
-        """Show the session as it is now; an equal value sends nothing to the browser."""
-        if self._widget is not None:
-            self._widget.value = session_html(status)
-        elif self._output is not None and status.elapsed_s >= _WIDGET_AFTER_S:
-            self._output.within(lambda: self._draw(status))
+        """Show the session as it is now; an equal picture sends nothing to the browser."""
+        if self._output is None or status.elapsed_s < _WIDGET_AFTER_S:
+            return
+        place, now = self._output, time.monotonic()
+        place.within(lambda: self._draw(place, status, now))
 
     def close(self, status: SessionStatus) -> None:
-        """Replace the widget with a picture of the end."""
-        super().close(status)
-        if self._widget is not None:
-            for part in (self._widget, self._widget.layout, self._widget.style):
-                part.close()
-            self._widget = None
+        """Show the end. A page that is loaded again has it too, while the panel is among the newest."""
+        if self._panel is None:
+            super().close(status)
+        else:
+            self._panel.ended = True
+            self._panel.html = session_html(status)
+            self._panel.publish(bundle(status)["text/plain"])
 
-    def _draw(self, status: SessionStatus) -> None:
-        assert self._output is not None
-        self._widget = ipywidgets.HTML(session_html(status), layout=ipywidgets.Layout(margin="0"))
-        view = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
-        self._output.show({"text/plain": bundle(status)["text/plain"], VIEW: view})
+    def _draw(self, place: CellOutput, status: SessionStatus, now: float) -> None:
+        text = bundle(status)["text/plain"]
+        if self._panel is None:
+            self._panel = SessionPanel(place, session_html(status))
+            self._panel.start(text)
+            self._publish_at, self._open_at = now + _PUBLISH_EVERY_S, now + _OPEN_AGAIN_S
+            return
+        self._panel.html = session_html(status)
+        if now >= self._publish_at:
+            self._panel.publish(text)
+            self._publish_at = now + _PUBLISH_EVERY_S
+        if now >= self._open_at:
+            self._panel = self._panel.opened_again()
+            self._open_at = now + _OPEN_AGAIN_S

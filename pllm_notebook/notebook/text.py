@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import os
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from pllm_notebook.notebook import progress_format
 from pllm_notebook.shell import current_shell
 from pllm_notebook.types import Progress
 
-__all__ = ["VIEW", "CellOutput", "TextSink", "line_bundle", "running_cell"]
+__all__ = ["VIEW", "CellOutput", "TextSink", "has_no_place", "line_bundle", "running_cell"]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 """MIME type of a widget in an output."""
@@ -28,6 +30,11 @@ def running_cell() -> str:
     """Return what identifies the execution of the cell that is running, "" for unknown."""
     header = getattr(current_shell(), "parent_header", None)
     return str((header or {}).get("header", {}).get("msg_id", ""))
+
+
+def has_no_place() -> bool:
+    """Return whether the notebook is shown by a program that mounts a widget in an output of its own alone."""
+    return "VSCODE_PID" in os.environ or "google.colab" in sys.modules
 
 
 class CellOutput:

@@ -8,24 +8,22 @@ the run has ended.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from pllm_notebook.execution import CountsModel, LiveRun, RunViewModel, live_lines, view_model
+from pllm_notebook.execution import CountsModel, LiveRun, Run, RunViewModel, live_lines, live_of, view_model
 from pllm_notebook.formatting import counted
 from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.saved_rows import saved_rows
-from pllm_notebook.notebook.text import VIEW, CellOutput, running_cell
+from pllm_notebook.notebook.text import VIEW, CellOutput, has_no_place, running_cell
 from pllm_notebook.notebook.view_page import ended_page, running_words, with_lines
 from pllm_notebook.notebook.view_widget import RunView
 from pllm_notebook.runtime import Slot
 from pllm_notebook.types import Progress
 
-__all__ = ["ViewSink", "attach_view", "has_no_place"]
+__all__ = ["ViewSink", "attach_view", "show_run"]
 
 # A run that the cache answers ends before a view would be drawn; it only leaves its page.
 _VIEW_AFTER_S = 0.25
@@ -40,6 +38,11 @@ _MOST_SILENT_S = 60.0
 # Views of ended runs that stay live, so that rows can be opened and failures retried.
 _MOST_VIEWS = 8
 _ended_views: Slot[deque[ViewSink]] = Slot("ended views", deque)
+
+
+def show_run(run: Run) -> None:
+    """Show a live view of *run* in the cell that is running, unless that has one."""
+    attach_view(live_of(run))
 
 
 def attach_view(run: LiveRun) -> None:
@@ -230,11 +233,6 @@ class ViewSink:
         if run is None or not run.done():
             return
         run.retry(None if kinds is None else [str(kind) for kind in kinds])
-
-
-def has_no_place() -> bool:
-    """Return whether the notebook is shown by a program that mounts a view in an output of its own alone."""
-    return "VSCODE_PID" in os.environ or "google.colab" in sys.modules
 
 
 def _in_place(html: str, view: str) -> str:

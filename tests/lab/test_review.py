@@ -17,6 +17,7 @@ from pllm_notebook.frames.label_values import value_of
 from pllm_notebook.frames.stored_labels import LabelNote, label_cells
 from pllm_notebook.lab import Review
 from pllm_notebook.notebook.review_widget import ReviewWidget
+from pllm_notebook.notebook.text import CellOutput
 
 
 class Mood(BaseModel):
@@ -156,12 +157,39 @@ def test_changed_rows_are_those_of_a_comparison(out: pd.DataFrame) -> None:
 def test_a_review_is_shown_as_text_where_there_is_no_view(out: pd.DataFrame) -> None:
     review = out.llm.review(["mood"], n=2, by="me")
 
-    data, _ = review._repr_mimebundle_()
-    assert data["text/plain"] == "<Review by 'me': 0 of 2 labelled; .ask() goes on in a terminal.>"
+    with pytest.raises(NotImplementedError):
+        review._ipython_display_()
+    assert repr(review) == "<Review by 'me': 0 of 2 labelled; .ask() goes on in a terminal.>"
     review.accept()
     review.accept()
 
     assert repr(review) == "<Review by 'me': 2 of 2 labelled. All are done.>"
+
+
+def test_what_has_been_decided_is_html_with_the_rows_that_were_looked_at(cache_dir: Path) -> None:
+    pllm.configure(
+        sim={"answers": lambda request: {"mood": "good", "fine": True, "product": "lamp"}}, model="sim:openai"
+    )
+    rows = pd.DataFrame({"text": ["<b>one</b> costs $3 or $4", "two " * 90, "three"]}, index=["a", "b", "c"])
+    review = rows.llm.parse(Mood, "A {text}").llm.review(["mood"], n=3, by="me")
+    nothing = review._repr_html_()
+    review.set_note("<i>")
+    review.choose("bad")
+    review.skip()
+    review.accept()
+
+    html = review._repr_html_()
+
+    assert "0 of 3 answers labelled" in nothing
+    assert "<table" not in nothing
+    assert "<b>SIMULATED</b>: 2 of 3 answers labelled, 1 skipped" in html
+    assert [html.count(each) for each in (">✗ bad<", ">skipped<", ">✓ good<", ">&lt;i&gt;<")] == [1, 1, 1, 1]
+    assert "&lt;b&gt;one&lt;/b&gt; costs <span>$</span>3" in html
+    assert "two " * 60 not in html
+    assert "The same call of review goes on" not in html
+    again = rows.llm.parse(Mood, "A {text}").llm.review(["mood"], n=3, by="me")
+    assert ">✗ bad<" in again._repr_html_()
+    assert "&lt;i&gt;" in again._repr_html_()
 
 
 def test_two_persons_are_compared_by_kappa(out: pd.DataFrame) -> None:
@@ -188,7 +216,7 @@ def test_a_terminal_asks_line_by_line(out: pd.DataFrame) -> None:
 
 def test_the_widget_does_what_the_browser_sends(out: pd.DataFrame) -> None:
     review = out.llm.review(["mood"], n=3, by="me")
-    widget = ReviewWidget(review)
+    widget = ReviewWidget(review, CellOutput())
 
     for message in (
         {"do": "note", "at": 0, "text": "hm"},

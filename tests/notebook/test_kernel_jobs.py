@@ -160,7 +160,9 @@ def test_the_table_is_shown_with_buttons_that_do_what_they_say(kernel: Kernel, s
     assert sim.stats().requests == 20
     sim.advance(LONG_S)
     kernel.do(panel, "fetch")
-    kernel.until(lambda: "20 elsewhere" in kernel.widget(panel)["table"])
+    kernel.until(lambda: "20 elsewhere" in kernel.widget(panel)["html"])
+    # What is saved says it too.
+    kernel.until(lambda: all("20 elsewhere" in text for text in output["data"].values()))
 
 
 def test_a_resubmission_that_nobody_can_confirm_is_told_in_one_line(kernel: Kernel, sim: Simulator) -> None:

@@ -1,0 +1,88 @@
+"""Panels in a notebook: plain HTML in an output, to which a live kernel adds what can be clicked.
+
+No output holds a widget: a notebook that is opened without its kernel, exported or shown by a web site has the HTML.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict, deque
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anywidget
+import traitlets
+
+from pllm_notebook.notebook.text import VIEW, CellOutput, has_no_place
+from pllm_notebook.notebook.view_widget import receive_while_busy
+from pllm_notebook.runtime import Slot
+
+__all__ = ["PlacedWidget", "module"]
+
+_HERE = Path(__file__).parent
+# Panels of each kind whose buttons work.
+_MOST_OPEN = 8
+_open: Slot[defaultdict[str, deque[PlacedWidget]]] = Slot("panels by kind", lambda: defaultdict(deque))
+
+
+def module(name: str) -> str:
+    """Return the text of a panel's browser module, behind what finds its place in the page."""
+    return "\n".join((_HERE / each).read_text(encoding="utf-8") for each in ("placed.js", name))
+
+
+class PlacedWidget(anywidget.AnyWidget):
+    """The live part of one panel.
+
+    Args:
+        place: Its output.
+        html: What the output shows, escaped.
+        view_id: Of an earlier panel whose place this one takes, "" for a new place.
+        state: Of the subclass's traits.
+    """
+
+    kind: ClassVar[str]
+
+    view_id = traitlets.Unicode().tag(sync=True)
+    html = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, place: CellOutput, html: str, view_id: str = "", **state: Any) -> None:
+        self._place = place
+        super().__init__(view_id=view_id or secrets.token_hex(8), html=html, **state)
+        self.on_msg(self._on_message)
+        receive_while_busy(self)
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Do what a browser asks."""
+        raise NotImplementedError
+
+    def publish(self, text: str) -> None:
+        """Show the HTML in the output, with *text* where there is no HTML; a later call replaces both."""
+        html = f'<div data-pllm-{self.kind}="{self.view_id}"><div class="pllm-saved">{self.html}</div></div>'
+        self._place.show({"text/plain": text, "text/html": html})
+
+    def start(self, text: str) -> None:
+        """Show the panel for the first time, and end the oldest of its kind where there are many."""
+        self.publish(text)
+        if has_no_place():
+            view = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id}}
+            self._place.beside().show({"text/plain": "", **view})
+        others = _open.value[self.kind]
+        others.append(self)
+        while len(others) > _MOST_OPEN:
+            others.popleft().end()
+
+    def replace(self, old: PlacedWidget) -> None:
+        """Take the place of *old*, which ends: a page that was loaded since that was opened knows of this one alone."""
+        others = _open.value[self.kind]
+        if old in others:
+            others[others.index(old)] = self
+        old.end()
+
+    def end(self) -> None:
+        """End the live part; the HTML stays."""
+        self.close()
+        self.layout.close()
+
+    def _on_message(self, _: object, message: Any, buffers: object) -> None:
+        if isinstance(message, dict):
+            self.take(message)
