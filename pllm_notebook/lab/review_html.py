@@ -40,7 +40,7 @@ def review_html(by: str, total: int, decided: Sequence[Mapping[str, Any]], *, si
     if len(decided) < total:
         said += " The same call of review goes on where this stopped."
     return (
-        f"<div><b>Review by {escape_html(by)}</b>{badge}: {counts}</div>{_table(shown)}"
+        f"<div style='font-size:13px'><b>Review by {escape_html(by)}</b>{badge}: {counts}</div>{_table(shown)}"
         f"<div style='font-size:12px;{_WEAK}'>{escape_html(said)}</div>"
     )
 

@@ -1,6 +1,10 @@
 // A review by keyboard, above what has been decided. After placed.js. Data is set as text, never as HTML.
 
-const KEYS = "Enter accepts · 1–9 choose · e types a value · s skips · u undoes · n writes a note";
+function keysOf(state) {
+  const choices = state.choices?.length ? [`1–${Math.min(9, state.choices.length)} choose`] : [];
+  const undo = state.can_undo ? ["u undoes"] : [];
+  return [...(state.done ? [] : ["Enter accepts", ...choices, "e types a value", "s skips", "n writes a note"]), ...undo].join(" · ");
+}
 
 function build(model) {
   const view = element("div", undefined, "pllm-review mathjax_ignore tex2jax_ignore");
@@ -13,7 +17,7 @@ function build(model) {
   const edited = element("p", undefined, "pllm-review-edit");
   const problem = element("p", undefined, "pllm-review-problem");
   problem.setAttribute("role", "alert");
-  const keys = element("p", KEYS, "pllm-review-weak");
+  const keys = element("p", undefined, "pllm-review-weak");
   view.append(head, item, edited, problem, keys);
   let state = model.get("state");
 
@@ -108,6 +112,7 @@ function build(model) {
     if (state.note) parts.push(element("p", `Note: ${state.note}`));
     item.replaceChildren(...parts);
     problem.textContent = state.problem ?? "";
+    keys.textContent = keysOf(state);
   }
 
   view.addEventListener("keydown", (event) => {

@@ -55,9 +55,10 @@ def _bar(s: SessionStatus) -> str:
         for state in STATES
         if s.counts.get(state)
     )
+    said = escape_html(", ".join(session_format.counts(s)) or "no calls yet")
     return (
-        f"<div style='display:flex;max-width:480px;height:10px;margin:4px 0;border-radius:5px;overflow:hidden;"
-        f"background:{_TRACK}'>{inner}</div>"
+        f"<div role='img' aria-label='{said}' style='display:flex;max-width:480px;height:10px;margin:4px 0;"
+        f"border-radius:5px;overflow:hidden;background:{_TRACK}'>{inner}</div>"
     )
 
 

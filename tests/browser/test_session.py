@@ -20,12 +20,11 @@ pllm.configure(sim={"latency_s": 0.2}, model="sim:openai")
 """
 # It goes on until the test has seen what it wants to.
 PROGRAM = f"""%%pllm_session program
-replies = [agent.ask_llm(f"call {{n}}") for n in range(4)]
-session.resolve_all(replies[:3])
+session.resolve_all([agent.ask_llm(f"call {{n}}") for n in range(3)])
 for _ in range({int(PATIENCE_S * 10)}):
     if pathlib.Path("go_on").exists(): break
     time.sleep(0.1)
-replies[3].resolve()
+agent.ask_llm("the last one").resolve()
 """
 PLACE = "document.querySelector('[data-pllm-session]')"
 
