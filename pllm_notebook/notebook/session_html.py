@@ -36,7 +36,7 @@ _SAID = {"running": "", "done": "ended", "paused": "waiting", "failed": "ended e
 def session_html(status: SessionStatus) -> str:
     """Render a session: its models and cost, a bar of its calls by state, and its agents."""
     s = status
-    badge = f"<span style='{_BADGE}'>SIMULATED</span>" if s.simulated else ""
+    badge = f" <span style='{_BADGE}'>SIMULATED</span>" if s.simulated else ""
     names = escape_html(session_format.models(s))
     said = f" · {_SAID[s.state]}" if _SAID[s.state] else ""
     head = (
@@ -72,7 +72,7 @@ def _legend(s: SessionStatus) -> str:
         f"<span style='display:inline-block;min-width:{width}ch'>{s.counts.get(state, 0):,}</span></span>"
         for state in STATES
     ]
-    return f"<div style='font-size:12px'>{''.join(parts)}</div>"
+    return f"<div style='font-size:12px'>{' '.join(parts)}</div>"
 
 
 def _agents(s: SessionStatus) -> str:

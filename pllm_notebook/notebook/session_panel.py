@@ -17,8 +17,9 @@ __all__ = ["PlacedSessionDisplay"]
 
 # A program that the store answers ends before a browser would know of a widget; it only shows its picture.
 _WIDGET_AFTER_S = 0.25
-# What a notebook shows that is saved meanwhile is at most so old; each picture is a message that is kept.
-_PUBLISH_EVERY_S = 5.0
+# What a notebook shows that is saved meanwhile is at most so old; each picture is a message that is kept, and leaves
+# the notebook with something to save.
+_PUBLISH_EVERY_S = 20.0
 # A page that was loaded again while a cell blocks knows of the widgets that are opened later alone.
 _OPEN_AGAIN_S = 30.0
 
