@@ -3,8 +3,9 @@ r"""Ask a language model the same question of every row of a dataframe, from a n
     import pllm_notebook as pllm
     out = df.llm.parse(Review, "Read this review:\n{text}", model="openai:gpt-6-luna")
 
-Importing this registers `df.llm` and `series.llm` of pandas and Polars, and loads neither: what asks, Pydantic with
-it, is loaded with the first use, an SDK with the first call, a widget library with the first display.
+Importing this package registers `df.llm` and `series.llm` for pandas and Polars without loading either library. The
+engine and Pydantic are loaded on first use, a provider's SDK on the first call, and the widget library with the first
+display.
 `%load_ext pllm_notebook` adds `%%pllm` and `%pllm`.
 """
 
@@ -177,11 +178,11 @@ __all__ = [  # noqa: RUF022  # in plain order: a constant among the classes has 
 ]
 __version__ = "0.2.0"
 
-# By other names, which are not in `__all__`: a star import must not cover Python's and Pydantic's own.
+# Aliases, not in `__all__`: a star import must not shadow Python's TimeoutError or Pydantic's ValidationError.
 TimeoutError = LLMTimeoutError  # noqa: A001
 ValidationError = LLMValidationError
 
-# Names whose modules are loaded when the name is first used; after a colon its name there, where it has another.
+# Public names and the module that each is loaded from on first use; after a colon, its name there if it differs.
 _HOMES = {
     "AgentContext": "pllm_notebook.sessions:Agent",
     "AgentOrchestrator": "pllm_notebook.sessions:Session",
@@ -266,7 +267,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
         return value
 
     def __dir__() -> list[str]:
-        """List the public names: Tab shows no module that happens to be loaded."""
+        """List the public names, so that Tab does not show submodules that happen to be loaded."""
         return sorted({*__all__, "testing", *(name for name in globals() if name.startswith("__"))})
 
 
@@ -281,14 +282,14 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Take the magics away again (`%unload_ext pllm_notebook`)."""
+    """Remove the magics (`%unload_ext pllm_notebook`)."""
     from pllm_notebook.notebook import magics
 
     magics.unload(shell)
 
 
 def _shown(what: str, *args: Any) -> Any:
-    """Call a function of the notebook's displays, which are loaded by the first."""
+    """Call a function of `notebook.display_choice`, which is imported on first use."""
     from pllm_notebook.notebook import display_choice
 
     return getattr(display_choice, what)(*args)

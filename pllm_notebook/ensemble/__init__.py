@@ -1,4 +1,4 @@
-"""Several answers to one question, and one decision: samples, votes, a judge, a cascade."""
+"""Several answers to one question, and one decision among them: samples, votes, a judge, a cascade."""
 
 from pllm_notebook.ensemble.assembly import Assembly
 from pllm_notebook.ensemble.decision_calls import first_bodies

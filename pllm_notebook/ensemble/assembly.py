@@ -1,4 +1,4 @@
-"""Make one answer of its parts: what a decision endpoint decided, and what a chat model wrote."""
+"""Assemble an answer from its parts: the decision endpoint's decisions and the chat model's text."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Assembly"]
 
 
 class Assembly:
-    """Put the answers of the members together (see `EnsembleSpec.assembly`).
+    """Assemble the members' answers into one (see `EnsembleSpec.assembly`).
 
-    A part that failed, and a question that was refused, fail their own fields; a row fails where none is left.
+    A failed part or a refused question fails only its own fields. A row fails if no field is left.
 
     Args:
-        plan: What of the type is asked as questions.
-        parts: What each member that decides is asked, in order; the member after them writes the rest.
+        plan: The fields of the type that are asked as questions.
+        parts: The questions of each deciding member, in order. The member after them writes the rest.
 
     Attributes:
         plan: As given.
-        leaves: Names in JSON, from the root, of the fields that are written and not decided.
+        leaves: JSON paths, from the root, of the fields that are written rather than decided.
     """
 
     def __init__(self, plan: QuestionPlan, parts: Sequence[DecisionOutput]) -> None:
@@ -37,7 +37,7 @@ class Assembly:
         self.leaves = _leaves(plan)
 
     def __call__(self, outcomes: Sequence[Outcome]) -> tuple[Outcome, Decision]:
-        """Return a row's outcome."""
+        """Return a row's outcome and how it was decided."""
         answers: dict[str, DecisionAnswer | None] = {}
         failures: dict[str, Failure] = {}
         for part, outcome in zip(self._parts, outcomes, strict=False):
@@ -76,15 +76,15 @@ class Assembly:
         return [(path, CellFailure(".".join(path), written.failure)) for path in self.leaves]
 
     def written(self) -> list[Any]:
-        """Return what a registry keeps of it: options that a question may have, number of decided parts, names."""
+        """Return the registry's record: most options of a question, number of deciding members, question names."""
         return [self.plan.most_options, len(self._parts), [question.name for question in self.plan.questions]]
 
     def value_of(self, answers: Mapping[str, DecisionAnswer | None], rest: Any) -> Any:
-        """Return the whole value through the type's validators, or an `Invalid`.
+        """Return the complete value, passed through the type's validators, or an `Invalid`.
 
         Args:
-            answers: By name of the question.
-            rest: What chat wrote, None where it wrote nothing.
+            answers: Keyed by question name.
+            rest: The chat model's part. None if it wrote nothing.
         """
         missing = {choice.path for choice in self.plan.refused(answers)}
         missing |= set(self.leaves) if rest is None else set()
@@ -94,12 +94,12 @@ class Assembly:
             return self._fitted.parse_many([content])[0]
         try:
             return partial_value(self.plan.output, value, frozenset(missing))
-        except Exception as error:  # what is there does not fit, or a validator of the caller's own raised
+        except Exception as error:  # the available fields do not fit, or a validator of the caller raised
             return Invalid(FailureKind.SCHEMA, str(error)[:300], (((), type(error).__name__),))
 
 
 def _leaves(plan: QuestionPlan) -> list[tuple[str, ...]]:
-    """Return the paths of the fields that are written and not decided."""
+    """Return the paths of the fields that are written rather than decided."""
     rest: OutputType | None = plan.rest
     if rest is None:
         return []

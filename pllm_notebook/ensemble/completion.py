@@ -1,4 +1,4 @@
-"""One request as a run of one row: its prompt, its answer as OpenAI's client gives one, and its failures as errors."""
+"""One request as a run of one row: its prompt, its answer as an OpenAI completion, and its failures as errors."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = ["SingleRequestRows", "ensemble_of", "error_of"]
 
 
 class SingleRequestRows(WholePrompts):
-    """A prompt as the one row of a run (see `run.Rows`); the result is a completion, None where there is no answer.
+    """A prompt as the only row of a run (see `run.Rows`). The result is a completion, or None without an answer.
 
     Args:
-        prompt: What was said last: a text, or a turn that shows media or has results of tools.
-        label: A few words for the display.
-        keys: What no message may hold: a provider may repeat a key when it refuses it.
-        store: Where replies are kept, None for nowhere.
+        prompt: The last message: text, or a turn with media or tool results.
+        label: A short label for the display.
+        keys: API keys to remove from messages: a provider may repeat a key when it refuses it.
+        store: Where replies are kept. None if they are not kept.
     """
 
     total = 1
@@ -62,7 +62,7 @@ class SingleRequestRows(WholePrompts):
         outcome = run.table.outcome(0)
         if outcome is None or outcome.failure is not None:
             return None
-        # Imported on use, as every SDK is: only who asks for OpenAI's words needs them.
+        # Imported on use, as every SDK is: only OpenAI's interface needs these types.
         from pllm_notebook.ensemble.completion_types import Choice, ParallelCompletion, ParsedMessage
 
         about = _reply_metadata(ensemble)
@@ -77,7 +77,7 @@ class SingleRequestRows(WholePrompts):
         )
 
     def _logprobs(self, ensemble: EnsembleResults) -> Any:
-        """Return the log probabilities of the chosen reply as it had them, None where there are none."""
+        """Return the chosen reply's log probabilities unchanged, or None if it has none."""
         chosen = ensemble.decisions[0].chosen
         if chosen is None or not ensemble.plan.members[chosen].ask.options.extra_body.get("logprobs"):
             return None
@@ -89,7 +89,7 @@ class SingleRequestRows(WholePrompts):
         return choices[0].get("logprobs") if choices else None
 
     def errors(self, run: LiveRun) -> list[FailedProcessor]:
-        """Return the processors that have no answer, in order."""
+        """Return the processors without an answer, in order."""
         ensemble = ensemble_of(run)
         failed = []
         for member, outcome in zip(ensemble.plan.members, ensemble.outcomes(0), strict=True):
@@ -99,7 +99,7 @@ class SingleRequestRows(WholePrompts):
         return failed
 
     def hidden(self, text: str) -> str:
-        """Return *text* without the keys."""
+        """Return *text* with the keys removed."""
         for key in self._keys:
             text = text.replace(key.reveal(), "[key]")
         return text
@@ -112,7 +112,7 @@ def ensemble_of(run: LiveRun) -> EnsembleResults:
 
 
 def error_of(failure: Failure) -> ParallelLLMError:
-    """Return a failure as an error."""
+    """Convert a failure to an exception."""
     error = failure.kind.facts.error
     if issubclass(error, APIError):
         return error(failure.message, failure.status, failure.retry_after_s, kind=str(failure.kind))
@@ -120,7 +120,7 @@ def error_of(failure: Failure) -> ParallelLLMError:
 
 
 def _message_fields(value: Any, output: OutputType | None) -> tuple[str, dict[str, Any]]:
-    """Return the reason for a reply's end, and the fields of its message."""
+    """Return a reply's finish reason and the fields of its message."""
     if isinstance(value, Called):
         from openai.types.chat.parsed_function_tool_call import ParsedFunction, ParsedFunctionToolCall
 
@@ -140,7 +140,7 @@ def _message_fields(value: Any, output: OutputType | None) -> tuple[str, dict[st
 
 
 def _reply_metadata(ensemble: EnsembleResults) -> dict[str, Any]:
-    """Return what is known of the chosen reply; of an answer that is no member's, the judge's or the first sample's."""
+    """Return the chosen reply's metadata. If no member's answer was chosen: the judge's, or the first sample's."""
     decision = ensemble.decisions[0]
     outcome = ensemble.table.outcomes[0]
     assert outcome is not None

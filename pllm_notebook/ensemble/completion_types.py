@@ -1,7 +1,7 @@
-"""The shapes of OpenAI's completions that a request is answered with.
+"""OpenAI's completion types, with which a request is answered.
 
-Loaded with the first completion: they are the SDK's own classes, with names and constructors that other packages
-have for them.
+Imported with the first completion, since they subclass the SDK's classes. Their names and constructors are those that
+other packages use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Choice", "ParallelCompletion", "ParsedMessage"]
 
 
 class ParsedMessage(ParsedChatCompletionMessage[Any]):
-    """The message of a completion; `ParsedMessage(parsed=answer)` makes one."""
+    """The message of a completion. Build one with `ParsedMessage(parsed=answer)`."""
 
     def __init__(self, **fields: Any) -> None:
         usual: dict[str, Any] = {"role": "assistant", "content": None}
@@ -22,7 +22,7 @@ class ParsedMessage(ParsedChatCompletionMessage[Any]):
 
 
 class Choice(ParsedChoice[Any]):
-    """The one choice of a completion; `Choice(answer)` makes one."""
+    """The only choice of a completion. Build one with `Choice(answer)`."""
 
     message: ParsedMessage
 
@@ -34,7 +34,7 @@ class Choice(ParsedChoice[Any]):
 
 
 class ParallelCompletion(ParsedChatCompletion[Any]):
-    """What `completions.parse` returns; `ParallelCompletion(answer)` makes one, for tests of the caller's own."""
+    """The result of `completions.parse`. For your own tests, build one with `ParallelCompletion(answer)`."""
 
     choices: list[Choice]  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""The calls of a row with `probabilities="decisions"`: a decision endpoint decides, and chat writes the rest."""
+"""The calls of a row with `probabilities="decisions"`: a decision endpoint decides, a chat model writes the rest."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pllm_notebook.schema import DecisionOutput, OutputType, QuestionPlan
 
 __all__ = ["decision_calls", "first_bodies"]
 
-# Rows that are looked at for one that can be sent.
+# How many rows are searched for one that can be sent.
 _LOOKED_AT = 100
 
-# What only a model that writes reads.
+# Options that only a chat model reads.
 _OF_WRITING = ("effort", "service_tier", "top_p", "seed", "stop", "max_output_tokens", "extra_body", "max_repairs")
 
 
 def first_bodies(plan: EnsembleSpec, rows: RowSource) -> tuple[str, ...]:
-    """Return what is sent for the first row that can be: path and body of each of its calls. Sends nothing."""
+    """Return the path and body of each call of the first row that can be sent. Sends nothing."""
     made = []
     for at, member in enumerate(plan.members):
         source = JudgedInputs(rows) if at < plan.judging else rows
@@ -41,16 +41,16 @@ def first_bodies(plan: EnsembleSpec, rows: RowSource) -> tuple[str, ...]:
 
 
 def decision_calls(options: Options, output: OutputType, task: str, *, instruct: bool) -> EnsembleSpec:
-    """Build the calls of each row: its questions, in as few requests as the endpoint takes, and chat for the rest.
+    """Build each row's calls: its questions, in as few requests as the endpoint allows, and a chat call for the rest.
 
     Args:
-        options: As resolved.
-        output: The type.
-        task: What the prompt asks, without the rows' values (see `JudgedRows`).
-        instruct: Whether there is no prompt, so that the type itself must say what is wanted.
+        options: Resolved options.
+        output: The type to parse.
+        task: The prompt's instruction, without the rows' values (see `JudgedRows`).
+        instruct: Whether there is no prompt, so that the type must describe the task.
 
     Raises:
-        UsageError: When it cannot be asked as written. Nothing was sent.
+        UsageError: If the options do not allow it. Nothing was sent.
     """
     target = decision_target(options)
     assert target.decisions is not None

@@ -1,4 +1,4 @@
-"""How the samples of one call become its outcome. Runs in a worker thread: types and callables are the user's."""
+"""Decide one outcome from several samples. Runs in a worker thread, since types and callables are the user's."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Assembler = Callable[[Sequence[Outcome]], "tuple[Outcome, Decision]"]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the answers that every row gets.
+    """One of the calls made for every row.
 
     Attributes:
-        ask: The question, as this member is asked it.
-        model: As a person writes it.
+        ask: The spec of this member's call.
+        model: The model's name as the user wrote it.
         sample: Index among the samples of this model; 0 is the plain call.
     """
 
@@ -42,21 +42,20 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class EnsembleSpec:
-    """Who answers, and how one of the answers is chosen.
+    """The members of an ensemble, and how one answer is chosen.
 
     Attributes:
-        members: In order; ties go to the earlier one.
+        members: In order. The earlier one wins a tie.
         decide: "vote", "judge", "escalate", or a function from the answers to one answer.
-        vote: The rules of a majority, which is also what a judge that fails leaves.
-        further: What is asked where the answers differ: the judge's question, or the strong model's; None for
-            neither.
+        vote: The rules of a majority vote, which is also the fallback if the judge fails.
+        further: The judge's or the strong model's spec, used if the answers differ. None for neither.
         output: The caller's type, None for plain text.
-        reasoned: The members' own type, where they write down their reasoning before the answer.
-        assembly: Makes one answer of the members', each of which has a part of it; None where each has all.
-        judging: Of the members, how many judge the rows' values apart from what is asked; the first ones.
-        tolerant: Whether a member or a judge whose key, model or quota is refused fails alone, instead of ending
-            the run. For a run of a few rows: all of them must be planned when it ends.
-        promise: What a cascade promises of its rows, None for nothing.
+        reasoned: The members' own type, if they write their reasoning before the answer. Otherwise None.
+        assembly: Assembles one answer if each member has only a part of it. None if each member has all of it.
+        judging: How many of the members, counted from the first, judge the row's values separately from the task.
+        tolerant: Whether a member or judge whose key, model or quota is refused fails alone instead of ending the
+            run. Only for runs of a few rows: all of them must be planned when the run ends.
+        promise: The guarantee of a cascade. None for none.
     """
 
     members: tuple[Member, ...]
@@ -71,23 +70,23 @@ class EnsembleSpec:
     promise: Promise | None = None
 
     def answer(self, value: Any) -> Any:
-        """Return a member's answer in the caller's type; what it called, where it called tools in its place."""
+        """Return a member's answer in the caller's type, or its tool calls if it called tools instead."""
         if isinstance(value, Called):
             return value if value.calls else value.text
         return value if self.reasoned is None else self.reasoned.answer(value)
 
     def reasonings(self, values: Sequence[Any]) -> list[str | None]:
-        """Return what members wrote before their answers, None for nothing."""
+        """Return the reasoning that each member wrote before its answer, None for none."""
         return [None if self.reasoned is None else self.reasoned.reasoning(value) for value in values]
 
 
 @dataclass(frozen=True, slots=True)
 class CellFailure:
-    """A field without a value in a row that has others.
+    """A field without a value, in a row that has values in other fields.
 
     Attributes:
-        field: Its name; `outer.inner` inside a nested model.
-        failure: Why.
+        field: The field's name; `outer.inner` inside a nested model.
+        failure: The reason.
     """
 
     field: str
@@ -96,20 +95,20 @@ class CellFailure:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of the answers to one call.
+    """How the answers to one call were decided.
 
     Attributes:
-        how: "only" one answer came; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
-            model; a "fallback" to the majority, since the judge or the strong model failed; "assembled" of parts; all
-            "failed".
-        chosen: Index of the member whose answer it is, None where it is no member's (synthesised, or failed).
-        agreement: For each field (or the one value), the share of answers with its most common value; () where
-            there was none.
-        whole: Share of answers equal to the most common whole answer; 0 where there was none.
-        scores: A judge's mean mark for each member that it marked, by index.
-        judge_error: What the judge or the strong model failed with, "" for nothing.
-        reply: Key of the judge's or the strong model's reply, "" where it decided nothing.
-        cells: Of an assembled answer, the fields that have no value, and why.
+        how: "only" one answer arrived; all "agreed"; by "vote", "judge" or "function"; "escalated" to the strong
+            model; a "fallback" to the majority, because the judge or the strong model failed; "assembled" from parts;
+            all "failed".
+        chosen: Index of the member whose answer was chosen. None if it is not a member's (synthesised, or failed).
+        agreement: For each field (or the single value), the share of answers with its most common value. () without
+            answers.
+        whole: Share of answers equal to the most common whole answer. 0 without answers.
+        scores: The judge's mean score of each member that it scored, by index.
+        judge_error: The error of the judge or the strong model. "" for none.
+        reply: Key of the judge's or the strong model's reply. "" if it did not decide.
+        cells: The fields of an assembled answer that have no value, with the reason.
     """
 
     how: How
@@ -129,14 +128,14 @@ def decide(
     question: Callable[[], str],
     context: Any = None,
 ) -> tuple[Outcome, Decision] | None:
-    """Decide one call, or return None where the judge or the strong model must be asked.
+    """Decide one call, or return None if the judge or the strong model must be asked.
 
     Args:
-        plan: How.
-        outcomes: One for each member, in order.
-        further: What that one answered, None where it has not been asked.
-        question: Makes the prompt, which only a judge's marks need.
-        context: What the type's validators find in `info.context`.
+        plan: The ensemble.
+        outcomes: One per member, in order.
+        further: The outcome of the judge or the strong model. None if it has not been asked.
+        question: Returns the prompt. Called only to read a judge's scores.
+        context: The validators' `info.context`.
     """
     if plan.assembly is not None:
         return plan.assembly(outcomes)
@@ -173,9 +172,9 @@ def decide(
 
 
 def _by_calls(values: Sequence[Any], outcomes: Sequence[Outcome], answered: Sequence[int]) -> tuple[Outcome, Decision]:
-    """Choose what most members did, where some called tools: which tools with which arguments, or which answer.
+    """Choose what most members did if some of them called tools: the same tool calls, or the same answer.
 
-    No judge is asked: what is called next is the program's to decide, and a call has no other wording.
+    No judge is asked: the calling program decides what to run, and a tool call cannot be reworded.
     """
     said = [
         identity([(call.name, call.args) for call in value.calls] if isinstance(value, Called) else [value])
@@ -203,7 +202,7 @@ def _by_function(
             at = tally.index(value)
         except Exception as error:
             raise TypeError(f"it returned {value!r:.80}, which is not an answer of the requested type") from error
-    except BaseException as error:  # the caller's code, in a thread of ours: sys.exit() there ends nothing
+    except BaseException as error:  # the caller's code in our thread: its sys.exit() must not end anything
         failure = Failure(FailureKind.DECISION, f"The decide function gave no answer: {type(error).__name__}: {error}")
         return _outcome(None, failure, outcomes, None), Decision("failed", None, tally.agreement, tally.whole)
     chosen = None if at is None else answered[at]
@@ -211,7 +210,7 @@ def _by_function(
 
 
 def _all_failed(outcomes: Sequence[Outcome]) -> Outcome:
-    """Make one failure of all: the first that can pass, else the first; it says what the others were."""
+    """Combine all failures into one: the first retryable one, or else the first. Its message counts the others."""
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     first = next((one for one in failures if one.kind.retried), failures[0])
     if len(failures) > 1:
@@ -227,6 +226,6 @@ def _all_failed(outcomes: Sequence[Outcome]) -> Outcome:
 def _outcome(value: Any, failure: Failure | None, outcomes: Sequence[Outcome], further: Outcome | None) -> Outcome:
     behind = [*outcomes, *([] if further is None else [further])]
     metas = tuple(meta for outcome in behind for meta in outcome.metas)
-    # A failure shows what came back, and without a store it is kept only here.
+    # A failure shows the reply, and without a store the reply is kept only here.
     entry = outcomes[0].entry
     return Outcome(value, failure, outcomes[0].key, metas, all(outcome.cached for outcome in behind), entry)

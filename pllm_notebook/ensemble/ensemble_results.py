@@ -1,4 +1,4 @@
-"""What an ensemble makes of its members' answers: a decision for each row, by a vote, a function, a judge."""
+"""The decisions of an ensemble: one for each row, by a vote, a function or a judge."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _Ready = tuple[int, Outcome | None]
 class EnsembleResults(Decider):
     """Decide the rows of an ensemble (see `Decider`).
 
-    Equal rows are one group: a call of `table`. A group has one call for each member, and one more where the judge or
-    the strong model is asked.
+    Equal rows form one group, which is one call of `table`. A group has one call per member, and one more if the judge
+    or the strong model is asked.
 
     Args:
-        plan: Who answers, and how one of the answers is chosen.
+        plan: The ensemble.
         rows: The rows of the run.
         results: The run's calls.
 
     Attributes:
         plan: As given.
-        decisions: How each group was decided; nothing for one that is not.
-        judged: Groups that were sent to the judge or the strong model, whether or not the store answered.
+        decisions: How each group was decided. Groups that are not decided yet are missing.
+        judged: Number of groups that went to the judge or the strong model, cached answers included.
     """
 
     def __init__(self, plan: EnsembleSpec, rows: EnsembleRows, results: ResultTable) -> None:
@@ -53,14 +53,14 @@ class EnsembleResults(Decider):
         rows.judge_prompt = self._judge_prompt
         rows.judged_row = lambda group: self.table.first_row[group]
         self._results = results
-        # A batch asks the judge in one job, and a run that sends one call at a time asks it last.
+        # A batch asks the judge in one job; a run that sends one call at a time asks it last.
         self._waits_for_members = options.mode in ("batch", "sync")
-        # The call of each sample, group by group.
+        # The call of each sample, ordered by group.
         self._samples = array("q")
         self._failed_samples: dict[int, Outcome] = {}
         self._groups: defaultdict[int, list[int]] = defaultdict(list)
         self._judge_calls: dict[int, int] = {}
-        # Of each group that not all members have answered: how many have.
+        # The number of answers of each group that not all members have answered.
         self._answered: Counter[int] = Counter()
         self._ready: list[_Ready] = []
         self._deciding = 0
@@ -69,16 +69,16 @@ class EnsembleResults(Decider):
 
     @property
     def is_busy(self) -> bool:
-        """Whether any group is to be decided, or sent to the judge."""
+        """Whether any group has yet to be decided or sent to the judge."""
         return bool(self._ready or self._deciding or self._contested)
 
     def outcomes(self, group: int) -> list[Outcome | None]:
-        """Return what each member has made of a group, None for what has not ended. From any thread."""
+        """Return each member's outcome for a group, None while it is pending. Callable from any thread."""
         members = self._rows.members
         return [self._sample(at) for at in range(group * members, (group + 1) * members)]
 
     def reply_of(self, row: int) -> tuple[CallSpec, str] | None:
-        """Return the spec and the key of the reply that is a row's answer (see `Decider.reply_of`)."""
+        """Return the spec and the key of the reply behind a row's answer (see `Decider.reply_of`)."""
         group = self.table.call_of_row[row]
         decision = self.decisions.get(group)
         if decision is None:
@@ -91,7 +91,7 @@ class EnsembleResults(Decider):
         return self.plan.members[decision.chosen].ask, chosen.last or chosen.key
 
     def samples(self, member: int) -> tuple[list[str], list[Outcome | None]]:
-        """Return the keys and outcomes of one member's calls, by group. From any thread."""
+        """Return the keys and outcomes of one member's calls, by group. Callable from any thread."""
         places = range(member, len(self._samples), self._rows.members)
         keys = [self._results.keys[call] if (call := self._samples[at]) >= 0 else "" for at in places]
         return keys, [self._sample(at) for at in places]
@@ -99,7 +99,7 @@ class EnsembleResults(Decider):
     # What happens to calls.
 
     def planned(self, rows: Sequence[int]) -> None:
-        """Note rows of the run: their groups, and what ended before."""
+        """Register planned rows: their groups, and the calls that have already ended."""
         results, members = self._results, self._rows.members
         for row in rows:
             call, contested = results.call_of_row[row], self._rows.group_of(row)
@@ -120,7 +120,7 @@ class EnsembleResults(Decider):
                 self._count_answer(group)
 
     def recorded(self, call: int, outcome: Outcome) -> None:
-        """Note how a call ended."""
+        """Take the outcome of a call."""
         is_judge = self._results.spec_of_call[call] == self._rows.members
         self._judge_replies += is_judge and not outcome.cached and outcome.failure is None
         for group in self._groups[call]:
@@ -130,7 +130,7 @@ class EnsembleResults(Decider):
                 self._count_answer(group)
 
     def _group(self, position: int, row: int, call: int) -> int:
-        """Return the group of a row, by its first member's call; negative where it has none."""
+        """Return the group of a row by its first member's call. Negative if it has none."""
         table = self.table
         if call == SKIPPED:
             table.skip(position)
@@ -185,18 +185,18 @@ class EnsembleResults(Decider):
     # Deciding.
 
     def take_ready(self) -> Sequence[_Ready]:
-        """Return the groups that can be decided, each with what the judge made of it."""
+        """Return the groups that can be decided, each with the judge's outcome."""
         ready, self._ready = self._ready, []
         self._deciding = len(ready)
         return ready
 
     def decide(self, ready: Sequence[_Ready]) -> list[tuple[Outcome, Decision] | None]:
-        """Decide groups; None for one that must be sent to the judge. In a worker thread."""
+        """Decide groups, with None for a group that must go to the judge. Runs in a worker thread."""
         return [decide(self.plan, self._answers(group), further, partial(self._question, group), self._context(group))
                 for group, further in ready]  # fmt: skip
 
     def record(self, ready: Sequence[_Ready], decided: Sequence[tuple[Outcome, Decision] | None]) -> None:
-        """Record what was decided."""
+        """Record the decisions."""
         self._deciding = 0
         for (group, _), made in zip(ready, decided, strict=True):
             if self.table.outcomes[group] is not None:
@@ -210,7 +210,7 @@ class EnsembleResults(Decider):
                 self._note_failure(self.table.first_row[group], outcome.failure)
 
     def add_rows(self, *, idle: bool) -> bool:
-        """Send what is contested to the judge; what is contested in the meantime makes the next group."""
+        """Queue the contested groups for the judge. Groups that become contested meanwhile go with the next call."""
         if not self._contested or (self._waits_for_members and not idle):
             return False
         contested, self._contested = self._contested, []
@@ -221,7 +221,7 @@ class EnsembleResults(Decider):
         return True
 
     def reopen(self, kinds: set[FailureKind] | None) -> Iterable[int]:
-        """Forget the rows that a retry takes up; return the calls that it sends."""
+        """Discard the decisions of the rows to retry, and return the calls that the retry sends."""
         results, members = self._results, self._rows.members
         groups = self.table.retryable(kinds)
         self.table.reopen(groups)
@@ -230,7 +230,7 @@ class EnsembleResults(Decider):
         self._ready, self._contested, self._deciding = [], [], 0
         self._answered.clear()
         retried = set(results.retryable(kinds)) | self._refusing(groups, kinds)
-        # What never ended is sent in any case.
+        # Calls that never ended are always sent.
         sent = {call for call in retried if results.outcomes[call] is None}
         for group in groups:
             self.decisions.pop(group, None)
@@ -246,7 +246,7 @@ class EnsembleResults(Decider):
         return sent
 
     def _reopen_cells(self, kinds: set[FailureKind] | None) -> list[int]:
-        """Forget the assembled groups that lack a field whose call a retry takes up; return them."""
+        """Discard the assembled groups that lack a field whose call is retried, and return them."""
         found = []
         for group, decision in self.decisions.items():
             outcome = self.table.outcomes[group]
@@ -259,7 +259,7 @@ class EnsembleResults(Decider):
         return found
 
     def _refusing(self, groups: Sequence[int], kinds: set[FailureKind] | None) -> set[int]:
-        """Return the calls of some groups that refused a question, where a retry of refusals takes them up."""
+        """Return the calls of some groups that refused a question, if refusals are retried."""
         if self.plan.assembly is None or not is_retryable(FailureKind.REFUSAL, kinds):
             return set()
         members = self._rows.members
@@ -292,12 +292,12 @@ class EnsembleResults(Decider):
         return prompt
 
     def _question(self, group: int) -> str:
-        """Return the prompt of a group as text, without its instruction."""
+        """Return the prompt of a group as text, without the system prompt."""
         prompt = self._prompt(group)
         return prompt_as_text(replace(prompt, system=None) if isinstance(prompt, Dialogue) else prompt)
 
     def _judge_prompt(self, group: int) -> str | Dialogue:
-        """Return what the judge or the strong model is asked about a group. From any thread."""
+        """Return the prompt of the judge or the strong model for a group. Callable from any thread."""
         plan, prompt, question = self.plan, self._prompt(group), self._question(group)
         if plan.decide != "judge":
             return question
@@ -316,11 +316,11 @@ class EnsembleResults(Decider):
     # What is shown.
 
     def release(self) -> None:
-        """Release what refers to these results."""
+        """Drop the references to these results."""
         self._rows.judge_prompt, self._rows.judged_row = _no_prompt, _no_row
 
     def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:
-        """Return how often the judge was called, and what a cascade cost (see `Decider.news`)."""
+        """Return how often the judge was called, and the cost of a cascade (see `Decider.news`)."""
         plan = self.plan
         if not self.judged or plan.further is None or further_spent is None:
             return note
@@ -330,7 +330,7 @@ class EnsembleResults(Decider):
         fair = ended and plan.decide == "escalate" and not self._results.progress.cached
         if fair and self._judge_replies and further_spent.cost_usd is not None and cost_usd is not None:
             alone = further_spent.cost_usd / self._judge_replies * len(self.table.keys)
-            called = f"{called}: {format_usd(cost_usd)} in place of about {format_usd(alone)} for it alone"
+            called = f"{called}: {format_usd(cost_usd)} instead of about {format_usd(alone)} for it alone"
         return f"{called}; {note}" if note else called
 
     def warnings(self) -> Sequence[str]:
@@ -345,7 +345,7 @@ class EnsembleResults(Decider):
         return (f"{failed}, which have the majority's answer instead. The first: {errors[0]}",)
 
     def _cell_warnings(self) -> Sequence[str]:
-        """Warn of fields without a value, in rows that have others."""
+        """Warn about fields without a value in rows that have values in other fields."""
         kinds: Counter[FailureKind] = Counter()
         rows = 0
         for group, decision in self.decisions.items():
@@ -358,10 +358,10 @@ class EnsembleResults(Decider):
 
 
 def _no_row(group: int) -> int:
-    """Return nothing of use, for the same reason."""
+    """Return a placeholder: the run has ended and is no longer referenced."""
     return group
 
 
 def _no_prompt(group: int) -> str:
-    """Return nothing: the run has ended, and is not referenced any more."""
+    """Return nothing: the run has ended and is no longer referenced."""
     return ""

@@ -1,4 +1,4 @@
-"""The rows of an ensemble's run: each row of the user's once for each member, then what the judge is asked."""
+"""The rows of an ensemble's run: each of the user's rows once per member, then the judge's rows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["EnsembleRows", "JudgedInputs"]
 
 
 def inputs_of(rows: RowSource, some: range) -> Sequence[Prompt | Failure | None]:
-    """Return what a decision endpoint judges of some rows: their values, or the whole prompt where that is all."""
+    """Return the input that a decision endpoint judges for some rows: their values, or otherwise the whole prompt."""
     return rows.inputs(some) if isinstance(rows, JudgedRows) else rows.prompts(some)
 
 
 class JudgedInputs:
-    """The rows of a member that judges their values (see `RowSource`)."""
+    """The rows of a member that judges the rows' values (see `RowSource`)."""
 
     source = ""
 
@@ -28,7 +28,7 @@ class JudgedInputs:
         self.total, self.items = rows.total, rows.items
 
     def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Return what is judged of some rows."""
+        """Return the judged inputs of some rows."""
         return inputs_of(self._rows, rows)
 
 
@@ -36,16 +36,16 @@ class EnsembleRows(DerivedRows):
     """Rows for several members (see `MixedRows`): row r of member m is row r * members + m.
 
     Args:
-        rows: The user's.
-        members: Their number; the judge's spec comes after theirs.
-        judging: Of these, the first ones, which judge the rows' values apart from what is asked.
+        rows: The user's rows.
+        members: Number of members. The judge's spec comes after theirs.
+        judging: How many of the members, counted from the first, judge the row's values separately from the task.
 
     Attributes:
         members: As given.
         spec_of_row: See `MixedRows`.
-        judge_prompt: Builds the judge's prompt for a group of equal rows; set before there is any.
-        judged_row: Returns the user's row that a group begins with; set likewise.
-        contexts: What validators are given of each row, None for nothing.
+        judge_prompt: Builds the judge's prompt for a group of equal rows. Set before the first judge's row is added.
+        judged_row: Returns the first of the user's rows in a group. Set at the same time.
+        contexts: The validators' context of each row. None for none.
     """
 
     judge_prompt: Callable[[int], str | Dialogue]
@@ -58,7 +58,7 @@ class EnsembleRows(DerivedRows):
         self.spec_of_row = array("I", range(members)) * rows.total
         self._rows = rows
         self._own = rows.total * members
-        # The group that each further row asks about.
+        # The group of each judge's row.
         self._contested = array("q")
         self.contexts: Contexts | None = None
         if isinstance(rows, ContextualRows) and rows.contexts is not None:
@@ -66,7 +66,7 @@ class EnsembleRows(DerivedRows):
 
     @property
     def total(self) -> int:
-        """Number of rows at this moment."""
+        """Current number of rows."""
         return self._own + len(self._contested)
 
     @property
@@ -92,7 +92,7 @@ class EnsembleRows(DerivedRows):
         return made
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Return what a pack holds of each row."""
+        """Return the text of each row in a packed call."""
         items: list[bytes] = []
         for row in rows:
             at = row // self.members
@@ -100,15 +100,15 @@ class EnsembleRows(DerivedRows):
         return items
 
     def position_of(self, row: int) -> int | None:
-        """Return the position of a row among the user's, None for what the judge is asked."""
+        """Return the position of a row among the user's rows, or None for a judge's row."""
         return row // self.members if row < self._own else None
 
     def group_of(self, row: int) -> int | None:
-        """Return the group that a further row asks about, None for a member's row."""
+        """Return the group of a judge's row, or None for a member's row."""
         return None if row < self._own else self._contested[row - self._own]
 
     def add(self, group: int) -> None:
-        """Add a row that asks the judge about *group*."""
+        """Add a judge's row for *group*."""
         self.spec_of_row.append(self.members)
         self._contested.append(group)
 
@@ -117,7 +117,7 @@ class EnsembleRows(DerivedRows):
 
 
 class _MemberContexts:
-    """The contexts of the user's rows, for the rows of their members and of the judge."""
+    """The contexts of the user's rows, mapped to the members' and the judge's rows."""
 
     def __init__(self, contexts: Contexts, user_row: Callable[[int], int]) -> None:
         self._contexts = contexts

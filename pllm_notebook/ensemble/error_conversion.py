@@ -1,4 +1,4 @@
-"""Errors of `ParallelLLM` requests: every one is a `ParallelLLMError`, and still what it was."""
+"""Errors of `ParallelLLM` requests: each is a `ParallelLLMError` and also keeps its original class."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _DETAILS = (
 
 @contextmanager
 def as_request_errors() -> Iterator[None]:
-    """Raise this package's errors as `ParallelLLMError`s: a class of both, so that either is caught."""
+    """Raise this package's errors as `ParallelLLMError`s of a combined class, so that either class catches them."""
     try:
         yield
     except ParallelLLMError:
@@ -48,7 +48,7 @@ def as_request_errors() -> Iterator[None]:
 
 
 def handle_openai_error(error: BaseException) -> ParallelLLMError:
-    """Return an exception of OpenAI's client as one of this package's."""
+    """Convert an exception of OpenAI's client to one of this package."""
     import openai
 
     message, status = str(error), getattr(error, "status_code", None)
@@ -68,11 +68,11 @@ def handle_openai_error(error: BaseException) -> ParallelLLMError:
 
 
 def get_error_info(error: ParallelLLMError) -> dict[str, Any]:
-    """Return what an error says as plain values.
+    """Return an error's details as plain values.
 
     Returns:
-        error_type, error_code, kind, message and full_message, and what else the error has: failed_processors,
-        fallback_used, invalid_field, status_code, retry_after.
+        error_type, error_code, kind, message and full_message, and those of failed_processors, fallback_used,
+        invalid_field, status_code and retry_after that the error has.
     """
     info: dict[str, Any] = {
         "error_type": type(error).__name__,
@@ -85,13 +85,13 @@ def get_error_info(error: ParallelLLMError) -> dict[str, Any]:
 
 
 def is_retryable_error(error: BaseException) -> bool:
-    """Return whether the same request may succeed later: not after a refused key, an unknown model or a bad request."""
+    """Return whether the same request may succeed later: not after a refused key, unknown model or bad request."""
     return not isinstance(error, (AuthenticationError, ModelError, LLMValidationError, ConfigurationError, UsageError))
 
 
 @cache
 def _combined_class(kind: Any) -> Any:
-    """Return the class that is *kind* and a `ParallelLLMError`, the same one each time."""
+    """Return the subclass of *kind* and `ParallelLLMError`, the same one each time."""
     base = LLMValidationError if issubclass(kind, UsageError) else ProcessingError
     return type(kind.__name__, (base, kind), {"__doc__": kind.__doc__, "__module__": kind.__module__})
 
@@ -99,7 +99,7 @@ def _combined_class(kind: Any) -> Any:
 def _combined(error: PllmError) -> ParallelLLMError:
     of: Any = type(error)
     kind = _combined_class(of)
-    # Not by a constructor: theirs want what they make the message of, each in its own way.
+    # The constructors are bypassed: each takes different arguments, from which it builds the message.
     made: Any = kind.__new__(kind, *error.args)
     usage = isinstance(error, UsageError)
     own: dict[str, Any] = {"invalid_field": None} if usage else {"causes": [], "failed_processors": 0}

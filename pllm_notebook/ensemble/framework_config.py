@@ -1,4 +1,4 @@
-"""How `ParallelLLM` carries out its requests: one frozen value, and presets of it."""
+"""Settings of `ParallelLLM`: one frozen value, and presets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True, slots=True)
 class FrameworkConfig:
-    """The settings of a `ParallelLLM`. `update_config` gives it another one.
+    """The settings of a `ParallelLLM`. Replace them with `update_config`.
 
     Raises:
         ConfigurationError: For a value outside its range. Nothing was sent.
@@ -43,9 +43,8 @@ class FrameworkConfig:
     )
     max_retries: int = option(
         2,
-        "Retries of a call that failed in a way that can pass. A refusal by a rate limit counts while the provider "
-        "lets no other call through; no retry begins later than timeout * (max_retries + 1) seconds after a call's "
-        "first failure.",
+        "Retries of a call after a transient failure. A rate-limit refusal counts only while the provider accepts no "
+        "other call. No retry starts later than timeout * (max_retries + 1) seconds after a call's first failure.",
         at_least=0,
     )
     decision_maker_model: str | None = option(
@@ -59,23 +58,23 @@ class FrameworkConfig:
     )
     decision_maker_temperature: float = option(
         0.1,
-        "Sampling temperature of that call; sent only to a model that accepts one.",
+        "Sampling temperature of the decision maker's call. Sent only to a model that accepts one.",
         expects=("a number from 0 to 2", lambda value: is_finite(value) and 0 <= value <= 2),
     )
     decision_maker_prompt: str = option(
         DECISION_MAKER_PROMPT,
-        "System prompt of that call. Scores for each candidate and the answer are requested in any case.",
+        "System prompt of the decision maker's call. A score for each candidate and the answer are always requested.",
         expects=("text that is not empty", lambda value: isinstance(value, str) and bool(value.strip())),
     )
     enable_logging: bool = option(
         True,
-        'Report requests to the logger "pllm_notebook": how many processors answered and how the answer was decided, '
-        "never contents or keys.",
+        'Log requests to the logger "pllm_notebook": how many processors answered and how the answer was decided. '
+        "Contents and keys are never logged.",
     )
     log_level: str = option(
         "INFO",
-        "Least level of these lines, unless the program sets the logger's own. They go where the program's own logging "
-        "setup sends them; without one, to standard error.",
+        "Lowest level that is logged, unless the program sets the logger's level. Lines go to the program's own "
+        "logging setup, or to standard error without one.",
         choices=_LEVELS,
     )
 
@@ -87,7 +86,7 @@ class FrameworkConfig:
         check(known, values, allow_none=False, error=ConfigurationError)
 
     def summary(self) -> dict[str, Any]:
-        """Return the settings as plain values, the instruction by its length alone."""
+        """Return the settings as plain values, with only the length of the system prompt."""
         prompt = self.decision_maker_prompt
         kind = "default" if prompt == DECISION_MAKER_PROMPT else "own"
         shown = {"decision_maker_prompt": f"{kind}, {len(prompt):,} characters", "logging_enabled": self.enable_logging}
@@ -95,10 +94,10 @@ class FrameworkConfig:
 
 
 class ConfigurationManager:
-    """The settings in force, and how they are changed.
+    """Hold the current settings and change them.
 
     Args:
-        config: To begin with; None for the defaults.
+        config: The initial settings. None for the defaults.
     """
 
     def __init__(self, config: FrameworkConfig | None = None) -> None:
@@ -112,24 +111,24 @@ class ConfigurationManager:
             **values: Settings.
 
         Raises:
-            ConfigurationError: For a name that is no setting, or a value outside its range; nothing is changed then.
+            ConfigurationError: For an unknown setting or a value out of range. Nothing is changed.
         """
         self.config = changed(self.config, values)
 
     def get_config(self) -> FrameworkConfig:
-        """Return the settings in force."""
+        """Return the current settings."""
         return self.config
 
     def get_config_summary(self) -> dict[str, Any]:
-        """Return the settings in force as plain values."""
+        """Return the current settings as plain values."""
         return self.config.summary()
 
 
 def changed(config: FrameworkConfig, values: Mapping[str, Any]) -> FrameworkConfig:
-    """Return *config* with *values* in place of some of its settings.
+    """Return *config* with the settings in *values* replaced.
 
     Raises:
-        ConfigurationError: For a name that is no setting, or a value outside its range. Nothing was sent.
+        ConfigurationError: For an unknown setting or a value out of range. Nothing was sent.
     """
     _check_names(values)
     return replace(config, **values)
@@ -146,7 +145,7 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _with_known_names(init: Callable[..., None]) -> Callable[..., None]:
-    """Return a constructor of `FrameworkConfig` that guesses what a misspelt name was to be."""
+    """Wrap the constructor of `FrameworkConfig` so that it suggests a name for a misspelt one."""
 
     @wraps(init)
     def construct(self: FrameworkConfig, *values: Any, **named: Any) -> None:
@@ -160,20 +159,20 @@ setattr(FrameworkConfig, "__init__", _with_known_names(FrameworkConfig.__init__)
 
 
 def create_default_config() -> FrameworkConfig:
-    """Return the defaults: 3 processors, 30 s, 2 retries."""
+    """Return the default settings: 3 processors, 30 s, 2 retries."""
     return FrameworkConfig()
 
 
 def create_performance_config() -> FrameworkConfig:
-    """Return settings for a quick answer: 5 processors, 20 s, 1 retry, a decision maker at temperature 0."""
+    """Return settings for quick answers: 5 processors, 20 s, 1 retry, decision maker at temperature 0."""
     return FrameworkConfig(num_processors=5, timeout=20.0, max_retries=1, decision_maker_temperature=0.0)
 
 
 def create_robust_config() -> FrameworkConfig:
-    """Return settings for a bad connection: 3 processors, 60 s, 3 retries."""
+    """Return settings for an unreliable connection: 3 processors, 60 s, 3 retries."""
     return FrameworkConfig(num_processors=3, timeout=60.0, max_retries=3)
 
 
 def create_development_config() -> FrameworkConfig:
-    """Return settings for trying things out: 2 processors, 15 s, 1 retry, everything logged."""
+    """Return settings for experiments: 2 processors, 15 s, 1 retry, everything logged."""
     return FrameworkConfig(num_processors=2, timeout=15.0, max_retries=1, log_level="DEBUG")

@@ -1,4 +1,4 @@
-"""The log of a framework: its own lines, at its own level, and where they go while the program has no handler."""
+"""Logging of `ParallelLLM`: its own level, and a fallback handler while the program has none."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _LOGGER = logging.getLogger("pllm_notebook")
 
 
 def write_log(config: FrameworkConfig, level: int, message: str, *values: object) -> None:
-    """Write a line where *config* wants one of this level."""
+    """Log a line if *config* enables its level."""
     if not config.enable_logging or level < logging.getLevelNamesMapping()[config.log_level]:
         return
-    # A level that the program set counts. Without one this framework's own does, for its own lines: a level set
-    # on the logger would be in force for all else that the package logs, in the whole process.
+    # A level set by the program wins. Otherwise this framework's own level applies to its own lines: setting it on the
+    # logger would change everything else that the package logs, in the whole process.
     shown = _LOGGER.isEnabledFor(level) if _LOGGER.level else logging.root.manager.disable < level
     if shown:
         _LOGGER.handle(_LOGGER.makeRecord(_LOGGER.name, level, __file__, 0, message, values, None, "write_log"))
 
 
 class _FallbackHandler(logging.Handler):
-    """Write to standard error as long as the program has no handler of its own."""
+    """Write to standard error while the program has no handler of its own."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if logging.getLogger().handlers or any(handler is not self for handler in _LOGGER.handlers):
@@ -36,7 +36,7 @@ class _FallbackHandler(logging.Handler):
 
 
 def show_log() -> None:
-    """Write lines of the logger "pllm_notebook" to standard error as long as the program has no handler."""
+    """Send lines of the logger "pllm_notebook" to standard error while the program has no handler."""
     if not any(isinstance(handler, _FallbackHandler) for handler in _LOGGER.handlers):
         handler = _FallbackHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))

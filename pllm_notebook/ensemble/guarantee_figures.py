@@ -1,4 +1,4 @@
-"""The figures of a run with `guarantee=`, as its result shows them and the registry keeps them; and its promise."""
+"""The promise of a run with `guarantee=` and its figures, as the result shows them and the registry keeps them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ GuaranteeState = Literal["unfinished", "proved", "unproved", "too_few"]
 
 @dataclass(frozen=True, slots=True)
 class GuaranteeFigures:
-    """What was promised of a run's rows, and what it took.
+    """The promise made for a run's rows, and its cost.
 
     Attributes:
-        state: "proved" once a threshold is certified; "unproved" where the sample certifies none, "too_few" where the
-            table is so small that no sample could; "unfinished" where the run ended before its sample was complete.
+        state: "proved" if a threshold is certified, "unproved" if the sample certifies none, "too_few" if the table is
+            too small for any sample to certify one, "unfinished" if the run ended before its sample was complete.
         share: The guarantee, 0 to 1.
-        confidence_level: 0 to 1.
-        low_cost: The models that answer first.
+        confidence_level: The confidence level, 0 to 1.
+        low_cost: The models that answer first, comma-separated.
         strong: The model that answers the rest.
-        source: Of the confidence: "logprobs" or "samples".
-        fields: That the promise is about.
-        outside: Fields that it is not about.
-        labels: By field, the name of the labels that it is against.
-        rows: Rows that were asked about.
+        source: Source of the confidence: "logprobs" or "samples".
+        fields: The fields that the promise covers.
+        outside: The fields that it does not cover.
+        labels: For each field with labels, their name.
+        rows: Number of rows asked about.
         allowed: How many of them may be bad.
-        sampled: Rows of the sample, compared with the strong answers, or with labels that say that they are right.
-        bad: Of these, how many would be bad if they kept their low-cost answer at the threshold.
-        threshold: The least confidence with which a low-cost answer is kept, None for none.
-        kept: Rows that keep their low-cost answer.
-        escalated: Rows with the strong model's answer.
-        cost_usd: US dollars of all answers behind the rows, when they were paid for; None for unknown.
-        alone_usd: About what the strong model alone costs for all rows; None for unknown.
+        sampled: Number of sampled rows, each compared with the strong answer or confirmed right by labels.
+        bad: How many of the sampled rows would be bad if they kept their low-cost answer at the threshold.
+        threshold: The lowest confidence at which a low-cost answer is kept. None without a certified threshold.
+        kept: Number of rows that keep their low-cost answer.
+        escalated: Number of rows with the strong model's answer.
+        cost_usd: US dollars of all answers behind the rows, at the time they were paid for. None if unknown.
+        alone_usd: Approximate US dollars of the strong model alone for all rows. None if unknown.
     """
 
     state: GuaranteeState
@@ -60,16 +60,16 @@ class GuaranteeFigures:
 
     @property
     def saving_usd(self) -> float | None:
-        """About what was saved in US dollars, less than 0 where it cost more; None for unknown."""
+        """Approximate saving in US dollars, negative if the cascade cost more. None if unknown."""
         return None if self.cost_usd is None or self.alone_usd is None else self.alone_usd - self.cost_usd
 
     @property
     def promise(self) -> str:
-        """What is promised, or why nothing is, in a sentence."""
+        """The promise in one sentence, or the reason why nothing is promised."""
         if self.state == "unfinished":
             return (
                 f"Nothing is promised yet: the run ended before the sample that {self.strong} answers was complete. "
-                f"Run it again to go on; what is answered is not paid for again."
+                f"Run it again to continue; rows that have an answer are not paid for again."
             )
         if self.state == "too_few":
             verb = "is" if self.rows == 1 else "are"
@@ -96,7 +96,7 @@ class GuaranteeFigures:
         return " or ".join(part for part in (wrong, differs) if part)
 
     def lines(self) -> list[str]:
-        """Return what a person is shown."""
+        """Return the lines that are displayed."""
         made = [self.promise]
         if self.outside:
             made.append(f"Nothing is promised of {_either([f'`{name}`' for name in self.outside])}.")
@@ -112,18 +112,18 @@ class GuaranteeFigures:
             saved = self.saving_usd or 0.0
             word = f"saves {format_usd(saved)}" if saved >= 0 else f"costs {format_usd(-saved)} more"
             made.append(
-                f"Cost: {format_usd(self.cost_usd)} in place of about {format_usd(self.alone_usd)} for {self.strong} "
+                f"Cost: {format_usd(self.cost_usd)} instead of about {format_usd(self.alone_usd)} for {self.strong} "
                 f"alone, which {word}."
             )
         return made
 
     def written(self) -> dict[str, Any]:
-        """Return it as the registry keeps it."""
+        """Return the figures as the registry stores them."""
         return asdict(self)
 
     @classmethod
     def read(cls, kept: Mapping[str, Any]) -> GuaranteeFigures:
-        """Return it from what `written` returned, by whichever version."""
+        """Build the figures from the value of `written` of any version."""
         known = {each.name: kept[each.name] for each in fields(cls) if each.name in kept}
         return cls(**known | {name: tuple(known[name]) for name in ("fields", "outside")})
 

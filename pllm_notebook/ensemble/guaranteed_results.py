@@ -1,13 +1,13 @@
-"""What `guarantee=` makes of a cascade: which rows the strong model answers is certified on a sample of the table.
+"""A cascade with `guarantee=`: a certified threshold decides which rows the strong model answers.
 
     the low-cost model answers every row
     the strong model answers a sample of the rows, drawn by position
-    a threshold is certified; a larger sample is drawn for as long as it is likely to save more than it costs
+    a threshold is certified; a larger sample is drawn while it is likely to let more rows keep their low-cost answer
     rows at or above the threshold keep the low-cost answer; the strong model answers the rest
 
-Each step begins when no call of the one before is under way. The strong model is asked the plain question, so that its
-answers are those of a plain run. It is asked about positions and never about distinct questions: the promise is about
-rows. What is known of a row for another reason than the draw is used, and never counted.
+Each step begins when no call of the previous step is in flight. The strong model gets the plain question, so its
+answers are those of a plain run. The sample is drawn from row positions, not from distinct questions, because the
+promise is about rows. Answers known for another reason than the draw are used but never counted.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ class GuaranteedResults(EnsembleResults):
     """Decide the rows of a cascade by a certified threshold (see `Decider`).
 
     Args:
-        plan: With a promise.
+        plan: The ensemble, with a promise.
         rows: The rows of the run.
         results: The run's calls.
-        confidences: Of a single model's answers; None where they are the share of its samples.
+        confidences: Returns the confidences of a single model's answers. None if the confidence is the share of
+            agreeing samples.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class GuaranteedResults(EnsembleResults):
         self._kept = LowCostAnswers(plan, confidences)
         self._state: GuaranteeState | Literal["asking"] = "asking"
         self._is_due = False
-        # Whether every low-cost answer is there, or has failed for good.
+        # Whether every low-cost answer has arrived or failed for good.
         self._is_complete = False
         self._asked: set[int] = set()
         self._look = Look()
@@ -70,13 +71,13 @@ class GuaranteedResults(EnsembleResults):
 
     @property
     def is_busy(self) -> bool:
-        """Whether any group is to be decided, sent to the strong model, or certified."""
+        """Whether any group has yet to be decided, sent to the strong model or certified."""
         return self._state == "asking" or super().is_busy
 
     # Deciding.
 
     def take_ready(self) -> Sequence[Any]:
-        """Return the groups that can be decided, or the sample where it is to be looked at."""
+        """Return the groups that can be decided, or the sample if a look at it is due."""
         if self._is_due:
             self._is_due = False
             self._deciding = 1
@@ -84,7 +85,7 @@ class GuaranteedResults(EnsembleResults):
         return super().take_ready()
 
     def decide(self, ready: Sequence[Any]) -> list[Any]:
-        """Decide groups by the strong model's answer, count the low-cost ones, or look at the sample. In a worker."""
+        """Decide groups from the strong answers, collect low-cost answers, or look at the sample. In a worker."""
         if ready[0] is _LOOK:
             return [self._looked()]
         first = [group for group, further in ready if further is None]
@@ -92,7 +93,7 @@ class GuaranteedResults(EnsembleResults):
         return [next(kept) if further is None else self._escalated(group, further) for group, further in ready]
 
     def record(self, ready: Sequence[Any], decided: Sequence[Any]) -> None:
-        """Record what was decided."""
+        """Record the decisions."""
         self._deciding = 0
         for (group, _), made in zip(ready, decided, strict=True):
             if isinstance(made, Look):
@@ -103,7 +104,7 @@ class GuaranteedResults(EnsembleResults):
                 self._settle(group, *made)
 
     def add_rows(self, *, idle: bool) -> bool:
-        """Send groups to the strong model; look at the sample when nothing is under way any more."""
+        """Queue groups for the strong model. Schedule a look at the sample once nothing is in flight."""
         if self._contested:
             return super().add_rows(idle=idle)
         if idle and self._state == "asking" and not (self._ready or self._deciding):
@@ -112,10 +113,10 @@ class GuaranteedResults(EnsembleResults):
         return False
 
     def reopen(self, kinds: set[FailureKind] | None) -> Iterable[int]:
-        """Forget the rows that a retry takes up; return the calls that it sends.
+        """Discard the decisions of the rows to retry, and return the calls that the retry sends.
 
-        A certified threshold stays: rows that it sends to the strong model are asked there, whatever the low-cost
-        model would say now, since that answer was not in what was certified.
+        A certified threshold is kept. Rows that it sent to the strong model go there again, without asking the
+        low-cost model: a new low-cost answer would not be covered by the certificate.
         """
         results, groups = self._results, self.table.retryable(kinds)
         self.table.reopen(groups)
@@ -143,7 +144,7 @@ class GuaranteedResults(EnsembleResults):
         return sent
 
     def _asked_again(self, group: int, retried: set[int]) -> list[int]:
-        """Return the calls of a group's members that are sent again; note how many others have ended."""
+        """Return the calls of a group's members that are sent again, and count the others that have ended."""
         members = self._rows.members
         calls = self._samples[group * members : (group + 1) * members]
         again = [call for call in calls if call in retried]
@@ -156,7 +157,7 @@ class GuaranteedResults(EnsembleResults):
         return again
 
     def _escalated(self, group: int, further: Outcome) -> tuple[Outcome, Decision]:
-        """Return what the strong model made of a group. What it failed at has no answer: nothing covers another one."""
+        """Return a group's outcome from the strong model. If that failed, no other answer is covered by the promise."""
         outcomes = self._answers(group)
         if further.failure is None:
             metas = tuple(meta for outcome in (*outcomes, further) for meta in outcome.metas)
@@ -171,7 +172,7 @@ class GuaranteedResults(EnsembleResults):
         return Outcome(None, failure, self.table.keys[group], metas, False, further.entry), Decision("failed", None)
 
     def _unanswered(self, group: int, failure: Failure) -> tuple[Outcome, Decision]:
-        """Return the outcome of a group whose strong answer was not sent for: no reply is the row's."""
+        """Return the outcome of a group whose strong call was not sent: no reply belongs to the row."""
         return Outcome(None, failure, self.table.keys[group], (), False), Decision("failed", None)
 
     def _settle(self, group: int, outcome: Outcome, decision: Decision) -> None:
@@ -208,7 +209,7 @@ class GuaranteedResults(EnsembleResults):
         )
 
     def _cut(self, outcomes: Callable[[int], Sequence[Outcome | None]], groups: Sequence[int]) -> Look | None:
-        """Return a look that ends the run where an answer is missing, and will not be sent for; None where none is."""
+        """Return a look that ends the run if an answer is missing and will not be requested, or None if none is."""
         for group in groups:
             for outcome in outcomes(group):
                 if outcome is None:
@@ -222,16 +223,16 @@ class GuaranteedResults(EnsembleResults):
         return [self._results.outcomes[call] if call >= 0 else self.table.outcomes[group]]
 
     def _is_bad(self, row: int, group: int) -> bool:
-        """Return whether it would be bad that a sampled row keeps its low-cost answer."""
+        """Return whether a sampled row would be bad if it kept its low-cost answer."""
         kept, (strong,) = self._kept[group].outcome, self._strong_outcomes(group)
         if kept.failure is not None or self._is_right(row, group):
             return False
         assert strong is not None  # the sample is complete
-        # What the strong model would have said is not known: counted on the safe side.
+        # A failed strong answer is unknown, so the row is counted as bad, to be safe.
         return strong.failure is not None or self._promise.is_bad(row, self.plan.answer(kept.value), strong.value)
 
     def _is_right(self, row: int, group: int) -> bool:
-        """Return whether labels say that a row's low-cost answer is right, so that no strong answer is needed."""
+        """Return whether labels confirm a row's low-cost answer, so that no strong answer is needed."""
         kept = self._kept[group].outcome
         return kept.failure is None and self._promise.is_right(row, self.plan.answer(kept.value))
 
@@ -249,9 +250,9 @@ class GuaranteedResults(EnsembleResults):
         self.woken.set()
 
     def _keep_certified(self, threshold: float) -> list[int]:
-        """Record the low-cost answers at or above the threshold; return the groups that the strong model answers.
+        """Record the low-cost answers at or above the threshold, and return the groups for the strong model.
 
-        A strong answer that came with the sample stays.
+        A strong answer from the sample is kept.
         """
         rest = []
         for group, outcome in enumerate(self.table.outcomes):
@@ -262,7 +263,7 @@ class GuaranteedResults(EnsembleResults):
         return rest
 
     def _leave_open(self, failure: Failure) -> None:
-        """Record that what is undecided has no answer: without a certificate, no low-cost answer may be kept."""
+        """Fail the undecided groups: without a certificate, no low-cost answer may be kept."""
         for group, outcome in enumerate(self.table.outcomes):
             if outcome is None:
                 self._settle(group, *self._unanswered(group, failure))
@@ -270,11 +271,11 @@ class GuaranteedResults(EnsembleResults):
     # What is asked and shown.
 
     def _judge_prompt(self, group: int) -> Prompt:  # type: ignore[override]
-        """Return what the strong model is asked about a group: what a plain run asks it. From any thread."""
+        """Return the strong model's prompt for a group, which is that of a plain run. Callable from any thread."""
         return self._prompt(group)
 
     def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:
-        """Return how far it is: the low-cost answers, the sample, the rest (see `Decider.news`)."""
+        """Return the progress: the low-cost answers, the sample, the rest (see `Decider.news`)."""
         total, first = len(self.table.keys), self._first.label
         if self._state != "asking":
             words = f"{self._kept_rows:,} rows by {first}, {self._escalated_rows:,} by {self._strong}"
@@ -287,18 +288,18 @@ class GuaranteedResults(EnsembleResults):
         return f"{words}; {note}" if note else words
 
     def warnings(self) -> Sequence[str]:
-        """Return the warnings to show at the end: nothing where the promise was kept."""
+        """Return the warnings to show at the end: none if the promise was kept."""
         return () if self._state == "proved" or not self.table.keys else (self.figures().promise,)
 
     def noted(self) -> Mapping[str, Any]:
-        """Return what the registry keeps of the promise."""
+        """Return the registry's record of the promise."""
         return {"guarantee": self.figures(priced=True).written()}
 
     def figures(self, *, priced: bool = False) -> GuaranteeFigures:
-        """Return what was promised and what it took, in its current state. From any thread.
+        """Return the current promise and its figures. Callable from any thread.
 
         Args:
-            priced: Whether to read what answers cost.
+            priced: Whether to compute the costs, which reads the cost of the answers.
         """
         promise, best, rows = self._promise, self._look.best, sum(self.table.weight)
         cost, alone = self._costs() if priced else (None, None)
@@ -324,7 +325,7 @@ class GuaranteedResults(EnsembleResults):
         )
 
     def _costs(self) -> tuple[float | None, float | None]:
-        """Return what all answers cost when they were paid for, and about what the strong model alone costs."""
+        """Return the cost of all answers as paid, and the approximate cost of the strong model alone."""
         low = _mean(self._kept.outcomes())
         strong_calls = [self._results.outcomes[call] for call in self._judge_calls.values()]
         answered = [outcome for outcome in strong_calls if outcome is not None and outcome.metas]
@@ -335,7 +336,7 @@ class GuaranteedResults(EnsembleResults):
 
 
 def _mean(outcomes: Sequence[Outcome]) -> float | None:
-    """Return the mean cost of some answers in US dollars, of an even part of very many; None for unknown."""
+    """Return the mean cost of answers in US dollars, from an even sample if they are very many. None if unknown."""
     priced = [outcome.cost_usd for outcome in outcomes[:: len(outcomes) // _PRICED + 1]]
     known = [cost for cost in priced if cost is not None]
     return sum(known) / len(known) if known and len(known) == len(priced) else None

@@ -1,9 +1,9 @@
-"""The decision maker's call: what it is shown, and what it answers.
+"""The decision maker's call: its prompt and the type of its reply.
 
-It sees the question, and each different candidate with the number of times it was given, without the
-models' names and in shuffled order. The order comes from the question and the candidates alone, so
-that the same decision is the same call, which the store answers; across questions no place is
-favoured, so that a judge which prefers one place gains nothing from it.
+It sees the question and each distinct candidate with its count, in shuffled order and without model
+names. The order depends only on the question and the candidates, so that the same decision is the
+same call and is answered from the store. Across questions no position is favoured, so that a judge's
+position bias cancels out.
 """
 
 from __future__ import annotations
@@ -54,30 +54,30 @@ class Scores(BaseModel):
 
     @property
     def mean(self) -> float:
-        """The mean of the five marks."""
+        """The mean of the five scores."""
         return (self.accuracy + self.completeness + self.relevance + self.quality + self.consistency) / 5
 
 
 def verdict_type(output: OutputType | None) -> OutputType:
-    """Return the type of a judge's reply: `{"scores": […], "answer": …}`, the answer in the caller's own format.
+    """Return the type of a judge's reply, `{"scores": […], "answer": …}`, with the answer in the caller's format.
 
     Args:
         output: The caller's type, None for plain text.
     """
     kind: Any = str if output is None else output.kind
-    # A model built at run time, which no type checker can follow. The scores come first: what a model writes
-    # before its answer is what the answer can rest on.
+    # A model built at run time, which no type checker can follow. The scores come first: an answer can only depend on
+    # what the model has written before it.
     made = create_model("Verdict", scores=(cast(Any, GenericAlias(list, (Scores,))), ...), answer=(kind, ...))
     return OutputType(made)
 
 
 def shown_order(question: str, tally: VoteCount) -> list[int]:
-    """Return the different answers in the order in which a judge sees them, each as its first giver's index."""
+    """Return the distinct answers in the order that the judge sees, each as the index of its first occurrence."""
     identities = {at: identity(tally.values[at]) for at, _ in tally.distinct()}
     seed = hashlib.sha256(
         b"\x00".join([question.encode("utf-8", "surrogatepass"), *sorted(identities.values())])
     ).digest()
-    # Sorted first: which sample gave which answer must not move the order, or the call would be a new one.
+    # Sorted first: the order must not depend on which sample gave which answer, or the call would be a new one.
     order = sorted(identities, key=identities.__getitem__)
     random.Random(seed).shuffle(order)
     return order
@@ -91,21 +91,21 @@ def render_judge_prompt(
     reasonings: Sequence[str | None] = (),
     history: Sequence[Turn] = (),
 ) -> str:
-    """Word one decision for the judge.
+    """Build the judge's prompt for one decision.
 
     Args:
         question: The row's prompt.
-        system: The instruction that went with it, None for none.
+        system: The row's system prompt. None for none.
         tally: The candidates.
-        reasonings: What was written before each answer, in the order of the answers; None for nothing.
-        history: Turns of a conversation that came before the prompt.
+        reasonings: The reasoning before each answer, in the order of the answers. None for none.
+        history: The turns of the conversation before the prompt.
     """
     given = dict(tally.distinct())
     identities = [identity(value) for value in tally.values]
     shown: list[dict[str, Any]] = []
     for number, at in enumerate(shown_order(question, tally), 1):
         one: dict[str, Any] = {"candidate": number, "given": given[at]}
-        # Sorted, for the reason that the candidates are shuffled by what they say alone.
+        # Sorted, because the prompt must depend only on the contents of the candidates.
         before = sorted({text for other, text in enumerate(reasonings) if text and identities[other] == identities[at]})
         if before:
             one["reasoning"] = before
@@ -118,5 +118,5 @@ def render_judge_prompt(
 
 
 def scores_of(scores: Sequence[Scores], shown: Sequence[int]) -> dict[int, float]:
-    """Return the mean mark of each answer that was shown, by its index in the tally; other numbers are ignored."""
+    """Return the mean score of each answer shown, by its index in the tally. Scores of other numbers are ignored."""
     return {shown[one.candidate - 1]: one.mean for one in scores if 1 <= one.candidate <= len(shown)}

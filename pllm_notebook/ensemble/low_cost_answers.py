@@ -1,4 +1,4 @@
-"""The low-cost answers of a cascade with a promise, and how sure the model is of each."""
+"""The low-cost answers of a cascade with a promise, and the model's confidence in each."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["Confidences", "LowCostAnswer", "LowCostAnswers"]
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 Confidences = Callable[[Sequence[Outcome]], Sequence[float]]
-"""Returns the confidence of each of some answers of a single model, -inf for none."""
+"""Returns the confidence of each of some answers of a single model, -inf without one."""
 
 
 class LowCostAnswer(NamedTuple):
     """The low-cost answer to a group.
 
     Attributes:
-        outcome: It, or why there is none.
-        decision: How it was decided.
-        confidence: In its least sure field, 0 to 1; -inf for none.
+        outcome: The answer, or the reason why there is none.
+        decision: How the answer was decided.
+        confidence: The lowest confidence among the fields, 0 to 1. -inf without one.
     """
 
     outcome: Outcome
@@ -39,8 +39,9 @@ class LowCostAnswers:
     """Decide the low-cost answers, and keep them by group.
 
     Args:
-        plan: Of the cascade, with a promise.
-        confidences: Of a single model's answers; None where they are the share of its samples.
+        plan: The cascade, with a promise.
+        confidences: Returns the confidences of a single model's answers. None if the confidence is the share of
+            agreeing samples.
 
     Attributes:
         of_group: The answers so far.
@@ -67,33 +68,33 @@ class LowCostAnswers:
         return len(self.of_group)
 
     def forget(self, group: int) -> None:
-        """Forget the answer to a group, which is asked again."""
+        """Discard the answer to a group that is asked again."""
         self.of_group.pop(group, None)
 
     def outcomes(self) -> list[Outcome]:
-        """Return what the answers so far are, or why there are none."""
+        """Return the outcomes of the answers so far."""
         return [answer.outcome for answer in self.of_group.values()]
 
     def confidence(self, groups: int) -> Numbers:
-        """Return the confidence of each of so many groups, -inf for one without an answer; shape (groups,)."""
+        """Return the confidence of each group, -inf without an answer. Shape (groups,)."""
         known = np.full(groups, -np.inf)
         for group, answer in self.of_group.items():
             known[group] = answer.confidence
         return known
 
     def decided(self, outcomes: Mapping[int, Sequence[Outcome]]) -> list[LowCostAnswer]:
-        """Return the low-cost answers to some groups, in order. In a worker.
+        """Return the low-cost answers to some groups, in order. Runs in a worker.
 
         Args:
-            outcomes: Of each group's members.
+            outcomes: The outcomes of each group's members.
 
         Raises:
-            PllmError: When the model turns out to give no token probabilities.
+            PllmError: If the model turns out to return no token probabilities.
         """
         made = []
         for own in outcomes.values():
             decision = decide(self._alone, own, None, str)
-            assert decision is not None  # nothing further is asked
+            assert decision is not None  # no judge is asked
             made.append(decision)
         if self._confidences is None:
             sure = [self._share(own, one) for own, (_, one) in zip(outcomes.values(), made, strict=True)]
@@ -103,7 +104,7 @@ class LowCostAnswers:
         return [LowCostAnswer(*one, confidence) for one, confidence in zip(made, sure, strict=True)]
 
     def _share(self, outcomes: Sequence[Outcome], decision: Decision) -> float:
-        """Return the share of a group's samples that agree in the field where fewest do; a failed one does not."""
+        """Return the share of a group's samples that agree, in the field where fewest do. Failed ones do not agree."""
         if not decision.agreement:
             return -np.inf
         answered = sum(outcome.failure is None for outcome in outcomes)
@@ -111,12 +112,12 @@ class LowCostAnswers:
         return least * answered / len(self._alone.members)
 
     def _check_given(self, made: Sequence[tuple[Outcome, Decision]], sure: Sequence[float]) -> None:
-        """Stop where the model turns out to give no token probabilities: nothing could ever be kept."""
+        """Stop if the model turns out to return no token probabilities: no low-cost answer could ever be kept."""
         if self._first.quirks.gives_tokens is not False or all(outcome.failure for outcome, _ in made):
             return
         known = (*sure, *(answer.confidence for answer in self.of_group.values()))
         if not any(one > -np.inf for one in known):
             raise PllmError(
-                f"{self._first.label} gives no token probabilities, which guarantee= needs. Give samples=5, for "
-                f"example, whose agreement is the confidence, or another low-cost model. What is answered is kept."
+                f"{self._first.label} returns no token probabilities, which guarantee= needs. Use for example "
+                f"samples=5, whose agreement is the confidence, or another low-cost model. Answers so far are kept."
             )

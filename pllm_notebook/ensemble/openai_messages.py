@@ -1,4 +1,4 @@
-"""From messages, as OpenAI's client takes them, to what is asked: instruction, history and the last word."""
+"""Convert messages in the format of OpenAI's client to system prompt, history and last message."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["RequestMessages", "read_messages"]
 
 _SYSTEM = ("system", "developer")
 _ROLES: dict[str, Literal["user", "assistant"]] = {"user": "user", "assistant": "assistant"}
-# What OpenAI's client adds to a reply that a program puts back among the messages: no part of what was said.
+# Fields that OpenAI's client adds to a reply, which a program may put back among the messages. Not part of the content.
 _ADDED = frozenset({"role", "content", "parsed", "annotations"})
 
 
 @dataclass(frozen=True, slots=True)
 class RequestMessages:
-    """What one request asks.
+    """The contents of one request.
 
     Attributes:
-        system: The instruction, None for none.
-        history: Turns before the last, in order; roles alternate.
-        prompt: What was said last: the user's text; a turn with media, or with results of tools.
+        system: The system prompt. None for none.
+        history: The turns before the last, in order, with alternating roles.
+        prompt: The last message: the user's text, or a turn with media or tool results.
     """
 
     system: str | None
@@ -34,18 +34,18 @@ class RequestMessages:
 
 
 def read_messages(messages: Iterable[Any] | None) -> RequestMessages:
-    """Read messages.
+    """Convert messages.
 
-    Those of "system" and "developer" become one instruction, wherever they are. Consecutive messages of one
-    role become one turn, with a blank line between, since not every provider takes turns that do not alternate.
+    "system" and "developer" messages become one system prompt, wherever they are. Consecutive messages of one
+    role become one turn, with a blank line between, because not every provider accepts turns that do not alternate.
 
     Args:
-        messages: Mappings, or the message objects of OpenAI's client; where they show media or call tools, in
-            OpenAI's, Anthropic's or Google's words.
+        messages: Mappings, or the message objects of OpenAI's client. Media and tool calls may be in OpenAI's,
+            Anthropic's or Google's format.
 
     Raises:
-        UsageError: For a role, part or field that is not carried, or where the last message is neither the user's
-            nor the result of a tool. Nothing was sent.
+        UsageError: For a role, part or field that is not supported, or if the last message is neither the user's
+            nor a tool result. Nothing was sent.
     """
     if not isinstance(messages, Iterable) or isinstance(messages, (str, bytes, Mapping)):
         raise UsageError("messages is a list of {'role': …, 'content': …}. Nothing was sent.")
@@ -62,7 +62,7 @@ def read_messages(messages: Iterable[Any] | None) -> RequestMessages:
             continue
         if role not in _ROLES:
             raise UsageError(
-                f"messages[{at}] has the role {role!r}; the roles that are carried are system, developer, user and "
+                f"messages[{at}] has the role {role!r}; the supported roles are system, developer, user and "
                 f"assistant. Nothing was sent."
             )
         if turns and turns[-1].role == role:
@@ -70,7 +70,7 @@ def read_messages(messages: Iterable[Any] | None) -> RequestMessages:
         else:
             turns.append(Turn(_ROLES[role], text))
     if not turns or turns[-1].role != "user":
-        raise UsageError("The last of the messages must be the user's: that is what is answered. Nothing was sent.")
+        raise UsageError("The last of the messages must be the user's: the model answers it. Nothing was sent.")
     return RequestMessages("\n\n".join(system) if system else None, tuple(turns[:-1]), turns[-1].text)
 
 
@@ -78,8 +78,8 @@ def _conversation(dialogue: Dialogue) -> RequestMessages:
     *history, last = dialogue.turns or (Turn("assistant", ""),)
     if last.role == "assistant":
         raise UsageError(
-            "The last of the messages must be the user's, or the result of a tool: that is what is answered. "
-            "Nothing was sent."
+            "The last of the messages must be the user's or the result of a tool: the model answers it. Nothing was "
+            "sent."
         )
     alone = last == Turn("user", last.text)
     return RequestMessages(dialogue.system, tuple(history), last.text if alone else Dialogue((last,)))
@@ -102,7 +102,7 @@ def _fields(message: Any, at: int) -> Mapping[str, Any]:
     for name, value in fields.items():
         if name not in _ADDED and value:
             raise UsageError(
-                f"messages[{at}] has {name!r}, which is not carried to the model: give its role and content alone. "
+                f"messages[{at}] has {name!r}, which is not sent to the model: pass only its role and content. "
                 f"Nothing was sent."
             )
     return fields
@@ -118,7 +118,7 @@ def _text(content: Any, at: int) -> str:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
         if kind != "text" or not isinstance(part.get("text"), str):
             raise UsageError(
-                f"messages[{at}] has a part of type {kind!r}; parts of type 'text' alone are carried. Nothing was sent."
+                f"messages[{at}] has a part of type {kind!r}; only 'text' parts are supported. Nothing was sent."
             )
         texts.append(part["text"])
     return "\n".join(texts)

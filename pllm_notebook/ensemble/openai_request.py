@@ -1,4 +1,4 @@
-"""From the keywords of one request to an ensemble's spec and the one row that it asks."""
+"""Build an ensemble's spec and its only row from the keywords of one request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["RequestKeywords", "request_for"]
 
 
 class RequestKeywords(RequestOptions, OpenAIKeywords, total=False):
-    """Keywords of `ParallelLLM.parse`: those of OpenAI's client, several models, and some options."""
+    """Keywords of `ParallelLLM.parse`: those of OpenAI's client, `models`, and some options."""
 
     models: Sequence[str] | None
     temperature: float | None
@@ -53,7 +53,7 @@ class RequestKeywords(RequestOptions, OpenAIKeywords, total=False):
 
 
 _KNOWN = {*RequestKeywords.__annotations__, *NOT_CARRIED, "messages", "model", "pass_reasoning", "response_format"}
-# Keywords of OpenAI's client that are options here, for every provider.
+# Keywords of OpenAI's client that are options of this package, for every provider.
 _RENAMED = {
     "temperature": "temperature",
     "max_tokens": "max_output_tokens",
@@ -75,10 +75,10 @@ def request_for(
     keywords: Mapping[str, Any],
     caller: Caller | None = None,
 ) -> tuple[EnsembleSpec, SingleRequestRows]:
-    """Make one request ready (see `ParallelLLM.parse` for what the keywords mean). Sends nothing.
+    """Prepare one request (see `ParallelLLM.parse` for the keywords). Sends nothing.
 
     Raises:
-        UsageError: When it cannot be asked as written.
+        UsageError: If the request is invalid.
     """
     if model is not None and (not isinstance(model, str) or not model):
         raise UsageError(f"model is a model's name ('openai:gpt-6-luna'), not {model!r}. Nothing was sent.")
@@ -108,7 +108,7 @@ def request_for(
 
     def member(options: Options) -> Options:
         fields = provider_fields(resolve_model(options, keys), sent, options.extra_body)
-        # An answer is kept by all that may change it; the headers themselves are kept nowhere.
+        # Extra headers may change the answer, so they are part of its key. The headers themselves are not stored.
         salt = f"{options.salt}+{digest_of(headers, query)}" if extras else options.salt
         return replace(options, extra_body=fields, salt=salt)
 
@@ -130,7 +130,7 @@ def request_for(
         called_by=caller,
     )
     store = None if options.cache == "off" else store_for(options)
-    # One request of a person's own keeps its own numbers: the engine's patience is for long runs.
+    # A single interactive request keeps its own time limit and retries: the engine's long waits are for long runs.
     retry_bounds = RetryBounds(total_s=options.timeout_s * (options.max_retries + 1))
     for ask in (*(member.ask for member in plan.members), *(() if plan.further is None else (plan.further,))):
         ask.retry_bounds = retry_bounds
@@ -138,7 +138,7 @@ def request_for(
 
 
 def _fixed_options(config: FrameworkConfig, processors: Sequence[str]) -> dict[str, Any]:
-    """Return the options of a request that its keywords do not decide, whatever is configured."""
+    """Return the options that the keywords of a request do not decide, overriding the configured ones."""
     return {
         "model": processors[0],
         "models": processors,
@@ -162,7 +162,7 @@ def _fixed_options(config: FrameworkConfig, processors: Sequence[str]) -> dict[s
 
 
 def _tools(said: dict[str, Any]) -> dict[str, Any]:
-    """Take the keywords of tools out of *said*, and return them as options of ours."""
+    """Remove the tool keywords from *said* and return them as options of this package."""
     tools, choice = said.pop("tools", None), said.pop("tool_choice", None)
     parallel = said.pop("parallel_tool_calls", None)
     if not tools:
@@ -175,15 +175,15 @@ def _tools(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords that are options of ours by another name."""
+    """Return the keywords that are options of this package under another name."""
     limits = {keywords[name] for name in ("max_tokens", "max_completion_tokens") if name in keywords}
     if len(limits) > 1:
-        raise UsageError("max_tokens and max_completion_tokens are one limit: give one of them. Nothing was sent.")
+        raise UsageError("max_tokens and max_completion_tokens are the same limit: pass only one. Nothing was sent.")
     return {ours: keywords[name] for name, ours in _RENAMED.items() if name in keywords}
 
 
 def _assign_models(models: Sequence[str], config: FrameworkConfig) -> tuple[str, ...]:
-    """Assign each processor its model: the models in turn, each at least once."""
+    """Assign the models to the processors in turn, each model at least once."""
     return tuple(itertools.islice(itertools.cycle(models), max(config.num_processors, len(models))))
 
 
@@ -203,7 +203,7 @@ def _judge_options(config: FrameworkConfig, options: Options, keys: Mapping[str,
 
 
 def _cheap(target: ResolvedModel) -> str:
-    """Name the provider's cheap current model; the same model at a server, or behind a client, of the caller's own."""
+    """Return the provider's current low-cost model. For a caller's own server or client, return the same model."""
     maker = target.provider.removeprefix("sim:")
     cheap = cheap_model_of(maker)
     if not cheap:

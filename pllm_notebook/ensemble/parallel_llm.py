@@ -1,7 +1,7 @@
-"""The drop-in for one request: `parse` as OpenAI's client has it, answered several times and decided.
+"""A drop-in for `parse` of OpenAI's client that asks several processors and decides on one answer.
 
-A request is a run of one row, through the same engine, store, limits and retries as the rows of a frame: nothing
-is asked again that is in the cache, and each sample is an entry of its own.
+A request is a run of one row, with the same engine, store, limits and retries as the rows of a frame. Cached answers
+are not requested again, and each sample has its own cache entry.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ _DECIDED = {
 
 
 class ParseRequest(NamedTuple):
-    """One request as it was made.
+    """The arguments of one request.
 
     Attributes:
-        caller: The line that made it.
-        model: As for `ParallelLLM.parse`.
-        messages: Likewise.
-        response_format: Likewise.
-        pass_reasoning: Likewise.
-        keywords: Likewise.
+        caller: The line of code that made the request.
+        model: See `ParallelLLM.parse`.
+        messages: See `ParallelLLM.parse`.
+        response_format: See `ParallelLLM.parse`.
+        pass_reasoning: See `ParallelLLM.parse`.
+        keywords: See `ParallelLLM.parse`.
     """
 
     caller: Caller
@@ -63,11 +63,11 @@ class ParseRequest(NamedTuple):
 
 
 class AnsweredRequest(NamedTuple):
-    """A request that has an answer.
+    """The answer to a request.
 
     Attributes:
         value: The answer.
-        run: Its run, which has the completion.
+        run: The run of the request, whose result is the completion.
     """
 
     value: Any
@@ -75,45 +75,46 @@ class AnsweredRequest(NamedTuple):
 
 
 class ParallelLLM:
-    """Ask several processors one question at once, and give the one answer that is decided on.
+    """Ask several processors the same question concurrently and return one decided answer.
 
         framework = ParallelLLM()
         review = await framework.parse(model="openai:gpt-6-luna", messages=[…], response_format=Review)
         completion = await framework.chat.completions.parse(model=…, messages=[…], response_format=Review)
 
-    One processor's failure is tolerated while another succeeds. Where the answers that came are equal, or there is
-    one, no decision maker is asked; else it is, and sees them in shuffled order and without names. Where
-    that fails, the majority's answer is returned, with a warning.
+    A processor may fail as long as another one succeeds. If all answers are equal, or only one arrived, it is
+    returned. Otherwise a decision maker chooses; it sees the answers in shuffled order and without model names. If the
+    decision maker fails, the majority's answer is returned, with a warning.
 
     Args:
-        api_key: For the provider of each request's `model`; other providers' keys, and this one where it is None,
-            are taken from the environment. It is in no representation and no error.
-        config: None for the defaults.
+        api_key: API key of the provider of each request's `model`. None to read it from the environment, as the keys
+            of other providers are. It never appears in a representation or an error.
+        config: The settings. None for the defaults.
 
     Raises:
-        ConfigurationError: For a key that is empty or no text, or a config that is none. Nothing was sent.
+        ConfigurationError: If the key is empty or not a string, or the config is not a `FrameworkConfig`. Nothing was
+            sent.
 
     Attributes:
-        config_manager: The settings in force.
+        config_manager: The current settings.
         chat: `chat.completions.parse(…)`, as in OpenAI's client.
-        beta: `beta.chat.completions.parse(…)`, where that client had it before.
+        beta: `beta.chat.completions.parse(…)`, its former place in that client.
     """
 
     def __init__(self, api_key: str | Key | None = None, config: FrameworkConfig | None = None) -> None:
-        # The argument itself is let go of: tracebacks with variables show it.
+        # The plain string is dropped, because tracebacks with variables would show it.
         api_key = Key(api_key) if isinstance(api_key, str) else api_key
         if api_key is not None and not isinstance(api_key, Key):
-            # Only its type is named: what is given here may be a key.
+            # Only the type is named: the value may be a key.
             raise ConfigurationError(
-                f"api_key is a text, not {type(api_key).__name__}; settings go into config=. Nothing was sent."
+                f"api_key is a string, not {type(api_key).__name__}; pass settings as config=. Nothing was sent."
             )
         self._api_key = api_key
         if self._api_key is not None and not self._api_key.reveal():
-            raise ConfigurationError("api_key is empty: give a key, or None for the environment's. Nothing was sent.")
+            raise ConfigurationError("api_key is empty: pass a key, or None for the environment's. Nothing was sent.")
         if config is not None and not isinstance(config, FrameworkConfig):
             raise ConfigurationError(
-                f"config is a FrameworkConfig, not {type(config).__name__}; create_framework(…) takes single settings. "
-                f"Nothing was sent."
+                f"config is a FrameworkConfig, not {type(config).__name__}; use create_framework(…) for single "
+                f"settings. Nothing was sent."
             )
         self.config_manager = ConfigurationManager(config)
         self.chat = ParallelChat(self)
@@ -133,33 +134,33 @@ class ParallelLLM:
         pass_reasoning: bool = False,
         **keywords: Unpack[RequestKeywords],
     ) -> Coroutine[Any, Any, Any]:
-        """Return, awaited, the answer itself, as an instance of *response_format*.
+        """Return a coroutine of the answer itself, an instance of *response_format*.
 
-        Sends and pays, but for what is in the cache.
+        Sends the request and pays for it, except for cached answers.
 
         Args:
-            model: `provider:name`, or a bare name whose provider shows. None for the configured model.
-            messages: Of roles system, developer, user, assistant and tool, as mappings or as the client's own objects,
-                in OpenAI's, Anthropic's or Google's words, images and documents among them. The last is the user's,
-                or the result of a tool.
+            model: `provider:name`, or a bare name that identifies its provider. None for the configured model.
+            messages: Messages with the roles system, developer, user, assistant and tool, as mappings or as the
+                client's own objects. Content, including images and documents, may be in OpenAI's, Anthropic's or
+                Google's format. The last message is the user's or a tool result.
             response_format: A Pydantic model or any type that Pydantic can validate. None for plain text.
-            pass_reasoning: Whether a sample writes down its reasoning before it answers. The decision maker sees it,
-                the result does not have it.
-            **keywords: What OpenAI's client takes (temperature, max_tokens, top_p, stop, seed, reasoning_effort,
+            pass_reasoning: Whether each sample writes its reasoning before its answer. The decision maker sees the
+                reasoning; the result does not include it.
+            **keywords: The keywords of OpenAI's client (temperature, max_tokens, top_p, stop, seed, reasoning_effort,
                 timeout in seconds, extra_body, extra_headers, extra_query, logprobs, tools, tool_choice,
-                parallel_tool_calls, …), in that client's words for every provider; and
+                parallel_tool_calls, …), with that client's names for every provider. In addition:
 
-                - models: Several models in place of *model*: the processors take them in turn, each at least once.
-                - cache, salt, max_cost_usd: As for `df.llm.parse`.
+                - models: Several models instead of *model*. The processors take them in turn, each at least once.
+                - cache, salt, max_cost_usd: See `df.llm.parse`.
 
         Returns:
-            The answer, or its text where there is no format. Where *tools* were offered and most processors called
-            some, `tools.Called`: the calls that most of them made, which have not been run.
+            The answer, or its text without a format. If most processors called *tools*, a `tools.Called` with the
+            calls that most of them made, which have not been run.
 
         Raises:
-            ProcessingError: When every processor failed, with the cause of each; when the request was stopped.
-            LLMValidationError: When it cannot be asked as written, such as for a keyword that the provider has no
-                equal of. It is a `UsageError` too. Nothing was sent.
+            ProcessingError: If every processor failed, with the cause of each, or if the request was stopped.
+            LLMValidationError: If the request is invalid, for example with a keyword that has no equivalent at the
+                provider. It is also a `UsageError`. Nothing was sent.
         """
         return self._value(ParseRequest(caller(), model, messages, response_format, pass_reasoning, keywords))
 
@@ -172,18 +173,18 @@ class ParallelLLM:
         pass_reasoning: bool = False,
         **keywords: Unpack[RequestKeywords],
     ) -> Any:
-        """Return what `parse` does, without await: for a cell or script. An interrupt cancels the request."""
+        """Run `parse` without await, for a cell or script. An interrupt cancels the request."""
         return self._waited(ParseRequest(caller(), model, messages, response_format, pass_reasoning, keywords)).value
 
     @shows(fields_of(FrameworkConfig))
     def update_config(self, **values: Unpack[FrameworkOptions]) -> FrameworkConfig:
-        """Change settings, from the next request on.
+        """Change settings, starting with the next request.
 
         Args:
             **values: Settings.
 
         Raises:
-            ConfigurationError: For a name that is no setting, or a value outside its range; nothing is changed then.
+            ConfigurationError: For an unknown setting or a value out of range. Nothing is changed.
         """
         self.config_manager.update_config(**values)
         self._show_log()
@@ -191,15 +192,15 @@ class ParallelLLM:
 
     @property
     def config(self) -> FrameworkConfig:
-        """The settings in force."""
+        """The current settings."""
         return self.config_manager.config
 
     def get_config(self) -> FrameworkConfig:
-        """Return the settings in force."""
+        """Return the current settings."""
         return self.config
 
     def get_config_summary(self) -> dict[str, Any]:
-        """Return the settings in force as plain values, and whether there is a key of this framework's own."""
+        """Return the current settings as plain values, and whether an API key was passed."""
         return self.config.summary() | {"api_key": "environment" if self._api_key is None else "given"}
 
     def _show_log(self) -> None:
@@ -240,7 +241,7 @@ class ParallelLLM:
         return submit(plan, rows)
 
     def _answer(self, run: LiveRun, caller: Caller) -> AnsweredRequest:
-        """Return the answer of a run that has ended, or raise what kept it from having one."""
+        """Return the answer of a run that has ended, or raise the reason why there is none."""
         ensemble, rows = ensemble_of(run), run.rows
         assert isinstance(rows, SingleRequestRows)
         if run.execution.error is not None or run.state == "cancelled":
@@ -265,7 +266,7 @@ class ParallelLLM:
         if outcome.failure is not None:
             raise ProcessingError.of(failed) from failed[0].cause
         if decision.judge_error:
-            failed_judge = "The decision maker failed, and the majority's answer is returned"
+            failed_judge = "The decision maker failed; the majority's answer is returned"
             write_log(self.config, logging.WARNING, "%s", failed_judge)
             caller.warn(f"{failed_judge}. {rows.hidden(decision.judge_error)}")
         if run.execution.unsaved:
@@ -274,7 +275,7 @@ class ParallelLLM:
 
 
 class ParallelCompletionInterface:
-    """`parse` as OpenAI's client has it, returning the whole completion."""
+    """`parse` as in OpenAI's client, which returns the whole completion."""
 
     def __init__(self, framework: ParallelLLM) -> None:
         self._framework = framework
@@ -288,24 +289,24 @@ class ParallelCompletionInterface:
         pass_reasoning: bool = False,
         **keywords: Unpack[RequestKeywords],
     ) -> Coroutine[Any, Any, ParallelCompletion]:
-        """Return, awaited, the completion: the answer in `choices[0].message.parsed`, its text in `.content`.
+        """Return a coroutine of the completion: the answer in `choices[0].message.parsed`, its text in `.content`.
 
-        It is OpenAI's own `ParsedChatCompletion`. `id`, `model` and `created` are of the reply that was chosen, or of
-        the decision maker's where it wrote the answer itself; `logprobs`, where they were asked for, of the chosen
-        reply, and None where the decision maker wrote the answer. Where most processors called tools, these are
-        `message.tool_calls`. `usage` is the sum over all replies that led to it, samples, repairs and decision,
-        whether they were paid for now or are from the cache; None where a server counts no tokens.
+        The completion is OpenAI's `ParsedChatCompletion`. `id`, `model` and `created` are those of the chosen reply, or
+        of the decision maker's reply if it wrote the answer itself. `logprobs`, if requested, are those of the chosen
+        reply, and None if the decision maker wrote the answer. If most processors called tools, the calls are in
+        `message.tool_calls`. `usage` is the sum over all replies involved: samples, repairs and decision, whether paid
+        for now or cached. It is None if a server counts no tokens.
 
         Args:
-            model: As for `ParallelLLM.parse`.
-            messages: Likewise.
-            response_format: Likewise.
-            pass_reasoning: Likewise.
-            **keywords: Likewise.
+            model: See `ParallelLLM.parse`.
+            messages: See `ParallelLLM.parse`.
+            response_format: See `ParallelLLM.parse`.
+            pass_reasoning: See `ParallelLLM.parse`.
+            **keywords: See `ParallelLLM.parse`.
 
         Raises:
-            ProcessingError: When every processor failed, refusals included, with the cause of each.
-            LLMValidationError: When it cannot be asked as written. Nothing was sent.
+            ProcessingError: If every processor failed or refused, with the cause of each.
+            LLMValidationError: If the request is invalid. Nothing was sent.
         """
         return self._completion(ParseRequest(caller(), model, messages, response_format, pass_reasoning, keywords))
 
@@ -318,7 +319,7 @@ class ParallelCompletionInterface:
         pass_reasoning: bool = False,
         **keywords: Unpack[RequestKeywords],
     ) -> ParallelCompletion:
-        """Return what `parse` does, without await."""
+        """Run `parse` without await."""
         request = ParseRequest(caller(), model, messages, response_format, pass_reasoning, keywords)
         completion: ParallelCompletion = self._framework._waited(request).run.to_frame()
         return completion
@@ -344,15 +345,15 @@ class ParallelBeta:
 
 @shows(fields_of(FrameworkConfig))
 def create_framework(api_key: str | None = None, **config: Unpack[FrameworkOptions]) -> ParallelLLM:
-    """Make a `ParallelLLM` with some settings other than the defaults.
+    """Build a `ParallelLLM` with some settings changed from the defaults.
 
     Args:
-        api_key: As for `ParallelLLM`.
+        api_key: See `ParallelLLM`.
         **config: Settings.
 
     Raises:
-        ConfigurationError: For a name that is no setting, or a value outside its range. Nothing was sent.
+        ConfigurationError: For an unknown setting or a value out of range. Nothing was sent.
     """
-    # A refused setting is shown with this function's variables in some tracebacks: none may hold the key by then.
+    # Some tracebacks for a refused setting show this function's variables: none may hold the key by then.
     key, api_key = None if api_key is None else Key(api_key), None
     return ParallelLLM(key, changed(create_default_config(), config))

@@ -1,4 +1,4 @@
-"""Whether a question can be given probabilities as the options ask for them, before anything is sent."""
+"""Check, before anything is sent, whether a question can have the probabilities that the options request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check_probabilities(options: Options, output: OutputType | None) -> None:
     """Check `probabilities` and `confidence_column` against the type and the other options.
 
     Raises:
-        UsageError: When they cannot be had as written. Nothing was sent.
+        UsageError: If they are not available for this question. Nothing was sent.
     """
     how = options.probabilities
     if not how:
@@ -24,8 +24,8 @@ def check_probabilities(options: Options, output: OutputType | None) -> None:
             raise UsageError(f"confidence_column= needs probabilities=: {way}. Nothing was sent.")
         if options.calibration is not None and options.samples < 2:
             raise UsageError(
-                "calibration= is what a confidence is read through, and without probabilities= there is none: "
-                "probabilities=True, or 'samples' with samples=5, for example. Nothing was sent."
+                "calibration= adjusts a confidence, and without probabilities= there is none. Pass "
+                "probabilities=True, or 'samples' with for example samples=5. Nothing was sent."
             )
         return
     if output is None or not output.choices:
@@ -37,7 +37,7 @@ def check_probabilities(options: Options, output: OutputType | None) -> None:
     if how == "samples":
         if options.samples < 2:
             raise UsageError(
-                "probabilities='samples' is the share of several answers: give samples=5, for example, which is five "
+                "probabilities='samples' is the share of several answers: pass for example samples=5, which is five "
                 "calls a row. Nothing was sent."
             )
         return
@@ -50,13 +50,13 @@ def check_probabilities(options: Options, output: OutputType | None) -> None:
                         ("pack", (options.pack or 1) > 1)):  # fmt: skip
         if value:
             raise UsageError(
-                f"Token probabilities (probabilities={how!r}) are of one answer a row, from one model, in a call of "
-                f"its own. Leave {name}= out, or give probabilities='samples' with samples=. Nothing was sent."
+                f"Token probabilities (probabilities={how!r}) need one answer a row, from one model, in a separate "
+                f"call. Leave {name}= out, or pass probabilities='samples' with samples=. Nothing was sent."
             )
 
 
 def _check_alone(options: Options) -> None:
-    """Refuse what cannot go with decisions, which are one answer a row."""
+    """Refuse options that do not work with decisions, which are one answer a row."""
     reasons = {
         "samples": (options.samples > 1, "asks a decision endpoint, which answers the same each time"),
         "models": (len(options.models or ()) > 1, "asks one endpoint"),

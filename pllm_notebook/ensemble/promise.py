@@ -1,4 +1,4 @@
-"""What `guarantee=` promises of a run: about which fields, against what, and where a row's confidence comes from."""
+"""The promise of `guarantee=`: the fields it covers, what they are compared with, and the source of the confidence."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DEFAULTS = Options()
 
 @dataclass(frozen=True, slots=True)
 class KnownLabels:
-    """What is right about one field, row by row.
+    """The known right values of one field, row by row.
 
     Attributes:
-        name: Of the labels.
+        name: Name of the labels.
         values: Shape (n_rows,), as JSON has them.
-        missing: For each row, whether it has none.
+        missing: For each row, whether it has no label.
     """
 
     name: str
@@ -35,15 +35,15 @@ class KnownLabels:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """That few rows keep a bad answer of the low-cost model (see `statistics.Guarantee`).
+    """The promise that few rows keep a bad answer of the low-cost model (see `statistics.Guarantee`).
 
     Attributes:
-        guarantee: How few, and how sure.
-        output: The type.
-        fields: Those that it is about: their values are known. A row is bad if one of them is.
-        outside: Fields that nothing is promised of.
-        source: Of the confidence: the model's own token probabilities, or the share of its samples.
-        labels: By field; a field without any is compared with the strong model's answer.
+        guarantee: The share of rows and the confidence level.
+        output: The type to parse.
+        fields: The fields covered, which have a known set of values. A row is bad if one of them is.
+        outside: The fields that are not covered.
+        source: Source of the confidence: the model's token probabilities, or the share of agreeing samples.
+        labels: Labels by field. A field without labels is compared with the strong model's answer.
     """
 
     guarantee: Guarantee
@@ -59,17 +59,17 @@ class Promise:
         return [each.name or "answer" for each in self.fields]
 
     def with_labels(self, labels: Mapping[str, KnownLabels]) -> Promise:
-        """Return it against labels, by the name of the field."""
+        """Return the promise with labels, keyed by field name."""
         return replace(self, labels=labels)
 
     def is_right(self, row: int, kept: Any) -> bool:
-        """Return whether an answer is right by the labels in every field, so that it cannot be bad to keep it.
+        """Return whether the labels confirm an answer in every field, so that keeping it cannot be bad.
 
-        What the strong model says then changes nothing: a field is bad only where it is right and the kept answer is
-        not. A field without a label is not known to be right.
+        The strong model's answer then makes no difference: a field is bad only if the strong answer is right and the
+        kept answer is not. A field without a label is not known to be right.
 
         Args:
-            row: Of the table, for its labels.
+            row: Index of the row in the table, for its labels.
             kept: The low-cost model's answer.
         """
         if self.labels.keys() != set(self.names):
@@ -82,12 +82,12 @@ class Promise:
         )
 
     def is_bad(self, row: int, kept: Any, strong: Any) -> bool:
-        """Return whether it is bad that a row keeps an answer where the strong model gives another one.
+        """Return whether it is bad that a row keeps its answer instead of the strong model's.
 
         Args:
-            row: Of the table, for its labels.
+            row: Index of the row in the table, for its labels.
             kept: The low-cost model's answer.
-            strong: The strong model's.
+            strong: The strong model's answer.
         """
         own, other = self.output.field_values(kept), self.output.field_values(strong)
         for name, each in zip(self.names, self.fields, strict=True):
@@ -96,21 +96,21 @@ class Promise:
             if set(each.codes(one, known)) == set(each.codes(two, known)):
                 continue
             labels = self.labels.get(name)
-            # Without a label it is not known who is right, and the strong model may be.
+            # Without a label it is unknown which answer is right, and it may be the strong model's.
             if labels is None or labels.missing[row] or from_json(spelling(two)) == labels.values[row]:
                 return True
         return False
 
 
 def promise_for(options: Options, output: OutputType | None) -> Promise | None:
-    """Return what `guarantee=` promises, None where it is not given.
+    """Return the promise of `guarantee=`, or None without one.
 
     Raises:
-        UsageError: When nothing can be promised as written. Nothing was sent.
-        MissingPackageError: Without scipy.
+        UsageError: If the options allow no promise. Nothing was sent.
+        MissingPackageError: If scipy is not installed.
     """
     if options.guarantee is None:
-        # Labels may be a Series, which has no single truth when it is compared.
+        # Labels may be a Series, whose comparison has no single truth value.
         for name, given in (
             ("against", options.against is not None),
             ("confidence_level", options.confidence_level != _DEFAULTS.confidence_level),
@@ -140,17 +140,17 @@ def promise_for(options: Options, output: OutputType | None) -> Promise | None:
     several = options.samples > 1 or len(options.models or ()) > 1
     if not several and all(each.kind == "labels" for each in output.choices):
         raise UsageError(
-            "guarantee= needs a confidence, and a list has no token probabilities: give samples=5, for example, whose "
+            "guarantee= needs a confidence, and a list has no token probabilities: pass for example samples=5, whose "
             "agreement is the confidence. Nothing was sent."
         )
     guarantee = Guarantee(options.guarantee, options.confidence_level)
-    planned_looks(1_000, guarantee)  # a missing package is an error now, and not when all answers are paid for
+    planned_looks(1_000, guarantee)  # a missing package must be an error now, before any answer is paid for
     outside = names_without_choices(output.kind, output.fields, output.json_schema)
     return Promise(guarantee, output, output.choices, outside, "samples" if several else "logprobs")
 
 
 def asked_options(promise: Promise, options: Options) -> Options:
-    """Return the options of the low-cost model's question: with token probabilities where they are its confidence."""
+    """Return the options of the low-cost model, with token probabilities if they are the confidence."""
     if promise.source == "samples" or options.probabilities:
         return options
     return replace(options, probabilities="logprobs")

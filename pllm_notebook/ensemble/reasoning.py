@@ -1,8 +1,8 @@
-"""Samples that write down their reasoning before they answer.
+"""Samples that write their reasoning before their answer.
 
-What a model has written before its answer is what the answer can rest on (Wei et al., "Chain-of-Thought Prompting
-Elicits Reasoning in Large Language Models", 2022); after it, it could only excuse it. The reasoning is in the
-samples' own format alone: the judge is shown it, agreement is counted without it, and the caller never sees it.
+Reasoning written before an answer can improve it (Wei et al., "Chain-of-Thought Prompting Elicits Reasoning in Large
+Language Models", 2022); written after it, it can only justify it. The reasoning exists only in the samples' format: the
+judge sees it, agreement is counted without it, and the caller never sees it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Reasoned:
         output: The caller's type, None for plain text.
 
     Attributes:
-        output: What a sample is asked for: a model's own fields after one named `reasoning`, and of anything else
-            `{"reasoning": …, "answer": …}`. The caller's own type where that has a field of that name already.
+        output: The type of a sample: for a Pydantic model, its fields after one named `reasoning`; for any other type,
+            `{"reasoning": …, "answer": …}`. It is the caller's own type if that already has a field of that name.
     """
 
     def __init__(self, output: OutputType | None) -> None:
@@ -53,13 +53,13 @@ class Reasoned:
         self.output = OutputType(made)
 
     def answer(self, value: Any) -> Any:
-        """Return a sample's answer in the caller's own type, without the reasoning and without validating it again."""
+        """Return a sample's answer in the caller's type, without the reasoning and without validating it again."""
         if self._own:
             return value
         if self._model is None:
             return value.answer
-        # A model's own way of being copied (pickle's): constructing it again would run its validators twice, on
-        # values that they have changed already.
+        # Copied through the model's pickle state: constructing it again would run its validators a second time, on
+        # values that they have already changed.
         state = value.__getstate__()
         state["__dict__"] = {name: held for name, held in state["__dict__"].items() if name != "reasoning"}
         state["__pydantic_fields_set__"] = state["__pydantic_fields_set__"] - {"reasoning"}
@@ -68,11 +68,11 @@ class Reasoned:
         return bare
 
     def reasoning(self, value: Any) -> str | None:
-        """Return what a sample wrote before its answer, None where that is part of the caller's own type."""
+        """Return a sample's reasoning, or None if the reasoning is a field of the caller's own type."""
         return None if self._own else value.reasoning
 
 
 @lru_cache(maxsize=256)
 def reasoned(output: OutputType | None) -> Reasoned:
-    """Make the format, once for each type."""
+    """Build the format, once for each type."""
     return Reasoned(output)

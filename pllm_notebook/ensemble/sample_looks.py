@@ -1,4 +1,4 @@
-"""Looks at a growing sample of a table's rows, until a threshold of confidence is certified or none can be."""
+"""Looks at a growing sample of a table's rows, until a confidence threshold is certified or none can be."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["NOTHING_PROVED", "Look", "look_at"]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 _SEED = 20_261_130
-"""Of the draw. The same for every table, so that a run that goes on, or another one, draws the same rows."""
+"""Seed of the draw. The same for every table, so that a resumed run, or another run, draws the same rows."""
 
 NOTHING_PROVED = Certificate(np.inf, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What came of a look at the sample.
+    """The result of a look at the sample.
 
     Attributes:
-        ask: Groups of equal rows that the strong model is to answer.
+        ask: Groups of equal rows that the strong model should answer.
         state: None while the sample grows.
         best: The best certificate so far.
-        number: Of the look, from 0.
-        unsent: Why the sample cannot be completed; None where it can, or where that is not known.
+        number: Number of the look, from 0.
+        unsent: Why the sample cannot be completed. None if it can, or if that is unknown.
     """
 
     ask: Sequence[int] = ()
@@ -51,21 +51,21 @@ def look_at(
     is_bad: Callable[[int, int], bool],
     needs: Callable[[int, int], bool] | None = None,
 ) -> Look:
-    """Look at the sample, and draw a larger one for as long as that is likely to keep more low-cost answers.
+    """Look at the sample, and draw a larger one while that is likely to keep more low-cost answers.
 
     Args:
-        last: The look before.
-        guarantee: What is to be proved.
-        groups: Shape (n_rows,), the group of equal rows of each row that is asked about.
-        confidence: Shape (n_rows,), in each row's low-cost answer; -inf for none.
-        asked: Groups that the strong model has been asked about.
-        cut: Returns a look that ends the run where a strong answer to one of some groups is missing.
-        is_bad: Returns whether it would be bad that a row, and its group, keeps its low-cost answer.
-        needs: Returns whether the strong model's answer decides if a row, and its group, is bad: labels may say that it
-            is not, whatever the strong model says. None where all need it.
+        last: The previous look.
+        guarantee: The guarantee to prove.
+        groups: Shape (n_rows,), the group of equal rows that each row belongs to.
+        confidence: Shape (n_rows,), the confidence of each row's low-cost answer; -inf without one.
+        asked: Groups that the strong model has already been asked about.
+        cut: Returns a look that ends the run if the strong answer to one of the given groups is missing, else None.
+        is_bad: Returns whether a row, given with its group, would be bad if it kept its low-cost answer.
+        needs: Returns whether the strong answer is needed to tell if a row, given with its group, is bad. Labels may
+            confirm the low-cost answer without it. None if every row needs it.
 
     Returns:
-        What is to be asked next, or how it ended.
+        The groups to ask next, or how the sampling ended.
     """
     rows = len(groups)
     looks = planned_looks(rows, guarantee)
@@ -84,7 +84,7 @@ def look_at(
         if (ended := cut(drawn)) is not None:
             return ended
         bad[at] = [is_bad(row, group) for row, group in zip(at.tolist(), groups[at].tolist(), strict=True)]
-        # An earlier, smaller sample may have proved more; each look has its own share of the error.
+        # An earlier, smaller sample may have proved more: each look has its own share of the error probability.
         best = min(certify(confidence, sampled, bad, guarantee), best, key=lambda one: one.threshold)
         kept = int((confidence[~sampled] >= best.threshold).sum())
         if not any(forecast(confidence, sampled, bad, guarantee, size) > kept for size in looks[number + 1 :]):

@@ -1,4 +1,4 @@
-"""From options to a question: one model's, or an ensemble's plan; and from a question to its run."""
+"""Build the spec of one model or an ensemble from options, and start its run."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ __all__ = ["Spec", "ensemble_spec_for", "estimate", "lines", "spec_for", "submit
 
 Spec = CallSpec | EnsembleSpec
 
-# What a judge writes for each candidate besides the answer: five marks and their names.
+# Output tokens of a judge for each candidate, besides the answer: five scores and their names.
 _MARKS_TOKENS = 64
 
-# An estimate takes a model's further samples as unknown after so many of its samples, with so many calls, of which
-# none is known. Both are needed: a batch job that expired leaves a gap of at most 100,000 calls (Anthropic's limit),
-# and a frame of many rows has as many in one sample.
+# An estimate assumes that a model's remaining samples are unknown after this many consecutive unknown samples with this
+# many calls. Both bounds are needed: an expired batch job leaves a gap of at most 100,000 calls (Anthropic's limit),
+# and a large frame has that many calls in one sample.
 _UNKNOWN_SAMPLES = 8
 _UNKNOWN_CALLS = 100_000
 
@@ -69,14 +69,14 @@ def spec_for(
     """Build the spec of a call to one model, or of an ensemble.
 
     Args:
-        options: As resolved.
+        options: Resolved options.
         output: The type to parse, None for plain text.
-        instruct: Whether there is no prompt, so that the type itself must say what is wanted.
+        instruct: Whether there is no prompt, so that the type must describe the task.
         examples: Shown to the model before each row's prompt.
-        task: What the prompt asks, without the rows' values; decision endpoints alone read it.
+        task: The prompt's instruction, without the rows' values. Only decision endpoints read it.
 
     Raises:
-        UsageError: When it cannot be asked as written. Nothing was sent.
+        UsageError: If the options do not allow it. Nothing was sent.
     """
     promise = promise_for(options, output)
     if promise is not None:
@@ -97,7 +97,7 @@ def spec_for(
     for name in ("decide", "judge", "judge_effort", "agreement_column"):
         if getattr(options, name) is not None:
             raise UsageError(
-                f"{name}= is for several answers to a row: give samples=3, or models=[…] with two or more; or, with "
+                f"{name}= is for several answers to a row: pass samples=3, or models=[…] with two or more; or, with "
                 f"decide='escalate', guarantee=0.95. Nothing was sent."
             )
     if options.models:
@@ -121,25 +121,25 @@ def ensemble_spec_for(
     extended: Callable[[CallSpec], None] | None = None,
     called_by: Caller | None = None,
 ) -> EnsembleSpec:
-    """Make an ensemble's plan.
+    """Build the spec of an ensemble.
 
     Args:
-        options: As resolved.
+        options: Resolved options.
         output: The caller's type, None for plain text.
         instruct: As for `spec_for`.
-        history: Turns of a conversation before the prompt.
-        examples: Shown to members before the prompt, and to a stronger model that is asked in their place.
-        keys: API keys by provider, where they are not the environment's.
+        history: Turns of the conversation before the prompt.
+        examples: Shown before the prompt to members and to the strong model of an escalation.
+        keys: API keys by provider that replace the environment's.
         judging: Options of the judge's call that differ from the usual ones.
-        own: Makes one member's options of the common ones with its model set, None to take them as they are.
-        reasoning: Whether members write down their reasoning before they answer.
+        own: Returns a member's options, given the common ones with its model set. None to use those unchanged.
+        reasoning: Whether members write their reasoning before the answer.
         tolerant: See `EnsembleSpec`.
-        calls: Whether members may call tools in place of an answer, which are not run.
-        extended: Called with the question of each member once it is made, None for nothing.
-        called_by: The line that a warning names, None for the nearest one outside this package.
+        calls: Whether members may call tools instead of answering. The tools are not run.
+        extended: Called with the spec of each member after it is built. None for nothing.
+        called_by: The line that a warning names. None for the nearest one outside this package.
 
     Raises:
-        UsageError: When it cannot be asked as written. Nothing was sent.
+        UsageError: If the options do not allow it. Nothing was sent.
     """
     how, vote = _how(options, output)
     make: Callable[..., CallSpec] = partial(
@@ -152,7 +152,7 @@ def ensemble_spec_for(
     for model in options.models or (options.model,):
         label = ""
         for _ in range(options.samples):
-            # The index counts per model, so that a model named twice is not one stored answer twice.
+            # Samples are numbered per model, so that a model named twice does not reuse one stored answer.
             asked = replace(options, model=model)
             asked = asked if own is None else own(asked)
             ask = make(asked, sampled, sample=samples[label])
@@ -165,8 +165,8 @@ def ensemble_spec_for(
             samples[label] += 1
     if options.temperature == 0 and max(samples.values()) > 1:
         (called_by or caller()).warn(
-            "Several samples of one model at temperature 0 are nearly always one answer, paid several times: leave "
-            "the temperature out, or give several models."
+            "Several samples of one model at temperature 0 are nearly always the same answer, paid for several times: "
+            "leave the temperature out, or use several models."
         )
     further = None
     if how == "judge":
@@ -180,7 +180,7 @@ def ensemble_spec_for(
         further = make(stronger, output)
         if further.target.label in samples and further.sample == 0:
             raise UsageError(
-                f"decide='escalate' asks a stronger model, and judge={options.judge!r} is one of those that answer. "
+                f"decide='escalate' asks a stronger model, but judge={options.judge!r} is one of those that answer. "
                 f"Nothing was sent."
             )
     return EnsembleSpec(tuple(members), how, vote, further, output, before, tolerant=tolerant)
@@ -199,7 +199,7 @@ def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None, disp
 
 
 def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices) -> Execution:
-    """Return the execution of an ensemble: each row once for each member, then what the judge is asked."""
+    """Return the execution of an ensemble: each row once per member, then the judge's rows."""
     specs = [member.ask for member in plan.members]
     asked = EnsembleRows(rows, len(specs), plan.judging)
     observer: Callable[[ResultTable], EnsembleResults] = partial(EnsembleResults, plan, asked)
@@ -217,7 +217,7 @@ def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices) ->
 
 
 def estimate(question: Spec, rows: Rows) -> Estimate:
-    """Estimate a run of *question*, but for what is asked where the answers differ. Sends nothing."""
+    """Estimate a run of *question*, without the calls made when answers differ. Sends nothing."""
     if isinstance(question, CallSpec):
         return estimate_rows(question, rows)
     whole = Estimate.together(list(_estimates(question, rows)))
@@ -225,14 +225,14 @@ def estimate(question: Spec, rows: Rows) -> Estimate:
         strong = estimate_rows(question.further, rows)
         looks = planned_looks(strong.rows - strong.skipped, question.promise.guarantee)
         least = looks[0] if looks else strong.rows - strong.skipped
-        # Of a row whose low-cost answer is right by its labels, no strong answer is needed.
+        # A row whose labels confirm its low-cost answer needs no strong answer.
         least = 0 if looks and question.promise.labels.keys() == set(question.promise.names) else least
         return replace(whole, strong=strong, least_strong=least)
     return whole if question.further is None else replace(whole, decider=question.further.target.label)
 
 
 def _estimates(plan: EnsembleSpec, rows: Rows) -> Iterator[Estimate]:
-    """Yield the estimate of each member, in order; of samples that nothing is known of, that of the last one walked."""
+    """Yield the estimate of each member, in order. Samples assumed unknown reuse the estimate before them."""
     unknown: dict[str, list[Estimate]] = {}
     for at, member in enumerate(plan.members):
         before = unknown.setdefault(member.model, [])
@@ -248,7 +248,7 @@ def _estimates(plan: EnsembleSpec, rows: Rows) -> Iterator[Estimate]:
 
 
 def _is_exhausted(unknown: Sequence[Estimate], cache: str) -> bool:
-    """Return whether further samples are unknown too, after these in a row of which nothing is known."""
+    """Return whether further samples may be assumed unknown, after these consecutive unknown ones."""
     if cache == "off" or not unknown[-1].calls:  # the store is not read, or no row can be sent
         return True
     return len(unknown) >= _UNKNOWN_SAMPLES and len(unknown) * unknown[-1].calls >= _UNKNOWN_CALLS
@@ -270,20 +270,20 @@ def _how(
         decide, vote = "vote", decide
     if decide not in ("vote", "judge", "escalate") and not callable(decide):
         raise UsageError(
-            f"decide is 'vote', 'judge', 'escalate', Vote(…) or a function from the answers to one answer, not "
+            f"decide is 'vote', 'judge', 'escalate', Vote(…) or a function that chooses one of the answers, not "
             f"{decide!r}. Nothing was sent."
         )
     if options.judge is not None and decide not in ("judge", "escalate"):
-        raise UsageError("judge= is read by decide='judge' and 'escalate' alone. Nothing was sent.")
+        raise UsageError("judge= is used only with decide='judge' or 'escalate'. Nothing was sent.")
     if options.judge_effort is not None and decide not in ("judge", "escalate"):
-        raise UsageError("judge_effort= is read by decide='judge' and 'escalate' alone. Nothing was sent.")
+        raise UsageError("judge_effort= is used only with decide='judge' or 'escalate'. Nothing was sent.")
     if decide == "escalate" and options.judge is None:
-        raise UsageError("decide='escalate' needs the stronger model: judge='provider:name'. Nothing was sent.")
+        raise UsageError("decide='escalate' needs a stronger model: judge='provider:name'. Nothing was sent.")
     return decide, vote
 
 
 def _judge_options(options: Options, members: int) -> dict[str, Any]:
-    """Return the judge's own options: its call is another question, and often another provider's."""
+    """Return the judge's options: its call is a different question, often at a different provider."""
     limit = options.max_output_tokens
     question = {name: each.default for name, each in fields_of(Options).items() if each.keyed}
     del question["model"], question["salt"]

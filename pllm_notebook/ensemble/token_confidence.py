@@ -1,4 +1,4 @@
-"""How sure a model is of its answers, by the tokens of its replies."""
+"""A model's confidence in its answers, from the token probabilities of its replies."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["TokenConfidence"]
 
 
 class TokenConfidence:
-    """The probability of each answer's least sure value, among some fields.
+    """Compute the probability of each answer's least certain value, over some fields.
 
     Args:
-        ask: The question, with token probabilities.
-        fields: Those that count; a list has no token probabilities, and is passed over.
-        store: Has the replies; None where they are in the outcomes.
+        ask: The spec, with token probabilities.
+        fields: The fields that count. A list has no token probabilities and is skipped.
+        store: The store with the replies. None if the outcomes have them.
     """
 
     def __init__(self, ask: CallSpec, fields: Sequence[ChoiceField], store: Store | None) -> None:
@@ -32,7 +32,7 @@ class TokenConfidence:
         self._formats = token_formats()
 
     def __call__(self, outcomes: Sequence[Outcome]) -> list[float]:
-        """Return the confidence of each answer, -inf where nothing is known of it."""
+        """Return the confidence of each answer, -inf if it is unknown."""
         keys = [one.last or one.key for one in outcomes if one.failure is None and one.entry is None]
         known = {} if self._store is None else self._store.get_many(list(dict.fromkeys(keys)))
         return [

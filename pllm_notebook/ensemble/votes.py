@@ -1,4 +1,4 @@
-"""A majority, field by field: what several answers to one question come to without another call.
+"""Majority votes, field by field: a decision among several answers without another call.
 
 Agreement of independent answers is the oldest measure of how sure they are (self-consistency: Wang
 et al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", 2022). A tie goes
@@ -28,17 +28,17 @@ _RULES = get_args(Rule)
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """How the values of one field become one: `decide=Vote(numbers="median", lists="union")`.
+    """Rules for combining the values of one field: `decide=Vote(numbers="median", lists="union")`.
 
     Attributes:
-        numbers: For int, float and Decimal: the most common value, or the "median" (of an even number of
-            whole numbers the lower one, so that it is a number somebody gave).
+        numbers: For int, float and Decimal: the most common value, or the "median" (for an even number of
+            integers the lower middle one, so that it is one of the values given).
         lists: For lists, tuples and sets: the most common whole list, the "union" in order of first
             appearance, or the "intersection" in the order of the first answer.
-        fields: The rule of single fields by name, before the two above.
+        fields: Rules for single fields by name, which override the two above.
 
     Raises:
-        UsageError: For a rule that is none. Nothing was sent.
+        UsageError: For an unknown rule. Nothing was sent.
     """
 
     numbers: Literal["majority", "median"] = "majority"
@@ -55,7 +55,7 @@ class Vote:
                 )
 
     def check(self, output: OutputType | None) -> None:
-        """Refuse names that are no fields of *output*.
+        """Refuse names that are not fields of *output*.
 
         Raises:
             UsageError: Nothing was sent.
@@ -68,7 +68,7 @@ class Vote:
                 )
 
     def rule(self, name: str, values: Sequence[Any]) -> Rule:
-        """Return the rule for a field, by its name and by what it holds."""
+        """Return the rule for a field, by its name and the type of its values."""
         wanted: Rule = self.fields.get(name, "majority")
         present = [value for value in values if value is not None]
         if name not in self.fields and present:
@@ -80,14 +80,14 @@ class Vote:
 
 
 class VoteCount:
-    """The answers to one question, counted.
+    """Counts of the answers to one question.
 
     Args:
-        output: Their type, None for plain text.
+        output: The type of the answers. None for plain text.
         values: The answers, in the order of the samples; at least one.
 
     Attributes:
-        agreement: For each field (or the one value), the share of answers that have its most common value.
+        agreement: For each field (or the single value), the share of answers with its most common value.
         whole: Share of answers equal to the most common whole answer.
     """
 
@@ -115,19 +115,19 @@ class VoteCount:
         return self._wholes.index(_most_common(self._wholes))
 
     def distinct(self) -> list[tuple[int, int]]:
-        """Return each different answer as (index of its first appearance, times it was given), in order."""
+        """Return each distinct answer as (index of its first occurrence, count), in order."""
         return [(self._wholes.index(one), times) for one, times in Counter(self._wholes).items()]
 
     def index(self, value: Any) -> int | None:
-        """Return the index of the first answer that is equal to *value*, None for none."""
+        """Return the index of the first answer equal to *value*, or None."""
         parts = (value,) if self._output is None else self._output.field_values(value)
         whole = tuple(map(identity, parts))
         return self._wholes.index(whole) if whole in self._wholes else None
 
     def majority(self, vote: Vote, context: Any = None) -> tuple[Any, int | None]:
-        """Return the answer that the fields' own majorities make, and the index of the sample equal to it.
+        """Return the answer made of each field's majority, and the index of the sample equal to it.
 
-        Where the type's validators refuse the mixture, it is the most common whole answer instead.
+        If the type's validators refuse that combination, return the most common whole answer instead.
         """
         chosen = []
         for name, column, identities in zip(self._names, self._columns, self._identities, strict=True):
@@ -148,7 +148,7 @@ class VoteCount:
 
 
 def identity(value: Any) -> bytes:
-    """Return bytes that are the same for equal values, and for no others of one field."""
+    """Return bytes that are equal for two values of one field if and only if the values are equal."""
     if isinstance(value, (set, frozenset)):
         return b"\x00".join(sorted(map(identity, value)))
     return to_json(value, serialize_unknown=True, inf_nan_mode="constants")
@@ -162,7 +162,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _most_common(values: Sequence[Any]) -> Any:
-    return Counter(values).most_common(1)[0][0]  # of equals, the one that came first
+    return Counter(values).most_common(1)[0][0]  # on a tie, the one that came first
 
 
 def _share(values: Sequence[Any]) -> float:

@@ -292,7 +292,7 @@ def test_the_stronger_model_is_asked_for_rows_that_differ_alone(
     run = out.llm.run
     strong = live_of(run).execution.queues[-1].spent.cost_usd
     alone = f"about {format_usd(2 * strong)} for it alone"
-    assert run.progress().note == (f"{ANTHROPIC.model} called on 1 of 2: {format_usd(run.cost)} in place of {alone}")
+    assert run.progress().note == (f"{ANTHROPIC.model} called on 1 of 2: {format_usd(run.cost)} instead of {alone}")
 
 
 def test_a_function_decides_and_one_that_raises_fails_its_row(luna: str, sim: Simulator) -> None:
@@ -469,8 +469,8 @@ def test_plain_text_is_decided_too(luna: str, sim: Simulator) -> None:
     [
         ({"decide": "judge"}, "decide= is for several answers"),
         ({"judge": "sim:openai"}, "judge= is for several answers"),
-        ({"samples": 2, "decide": "vote", "judge": "sim:openai"}, "judge= is read by"),
-        ({"samples": 2, "decide": "escalate"}, "needs the stronger model"),
+        ({"samples": 2, "decide": "vote", "judge": "sim:openai"}, "judge= is used only with"),
+        ({"samples": 2, "decide": "escalate"}, "needs a stronger model"),
         ({"samples": 2, "decide": 3}, "not 3"),
         ({"samples": 0}, "at least 1"),
         ({"models": "openai:gpt"}, "models is a list"),

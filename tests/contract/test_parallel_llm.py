@@ -283,14 +283,12 @@ def test_where_the_decision_maker_fails_the_majority_stands_with_a_warning(
     sim.set(answers=Script("chair", "lamp", "chair", judge=lambda request: answer))
     framework = pllm.create_framework(max_retries=0)
 
-    with pytest.warns(
-        UserWarning, match=f"decision maker failed, and the majority's answer is returned. {kind}"
-    ) as warned:
+    with pytest.warns(UserWarning, match=f"decision maker failed; the majority's answer is returned. {kind}") as warned:
         result = ask(framework, luna)
 
     assert result == Product(name="chair", price=3)
     assert [warning.filename for warning in warned] == [__file__]
-    assert ("pllm_notebook", logging.WARNING, "The decision maker failed, and the majority's answer is returned") in (
+    assert ("pllm_notebook", logging.WARNING, "The decision maker failed; the majority's answer is returned") in (
         caplog.record_tuples
     )
 

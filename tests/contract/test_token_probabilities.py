@@ -223,7 +223,7 @@ def test_a_refusal_is_remembered_for_the_effort_that_was_asked(
 def test_token_probabilities_are_of_one_answer_in_a_call_of_its_own(luna: str, options: dict[str, Any]) -> None:
     (name,) = options
 
-    with pytest.raises(UsageError, match=rf"Leave {name}= out, or give probabilities='samples'.*Nothing was sent"):
+    with pytest.raises(UsageError, match=rf"Leave {name}= out, or pass probabilities='samples'.*Nothing was sent"):
         ask(luna, **options)
 
 

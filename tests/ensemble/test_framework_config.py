@@ -411,5 +411,5 @@ def test_every_parse_takes_the_same_request() -> None:
 def test_settings_in_the_place_of_the_key_are_an_error_that_says_where_they_go() -> None:
     settings: Any = pllm.FrameworkConfig(num_processors=2)
 
-    with pytest.raises(pllm.ConfigurationError, match="api_key is a text, not FrameworkConfig; settings go into"):
+    with pytest.raises(pllm.ConfigurationError, match="api_key is a string, not FrameworkConfig; pass settings"):
         pllm.ParallelLLM(settings)

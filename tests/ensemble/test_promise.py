@@ -93,7 +93,7 @@ def test_against_labels_a_row_is_bad_where_the_strong_answer_is_right(label: Any
 
 
 def test_a_list_alone_has_no_token_probabilities() -> None:
-    with pytest.raises(UsageError, match="a list has no token probabilities: give samples=5"):
+    with pytest.raises(UsageError, match="a list has no token probabilities: pass for example samples=5"):
         promised(list[Literal["a", "b"]])
 
     assert promised(list[Literal["a", "b"]], samples=5).source == "samples"
@@ -115,7 +115,7 @@ def test_the_promise_is_one_sentence() -> None:
         "Nothing is promised of `note`.",
         "Threshold: 0.75 confidence (token probabilities); 1 of 400 sampled rows would be bad at it.",
         "Rows: 1,500 by cheap, 490 by strong.",
-        "Cost: $1.00 in place of about $4.00 for strong alone, which saves $3.00.",
+        "Cost: $1.00 instead of about $4.00 for strong alone, which saves $3.00.",
     ]
 
 

@@ -225,7 +225,7 @@ def test_what_cannot_be_had_is_refused_before_anything_is_sent(kit: FrameKit, si
     simulated(a=[{"value": True}])
     frame = kit.frame({"t": ["a"]})
 
-    with pytest.raises(UsageError, match=r"give samples=5, for example, which is five calls a row. Nothing was sent"):
+    with pytest.raises(UsageError, match=r"pass for example samples=5, which is five calls a row. Nothing was sent"):
         kit.llm(frame).parse(bool, "{t}", probabilities="samples")
     with pytest.raises(UsageError, match=r"a field whose values are known .*, and str has none. Nothing was sent"):
         kit.llm(frame).parse(str, "{t}", probabilities="samples", samples=2)

@@ -150,7 +150,7 @@ def test_help_lists_every_option(kernel: Kernel) -> None:
         ("%%pllm df", "UsageError: The cell has neither a prompt nor --schema"),
         ("%%pllm", "UsageError: The cell has no prompt and names no data."),
         ("%%pllm 3\nhello", "UsageError: 3 is an int; %%pllm takes a dataframe, a series or a list."),
-        ("%%pllm df --decide judge\n{text}", "UsageError: decide= is for several answers to a row: give samples=3"),
+        ("%%pllm df --decide judge\n{text}", "UsageError: decide= is for several answers to a row: pass samples=3"),
         (
             "%%pllm df --mode batch\n{text}",
             "NotConfirmedError: 5 calls would have been submitted as a batch, and there is no interactive input",
