@@ -288,6 +288,10 @@ class Store(Protocol):
     def backlog_bytes(self) -> int:
         """Bytes queued and not yet on disk."""
 
+    @property
+    def unwritable(self) -> str:
+        """Why entries can only be read, so that what is sent now would be paid for and not kept; "" where they can."""
+
     def is_behind(self, limit_bytes: int) -> bool:
         """Return whether nothing new should be sent: writing fails at the moment, or more than that is queued."""
 

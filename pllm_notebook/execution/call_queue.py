@@ -280,6 +280,7 @@ class CallQueue:
         if not self.order.has_calls or (self._serial and not self._is_its_turn()):
             return None
         if self._store_is_behind():
+            recorder.check_store()
             self._loop.call_later(_LOOK_AGAIN_S, self.send)
             return None
         warmup = self._warmup

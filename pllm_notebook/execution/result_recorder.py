@@ -188,6 +188,11 @@ class ResultRecorder:
             # What is paid for from here on could not be kept either.
             self.halt("failed", self._incomplete)
 
+    def check_store(self) -> None:
+        """Stop where the cache can only be read: what is sent now would be paid for and not kept."""
+        if self._store is not None and (reason := self._store.unwritable):
+            self.halt("failed", partial(StoppedError, reason))
+
     def _incomplete(self, *, kept: int, total: int) -> StoppedError:
         message = (
             f"incomplete: {self.results.unsaved:,} unsaved. The cache cannot be written, so no more calls were sent; "

@@ -179,6 +179,11 @@ class FirstAnswerStore:
         """Bytes queued and not yet on disk."""
         return self._store.backlog_bytes
 
+    @property
+    def unwritable(self) -> str:
+        """Why the store can only be read, "" where it can be written."""
+        return self._store.unwritable
+
     def is_behind(self, limit_bytes: int) -> bool:
         """Return whether writing fails at the moment, or more than that is queued."""
         return self._store.is_behind(limit_bytes)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.callers import caller_stack_level
+from pllm_notebook.exceptions import StoreError, UsageError
 from pllm_notebook.formatting import counted, format_usd, strip_control_chars
 from pllm_notebook.report_tables import HTMLFacts
 from pllm_notebook.store import export_file
@@ -159,6 +161,8 @@ class CacheHandle:
         Labels that are in it are added, too, but for what the same person has said otherwise since.
         """
         store = self._open()
+        if store.unwritable:
+            raise StoreError(f"The cache in {store.directory} can only be read at the moment. Nothing was imported.")
         labels: list[Label] = []
         added = export_file.import_(store, path, labels)
         LabelFile(store.directory).merge(labels)
@@ -198,6 +202,8 @@ class CacheHandle:
             )
             store.forget_failures([call.key for call in store.failures() if matches(call.model, call.at)])
             chosen.warn_unless_matched(store.directory)
+        if store.below is not None:
+            warnings.warn(f"{store.below} can only be read, so its answers stay.", stacklevel=caller_stack_level())
         if removed:
             store.vacuum()
         return removed

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pllm_notebook.exceptions import UnsafeEntryError
 
-__all__ = ["READ_ERRORS", "DamageReport", "is_damage", "is_full_disk", "passes_check"]
+__all__ = ["READ_ERRORS", "DamageReport", "cannot_write", "is_damage", "is_full_disk", "passes_check"]
 
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError, OverflowError)
 """What reading a database may raise: SQLite's own errors, and Python's for what SQLite gives it."""
@@ -44,6 +44,16 @@ def is_full_disk(error: BaseException) -> bool:
     """Return whether an error says that the disk is full."""
     code = getattr(error, "sqlite_errorcode", None) or 0
     return code & _PRIMARY == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
+
+
+def cannot_write(error: BaseException) -> bool:
+    """Return whether an error says that nothing can be written there, though it may be read."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return (
+        is_full_disk(error)
+        or code & _PRIMARY in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+        or getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
+    )
 
 
 def is_damage(error: BaseException, path: str | None = None) -> bool:

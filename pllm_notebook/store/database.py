@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -14,14 +13,14 @@ from urllib.parse import quote
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry, unpack
 from pllm_notebook.store.damage import DamageReport
-from pllm_notebook.store.diskcache_adapter import MODE_RAW, SelfClosingConnection, check_shape, lenient, open_cache
-from pllm_notebook.store.location import DATABASE, database_in
+from pllm_notebook.store.diskcache_adapter import MODE_RAW, SelfClosingConnection, lenient, open_cache
+from pllm_notebook.store.location import DATABASE
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = [
     "DamageCallback",
     "Database",
-    "ReadOnlyDatabase",
+    "DatabaseFile",
     "connect_read_only",
     "read_many",
     "read_row",
@@ -101,14 +100,14 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], on_damage: Damag
     return found
 
 
-def connect_read_only(path: str, *, without_wal: bool = False) -> sqlite3.Connection:
+def connect_read_only(path: str, how: str = "") -> sqlite3.Connection:
     """Open the database at *path* for reading, on any thread.
 
     Args:
         path: The database file.
-        without_wal: Leave the -wal file unread: the only way in where -shm cannot be made.
+        how: Further parameters of SQLite's address, such as "immutable=1".
     """
-    address = f"file:{quote(os.path.abspath(path))}?mode=ro" + ("&immutable=1" if without_wal else "")
+    address = f"file:{quote(os.path.abspath(path))}?mode=ro{f'&{how}' if how else ''}"
     connection = sqlite3.connect(
         address, uri=True, isolation_level=None, check_same_thread=False, factory=SelfClosingConnection
     )
@@ -119,15 +118,6 @@ def connect_read_only(path: str, *, without_wal: bool = False) -> sqlite3.Connec
         raise
     connection.text_factory = lenient
     return connection
-
-
-def iterate(path: str, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
-    """Return every key with its entry, in insertion order, as they were at the first step.
-
-    One read transaction of a connection of its own: what is written meanwhile is not seen.
-    """
-    with closing(connect_read_only(path)) as connection:
-        yield from _rows(connection, on_damage)
 
 
 def _rows(connection: sqlite3.Connection, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
@@ -142,29 +132,26 @@ def _rows(connection: sqlite3.Connection, on_damage: DamageCallback) -> Iterator
             yield key, entry
 
 
-class Database:
-    """A database that can be written. Each process and thread gets a connection of its own.
+class DatabaseFile:
+    """A database that can be read. Each process and thread gets a connection of its own.
+
+    Args:
+        path: The file.
 
     Attributes:
-        directory: Where it is.
-        path: The file.
-        store_id: What its marker row says. Set when it is opened.
+        path: As given.
         looked_into: Whether the whole file was checked since, for a row that was found damaged.
     """
 
-    def __init__(self, directory: str, busy_timeout_s: float) -> None:
-        self.directory = directory
-        self.path = os.path.join(directory, DATABASE)
-        self.store_id = ""
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.looked_into = False
-        self._cache = open_cache(directory, busy_timeout_s)
-        self._file = _identity(self.path)
+        self._file = _identity(path)
 
     @property
     def connection(self) -> sqlite3.Connection:
         """The calling thread's own connection."""
-        connection: sqlite3.Connection = self._cache._con
-        return connection
+        raise NotImplementedError
 
     @property
     def execute(self) -> Callable[..., sqlite3.Cursor]:
@@ -183,6 +170,62 @@ class Database:
         if damage_report.count:
             damage_report.clear()
         return read_many(self.execute, keys, damage_report)
+
+    def iterate(self, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
+        """Return every key with its entry, in insertion order, as they were at the first step.
+
+        One read transaction of a connection of its own: what is written meanwhile is not seen.
+        """
+        with closing(self._connect()) as connection:
+            yield from _rows(connection, on_damage)
+
+    def _connect(self) -> sqlite3.Connection:
+        return connect_read_only(self.path)
+
+    def strange_rows(self) -> int:
+        """Count the rows whose key is not text, which nothing of ours can reach."""
+        return int(self.execute("SELECT count(*) FROM Cache WHERE raw IS NOT 1").fetchone()[0])
+
+    def fault(self) -> str:
+        """Return SQLite's own finding on the file's structure, "" for none."""
+        found = [str(row[0]) for row in self.execute("PRAGMA integrity_check(3)")]
+        return "" if found == ["ok"] else "; ".join(found)
+
+    def size(self) -> int:
+        """Return the bytes on disk, those of the -wal file included."""
+        paths = (self.path, self.path + "-wal")
+        return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+
+    def checkpoint(self) -> bool:
+        """Move what is in the -wal file into the database and empty it; tell whether nothing stayed behind."""
+        return False
+
+    def vacuum(self) -> None:
+        """Return the space of deleted rows back to the disk, where it can be written."""
+
+    def close(self) -> None:
+        """Close the calling thread's connection. Those of other threads close with their threads."""
+
+
+class Database(DatabaseFile):
+    """A database that can be written.
+
+    Attributes:
+        directory: Where it is.
+        store_id: What its marker row says. Set when it is opened.
+    """
+
+    def __init__(self, directory: str, busy_timeout_s: float) -> None:
+        self.directory = directory
+        self.store_id = ""
+        self._cache = open_cache(directory, busy_timeout_s)
+        super().__init__(os.path.join(directory, DATABASE))
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's own connection."""
+        connection: sqlite3.Connection = self._cache._con
+        return connection
 
     def write(self, rows: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
         """Commit *rows* in one transaction, each in place of an older one of its key.
@@ -235,10 +278,6 @@ class Database:
                 connection.execute("ROLLBACK")
         return changed, row[0] if row else 0
 
-    def iterate(self, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
-        """Return every key with its entry, in insertion order, as they were at the first step."""
-        return iterate(self.path, on_damage)
-
     def checkpoint(self) -> bool:
         """Move what is in the -wal file into the database and empty it; tell whether nothing stayed behind.
 
@@ -250,20 +289,6 @@ class Database:
             return False
         return not busy
 
-    def strange_rows(self) -> int:
-        """Count the rows whose key is not text, which nothing of ours can reach."""
-        return int(self.execute("SELECT count(*) FROM Cache WHERE raw IS NOT 1").fetchone()[0])
-
-    def fault(self) -> str:
-        """Return SQLite's own finding on the file's structure, "" for none."""
-        found = [str(row[0]) for row in self.execute("PRAGMA integrity_check(3)")]
-        return "" if found == ["ok"] else "; ".join(found)
-
-    def size(self) -> int:
-        """Return the bytes on disk, those of the -wal file included."""
-        paths = (self.path, self.path + "-wal")
-        return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
-
     def vacuum(self) -> None:
         """Return the space of deleted rows back to the disk."""
         self.execute("VACUUM")
@@ -272,46 +297,6 @@ class Database:
     def close(self) -> None:
         """Close the calling thread's connection. Those of other threads close with their threads."""
         self._cache.close()
-
-
-class ReadOnlyDatabase:
-    """A database in a directory that cannot be written. Has the reading half of `Database`.
-
-    Attributes:
-        path: The file.
-        whole: Whether the -wal file was read as well.
-    """
-
-    def __init__(self, directory: str) -> None:
-        self.path = database_in(directory) or os.path.join(directory, DATABASE)
-        self._local = threading.local()
-        self.whole = True
-        try:
-            check_shape(self._connection(), self.path)
-        except sqlite3.OperationalError:
-            self.whole = not os.path.exists(self.path + "-wal")
-            self._without_wal = True
-            self._local = threading.local()
-            check_shape(self._connection(), self.path)
-
-    _without_wal = False
-
-    def _connection(self) -> sqlite3.Connection:
-        # Per process as well: a connection must not be used across a fork.
-        if getattr(self._local, "pid", None) != os.getpid():
-            self._local.connection = connect_read_only(self.path, without_wal=self._without_wal)
-            self._local.pid = os.getpid()
-        found: sqlite3.Connection = self._local.connection
-        return found
-
-    def read(self, keys: Sequence[str], on_damage: DamageCallback) -> dict[str, StoredReply]:
-        """Read the rows of *keys* that are there (see `read_many`)."""
-        return read_many(self._connection().execute, keys, on_damage)
-
-    def iterate(self, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
-        """Return every key with its entry, in insertion order."""
-        with closing(connect_read_only(self.path, without_wal=self._without_wal)) as connection:
-            yield from _rows(connection, on_damage)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -17,7 +17,8 @@ from pllm_notebook.store.writer import Clock, Done, WriteDelayed, Writer
 from pllm_notebook.stored_reply import StoredReply
 
 if TYPE_CHECKING:
-    from pllm_notebook.store.database import Database, ReadOnlyDatabase
+    from pllm_notebook.store.database import DatabaseFile
+    from pllm_notebook.store.read_only_database import ReadOnlyDatabase
     from pllm_notebook.store.share import Share
 
 __all__ = ["DiskStore"]
@@ -45,6 +46,7 @@ class DiskStore:
 
     Attributes:
         directory: As given.
+        below: As given.
         claims: Which process asks which call of this directory.
         share: The directory that its answers are shared through, None for none (see `share_with`).
         closed: Whether `close` was called.
@@ -64,14 +66,15 @@ class DiskStore:
     ) -> None:
         # Imported at the first opening: diskcache and SQLite are no part of `import pllm_notebook`.
         from pllm_notebook.store.claims import Claims
-        from pllm_notebook.store.database import ReadOnlyDatabase
         from pllm_notebook.store.failure_log import FailureLog
         from pllm_notebook.store.live_database import LiveDatabase
+        from pllm_notebook.store.read_only_database import ReadOnlyDatabase
 
         self.directory = directory
         self._below: ReadOnlyDatabase | None = None if below is None else ReadOnlyDatabase(below)
         if self._below is not None and not self._below.whole:
             _log.warning("The cache in %s was not closed: the last answers in it cannot be read from here.", below)
+        self.below = below
         self._current = LiveDatabase(directory, busy_timeout_s)
         self._damaged = 0
         self.closed = False
@@ -101,7 +104,17 @@ class DiskStore:
 
     def is_behind(self, limit_bytes: int) -> bool:
         """Return whether writing fails at the moment (a full disk, a held database), or more than that is queued."""
-        return self._writer.failing_since is not None or self._writer.backlog_bytes > limit_bytes
+        writer = self._writer
+        return (
+            writer.failing_since is not None
+            or writer.backlog_bytes > limit_bytes
+            or (self._current.is_unwritable and bool(self.unwritable))
+        )
+
+    @property
+    def unwritable(self) -> str:
+        """Why the cache can only be read at the moment, and nothing should be sent; "" where it can be written."""
+        return self._current.unwritable
 
     @property
     def written_by_others(self) -> int:
@@ -137,7 +150,7 @@ class DiskStore:
         """
         some = list(beginnings)
 
-        def find(database: Database) -> dict[str, str]:
+        def find(database: DatabaseFile) -> dict[str, str]:
             rows = ((one, database.execute(_BEGINNING, (one, f"{one}~")).fetchone()) for one in some)
             return {one: row[0] for one, row in rows if row is not None}
 
@@ -269,14 +282,15 @@ class DiskStore:
     def check(self) -> tuple[int, int, str]:
         """Return the number of whole rows, of rows that cannot be used, and what SQLite says is wrong."""
         damage_report = DamageReport()
-        database = self._current.get()
         whole, strange, fault = 0, 0, ""
-        try:
-            whole = sum(1 for _ in database.iterate(damage_report))
-            strange = database.strange_rows()
-            fault = database.fault()
-        except READ_ERRORS as error:
-            fault = str(error)
+        for database in (self._current.get(), self._below):
+            try:
+                if database is not None:
+                    whole += sum(1 for _ in database.iterate(damage_report))
+                    strange += database.strange_rows()
+                    fault = fault or database.fault()
+            except READ_ERRORS as error:
+                fault = fault or str(error)
         return whole, damage_report.count + strange, fault
 
     @property

@@ -9,16 +9,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from operator import methodcaller
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.store.damage import READ_ERRORS, DamageReport, is_damage, passes_check
-from pllm_notebook.store.location import FOLDER
+from pllm_notebook.store.location import FOLDER, has_room, is_writable
 from pllm_notebook.store.writer import WriteDelayed
 from pllm_notebook.stored_reply import StoredReply
 
 if TYPE_CHECKING:
-    from pllm_notebook.store.database import Database
+    from pllm_notebook.store.database import Database, DatabaseFile
 
 __all__ = ["LiveDatabase"]
 
@@ -39,6 +39,7 @@ class LiveDatabase:
     Attributes:
         database: As it was last opened; `get` gives the one that has the name.
         change_lock: Held for each change, and around a fork: a child must never inherit half a transaction.
+        is_unwritable: Whether it could only be opened for reading: a full disk, or no right to write.
         written_by_others: Rows that other processes are known to have written since the first commit of ours.
 
     Raises:
@@ -46,17 +47,71 @@ class LiveDatabase:
     """
 
     def __init__(self, directory: str, busy_timeout_s: float) -> None:
-        from pllm_notebook.store import recovery
-
         self._directory = directory
         self._busy_timeout_s = busy_timeout_s
-        self.database = recovery.open_database(directory, busy_timeout_s)
+        self.is_unwritable = False
+        self.database: DatabaseFile = self._opened()
         self.change_lock = threading.Lock()
         self._swap_lock = threading.RLock()
         self._forked = False
         # What the database counted at our last commit, None before the first; another's count means another database.
         self._written: tuple[str, int] | None = None
         self.written_by_others = 0
+
+    def _opened(self) -> DatabaseFile:
+        """Open the database, for reading alone where nothing can be written."""
+        from pllm_notebook.store import recovery
+        from pllm_notebook.store.read_only_database import ReadOnlyDatabase
+
+        try:
+            opened = recovery.open_database(self._directory, self._busy_timeout_s)
+        except recovery.Unwritable as error:
+            try:
+                read_only = ReadOnlyDatabase(self._directory)
+            except READ_ERRORS:
+                raise error from None
+            self.is_unwritable = True
+            _log.warning(
+                "The cache in %s can only be read (%s): its answers are used, and nothing new is sent until it can be "
+                "written.",
+                self._directory,
+                error.__cause__,
+            )
+            return read_only
+        self.is_unwritable = False
+        return opened
+
+    @property
+    def unwritable(self) -> str:
+        """Why nothing can be written, "" where it can. The next change opens it again."""
+        if not self.is_unwritable or (has_room(self._directory) and is_writable(self._directory)):
+            return ""
+        return (
+            f"The cache in {self._directory} can only be read: the disk is full, or its files cannot be written. New "
+            f"answers would be paid for and not kept, so nothing was sent. Free some space there: another directory "
+            f"lacks its answers, which would be paid for again."
+        )
+
+    def _for_change(self, database: DatabaseFile) -> Database:
+        """Return a database as it can be changed, opened again where it could only be read.
+
+        Raises:
+            WriteDelayed: If it can only be read still.
+        """
+        from pllm_notebook.store import recovery
+
+        with self._swap_lock:
+            if self.is_unwritable:
+                try:
+                    self.database = recovery.open_database(self._directory, self._busy_timeout_s)
+                except recovery.Unwritable as error:
+                    raise WriteDelayed(
+                        f"The cache in {self._directory} cannot be written now: {error.__cause__}."
+                    ) from error
+                self.is_unwritable = False
+                database.close()
+                database = self.database
+            return cast("Database", database)
 
     def read(self, keys: Sequence[str], damage_report: DamageReport) -> dict[str, StoredReply]:
         """Read the entries that are there, of those asked for; *damage_report* counts the rows left out.
@@ -71,7 +126,7 @@ class LiveDatabase:
             found = self.reading(read)
         return found
 
-    def reading(self, read: Callable[[Database], Result]) -> Result:
+    def reading(self, read: Callable[[DatabaseFile], Result]) -> Result:
         """Read from the database that now has the name; once more where it had to be mended first.
 
         Raises:
@@ -103,6 +158,7 @@ class LiveDatabase:
                 for reopenings in range(1 + _MAX_REOPENINGS):
                     # Whether it has the name is looked at within the lock.
                     database = self.get() if reopenings or self._forked else self.database
+                    database = self._for_change(database) if self.is_unwritable else cast("Database", database)
                     try:
                         with directory_lock(self._directory, alone=False, patience_s=self._busy_timeout_s):
                             if not database.is_current():
@@ -128,19 +184,17 @@ class LiveDatabase:
             f"{f' ({last})' if last else ''}. Give another directory with PLLM_CACHE_DIR."
         )
 
-    def get(self) -> Database:
+    def get(self) -> DatabaseFile:
         """Return the database that has the name now, opening it where it was deleted or exchanged meanwhile."""
         database = self.database
         if database.is_current() and not self._forked:
             return database
-        from pllm_notebook.store import recovery
-
         with self._swap_lock:
             if self._forked:
                 # Connections refer to themselves; all of the parent's must be gone before one of ours is made.
                 del self.database, database
                 gc.collect()
-                self.database = recovery.open_database(self._directory, self._busy_timeout_s)
+                self.database = self._opened()
                 self._forked = False
             elif self.database is database:
                 # The directory itself may be there again: others of this package make it.
@@ -150,21 +204,21 @@ class LiveDatabase:
                         "answers from before are no longer in it, and those still coming are written there.",
                         self._directory,
                     )
-                self.database = recovery.open_database(self._directory, self._busy_timeout_s)
+                self.database = self._opened()
                 database.close()
             return self.database
 
-    def repair(self, database: Database, error: BaseException) -> bool:
+    def repair(self, database: DatabaseFile, error: BaseException) -> bool:
         """Replace a damaged database by what can be salvaged; tell whether another try can help."""
         from pllm_notebook.store import recovery
 
         if not database.is_current():
             return True
-        if not is_damage(error, database.path):
+        if self.is_unwritable or not is_damage(error, database.path):
             return False
         with self._swap_lock:
             if self.database is database:
-                self.database = recovery.replace_damaged(database, error, self._busy_timeout_s)
+                self.database = recovery.replace_damaged(cast("Database", database), error, self._busy_timeout_s)
         # Only now: the last connection that closes a file under its own name writes its -wal file into it, and what is
         # salvaged is the file as it was found.
         database.close()

@@ -28,6 +28,7 @@ __all__ = [
     "chosen_directory",
     "database_in",
     "file_system",
+    "has_room",
     "is_writable",
     "refuse_file",
     "warn_of_network",
@@ -53,6 +54,9 @@ _NETWORK = {
     "smb3",
     "smbfs",
 }
+
+# SQLite's shared index of a -wal file alone takes 32 kB.
+_ROOM_BYTES = 256 * 1024
 
 _log = logging.getLogger("pllm_notebook.store")
 
@@ -135,7 +139,16 @@ def choose_location(
         if other and os.path.abspath(other) != directory and can_write(os.path.abspath(other)):
             _log.warning("The cache directory %s %s go to %s.", directory, reads, os.path.abspath(other))
             return StoreLocation(os.path.abspath(other), below)
-    temporary = tempfile.mkdtemp(prefix="pllm-")
+    try:
+        temporary = tempfile.mkdtemp(prefix="pllm-")
+    except OSError:
+        if not readable:
+            raise StoreError(
+                f"The cache directory {directory} {reads} can go nowhere else: neither the platform's directory nor "
+                f"a temporary one can be written. Set PLLM_CACHE_DIR to a directory that can be written. "
+                f"Nothing was sent."
+            ) from None
+        return StoreLocation(directory)
     _log.warning(
         "The cache directory %s %s go to %s, which is NOT DURABLE: the system may empty it at any time, and what it "
         "held would be paid for again. Set PLLM_CACHE_DIR to a directory that can be written.",
@@ -166,6 +179,15 @@ def is_writable(directory: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def has_room(directory: str) -> bool:
+    """Return whether the disk of *directory* has room for a commit."""
+    try:
+        space = os.statvfs(directory)
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize >= _ROOM_BYTES
 
 
 def file_system(directory: str, mounts: str = "/proc/mounts") -> str:

@@ -52,6 +52,11 @@ class MemoryStore:
         """Return None: nothing waits."""
         return None
 
+    @property
+    def unwritable(self) -> str:
+        """Return "": it can always be written."""
+        return ""
+
     def is_behind(self, limit_bytes: int) -> bool:
         """Return False: nothing waits."""
         return False

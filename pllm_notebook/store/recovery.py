@@ -10,20 +10,24 @@ from contextlib import closing, contextmanager
 
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import make_private_directory
-from pllm_notebook.store.damage import READ_ERRORS, is_damage, is_full_disk
+from pllm_notebook.store.damage import READ_ERRORS, cannot_write, is_damage, is_full_disk
 from pllm_notebook.store.database import Database, connect_read_only
 from pllm_notebook.store.diskcache_adapter import check_shape, refuse_foreign_rows
 from pllm_notebook.store.layout_migration import migrate_layout
-from pllm_notebook.store.location import DATABASE
+from pllm_notebook.store.location import DATABASE, database_in, has_room
 from pllm_notebook.store.lock import directory_lock
 from pllm_notebook.store.marker import Marker, place_marker, read_marker, read_sidecar, write_sidecar
 from pllm_notebook.store.salvage import Salvage, salvage_into, set_aside
 
-__all__ = ["open_database", "replace_damaged"]
+__all__ = ["Unwritable", "open_database", "replace_damaged"]
 
 _OPEN_PATIENCE_S = 60.0
 
 _log = logging.getLogger("pllm_notebook.store")
+
+
+class Unwritable(StoreError):
+    """A database cannot be opened for writing; it may be read."""
 
 
 def open_database(directory: str, busy_timeout_s: float) -> Database:
@@ -33,6 +37,7 @@ def open_database(directory: str, busy_timeout_s: float) -> Database:
     row of it whose checksum holds is copied into a new one. Each such event logs one warning.
 
     Raises:
+        Unwritable: If there is a database, and no room or no right to write it.
         StoreError: If the directory holds something else, or cannot be opened.
     """
     try:
@@ -41,10 +46,12 @@ def open_database(directory: str, busy_timeout_s: float) -> Database:
             migrate_layout(directory)
             return _open(directory, busy_timeout_s)
     except (OSError, *READ_ERRORS) as error:
+        is_full = is_full_disk(error) or not has_room(directory)
         todo = "Give another directory with PLLM_CACHE_DIR or configure(cache_dir=…)."
-        if is_full_disk(error) and os.path.exists(os.path.join(directory, DATABASE)):
+        if is_full and os.path.exists(os.path.join(directory, DATABASE)):
             todo = "Free some space there: another directory lacks its answers, which would be paid for again."
-        raise StoreError(f"The cache in {directory} cannot be opened: {error}. {todo} Nothing was changed.") from error
+        kind = Unwritable if (is_full or cannot_write(error)) and database_in(directory) else StoreError
+        raise kind(f"The cache in {directory} cannot be opened: {error}. {todo} Nothing was changed.") from error
 
 
 def replace_damaged(database: Database, error: BaseException, busy_timeout_s: float) -> Database:

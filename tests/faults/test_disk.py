@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pllm_notebook.exceptions import StoreError
 from pllm_notebook.sim import Simulator
-from pllm_notebook.store import DiskStore
 from tests.faults.asking import ask, rows, settle
 from tests.faults.children import Child
 
@@ -93,14 +92,72 @@ def test_a_disk_that_stays_full_ends_the_run_as_incomplete_with_every_answer_in_
     assert sim.stats().answered - failed["kept"] <= 8  # on the wire when it ended
     said = [line for line in child.stderr.splitlines() if "cannot be saved to the cache" in line]
     assert 1 <= len(said) == len(set(said)) <= failed["unsaved"]
-    with pytest.raises(StoreError, match=r"Free some space there: another directory lacks its answers"):
-        DiskStore(str(cache))
+    sim.reset()
+    child = Child.asking(cache=cache, address=address, count=500)
+    refused = child.expect("failed")
+    child.end()
+    assert refused["kept"] == failed["kept"] - failed["unsaved"]  # what is kept can be read
+    assert "Free some space there: another directory lacks its answers" in refused["message"]
+    assert child.stderr.count("can only be read (") == 1
+    assert sim.stats().requests == 0  # what cannot be kept is not paid for
 
     (disk / "ballast").unlink()
     sim.reset()
     settle(str(cache), address)
     assert ask(rows(500)).result()["number"].tolist() == list(range(500))
     assert sim.stats().requests == 500 - (failed["kept"] - failed["unsaved"])
+
+
+_LEFT = """
+import os, sys
+import pllm_notebook.store.writer
+from store_cases import fill
+from pllm_notebook.store import DiskStore
+pllm_notebook.store.writer.IDLE_S = 3600  # nothing is moved out of the -wal file
+fill(DiskStore(sys.argv[1]), range(60))
+os._exit(0)
+"""
+_READS = """
+import sys
+import pllm_notebook as pllm
+from pllm_notebook.exceptions import StoreError
+pllm.configure(cache_dir=sys.argv[1])
+print(pllm.cache.info().entries, pllm.cache.check().entries, pllm.cache.export(sys.argv[2]))
+for change in (pllm.cache.clear, lambda: pllm.cache.import_(sys.argv[2])):
+    try:
+        change()
+    except StoreError as error:
+        print(str(error).rpartition(". ")[2])
+"""
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_cache_that_cannot_be_written_is_read_with_what_a_killed_process_left(
+    disk: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = disk / "cache"
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "store")])
+    subprocess.run([sys.executable, "-c", _LEFT, cache], check=True, env={**os.environ, "PYTHONPATH": path})
+    (cache / "answers/cache.db-shm").unlink()
+    assert (cache / "answers/cache.db-wal").stat().st_size > 0
+    if how == "full":
+        fill(disk)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+
+    line = [sys.executable, "-c", _READS, cache, tmp_path / "out.pllm"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+
+    nothing = ["Nothing was deleted.", "Nothing was imported."] if how == "full" else []  # else they go elsewhere
+    assert done.stdout.splitlines() == ["60 60 60", *nothing], done.stderr
+    lines = [line for line in done.stderr.splitlines() if " read" in line]
+    if how == "full":
+        (line,) = lines
+        assert line.startswith(f"The cache in {cache} can only be read (")
+    else:
+        assert lines[0].startswith(f"The cache directory {cache} is read only: its answers are used, and new ones go")
+        assert lines[1].endswith(f"UserWarning: {cache} can only be read, so its answers stay.")
 
 
 def test_answers_that_could_not_be_saved_are_in_the_result_of_a_run_that_lacks_no_other(

@@ -101,6 +101,10 @@ class SimStore:
     def backlog_bytes(self) -> int:
         return len(self._unwritten) * self.faults.weight
 
+    @property
+    def unwritable(self) -> str:
+        return ""
+
     def is_behind(self, limit_bytes: int) -> bool:
         return self.backlog_bytes > limit_bytes
 

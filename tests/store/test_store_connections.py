@@ -16,8 +16,9 @@ from pllm_notebook.batch import JournalDamagedError
 from pllm_notebook.batch.journal_database import JournalDatabase
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.store import DiskStore
-from pllm_notebook.store.database import Database, ReadOnlyDatabase
+from pllm_notebook.store.database import Database
 from pllm_notebook.store.live_database import LiveDatabase
+from pllm_notebook.store.read_only_database import ReadOnlyDatabase
 from tests.store.store_cases import fill, key
 
 DATABASE = "answers/cache.db"
