@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
@@ -10,15 +11,35 @@ from pllm_notebook.formatting import escape_html, strip_control_chars
 __all__ = ["HTMLFacts", "html_facts", "html_table", "text_facts", "text_table"]
 
 _LEFT = "style='text-align:left'"
+_ONE_LINE = "white-space:nowrap"
+# A date, an id or a name of this length is not broken where a table has little room.
+_MOST_UNBROKEN = 24
+_FIGURE = re.compile(r"[<+\-−]?\$?\d[\d,]*(\.\d+)?(e[+-]\d+)?( ?%)?")
 
 
 def html_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a table with a head, all cells aligned left."""
-    top = "".join(f"<th {_LEFT}>{escape_html(cell)}</th>" for cell in head)
+    """Return a table with a head; columns of figures are aligned right, all others left."""
+    cells = [list(line) for line in lines]
+    figures = {at for at, column in enumerate(zip(*cells, strict=True)) if _is_figures(column)}
+    top = "".join(f"<th {_style(name, at in figures)}>{escape_html(name)}</th>" for at, name in enumerate(head))
     rows = "".join(
-        "<tr>" + "".join(f"<td {_LEFT}>{escape_html(cell)}</td>" for cell in line) + "</tr>" for line in lines
+        "<tr>"
+        + "".join(f"<td {_style(cell, at in figures)}>{escape_html(cell)}</td>" for at, cell in enumerate(line))
+        + "</tr>"
+        for line in cells
     )
     return f"<table><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _is_figures(column: Sequence[str]) -> bool:
+    """Return whether a column has figures alone, beside gaps and what is unknown."""
+    known = [cell for cell in column if cell not in ("", "unknown", "<NA>", "nan", "None")]
+    return bool(known) and all(_FIGURE.fullmatch(cell) for cell in known)
+
+
+def _style(text: str, is_figure: bool) -> str:
+    side = "right" if is_figure else "left"
+    return f"style='text-align:{side}{f';{_ONE_LINE}' if len(text) <= _MOST_UNBROKEN else ''}'"
 
 
 def text_table(lines: Sequence[Sequence[str]]) -> str:

@@ -223,7 +223,7 @@ class Jobs:
         head = ["job", "state", "model", "rows", "answered", "failed", "age", "price", "from", "message"]
         lines = [
             [
-                each["job"], each["state"], each["model"], f"{each['total']:,}",
+                each["job"], each["state"], _marked(each["model"]), f"{each['total']:,}",
                 _count(each["answered"]) + _elsewhere(each["answered_elsewhere"]),
                 _count(each["failed"]), _span(each["age"]), _price(each["estimate_usd"], each["cost_usd"]),
                 each["origin"], _cut(each["message"]),
@@ -252,6 +252,10 @@ def _state(job: Job) -> str:
     if job.state is JobState.DONE and job.ending not in ("", "ended"):
         return job.ending
     return f"{job.state}, cancelling" if job.cancel_asked and not job.final else str(job.state)
+
+
+def _marked(model: str) -> str:
+    return f"{model} (SIMULATED)" if model.startswith("sim:") else model
 
 
 def _count(number: int | None) -> str:

@@ -3,9 +3,8 @@
 const JOBLESS = new Set(["refresh", "fetch"]);
 
 function build(model) {
-  const root = element("div");
-  const row = element("div", undefined, "pllm-job-buttons");
-  row.style.cssText = "display:flex;flex-wrap:wrap;gap:4px;margin:2px 0";
+  const root = element("div", undefined, "pllm-panel");
+  const row = element("div", undefined, "pllm-panel-row pllm-job-buttons");
   const select = element("select");
   select.setAttribute("aria-label", "Job");
   const buttons = model.get("commands").map(([word, label, meaning]) => {
@@ -18,7 +17,7 @@ function build(model) {
   row.append(...buttons.slice(0, JOBLESS.size), select, ...buttons.slice(JOBLESS.size));
   // Another job: what the first click on a priced command asked was about the one before.
   select.addEventListener("change", () => model.send({ do: "choose", job: select.value }));
-  const said = element("div");
+  const said = element("div", undefined, "pllm-panel-said");
   said.setAttribute("role", "status");
   root.append(row, said);
   const show = () => {

@@ -17,7 +17,7 @@ from pllm_notebook.notebook.text import VIEW, CellOutput, has_no_place
 from pllm_notebook.notebook.view_widget import receive_while_busy
 from pllm_notebook.runtime import Slot
 
-__all__ = ["PlacedWidget", "module"]
+__all__ = ["PlacedWidget", "module", "styles"]
 
 _HERE = Path(__file__).parent
 # Panels of each kind whose buttons work.
@@ -27,7 +27,16 @@ _open: Slot[defaultdict[str, deque[PlacedWidget]]] = Slot("panels by kind", lamb
 
 def module(name: str) -> str:
     """Return the text of a panel's browser module, behind what finds its place in the page."""
-    return "\n".join((_HERE / each).read_text(encoding="utf-8") for each in ("placed.js", name))
+    return _joined("placed.js", name)
+
+
+def styles(*names: str) -> str:
+    """Return the text of a panel's style sheet: what all panels have, then its own."""
+    return _joined("placed.css", *names)
+
+
+def _joined(*names: str) -> str:
+    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
 
 
 class PlacedWidget(anywidget.AnyWidget):
@@ -41,6 +50,7 @@ class PlacedWidget(anywidget.AnyWidget):
     """
 
     kind: ClassVar[str]
+    _css = styles()
 
     view_id = traitlets.Unicode().tag(sync=True)
     html = traitlets.Unicode().tag(sync=True)

@@ -7,7 +7,7 @@ function keysOf(state) {
 }
 
 function build(model) {
-  const view = element("div", undefined, "pllm-review mathjax_ignore tex2jax_ignore");
+  const view = element("div", undefined, "pllm-panel pllm-review mathjax_ignore tex2jax_ignore");
   view.tabIndex = 0;
   view.setAttribute("role", "group");
   view.setAttribute("aria-label", "Review of answers");

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import traitlets
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.notebook.placed_widget import PlacedWidget, module
+from pllm_notebook.notebook.placed_widget import PlacedWidget, module, styles
 from pllm_notebook.notebook.text import CellOutput
 
 __all__ = ["ReviewWidget", "show_review"]
@@ -30,7 +29,7 @@ class ReviewWidget(PlacedWidget):
 
     kind = "review"
     _esm = module("review.js")
-    _css = (Path(__file__).parent / "review.css").read_text(encoding="utf-8")
+    _css = styles("review.css")
 
     state = traitlets.Dict().tag(sync=True)
 

@@ -215,6 +215,13 @@ function short(number) {
   return Number.isInteger(number) || Math.abs(number) >= 1000 ? count(number) : String(Number(number.toPrecision(3)));
 }
 
+// A number of a row: six figures, in groups of three.
+function figure6(number) {
+  if (Number.isInteger(number)) return count(number);
+  const size = Math.abs(number);
+  return size >= 1e-4 && size < 1e15 ? number.toLocaleString("en-US", { maximumSignificantDigits: 6 }) : String(Number(number.toPrecision(6)));
+}
+
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 
 // The view.
@@ -898,7 +905,7 @@ function cellOf(value, style) {
     cell.classList.add("pllm-missing");
     cell.textContent = "–";
   } else if (typeof value === "number") {
-    cell.textContent = Number.isInteger(value) ? count(value) : String(Number(value.toPrecision(6)));
+    cell.textContent = figure6(value);
   } else {
     cell.textContent = typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
     if (typeof value === "string") {

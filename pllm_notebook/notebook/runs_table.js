@@ -9,7 +9,7 @@ function button(model, run, word) {
 }
 
 function build(model) {
-  const root = element("div");
+  const root = element("div", undefined, "pllm-panel pllm-panel-said");
   root.setAttribute("role", "status");
   const show = () => {
     root.textContent = model.get("problem");
@@ -21,13 +21,15 @@ function build(model) {
     place.append(root);
     const table = place.querySelector("table");
     if (table === null) {
-      for (const run of model.get("runs")) root.before(button(model, run, `Open ${run}`), " ");
+      const row = element("div", undefined, "pllm-panel pllm-panel-row");
+      row.append(...model.get("runs").map((run) => button(model, run, `Open ${run}`)));
+      root.before(row);
       return;
     }
     table.querySelector("thead tr").prepend(element("td"));
     const lines = table.querySelectorAll("tbody tr");
     model.get("runs").forEach((run, at) => {
-      const cell = element("td");
+      const cell = element("td", undefined, "pllm-panel");
       cell.append(button(model, run, "Open"));
       lines[at]?.prepend(cell);
     });

@@ -94,7 +94,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         value = "yes" if value else "no"
     if isinstance(value, (int, float)):
-        return _figure(f"{value:,}" if isinstance(value, int) else f"{value:.6g}")
+        return _figure(f"{value:,}" if isinstance(value, int) else f"{value:,.6g}")
     return f'<td style="{_CELL}" dir="auto">{escape_html("–" if value is None else str(value))}</td>'
 
 

@@ -138,7 +138,7 @@ def test_batch_jobs_have_buttons_while_the_kernel_lives_and_a_plain_table_in_the
         page.open("about:blank")
         page.open(address)
         ready(page, 2)
-        page.until("!!document.querySelector('.pllm-jobs-table table')")
+        page.until("!!document.querySelector('[data-pllm-jobs] table')")
         shown = page.text(".jp-Notebook")
 
     assert "Error displaying widget" not in shown
