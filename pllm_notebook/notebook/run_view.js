@@ -570,7 +570,7 @@ class Mount {
   drawFailures(groups, head) {
     setHidden(this.failures, !groups.length);
     const unit = head?.unit ?? "row";
-    const shown = JSON.stringify([groups, head?.ended, this.store.live, unit]);
+    const shown = JSON.stringify([groups, head?.can.retry_kinds, this.store.live, unit]);
     if (shown === this.shownGroups || (this.held && this.shownGroups && !head?.ended && this.scroll.matches(":hover"))) return;
     this.shownGroups = shown;
     const focused = this.groups.contains(this.focused) ? this.focused.dataset.kind : null;
@@ -591,7 +591,7 @@ class Mount {
         const advice = !group.can_retry ? "" : price ? `${helps}; it costs ${price}.` : `${helps}.`;
         text.append(make("span", "pllm-advice", advice && ` ${advice}`));
         line.append(text);
-        if (group.can_retry && head?.ended && head.can.retry) {
+        if (group.can_retry && head?.can.retry_kinds) {
           const retry = this.button("Retry", `Send ${group.count === 1 ? "this" : "these"} ${plural(group.count, unit)} again${price && `, for ${price}`}.`, () => this.act("retry", { kinds: [group.kind] }));
           retry.hidden = false;
           retry.disabled = !this.store.live;
@@ -950,7 +950,7 @@ function chart(field) {
     return box;
   }
   const range = field.low === null ? "no values" : field.low === field.high ? short(field.low) : `${short(field.low)} to ${short(field.high)}`;
-  const mean = field.mean === null ? "" : `mean ${short(field.mean)}`;
+  const mean = field.mean === null || field.low === field.high ? "" : `mean ${short(field.mean)}`;
   const [box, below] = figure(name, [range, mean, missing].filter(Boolean).join("\u00a0· "));
   const most = Math.max(1, ...field.bars.map((bar) => bar.count));
   const width = 160 / Math.max(1, field.bars.length);

@@ -183,6 +183,8 @@ def _summary(field: Mapping[str, Any]) -> str:
     """Return the range and mean of numbers, and the share of missing ones."""
     counted, missing = field["counted"], field["missing"]
     gap = f" · {_percent(missing, counted)} missing" if missing else ""
+    if field["low"] == field["high"]:
+        return f"{_number(field['low'])}{gap}"
     mean = "" if field["mean"] is None else f", mean {_number(field['mean'])}"
     return f"{_number(field['low'])} to {_number(field['high'])}{mean}{gap}"
 

@@ -33,7 +33,8 @@ WIDE = snapshot(
 )  # fmt: skip
 NOTHING = head(total=1, done=0, cached=0, failed=1, pending=0, ended=True, state="unanswered",
                says="done, nothing answered", cost_usd=None, rows_per_s=0.0, eta_s=None,
-               can={"stop": False, "pause": False, "go_on": False, "retry": 1}, retry="Retry 1 row")  # fmt: skip
+               can={"stop": False, "pause": False, "go_on": False, "retry": 1, "retry_kinds": True},
+               retry="Retry 1 row")  # fmt: skip
 SHAPES = {
     "usual": snapshot(),
     "thirty fields": WIDE,
@@ -117,6 +118,16 @@ def test_figures_stand_below_each_other_and_no_page_takes_money_for_mathematics(
 
     assert page.value("[...document.querySelectorAll('tr > :nth-child(5)')].every(e => e.matches('.pllm-right'))")
     assert page.value("document.querySelector('.pllm-view').matches('.mathjax_ignore.tex2jax_ignore')")
+
+
+def test_what_rarely_helps_can_still_be_asked_again_when_the_run_has_ended(page: Page) -> None:
+    can = head()["can"] | {"retry_kinds": True}
+
+    own_page(page, snapshot(failures=FAILURES[:1], head=head(ended=True, state="done", says="done", can=can)))
+    page.value("document.querySelector('.pllm-group .pllm-button').click()")
+
+    assert sent(page)[-1]["do"] == "retry"
+    assert sent(page)[-1]["kinds"] == ["refusal"]
 
 
 def test_what_is_not_shown_is_counted(page: Page) -> None:

@@ -39,7 +39,7 @@ window.show = async (source, snapshot) => {
 
 def head(**changes: Any) -> dict[str, Any]:
     """Return a head of a run that is going on."""
-    can = {"stop": True, "pause": True, "go_on": False, "retry": 0}
+    can = {"stop": True, "pause": True, "go_on": False, "retry": 0, "retry_kinds": False}
     return {
         "label": "Review", "model": "sim:openai/gpt-6-luna", "simulated": True, "unit": "row", "batch": False,
         "stop": "Stop", "stop_says": "Stop, and keep every finished row.", "retry": "", "state": "sending",

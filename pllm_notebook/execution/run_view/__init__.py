@@ -15,7 +15,8 @@
         "started_at": 1764000000.0, "cost_usd": 0.0123, "projected_usd": 0.089, "budget_usd": 5.0,
         "maybe_paid_requests": 0, "maybe_paid_usd": 0.0, "reserved_usd": 0.0, "tokens": 81234,
         "cached_tokens": 0, "input_tokens": 70000, "note": "",
-        "can": {"stop": true, "pause": true, "go_on": false, "retry": 0}   # rows that a retry sends
+        "can": {"stop": true, "pause": true, "go_on": false, "retry": 0,   # rows that a retry sends
+                "retry_kinds": false}   # whether failures can be sent again, kind by kind
       },
       "columns": {"input": ["text"], "output": ["sentiment", "score"], "confidence": false,
                   "more_input": 0, "more_output": 18},   # those that a row does not show

@@ -91,6 +91,7 @@ def head_of(progress: Progress, controls: Controls) -> dict[str, Any]:
             "pause": pausable and not c.is_paused,
             "go_on": pausable and c.is_paused,
             "retry": retried,
+            "retry_kinds": not going and c.can_retry,
         },
     }  # fmt: skip
 
