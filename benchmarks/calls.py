@@ -47,8 +47,8 @@ class Review(BaseModel):
 
 
 def body_of(provider: str) -> dict[str, Any]:
-    ask = build_spec(options_for({"model": f"sim:{provider}"}), OutputType.of(Review), instruct=False)
-    body: dict[str, Any] = orjson.loads(ask.content(b'"Read:\\nreview number 1"'))
+    spec = build_spec(options_for({"model": f"sim:{provider}"}), OutputType.of(Review), instruct=False)
+    body: dict[str, Any] = orjson.loads(spec.content(b'"Read:\\nreview number 1"'))
     return body
 
 

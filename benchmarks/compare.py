@@ -30,7 +30,7 @@ PROMPTS = ("Read this review:\n{text}", "Read this review, and answer only from 
 
 def fill_cache(frame: pd.DataFrame) -> None:
     """Write the replies of both prompts to the cache."""
-    ask = build_spec(options_for({}), OutputType.of(Review), instruct=False)
+    spec = build_spec(options_for({}), OutputType.of(Review), instruct=False)
     store = open_store()
     for prompt in PROMPTS:
         template = Template.compile(prompt, frame.columns)
@@ -41,7 +41,7 @@ def fill_cache(frame: pd.DataFrame) -> None:
                 other = replace(answer, text=answer.text.replace("positive", "negative"))
                 known = StoredReply.of(other, raw, asked=MODEL, output_limit=None, cost_usd=4e-5, latency_s=0.5,
                                        attempts=1)  # fmt: skip
-            store.put(ask.key(ask.encoded(template.source.replace("{text}", text))), known, lambda error: None)
+            store.put(spec.key(spec.encoded(template.source.replace("{text}", text))), known, lambda error: None)
     store.flush()
 
 

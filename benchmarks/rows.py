@@ -130,13 +130,13 @@ def main() -> None:
     pllm.configure(cache_dir=directory, progress=False, model=MODEL)
     frame = pd.DataFrame({"text": [f"review {n}: " + "it works as it should. " * 8 for n in range(rows)]})
     options, output = options_for({}), OutputType.of(Review)
-    ask = build_spec(options, output, instruct=False)
+    spec = build_spec(options, output, instruct=False)
     template = Template.compile(PROMPT, frame.columns)
     table = TableRows(PandasTable(frame), RowQuestion(template, ResultColumns(output, options), options, "Review"))
     everything = range(rows)
     prompts = table.prompts(everything)
-    texts = [ask.encoded(prompt) for prompt in prompts]
-    keys = [ask.key(text) for text in texts]
+    texts = [spec.encoded(prompt) for prompt in prompts]
+    keys = [spec.key(text) for text in texts]
     entries = [entry(n) for n in everything]
     store = open_store()
 
@@ -148,18 +148,18 @@ def main() -> None:
     written.append(time.perf_counter() - start)
 
     arrivals = [UnreadReply(n, keys[n], entries[n], n) for n in everything]
-    outcomes = read_replies(ask, store, table.prompts, arrivals)
+    outcomes = read_replies(spec, store, table.prompts, arrivals)
     results = ResultTable(rows)
     for n in everything:
         results.add(n, keys[n])
         results.outcomes[n] = outcomes[n]
     parts = {
         "prompt": lambda: table.prompts(everything),
-        "text as JSON": lambda: [ask.encoded(prompt) for prompt in prompts],
-        "key": lambda: [ask.key(text) for text in texts],
-        "body": lambda: [ask.content(text) for text in texts],
+        "text as JSON": lambda: [spec.encoded(prompt) for prompt in prompts],
+        "key": lambda: [spec.key(text) for text in texts],
+        "body": lambda: [spec.content(text) for text in texts],
         "look-up": lambda: [store.get_many(keys[n : n + 5000]) for n in range(0, rows, 5000)],
-        "read and validate": lambda: read_replies(ask, store, table.prompts, arrivals),
+        "read and validate": lambda: read_replies(spec, store, table.prompts, arrivals),
         "columns": lambda: table.shape.table(results),
     }
     figures = {name: median_us(times, rows, work) for name, work in parts.items()}

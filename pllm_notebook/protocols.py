@@ -245,8 +245,8 @@ class CallSource(Protocol):
         """Reserve money to send a call that hangs a second time; False while the run has anything else to send."""
         return False
 
-    def is_refused(self) -> bool:
-        """Return whether every call seems to be refused alike; a call that was adapted is not sent again then."""
+    def is_rejected(self) -> bool:
+        """Return whether every call seems to be rejected alike; a call that was adapted is not sent again then."""
         return False
 
     def is_exhausted(self) -> bool:

@@ -130,7 +130,7 @@ class RunQueue:
                 return call
             self.unfunded.append(call)
         if self._adapted:
-            if self.unproven and (self.in_flight >= _MOST_UNPROVEN or self.source.is_refused()):
+            if self.unproven and (self.in_flight >= _MOST_UNPROVEN or self.source.is_rejected()):
                 return None
             return self._adapted.popleft()
         return self.source.next()

@@ -79,7 +79,7 @@ class SingleRequestRows(WholePrompts):
     def _logprobs(self, ensemble: EnsembleResults) -> Any:
         """Return the chosen reply's log probabilities unchanged, or None if it has none."""
         chosen = ensemble.decisions[0].chosen
-        if chosen is None or not ensemble.plan.members[chosen].ask.options.extra_body.get("logprobs"):
+        if chosen is None or not ensemble.plan.members[chosen].spec.options.extra_body.get("logprobs"):
             return None
         sample = ensemble.outcomes(0)[chosen]
         assert sample is not None

@@ -32,11 +32,11 @@ def first_bodies(plan: EnsembleSpec, rows: RowSource) -> tuple[str, ...]:
         source = JudgedInputs(rows) if at < plan.judging else rows
         prompts = source.prompts(range(min(rows.total, _LOOKED_AT)))
         first = next((one for one in prompts if one is not None and not isinstance(one, Failure)), None)
-        encoded = None if first is None else member.ask.encoded(first)
+        encoded = None if first is None else member.spec.encoded(first)
         if encoded is not None and not isinstance(encoded, Failure):
-            member.ask.shown = True
-            body = orjson.dumps(orjson.loads(member.ask.content(encoded)), option=orjson.OPT_INDENT_2).decode()
-            made.append(f"POST {member.ask.target.path}\n{body}")
+            member.spec.shown = True
+            body = orjson.dumps(orjson.loads(member.spec.content(encoded)), option=orjson.OPT_INDENT_2).decode()
+            made.append(f"POST {member.spec.target.path}\n{body}")
     return tuple(made)
 
 

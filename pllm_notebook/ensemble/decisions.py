@@ -30,12 +30,12 @@ class Member:
     """One of the calls made for every row.
 
     Attributes:
-        ask: The spec of this member's call.
+        spec: The spec of this member's call.
         model: The model's name as the user wrote it.
         sample: Index among the samples of this model; 0 is the plain call.
     """
 
-    ask: CallSpec
+    spec: CallSpec
     model: str
     sample: int
 
@@ -147,7 +147,7 @@ def decide(
         return _by_calls(values, outcomes, answered)
     tally = VoteCount(plan.output, values)
     if callable(plan.decide):
-        return _by_function(plan.decide, tally, outcomes, answered, plan.members[0].ask.options.validator_timeout_s)
+        return _by_function(plan.decide, tally, outcomes, answered, plan.members[0].spec.options.validator_timeout_s)
     how: How = "only" if len(answered) == 1 else "agreed" if tally.unanimous else "vote"
     if further is None and plan.further is not None and how == "vote":
         return None

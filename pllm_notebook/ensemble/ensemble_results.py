@@ -43,7 +43,7 @@ class EnsembleResults(Decider):
     """
 
     def __init__(self, plan: EnsembleSpec, rows: EnsembleRows, results: ResultTable) -> None:
-        options = plan.members[0].ask.options
+        options = plan.members[0].spec.options
         raises = options.mode == "sync" or options.errors == "raise"
         super().__init__(rows.total // rows.members, rows.members, raises=raises)
         self.plan = plan
@@ -88,7 +88,7 @@ class EnsembleResults(Decider):
         chosen = None if decision.chosen is None else self.outcomes(group)[decision.chosen]
         if chosen is None or decision.chosen is None or chosen.entry is not None:
             return None
-        return self.plan.members[decision.chosen].ask, chosen.last or chosen.key
+        return self.plan.members[decision.chosen].spec, chosen.last or chosen.key
 
     def samples(self, member: int) -> tuple[list[str], list[Outcome | None]]:
         """Return the keys and outcomes of one member's calls, by group. Callable from any thread."""
@@ -301,7 +301,7 @@ class EnsembleResults(Decider):
         plan, prompt, question = self.plan, self._prompt(group), self._question(group)
         if plan.decide != "judge":
             return question
-        spec = plan.members[0].ask
+        spec = plan.members[0].spec
         values = [outcome.value for outcome in self._answers(group) if outcome.failure is None]
         tally = VoteCount(plan.output, [plan.answer(value) for value in values])
         *history, _ = spec.encoder.dialogue(question).turns

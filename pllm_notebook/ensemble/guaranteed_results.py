@@ -59,7 +59,7 @@ class GuaranteedResults(EnsembleResults):
         assert plan.further is not None
         self._promise: Promise = plan.promise
         self._strong = plan.further.target.label
-        self._first = plan.members[0].ask.target
+        self._first = plan.members[0].spec.target
         self._kept = LowCostAnswers(plan, confidences)
         self._state: GuaranteeState | Literal["asking"] = "asking"
         self._is_due = False

@@ -52,7 +52,7 @@ class LowCostAnswers:
         self.of_group: dict[int, LowCostAnswer] = {}
         self._promise: Promise = plan.promise
         self._alone = replace(plan, further=None)
-        self._first = plan.members[0].ask.target
+        self._first = plan.members[0].spec.target
         self._confidences = confidences
 
     def __getitem__(self, group: int) -> LowCostAnswer:

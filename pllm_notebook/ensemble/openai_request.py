@@ -112,9 +112,9 @@ def request_for(
         salt = f"{options.salt}+{digest_of(headers, query)}" if extras else options.salt
         return replace(options, extra_body=fields, salt=salt)
 
-    def extended(ask: CallSpec) -> None:
+    def extended(spec: CallSpec) -> None:
         if extras:
-            ask.target = ask.target.with_extras(headers, query)
+            spec.target = spec.target.with_extras(headers, query)
 
     plan = ensemble_spec_for(
         options,
@@ -132,8 +132,8 @@ def request_for(
     store = None if options.cache == "off" else store_for(options)
     # A single interactive request keeps its own time limit and retries: the engine's long waits are for long runs.
     retry_bounds = RetryBounds(total_s=options.timeout_s * (options.max_retries + 1))
-    for ask in (*(member.ask for member in plan.members), *(() if plan.further is None else (plan.further,))):
-        ask.retry_bounds = retry_bounds
+    for spec in (*(member.spec for member in plan.members), *(() if plan.further is None else (plan.further,))):
+        spec.retry_bounds = retry_bounds
     return plan, SingleRequestRows(asked.prompt, "text" if output is None else output.name, keys.values(), store)
 
 

@@ -155,13 +155,13 @@ def ensemble_spec_for(
             # Samples are numbered per model, so that a model named twice does not reuse one stored answer.
             asked = replace(options, model=model)
             asked = asked if own is None else own(asked)
-            ask = make(asked, sampled, sample=samples[label])
-            if not label and samples[ask.target.label]:  # two names of one model
-                ask = make(asked, sampled, sample=samples[ask.target.label])
-            label = ask.target.label
+            spec = make(asked, sampled, sample=samples[label])
+            if not label and samples[spec.target.label]:  # two names of one model
+                spec = make(asked, sampled, sample=samples[spec.target.label])
+            label = spec.target.label
             if extended is not None:
-                extended(ask)
-            members.append(Member(ask, label, samples[label]))
+                extended(spec)
+            members.append(Member(spec, label, samples[label]))
             samples[label] += 1
     if options.temperature == 0 and max(samples.values()) > 1:
         (called_by or caller()).warn(
@@ -188,19 +188,19 @@ def ensemble_spec_for(
 
 def submit(question: Spec, rows: Rows, run_budget: RunBudget | None = None, display: Display | None = None) -> LiveRun:
     """Start a run of *question* in the background and return its handle at once (see `execution.start`)."""
-    options = (question if isinstance(question, CallSpec) else question.members[0].ask).options
+    options = (question if isinstance(question, CallSpec) else question.members[0].spec).options
     if options.mode == "batch" and options.confirm:
         confirm(estimate(question, rows))
     if isinstance(question, CallSpec):
         return start(question, rows, run_budget=run_budget, display=display)
-    specs = [*(member.ask for member in question.members), *_some(question.further)]
+    specs = [*(member.spec for member in question.members), *_some(question.further)]
     make = partial(ensemble_execution, question, rows)
     return start(specs[0], rows, further=specs[1:], make=make, run_budget=run_budget, display=display)
 
 
 def ensemble_execution(plan: EnsembleSpec, rows: Rows, services: RunServices) -> Execution:
     """Return the execution of an ensemble: each row once per member, then the judge's rows."""
-    specs = [member.ask for member in plan.members]
+    specs = [member.spec for member in plan.members]
     asked = EnsembleRows(rows, len(specs), plan.judging)
     observer: Callable[[ResultTable], EnsembleResults] = partial(EnsembleResults, plan, asked)
     if plan.promise is not None:
@@ -236,10 +236,10 @@ def _estimates(plan: EnsembleSpec, rows: Rows) -> Iterator[Estimate]:
     unknown: dict[str, list[Estimate]] = {}
     for at, member in enumerate(plan.members):
         before = unknown.setdefault(member.model, [])
-        if before and not plan.judging and _is_exhausted(before, member.ask.options.cache):
+        if before and not plan.judging and _is_exhausted(before, member.spec.options.cache):
             yield before[-1]
             continue
-        part = estimate_rows(member.ask, JudgedInputs(rows) if at < plan.judging else rows)
+        part = estimate_rows(member.spec, JudgedInputs(rows) if at < plan.judging else rows)
         if part.cached or part.rejected or part.pending or part.measured:
             before.clear()
         else:
@@ -256,8 +256,8 @@ def _is_exhausted(unknown: Sequence[Estimate], cache: str) -> bool:
 
 def lines(question: Spec, rows: Rows, count: int) -> RequestLines:
     """Return the first request lines of a batch run of *question* (see `run.request_lines`). Sends nothing."""
-    asks = [question] if isinstance(question, CallSpec) else [member.ask for member in question.members]
-    return request_lines(asks, rows, count)
+    specs = [question] if isinstance(question, CallSpec) else [member.spec for member in question.members]
+    return request_lines(specs, rows, count)
 
 
 def _how(
@@ -294,5 +294,5 @@ def _judge_options(options: Options, members: int) -> dict[str, Any]:
     }
 
 
-def _some(ask: CallSpec | None) -> list[CallSpec]:
-    return [] if ask is None else [ask]
+def _some(spec: CallSpec | None) -> list[CallSpec]:
+    return [] if spec is None else [spec]

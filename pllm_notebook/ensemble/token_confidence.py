@@ -18,16 +18,16 @@ class TokenConfidence:
     """Compute the probability of each answer's least certain value, over some fields.
 
     Args:
-        ask: The spec, with token probabilities.
+        spec: The spec, with token probabilities.
         fields: The fields that count. A list has no token probabilities and is skipped.
         store: The store with the replies. None if the outcomes have them.
     """
 
-    def __init__(self, ask: CallSpec, fields: Sequence[ChoiceField], store: Store | None) -> None:
-        assert ask.output is not None
+    def __init__(self, spec: CallSpec, fields: Sequence[ChoiceField], store: Store | None) -> None:
+        assert spec.output is not None
         self._store = store
-        wrapped = ask.fitted is not None and ask.fitted.wrapped
-        self._options = options_by_path(ask.output, wrapped=wrapped)
+        wrapped = spec.fitted is not None and spec.fitted.wrapped
+        self._options = options_by_path(spec.output, wrapped=wrapped)
         self._paths = [("value", *each.path) if wrapped else each.path for each in fields if each.kind != "labels"]
         self._formats = token_formats()
 

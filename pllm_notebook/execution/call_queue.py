@@ -1,7 +1,7 @@
 """One run's calls to one model, as a dispatcher pulls them: what is sent next, and what holds it back.
 
 What holds a call back: the order, claims of other processes, a store that is behind, the first call that warms the
-provider's cache, refusals, the budget, and one call at a time.
+provider's cache, rejections, the budget, and one call at a time.
 """
 
 from __future__ import annotations
@@ -174,15 +174,15 @@ class CallQueue:
 
     def blocked_by(self) -> str:
         """Describe what holds calls back at this moment, "" for nothing."""
-        # A call that was refused waits in the queue, and is no longer pending; one in a batch job is in flight.
+        # A call that met a rate limit waits in the queue, and is no longer pending; one in a batch job is in flight.
         flying = 0 if self._batch else self.run_queue.in_flight
         if self.recorder.halted is not None or not (self.order.has_calls or self.recorder.open > flying):
             return ""
         if self._store_is_behind():
             return "waiting for the cache to be written"
-        refusal = self.recorder.refusals.suspected
-        if refusal is not None:
-            return f"every call is refused ({refusal.kind}): waiting for {self.recorder.open} in flight"
+        rejection = self.recorder.rejections.suspected
+        if rejection is not None:
+            return f"every call is refused ({rejection.kind}): waiting for {self.recorder.open} in flight"
         if held := self.budget.held_by():
             return held
         if self.order.elsewhere and not self.run_queue.in_flight:
@@ -224,9 +224,9 @@ class CallQueue:
         all_sent = self.results.planned and not self.order.has_calls and not self._is_calling_tools
         return all_sent and not self.run_queue.paused and self.budget.admit(call.tag[1])
 
-    def is_refused(self) -> bool:
-        """Return whether every call seems to be refused for the same reason."""
-        return self.recorder.refusals.suspected is not None
+    def is_rejected(self) -> bool:
+        """Return whether every call seems to be rejected for the same reason."""
+        return self.recorder.rejections.suspected is not None
 
     def is_exhausted(self) -> bool:
         """Return whether no more calls will come until some have ended: all are sent, or over budget."""
@@ -275,7 +275,7 @@ class CallQueue:
 
     def _next(self) -> PendingCall | None:
         recorder = self.recorder
-        if recorder.halted is not None or recorder.refusals.suspected is not None or self._is_first_wave_out():
+        if recorder.halted is not None or recorder.rejections.suspected is not None or self._is_first_wave_out():
             return None
         if not self.order.has_calls or (self._serial and not self._is_its_turn()):
             return None
@@ -366,7 +366,7 @@ class CallQueue:
 
     def _is_first_wave_out(self) -> bool:
         """Return whether no more calls may go before the first answer; a batch is sent whole."""
-        return not self.recorder.refusals.answered and self.recorder.open >= FIRST_CALLS and not self._batch
+        return not self.recorder.rejections.answered and self.recorder.open >= FIRST_CALLS and not self._batch
 
     def _store_is_behind(self) -> bool:
         return self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES)

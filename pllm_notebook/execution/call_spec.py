@@ -50,7 +50,7 @@ EncodedPrompt = bytes | RawRequest
 # Tokens of a pack's reply besides its answers, for each: its index, two names, brackets.
 _PACK_ITEM_TOKENS = 24
 
-# White space, as a JSON string: providers refuse a block of text that has nothing else.
+# White space, as a JSON string: providers reject a block of text that has nothing else.
 _BLANK = re.compile(rb'"(?: |\\[nrt])*"')
 
 
@@ -333,7 +333,7 @@ class CallSpec:
                 if common_prefix:
                     begun = self.encoder.body(self.encoder.dialogue(common_prefix + PLACEHOLDER))
                     with_prefix = BodyTemplate.alone(self._as_sent(to_wire(begun), limit))
-                # Read only now: `to_wire` may itself have learned something (a parameter known to be refused).
+                # Read only now: `to_wire` may itself have learned something (a parameter known to be rejected).
                 wire_body = WireBody(
                     target.quirks.version,
                     shared,

@@ -187,7 +187,7 @@ class Estimate(HTMLFacts):
 
 
 def estimate(
-    ask: CallSpec,
+    spec: CallSpec,
     rows: RowSource,
     store: Store | None,
     limiter: Limiter | None,
@@ -196,28 +196,28 @@ def estimate(
     """Estimate a run. Sends nothing; reads the store.
 
     Args:
-        ask: The question.
+        spec: The question.
         rows: The rows.
         store: None to take nothing as known.
         limiter: The account's limits as learned so far, None for none.
         pending: Tells which keys wait in batch jobs already.
     """
-    unsent = EstimatePlan(ask, rows, store, pending)
+    unsent = EstimatePlan(spec, rows, store, pending)
     calls = size = 0
     for asked, words in unsent.requests():
         calls += 1
         size += asked.size(words)
     samples = unsent.replies
     seen = [entry.output_tokens for entry in samples if entry.output_tokens]
-    each = sum(seen) / len(seen) if seen else ask.token_bounds.expected
-    if ask.options.max_output_tokens is not None:
-        each = min(each, ask.options.max_output_tokens)
-    decides = ask.target.decisions is not None
+    each = sum(seen) / len(seen) if seen else spec.token_bounds.expected
+    if spec.options.max_output_tokens is not None:
+        each = min(each, spec.options.max_output_tokens)
+    decides = spec.target.decisions is not None
     each = 0.0 if decides else each  # nothing is written
     tokens_in, tokens_out = size // BYTES_PER_TOKEN, round(each * unsent.calls)
     # A further turn has the first answer in its input, and the question for what lacks evidence.
-    again = calls + unsent.lacking if ask.evidence is not None else 0
-    size_of_one = tokens_in / calls if calls else ask.size(b'""') / BYTES_PER_TOKEN
+    again = calls + unsent.lacking if spec.evidence is not None else 0
+    size_of_one = tokens_in / calls if calls else spec.size(b'""') / BYTES_PER_TOKEN
     again_in = round((size_of_one + each + _SECOND_QUESTION_TOKENS) * again)
     return Estimate(
         rows=rows.total,
@@ -228,21 +228,21 @@ def estimate(
         input_tokens=tokens_in,
         output_tokens=tokens_out,
         measured=bool(seen) or decides,
-        bounded=not seen and not decides and ask.longest_answer is not None,
-        cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=False),
-        batch_cost_usd=_cost(ask, calls, tokens_in, each * unsent.calls, batch=True),
+        bounded=not seen and not decides and spec.longest_answer is not None,
+        cost_usd=_cost(spec, calls, tokens_in, each * unsent.calls, batch=False),
+        batch_cost_usd=_cost(spec, calls, tokens_in, each * unsent.calls, batch=True),
         time_s=_time(calls, tokens_in + tokens_out, samples, limiter),
-        model=f"{ask.target.label} (decisions)" if decides else ask.target.label,
-        simulated=ask.target.simulated,
+        model=f"{spec.target.label} (decisions)" if decides else spec.target.label,
+        simulated=spec.target.simulated,
         pending=unsent.pending,
         rejected=unsent.rejected,
-        effort=ask.effort,
-        service_tier=ask.options.service_tier or "",
+        effort=spec.effort,
+        service_tier=spec.options.service_tier or "",
         again=again,
-        again_usd=_cost(ask, again, again_in, each * again, batch=False) if again else None,
+        again_usd=_cost(spec, again, again_in, each * again, batch=False) if again else None,
         fills={}
-        if ask.target.batch_format is None
-        else {ask.target.label: _fill(ask.target.batch_format, calls, size)},
+        if spec.target.batch_format is None
+        else {spec.target.label: _fill(spec.target.batch_format, calls, size)},
     )
 
 
@@ -252,19 +252,19 @@ def _fill(form: BatchFormat, calls: int, size: int) -> float:
     return max(calls / form.limits.lines, (size + calls * around) / form.limits.bytes)
 
 
-def _cost(ask: CallSpec, calls: int, tokens_in: int, tokens_out: float, *, batch: bool) -> float | None:
-    if batch and (ask.target.batch_format is None or _is_own_server(ask)):
+def _cost(spec: CallSpec, calls: int, tokens_in: int, tokens_out: float, *, batch: bool) -> float | None:
+    if batch and (spec.target.batch_format is None or _is_own_server(spec)):
         return None
     if calls == 0:
         return 0.0
-    rate = ask.rate(batch=batch)
+    rate = spec.rate(batch=batch)
     # Priced as so many average calls: long-context tiers go by the single request.
     return None if rate is None else calls * rate.cost_usd(Usage(round(tokens_in / calls), round(tokens_out / calls)))
 
 
-def _is_own_server(ask: CallSpec) -> bool:
+def _is_own_server(spec: CallSpec) -> bool:
     """Return whether a server of the caller's own is asked, which may have no batch API."""
-    return bool(ask.target.address) and ask.target.price_provider is None
+    return bool(spec.target.address) and spec.target.price_provider is None
 
 
 def _time(calls: int, tokens: int, samples: list[StoredReply], limiter: Limiter | None) -> float | None:

@@ -29,7 +29,7 @@ class EstimatePlan:
     """Walk the rows once, and yield what would be sent. Sends nothing; reads the store.
 
     Args:
-        ask: The question.
+        spec: The question.
         rows: The rows that are asked.
         store: None to take nothing as known.
         pending: Tells which keys wait in batch jobs already.
@@ -48,34 +48,34 @@ class EstimatePlan:
 
     def __init__(
         self,
-        ask: CallSpec,
+        spec: CallSpec,
         rows: RowSource,
         store: Store | None,
         pending: Callable[[list[str]], Collection[str]] = lambda keys: (),
     ) -> None:
-        self._ask = ask
+        self._spec = spec
         self._rows = rows
         self._store = store
         self._waiting = pending
         self.skipped = self.sendable = self.distinct = 0
         self.cached = self.rejected = self.pending = self.calls = self.lacking = 0
-        ask.evidence = rows.evidence if isinstance(rows, QuotedRows) else None
+        spec.evidence = rows.evidence if isinstance(rows, QuotedRows) else None
         self.replies: list[StoredReply] = []
 
     def requests(self) -> Iterator[tuple[CallSpec, EncodedPrompt]]:
         """Return each request, and the question that it is: that of whole packs, where rows share calls."""
-        ask = self._ask
+        spec = self._spec
         items: list[bytes] = []
         for row, encoded in self._calls():
-            if ask.pack is None or ask.packed is None:
-                yield ask, encoded
+            if spec.pack is None or spec.packed is None:
+                yield spec, encoded
                 continue
             items += self._rows.items(range(row, row + 1))
-            if len(items) == ask.pack:
-                yield ask.packed, pack_text(ask.packed, self._rows.source, items)
+            if len(items) == spec.pack:
+                yield spec.packed, pack_text(spec.packed, self._rows.source, items)
                 items = []
-        if items and ask.packed is not None:  # the last pack is not full
-            yield ask.packed, pack_text(ask.packed, self._rows.source, items)
+        if items and spec.packed is not None:  # the last pack is not full
+            yield spec.packed, pack_text(spec.packed, self._rows.source, items)
 
     def _calls(self) -> Iterator[tuple[int, EncodedPrompt]]:
         for new in self._new():
@@ -95,12 +95,12 @@ class EstimatePlan:
             new: dict[str, tuple[int, EncodedPrompt]] = {}
             held = 0
             for row, prompt in zip(chunk, self._rows.prompts(chunk), strict=True):
-                encoded = None if prompt is None or isinstance(prompt, Failure) else self._ask.encoded(prompt)
+                encoded = None if prompt is None or isinstance(prompt, Failure) else self._spec.encoded(prompt)
                 if encoded is None or isinstance(encoded, Failure):
                     self.skipped += 1
                     continue
                 self.sendable += 1
-                key = self._ask.key(encoded)
+                key = self._spec.key(encoded)
                 if key in seen:
                     continue
                 seen.add(key)
@@ -117,11 +117,11 @@ class EstimatePlan:
         known = self._known(new)
         if len(self.replies) < _REPLIES:
             self.replies += list(known.values())[:_REPLIES]
-        hits = {key for key, entry in known.items() if entry.satisfies(self._ask.output_limit, self._ask.takes_empty)}
+        hits = {key for key, entry in known.items() if entry.satisfies(self._spec.output_limit, self._spec.takes_empty)}
         rejected = self._rejected(new, hits)
         waiting = set(self._waiting([key for key in new if key not in hits and key not in rejected]))
         self.cached += len(hits)
-        if self._ask.evidence is not None:
+        if self._spec.evidence is not None:
             self.lacking += self._lacking({key: (new[key][0], known[key]) for key in hits})
         self.rejected += len(rejected)
         self.pending += len(waiting)
@@ -130,7 +130,7 @@ class EstimatePlan:
     def _lacking(self, known: Mapping[str, tuple[int, StoredReply]]) -> int:
         """Return how many answers of the store would be asked for once more, as a run decides it."""
         replies = [UnreadReply(0, key, entry, row) for key, (row, entry) in known.items()]
-        steps = read_replies(self._ask, self._store, self._prompt, replies)
+        steps = read_replies(self._spec, self._store, self._prompt, replies)
         return sum(isinstance(step, NextTurn) and step.first is not None for step in steps)
 
     def _prompt(self, row: int) -> Prompt:
@@ -141,28 +141,28 @@ class EstimatePlan:
 
     def _known(self, new: Mapping[str, tuple[int, EncodedPrompt]]) -> dict[str, StoredReply]:
         """Look up what is stored; where packs have brought nothing, a row's own answer serves."""
-        ask, store = self._ask, self._store
-        if store is None or ask.options.cache == "refresh":
+        spec, store = self._spec, self._store
+        if store is None or spec.options.cache == "refresh":
             return {}
         known = store.get_many(list(new))
-        if ask.tokens is not None:
-            bare = [key for key, entry in known.items() if not ask.tokens.has_tokens(entry)]
+        if spec.tokens is not None:
+            bare = [key for key, entry in known.items() if not spec.tokens.has_tokens(entry)]
             found = store.get_many([beside(key) for key in bare])
             for key in bare:
                 known.pop(key)
                 if (entry := found.get(beside(key))) is not None:
                     known[key] = entry
-        if ask.pack is not None:
+        if spec.pack is not None:
             left = [
-                key for key in new if key not in known or not known[key].satisfies(ask.output_limit, ask.takes_empty)
+                key for key in new if key not in known or not known[key].satisfies(spec.output_limit, spec.takes_empty)
             ]
-            plain = {ask.plain_key(new[key][1]): key for key in left}
+            plain = {spec.plain_key(new[key][1]): key for key in left}
             known |= {plain[key]: entry for key, entry in store.get_many(list(plain)).items()}
         return known
 
     def _rejected(self, new: Mapping[str, tuple[int, EncodedPrompt]], hits: Collection[str]) -> set[str]:
         """Return the keys of those that were rejected, in a pack or alone."""
         left = {key: key for key in new if key not in hits}
-        if self._ask.pack is not None:
-            left |= {self._ask.plain_key(new[key][1]): key for key in list(left)}
-        return {left[key] for key in earlier_rejections(self._ask, self._store, list(left))}
+        if self._spec.pack is not None:
+            left |= {self._spec.plain_key(new[key][1]): key for key in list(left)}
+        return {left[key] for key in earlier_rejections(self._spec, self._store, list(left))}

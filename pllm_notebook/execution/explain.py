@@ -162,15 +162,15 @@ def position_of(row: int, total: int, whole: str, hint: str = "") -> int:
 
 
 def explain(
-    ask: CallSpec, rows: RowSource, results: ResultTable, store: Store | None, position: int, decided_key: str = ""
+    spec: CallSpec, rows: RowSource, results: ResultTable, store: Store | None, position: int, decided_key: str = ""
 ) -> Explanation:
-    """Gather what is known of the row at *position*, which was asked *ask*. Sends nothing.
+    """Gather what is known of the row at *position*, which was asked *spec*. Sends nothing.
 
-    Of an answer that was decided among several, *ask* and *decided_key* are of the reply that it is.
+    Of an answer that was decided among several, *spec* and *decided_key* are of the reply that it is.
     """
     one = range(position, position + 1)
     # A decision endpoint is sent what is judged, apart from what is asked.
-    decides = ask.target.decisions is not None
+    decides = spec.target.decisions is not None
     (prompt,) = rows.inputs(one) if decides and isinstance(rows, JudgedRows) else rows.prompts(one)
     asked = None if isinstance(prompt, Failure) else prompt
     outcome, failure = results.outcome(position), results.failure(position)
@@ -189,10 +189,10 @@ def explain(
     return Explanation(
         position=position,
         status=results.status(position),
-        model=ask.target.label,
-        simulated=ask.target.simulated,
+        model=spec.target.label,
+        simulated=spec.target.simulated,
         prompt=None if asked is None else prompts.prompt_as_text(asked),
-        body=None if asked is None else _body(ask, rows, position, asked, packed=pack is not None),
+        body=None if asked is None else _body(spec, rows, position, asked, packed=pack is not None),
         key=key,
         value=None if outcome is None else outcome.value,
         failure="" if failure is None else f"{failure.kind}: {failure.message}",
@@ -204,15 +204,15 @@ def explain(
         pack=pack,
         pack_id=pack_id,
         steps=_steps(outcome, results.before_retry.get(call), is_decided=bool(decided_key)),
-        examples=() if asked is None else shown_examples(ask, asked),
+        examples=() if asked is None else shown_examples(spec, asked),
     )
 
 
-def shown_examples(ask: CallSpec, prompt: Prompt) -> tuple[str, ...]:
+def shown_examples(spec: CallSpec, prompt: Prompt) -> tuple[str, ...]:
     """Return the examples that a row is shown, as text: each prompt with the answer as it is sent."""
     if isinstance(prompt, RawRequest):
         return ()
-    dialogue = ask.encoder.dialogue(prompt)
+    dialogue = spec.encoder.dialogue(prompt)
     said = [turn.text for turn in dialogue.turns[: dialogue.shown]]
     return tuple(f"{asked} → {answered}" for asked, answered in zip(said[::2], said[1::2], strict=True))
 
@@ -252,11 +252,11 @@ def _step(metadata: Mapping[str, Any], model: str) -> str:
     return f"{asked} called {calls}" if calls else f"{asked} answered"
 
 
-def _body(ask: CallSpec, rows: RowSource, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:
-    if packed and ask.packed is not None:
+def _body(spec: CallSpec, rows: RowSource, position: int, prompt: Prompt, *, packed: bool) -> Mapping[str, Any]:
+    if packed and spec.packed is not None:
         text = prompts.packed(rows.source, rows.items(range(position, position + 1)))
-        return ask.packed.whole(text)
-    return ask.whole(prompt)
+        return spec.packed.whole(text)
+    return spec.whole(prompt)
 
 
 def decoded_body(raw: bytes) -> Any:

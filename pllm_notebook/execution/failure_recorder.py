@@ -39,7 +39,7 @@ class FailureRecorder:
     """Keep one run's failed calls in the store.
 
     Args:
-        ask: The question.
+        spec: The question.
         store: None to keep nothing.
         prompt: Makes one row's prompt.
         rows: Whose prompts they are.
@@ -48,13 +48,13 @@ class FailureRecorder:
 
     def __init__(
         self,
-        ask: CallSpec,
+        spec: CallSpec,
         store: Store | None,
         prompt: Callable[[int], Prompt],
         rows: object,
         origin: FailureOrigin | None,
     ) -> None:
-        self._ask = ask
+        self._spec = spec
         self._store = store
         self._origin = origin
         self._prompt = prompt
@@ -72,22 +72,24 @@ class FailureRecorder:
             row: Whose prompt it is.
             failure: Why it failed.
             dialogue: The conversation of a further turn, None for the row's own call.
-            about_row: Whether the row itself was refused (see `FailedCall.about_row`).
+            about_row: Whether the row itself was rejected (see `FailedCall.about_row`).
         """
         if self._store is not None and failure.kind.facts.logged:
-            self._store.note_failure(key, partial(self._tell, key, row, failure, dialogue, time.time(), about_row))
+            self._store.note_failure(
+                key, partial(self._failed_call, key, row, failure, dialogue, time.time(), about_row)
+            )
 
-    def _tell(
+    def _failed_call(
         self, key: str, row: int, failure: Failure, dialogue: Dialogue | None, at: float, about_row: bool
     ) -> FailedCall:
         """Build the prompt and the body, which are not kept. In the store's thread."""
         prompt, position = self._prompt(row), self._position_of(row)
-        body = self._ask.whole(prompt) if dialogue is None else self._ask.encoder.body(dialogue)
+        body = self._spec.whole(prompt) if dialogue is None else self._spec.encoder.body(dialogue)
         run, asked, rows = self._origin or ("", "", None)
         return FailedCall(
             key=key,
             failure=failure,
-            model=self._ask.target.label,
+            model=self._spec.target.label,
             at=at,
             body=orjson.dumps(body).decode(),
             prompt=prompt_as_text(prompt),

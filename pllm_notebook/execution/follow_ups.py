@@ -162,7 +162,7 @@ class FollowUp(ABC):
     dialogue: Dialogue | None = None
 
     @abstractmethod
-    def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
+    def content(self, spec: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
         """Return what makes the wire's bytes, and their number; or why it cannot be sent any more."""
 
     @abstractmethod
@@ -202,8 +202,8 @@ class NextTurn(FollowUp):
         """Index in the result table."""
         return self.reply.call
 
-    def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
-        return partial(ask.content_of, self.dialogue), ask.size_of(self.dialogue)
+    def content(self, spec: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
+        return partial(spec.content_of, self.dialogue), spec.size_of(self.dialogue)
 
     def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
         return replace(self.found(entry), cached=False, schema_level=schema_level)
@@ -235,10 +235,10 @@ class SingleCall(FollowUp):
     key: str
     metas: tuple[bytes, ...] = ()
 
-    def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
-        encoded = ask.encoded(prompt(self.row))
+    def content(self, spec: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
+        encoded = spec.encoded(prompt(self.row))
         assert not isinstance(encoded, Failure)  # it has been in a pack
-        return partial(ask.content, encoded), ask.size(encoded)
+        return partial(spec.content, encoded), spec.size(encoded)
 
     def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
         return replace(self.found(entry), cached=False, schema_level=schema_level)
@@ -276,14 +276,14 @@ class WiderCall(FollowUp):
         """The whole conversation of a further turn."""
         return None if self.inner is None else self.inner.dialogue
 
-    def content(self, ask: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
+    def content(self, spec: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
         if self.inner is not None:
-            return self.inner.content(ask, prompt)
+            return self.inner.content(spec, prompt)
         try:
-            encoded = ask.encoded(prompt(self.row))
+            encoded = spec.encoded(prompt(self.row))
         except PromptUnavailable as lost:
             return lost.failure
-        return encoded if isinstance(encoded, Failure) else (partial(ask.content, encoded), ask.size(encoded))
+        return encoded if isinstance(encoded, Failure) else (partial(spec.content, encoded), spec.size(encoded))
 
     def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
         return replace(self.found(entry), cached=False, schema_level=schema_level)

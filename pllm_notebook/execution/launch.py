@@ -174,7 +174,7 @@ def batch_service(running: Engine, store: Store) -> BatchService:
 
 
 def start(
-    ask: CallSpec,
+    spec: CallSpec,
     rows: Rows,
     *,
     further: Sequence[CallSpec] = (),
@@ -187,10 +187,10 @@ def start(
     """Start a run in the background and return its handle at once.
 
     Args:
-        ask: The question.
+        spec: The question.
         rows: The rows that are asked.
         further: Other questions that the run may put.
-        make: Makes its execution, of its services; None for the calls of *ask* alone.
+        make: Makes its execution, of its services; None for the calls of *spec* alone.
         cache_dir: Where its answers are kept, None for the configured place.
         run_budget: Money that it shares with other runs; None for one of its own, from the options.
         on_engine: The engine it runs on, None for this process's own.
@@ -206,16 +206,16 @@ def start(
     running = on_engine or engine(settings.loop)
     if on_engine is None and running.loop.where != settings.loop:
         running = _moved_to(settings.loop)
-    for each in (ask, *further):
-        if each.target.simulated and ask.options.cache != "only":
+    for each in (spec, *further):
+        if each.target.simulated and spec.options.cache != "only":
             # A restarted simulator has another address: it is another account, with dispatchers of its own.
             each.target = replace(each.target, account=start_simulator().url)
-    sink = display or (new_display() if ask.options.progress and rows.total else None)
-    store = store_for(ask.options, cache_dir)
-    kept = None if ask.options.cache == "off" else store
-    services = services_for(running, store, ask.options, settings, kept=kept, budget=run_budget)
-    execution = Execution([ask], rows, services) if make is None else make(services)
-    run = LiveRun(ask, rows, execution, sink)
+    sink = display or (new_display() if spec.options.progress and rows.total else None)
+    store = store_for(spec.options, cache_dir)
+    kept = None if spec.options.cache == "off" else store
+    services = services_for(running, store, spec.options, settings, kept=kept, budget=run_budget)
+    execution = Execution([spec], rows, services) if make is None else make(services)
+    run = LiveRun(spec, rows, execution, sink)
     run.origin, is_kernel = origin(), in_kernel()
     if isinstance(sink, ViewDisplay):
         sink.watch(view_model(run))
@@ -224,7 +224,7 @@ def start(
         directory = store.directory if isinstance(store, DiskStore) else cache_dir or current_directory()
         run.record(RunRecorder(directory, keyless=not isinstance(store, DiskStore)))
     if settings.on_event is not None:
-        events = RunEvents(run.id, ask.options.mode, settings.on_event)
+        events = RunEvents(run.id, spec.options.mode, settings.on_event)
         run.displays.add(events)
         for queue in run.execution.queues:
             queue.recorder.events = events
@@ -257,19 +257,19 @@ def look_after_jobs() -> None:
     start_polling(resolve_model)
 
 
-def estimate_rows(ask: CallSpec, rows: RowSource, *, cache_dir: str | None = None) -> Estimate:
+def estimate_rows(spec: CallSpec, rows: RowSource, *, cache_dir: str | None = None) -> Estimate:
     """Estimate a run. Sends nothing."""
-    store = None if ask.options.cache == "off" else store_for(ask.options, cache_dir)
+    store = None if spec.options.cache == "off" else store_for(spec.options, cache_dir)
     running = engine(current().loop)
-    known = next((one.limiter for one in running.dispatchers if one.name == ask.target.label), None)
+    known = next((one.limiter for one in running.dispatchers if one.name == spec.target.label), None)
     if store is None:
-        return estimate(ask, rows, store, known)
-    if ask.options.mode == "batch":
-        return estimate(ask, rows, store, known, batch_service(running, store).journal.pending)
-    jobs = _job_lookup(running, store, ask.options)
-    if jobs is None or ask.options.cache == "refresh" or not jobs.any_open():
-        return estimate(ask, rows, store, known)
-    return estimate(ask, rows, store, known, jobs.waiting)
+        return estimate(spec, rows, store, known)
+    if spec.options.mode == "batch":
+        return estimate(spec, rows, store, known, batch_service(running, store).journal.pending)
+    jobs = _job_lookup(running, store, spec.options)
+    if jobs is None or spec.options.cache == "refresh" or not jobs.any_open():
+        return estimate(spec, rows, store, known)
+    return estimate(spec, rows, store, known, jobs.waiting)
 
 
 def store_for(options: Options, cache_dir: str | None = None) -> Store:

@@ -27,12 +27,12 @@ class Part(NamedTuple):
     """Prompts that are asked with one spec.
 
     Attributes:
-        ask: The spec.
+        spec: The spec.
         rows: Their positions in the list, in order.
         prompts: As many.
     """
 
-    ask: CallSpec
+    spec: CallSpec
     rows: Sequence[int]
     prompts: Sequence[Prompt]
 
@@ -64,7 +64,7 @@ def start_list(
 ) -> LiveRun:
     """Start a run over a list in the background, and return its handle at once.
 
-    A key or a model that is refused fails the prompts of its spec; the others go on.
+    A key or a model that is rejected fails the prompts of its spec; the others go on.
 
     Args:
         parts: All that is asked, at least one part; together they have each row of the list once. Their options
@@ -80,7 +80,7 @@ def start_list(
         UsageError: See `start`.
         StoreError: When the cache cannot be opened. Nothing was sent.
     """
-    specs = [part.ask for part in parts]
+    specs = [part.spec for part in parts]
 
     def make(services: RunServices) -> Execution:
         services.refresh_since = refresh_since
@@ -140,7 +140,7 @@ def estimate_list(parts: Sequence[Part], *, cache_dir: str | None = None) -> Est
         parts: As for `start_list`.
         cache_dir: Where the answers are kept, None for the configured place.
     """
-    made = [estimate_rows(part.ask, PromptList(part.prompts), cache_dir=cache_dir) for part in parts]
+    made = [estimate_rows(part.spec, PromptList(part.prompts), cache_dir=cache_dir) for part in parts]
     whole = Estimate.together(made)
     # A sum of questions is about one set of rows; here each part has rows of its own.
     return replace(

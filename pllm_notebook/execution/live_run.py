@@ -51,7 +51,7 @@ class LiveRun:
 
     Attributes:
         id: A short word, also in `df.attrs` of the result.
-        ask: The question.
+        spec: The question.
         rows: The rows and the shape of their answers.
         execution: Its life on the engine's loop.
         table: The outcomes of its rows.
@@ -72,13 +72,13 @@ class LiveRun:
     on_taken: Callable[[], None] | None = None
     handle: weakref.ref[Any] | None = None
 
-    def __init__(self, ask: CallSpec, rows: Rows, execution: Execution, sink: Display | None) -> None:
+    def __init__(self, spec: CallSpec, rows: Rows, execution: Execution, sink: Display | None) -> None:
         self.id = secrets.token_hex(4)
         self.number = next(_NUMBERS.value)
         self.started_at = time.time()
         self.endings = self.ending = 0
         self.is_taken = False
-        self.ask, self.rows = ask, rows
+        self.spec, self.rows = spec, rows
         self._engine: Engine = execution.services.engine
         self._loop = self._engine.loop
         self.displays = RunDisplays(() if sink is None else (SafeDisplay(sink),))
@@ -182,7 +182,7 @@ class LiveRun:
     def record(self, recorder: RunRecorder) -> None:
         """Write the run into the registry: before anything is sent, and when it has ended."""
         self.recorder = recorder
-        if self.ask.options.cache != "use":
+        if self.spec.options.cache != "use":
             recorder.begin(self)
 
     def note_rows(self) -> None:
@@ -196,8 +196,8 @@ class LiveRun:
     def explain(self, row: int) -> Explanation:
         """Explain one row's call (see `Run.explain`)."""
         at = position_of(row, self.rows.total, "run")
-        ask, key = self.execution.answer_of(at)
-        return with_evidence(self, explain(ask, self.rows, self.table, self.execution.services.store, at, key))
+        spec, key = self.execution.answer_of(at)
+        return with_evidence(self, explain(spec, self.rows, self.table, self.execution.services.store, at, key))
 
     def retry(self, kinds: Sequence[str] | None = None) -> None:
         """Send failed rows again, and return at once (see `Run.retry`)."""

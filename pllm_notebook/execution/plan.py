@@ -294,12 +294,12 @@ class Planner:
         return known
 
 
-def earlier_rejections(ask: CallSpec, store: Store | None, keys: Sequence[str]) -> dict[str, Failure]:
+def earlier_rejections(spec: CallSpec, store: Store | None, keys: Sequence[str]) -> dict[str, Failure]:
     """Return the failures of calls that a provider has rejected before and that are not to be sent again unasked.
 
     With `cache="refresh"` there are none: everything is sent.
     """
-    if store is None or ask.options.cache == "refresh" or not keys:
+    if store is None or spec.options.cache == "refresh" or not keys:
         return {}
     found = store.rejected(keys)
     return {key: _with_time(call) for key, call in found.items() if _is_final(call)}

@@ -27,12 +27,12 @@ __all__ = [
 ]
 
 SAME_REJECTION_LIMIT = 5
-"""Refusals of one kind, with no answer between, that are taken to be every row's."""
+"""Rejections of one kind, with no answer between, that are taken to be every row's."""
 
 FIRST_CALLS = 48
-"""Calls that a run has out before its first answer: no more than these can meet a refusal that all share."""
+"""Calls that a run has out before its first answer: no more than these can meet a rejection that all share."""
 
-# Refusals of whatever kind, before there has been any answer at all.
+# Rejections of whatever kind, before there has been any answer at all.
 _ANY_REJECTION_LIMIT = 20
 
 _REJECTION_KINDS = frozenset(
@@ -52,11 +52,11 @@ _TOO_LONG = re.compile(
     r"|\b(prompt|input|request|message|string|content|document|text)\b.{0,60}\btoo (long|large)",
     re.IGNORECASE | re.DOTALL,
 )
-# What differs between two refusals of one sort: what is quoted, addresses, and any word with a digit in it.
+# What differs between two rejections of one sort: what is quoted, addresses, and any word with a digit in it.
 _VARIES = re.compile(r"""(["'`])[^"'`]{0,400}\1|[“‘][^”’]{0,400}[”’]|https?://\S+|\S*\d\S*|\s+""")
 
 HeldCall = tuple[Tag, Failure]
-"""What a refused call was for, and how it was refused."""
+"""What a rejected call was for, and how it was rejected."""
 
 
 def is_about_row(failure: Failure) -> bool:
@@ -67,7 +67,7 @@ def is_about_row(failure: Failure) -> bool:
 
 
 def row_rejection(failure: Failure) -> Failure:
-    """Return the failure of a row that was refused among others that were answered."""
+    """Return the failure of a row that was rejected among others that were answered."""
     if failure.kind is FailureKind.AUTHENTICATION and failure.status is None:
         return replace(failure, kind=FailureKind.CONNECTION)  # the client could not sign in this time
     # A quota stays one: what was answered meanwhile may have left before the money was gone.
@@ -79,12 +79,12 @@ def row_rejection(failure: Failure) -> Failure:
 
 
 def shared_rejection(failure: Failure) -> Failure:
-    """Return the failure of a row that was refused for a reason that applies to all."""
+    """Return the failure of a row that was rejected for a reason that applies to all."""
     return replace(failure, kind=FailureKind.REJECTED) if failure.kind is FailureKind.BAD_REQUEST else failure
 
 
 class RejectionStreak:
-    """Count refusals since the last answer.
+    """Count rejections since the last answer.
 
     Attributes:
         answered: Whether there has been an answer at all.
@@ -95,15 +95,15 @@ class RejectionStreak:
         self._alike: Counter[tuple[object, ...]] = Counter()
 
     def __repr__(self) -> str:
-        return f"RejectionStreak(answered={self.answered}, refused={sum(self._alike.values())})"
+        return f"RejectionStreak(answered={self.answered}, rejected={sum(self._alike.values())})"
 
     def success(self) -> None:
         """Note an answer."""
         self.answered = True
         self._alike.clear()
 
-    def refused(self, failure: Failure) -> bool:
-        """Note a refusal; return whether it seems to apply to every row."""
+    def add(self, failure: Failure) -> bool:
+        """Note a rejection; return whether it seems to apply to every row."""
         if failure.kind not in _REJECTION_KINDS or is_about_row(failure):
             return False
         sort = _signature(failure)
@@ -118,16 +118,16 @@ class RejectionStreak:
 
 
 class RejectionTracker:
-    """Hold one run's refused calls until it is known whose the refusal is. Used on the engine's loop alone.
+    """Hold one run's rejected calls until it is known whose the rejection is. Used on the engine's loop alone.
 
     Args:
         at_once: Whether the run ends at its first failure, so that nothing is waited for.
 
     Attributes:
         at_once: As given.
-        held: Refused calls, and how they were refused.
+        held: Rejected calls, and how they were rejected.
         answered: Whether a call of this run has been answered.
-        suspected: The refusal that every row seems to meet, None for none: while it is set nothing new is sent, and
+        suspected: The rejection that every row seems to meet, None for none: while it is set nothing new is sent, and
             what is out is waited for. An answer clears it.
     """
 
@@ -146,20 +146,20 @@ class RejectionTracker:
         return failure.kind in _REJECTION_KINDS and not is_about_row(failure)
 
     def hold(self, tag: Tag, failure: Failure) -> None:
-        """Hold a refused call."""
+        """Hold a rejected call."""
         self.held.append((tag, failure))
-        if self._streak.refused(failure) and self.suspected is None:
+        if self._streak.add(failure) and self.suspected is None:
             self.suspected = failure
 
     def success(self) -> None:
-        """Note an answer: what is held was refused for itself."""
+        """Note an answer: what is held was rejected for itself."""
         if self.held or not self.answered:
             self.answered = True
             self._streak.success()
             self.suspected = None
 
     def verdict(self, *, over: bool, known: bool) -> Failure | None:
-        """Return the refusal that applies to every row, None where each is about its own row or nothing is known yet.
+        """Return the rejection that applies to every row, None where each is about its own row or nothing is known yet.
 
         Args:
             over: Whether nothing is left to be sent, so that nothing more can be learned.
@@ -169,21 +169,17 @@ class RejectionTracker:
             return self.suspected
         if self.answered or known:
             return None
-        # One row of a pack may have caused its refusal.
-        refused = (failure for tag, failure in self.held if not isinstance(tag, Pack))
-        return next((failure for failure in refused if failure.kind.fatal), None)
+        # One row of a pack may have caused its rejection.
+        rejected = (failure for tag, failure in self.held if not isinstance(tag, Pack))
+        return next((failure for failure in rejected if failure.kind.fatal), None)
 
     def release(self) -> list[HeldCall]:
         """Return what is held, and hold it no longer."""
         held, self.held = self.held, []
         return held
 
-    def reset(self) -> None:
-        """Forget everything, for a run that is asked to go on."""
-        self.answered, self.suspected, self._streak, self.held = False, None, RejectionStreak(), []
-
 
 def _signature(failure: Failure) -> tuple[object, ...]:
-    """Return what refusals of one sort share."""
+    """Return what rejections of one sort share."""
     words = _VARIES.sub(" ", failure.message[:1000].lower())
     return failure.kind, failure.status, failure.field, words[:300]

@@ -27,7 +27,7 @@ from pllm_notebook.execution.follow_ups import (
 )
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.reply_outcomes import answered, failed, unread
-from pllm_notebook.execution.tool_results import refusal_result, result_key, result_of
+from pllm_notebook.execution.tool_results import invalid_call_result, result_key, result_of
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
@@ -176,7 +176,7 @@ def _invalid(
     quirks = spec.target.quirks
     text = reply.entry.text.decode("utf-8", "surrogatepass")
     if spec.target.unenforced_schema and reply.schema_level is not None and not spec.fitted.follows(reply.entry.text):
-        # A server that enforced the schema could not have written this. What a validator refuses, it could.
+        # A server that enforced the schema could not have written this. What a validator rejects, it could.
         quirks.note_odd_reply(_schema_of(spec, reply), spec.target.label, reply.schema_level)
     if "pack" in reply.entry.metadata:
         return _alone(spec, store, prompt, reply, invalid.kind, invalid.message)
@@ -303,7 +303,7 @@ def _known_results(
     spec: CallSpec, store: Store | None, reply: UnreadReply, read: Sequence[ReadCall]
 ) -> dict[int, StoredReply]:
     """Return, by place, the results of calls that need not be run: invalid ones, and those in the store."""
-    known = {at: refusal_result(one, spec) for at, one in enumerate(read) if one.invalid is not None or spec.calls}
+    known = {at: invalid_call_result(one, spec) for at, one in enumerate(read) if one.invalid is not None or spec.calls}
     if store is None or spec.options.cache not in ("use", "only"):
         return known
     keys = {result_key(reply, at, one.call): at for at, one in enumerate(read) if at not in known}

@@ -62,14 +62,14 @@ class RequestLines:
         return f"{len(self.lines):,} of {self.total:,} request lines for {model}. Nothing was sent."
 
 
-def request_lines(asks: Sequence[CallSpec], rows: Rows, count: int) -> RequestLines:
+def request_lines(specs: Sequence[CallSpec], rows: Rows, count: int) -> RequestLines:
     """Return the first lines that a batch of some questions to the same rows would submit.
 
     What the cache answers, what was rejected before and what waits in a job already has none. Needs no key, and
     sends nothing.
 
     Args:
-        asks: The questions.
+        specs: The questions.
         rows: The rows.
         count: How many lines.
 
@@ -81,26 +81,26 @@ def request_lines(asks: Sequence[CallSpec], rows: Rows, count: int) -> RequestLi
         raise UsageError(f"rows= is the number of lines to show, at least 1, not {count!r}. Nothing was sent.")
     lines: list[str] = []
     total = 0
-    for ask in asks:
-        made, unsent = _lines_of(ask, rows, count - len(lines))
+    for spec in specs:
+        made, unsent = _lines_of(spec, rows, count - len(lines))
         lines += made
         total += unsent
-    models = ", ".join(dict.fromkeys(ask.target.label for ask in asks))
-    return RequestLines(tuple(lines), total, models, any(ask.target.simulated for ask in asks))
+    models = ", ".join(dict.fromkeys(spec.target.label for spec in specs))
+    return RequestLines(tuple(lines), total, models, any(spec.target.simulated for spec in specs))
 
 
-def _lines_of(ask: CallSpec, rows: Rows, count: int) -> tuple[list[str], int]:
+def _lines_of(spec: CallSpec, rows: Rows, count: int) -> tuple[list[str], int]:
     """Return one question's first lines, and the number of all."""
-    target = ask.target
+    target = spec.target
     if target.batch_format is None:
         raise UsageError(f"mode='batch' cannot be used with {target.label}: {target.no_batch_reason} Nothing was sent.")
-    for one in (ask, ask.packed):
+    for one in (spec, spec.packed):
         if one is not None:
             one.shown = True
-    store = store_for(ask.options)
-    unsent = EstimatePlan(ask, rows, store, batch_service(engine(current().loop), store).journal.pending)
-    if ask.packed is not None:
-        ask.packed.expect(prompts.packed(rows.source, ()))
+    store = store_for(spec.options)
+    unsent = EstimatePlan(spec, rows, store, batch_service(engine(current().loop), store).journal.pending)
+    if spec.packed is not None:
+        spec.packed.expect(prompts.packed(rows.source, ()))
     requests = unsent.requests()
     first: list[tuple[CallSpec, EncodedPrompt]] = list(islice(requests, count))
     total = len(first) + sum(1 for _ in requests)

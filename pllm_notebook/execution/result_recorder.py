@@ -1,7 +1,7 @@
 """What comes back from a run's calls to one model: replies are stored, failures judged and recorded.
 
 A reply is handed to the store at once, so that it is kept whatever happens next. What is on disk waits in groups for
-the loop of `execute`. A refused call is held until it is known whether the provider refuses it or every row.
+the loop of `execute`. A rejected call is held until it is known whether the provider rejects it or every row.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ResultRecorder:
         raises: Whether the first failed row ends the run.
         halted: Why nothing more is sent to this model, None while nothing stops it. The first reason counts.
         fault: An internal error that ends the run, None for none.
-        refused: Why each of its calls fails without being sent, while the run goes on; None while they are sent.
+        fails_with: Why each of its calls fails without being sent, while the run goes on; None while they are sent.
         origin: What names its failures to a person, None for nothing.
         any_cached: Whether the store had a valid answer to any of its calls.
         replies: On their way into the store, or on disk and not yet read.
@@ -71,10 +71,10 @@ class ResultRecorder:
         self.raises = raises
         self.halted: Halt | None = None
         self.fault: Exception | None = None
-        self.refused: Failure | None = None
+        self.fails_with: Failure | None = None
         self.any_cached = False
         self.unasked = 0
-        self.refusals = RejectionTracker(at_once=raises)
+        self.rejections = RejectionTracker(at_once=raises)
         self._rows = rows
         self._store = store
         self.replies = CommittedReplies(store, services.engine, self._note_unsaved)
@@ -86,9 +86,9 @@ class ResultRecorder:
 
     def reset(self) -> None:
         """Take the results of a retry: nothing stops it, and no call is held."""
-        self.halted = self.fault = self.refused = None
+        self.halted = self.fault = self.fails_with = None
         self.unasked = 0
-        self.refusals = RejectionTracker(at_once=self.raises)
+        self.rejections = RejectionTracker(at_once=self.raises)
         self.replies.over = False
 
     def halt(self, state: State, reason: Reason) -> None:
@@ -97,9 +97,9 @@ class ResultRecorder:
             self.halted = Halt(state, reason)
         self.replies.wake()
 
-    def refuse(self, failure: Failure) -> None:
+    def fail_all(self, failure: Failure) -> None:
         """Fail each call that waits, and each that comes from now on, with *failure*: they are not sent."""
-        self.refused = failure
+        self.fails_with = failure
         for call, outcome in self.order.drain(failure):
             self.record_unsent(call, outcome)
 
@@ -220,9 +220,9 @@ class ResultRecorder:
         self.order.recheck.own_replies += 1
         cut = _cut_by_budget(reply, result.output_limit)
         entry = self._entry(tag, reply, result, cost_usd, cut=cut)
-        self.refusals.success()
-        if self.refusals.held:
-            self.fail_refused(among_answers=True)
+        self.rejections.success()
+        if self.rejections.held:
+            self.fail_rejected(among_answers=True)
         if entry is None:
             self.replies.wake()
         elif isinstance(tag, Pack):
@@ -244,7 +244,7 @@ class ResultRecorder:
         """Return a reply as the store keeps it; None where it cannot be kept, and its rows have failed."""
         assert result.raw is not None
         target = self.spec.target
-        spec = self.order.packing.asked if self.order.packing is not None and isinstance(tag, Pack) else self.spec
+        spec = self.order.packing.pack_spec if self.order.packing is not None and isinstance(tag, Pack) else self.spec
         try:
             if spec.output is not None and spec.output.questions and reply.finish is Finish.COMPLETE:
                 spec.output.check(reply.text)
@@ -304,54 +304,58 @@ class ResultRecorder:
             )
         cost = None if result.maybe_paid else cost_usd
         failure = replace(failure, message=message, attempts=result.attempts, cost_usd=cost)
-        if self.refusals.holds(failure):
-            self.refusals.hold(tag, failure)
+        if self.rejections.holds(failure):
+            self.rejections.hold(tag, failure)
         else:
             self._fail(tag, failure)
-        self.settle_refusals()
+        self.settle_rejections()
         self.replies.wake()
 
     @property
     def may_answer(self) -> int:
-        """Calls whose answer could still show that a refusal is not every row's."""
-        return self.open - self.run_queue.adapted if self.refusals.suspected is not None else self.open
+        """Calls whose answer could still show that a rejection is not every row's."""
+        return self.open - self.run_queue.adapted if self.rejections.suspected is not None else self.open
 
-    def settle_refusals(self) -> None:
-        """Decide about refused calls, once no missing result could change the decision."""
-        refusals = self.refusals
-        if not refusals.held or self.halted is not None:
+    def settle_rejections(self) -> None:
+        """Decide about rejected calls, once no missing result could change the decision."""
+        rejections = self.rejections
+        if not rejections.held or self.halted is not None:
             return
-        if self.may_answer and not refusals.at_once:
+        if self.may_answer and not rejections.at_once:
             return
         over = self.results.planned and not self.order.has_calls
-        met_by_all = refusals.verdict(over=over, known=self.any_cached)
-        if met_by_all is not None:
-            self._reject(met_by_all)
-        elif over or refusals.at_once:
-            self.fail_refused(among_answers=refusals.answered)
+        shared = rejections.verdict(over=over, known=self.any_cached)
+        if shared is not None:
+            self._stop_at(shared)
+        elif over or rejections.at_once:
+            self.fail_rejected(among_answers=rejections.answered)
 
-    def fail_refused(self, *, among_answers: bool) -> None:
+    def fail_rejected(self, *, among_answers: bool) -> None:
         """Fail the calls that are held, each alone.
 
         Args:
-            among_answers: Whether others were answered, so that the refusal is known to be about the row.
+            among_answers: Whether others were answered, so that the rejection is known to be about the row.
         """
-        for tag, failure in self.refusals.release():
+        for tag, failure in self.rejections.release():
             self._fail(tag, row_rejection(failure), about_row=among_answers)
 
-    def _reject(self, refusal: Failure) -> None:
-        """Stop at a refusal that every row would meet; the next run sends what is held."""
-        held = self.refusals.release()
+    def _stop_at(self, rejection: Failure) -> None:
+        """Stop at a rejection that every row would meet; the next run sends what is held."""
+        held = self.rejections.release()
         for tag, failure in held:
             self._fail(tag, shared_rejection(failure), about_row=False, raises=False)
-        refusal = shared_rejection(refusal)
-        how = "what every row sends" if refusal.kind is FailureKind.REJECTED else f"({refusal.kind.replace('_', ' ')})"
-        message = f"{self.spec.target.label} refused {how}: {refusal.message}"
+        rejection = shared_rejection(rejection)
+        how = (
+            "what every row sends"
+            if rejection.kind is FailureKind.REJECTED
+            else f"({rejection.kind.replace('_', ' ')})"
+        )
+        message = f"{self.spec.target.label} refused {how}: {rejection.message}"
         if len(held) > 1:
             rest = f"{len(held):,} calls were refused with no answer between, so the rest was not sent."
             message = f"{sentence(message)} {rest}"
         logger.error("%s", message)
-        self.halt("failed", partial(ProviderRejectedError, message, kind=refusal.kind, status=refusal.status))
+        self.halt("failed", partial(ProviderRejectedError, message, kind=rejection.kind, status=rejection.status))
 
     def _fail(self, tag: Tag, failure: Failure, *, about_row: bool = True, raises: bool = True) -> None:
         if failure.kind is FailureKind.CANCELLED:

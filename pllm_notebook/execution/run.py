@@ -132,7 +132,7 @@ class Run:
         Raises:
             KeyboardInterrupt: After an interrupt, which also cancels the run.
             RunInterrupted: When the run was cancelled.
-            ProviderRejectedError: When key, model or quota were refused.
+            ProviderRejectedError: When key, model or quota were rejected.
             RowError: At a failed row, with `errors="raise"` or `mode="sync"`.
             UsageError: When nothing could be sent (no key, no package).
         """

@@ -97,7 +97,7 @@ class RunClaims:
 
         Args:
             keys: Of calls that would be sent next.
-            again: Whether they were refused before: what has become of them since is looked up afresh.
+            again: Whether they were not free before: what has become of them since is looked up afresh.
         """
         held = self._held.intersection(keys)
         if self._claims is None or len(held) == len(keys):

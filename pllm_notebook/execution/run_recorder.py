@@ -52,7 +52,7 @@ class RecordableRun(Protocol):
     started_at: float
     origin: str
     rows: Rows
-    ask: CallSpec
+    spec: CallSpec
     endings: int
 
     @property
@@ -128,7 +128,7 @@ class RunRecorder:
         if not self._is_begun and not run.done() and time.time() - run.started_at > _A_WHILE_S:
             with suppress(RuntimeError):
                 workers.submit(self.begin, run)
-        is_sent = execution.in_flight or (run.ask.options.mode == "batch" and execution.submitted)
+        is_sent = execution.in_flight or (run.spec.options.mode == "batch" and execution.submitted)
         if self._is_planned or not is_sent or run.done():
             return
         calls = run.table.call_of_row
@@ -182,8 +182,8 @@ def _rows_of(run: RecordableRun) -> RecordableRows:
 
 
 def _fixed(run: RecordableRun) -> dict[str, Any]:
-    rows, ask = _rows_of(run), run.ask
-    options = _options(ask.options)
+    rows, spec = _rows_of(run), run.spec
+    options = _options(spec.options)
     return {
         "id": run.id,
         "started_at": run.started_at,
@@ -191,9 +191,9 @@ def _fixed(run: RecordableRun) -> dict[str, Any]:
         "origin": run.origin,
         "label": run.rows.label,
         "options": options,
-        "system": ask.system,
-        "schema": None if ask.output is None else ask.output.json_schema,
-        "source": None if ask.output is None else _source(ask.output),
+        "system": spec.system,
+        "schema": None if spec.output is None else spec.output.json_schema,
+        "source": None if spec.output is None else _source(spec.output),
         "asked": list(rows.asked),
         "failure_kinds": [str(kind) for kind in FailureKind],
         **rows.described(run),

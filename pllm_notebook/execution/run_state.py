@@ -164,7 +164,7 @@ class RunState:
         else:
             self._note = "; ".join(dict.fromkeys(note for queue in self.queues if (note := queue.blocked_by())))
 
-    def ask_of(self, row: int) -> CallSpec:
+    def spec_of(self, row: int) -> CallSpec:
         """Return the spec of a row."""
         if self.decider is None and isinstance(self.rows, MixedRows):
             return self.specs[self.rows.spec_of_row[row]]
@@ -173,7 +173,7 @@ class RunState:
     def answer_of(self, row: int) -> tuple[CallSpec, str]:
         """Return the spec whose reply is a row's answer, and the reply's key, "" where it is the row's own."""
         decided = None if self.decider is None else self.decider.reply_of(row)
-        return decided or (self.ask_of(row), "")
+        return decided or (self.spec_of(row), "")
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
         """Return the calls that a retry would send: never ended, or failed in a way that can pass."""
@@ -207,12 +207,12 @@ class RunState:
             self.check_decided(self.decider)
             if chunk.missing and not (self._isolates or self._only_cached):
                 self._check_keys()
-        refused = NOT_CACHED if self._only_cached else queue.recorder.refused
-        if refused is None:
+        fails_with = NOT_CACHED if self._only_cached else queue.recorder.fails_with
+        if fails_with is None:
             queue.order.extend(chunk.missing)
         else:
             for call in chunk.missing:
-                queue.recorder.fail_unsent(call, refused)
+                queue.recorder.fail_unsent(call, fails_with)
         if queue.order.has_calls:
             queue.send()
 
@@ -236,10 +236,10 @@ class RunState:
                 queue.recorder.note_failure(reply, step, step.failure)
             queue.recorder.record(reply.call, step)
         elif isinstance(step, FollowUp):
-            if queue.recorder.refused is None:
+            if queue.recorder.fails_with is None:
                 queue.order.push(step)
             else:
-                queue.recorder.record_unsent(step.call, step.failed(queue.recorder.refused))
+                queue.recorder.record_unsent(step.call, step.failed(queue.recorder.fails_with))
         # Else the run stops before the tools are run: the row stays pending.
 
     async def _run_tools(self, queue: CallQueue, calling: ToolCalls) -> None:
@@ -254,14 +254,14 @@ class RunState:
         """Send what can be sent now, and end if that was all."""
         if queue.recorder.fault is not None and not self.broken:
             raise queue.recorder.fault
-        if queue.recorder.refusals.held:
-            queue.recorder.settle_refusals()
+        if queue.recorder.rejections.held:
+            queue.recorder.settle_rejections()
         if queue.recorder.halted is not None and self._stop is None:
             self._take_halt(queue, queue.recorder.halted)
         has_calls = queue.order.has_calls
         if has_calls and queue.recorder.halted is None:
             queue.send()
-        if queue.recorder.open or (self._stop is None and (has_calls or queue.recorder.refusals.held)):
+        if queue.recorder.open or (self._stop is None and (has_calls or queue.recorder.rejections.held)):
             return
         if self.decider is not None:
             self.decider.woken.set()
@@ -291,8 +291,8 @@ class RunState:
         if not self.results.planned or any(queue.recorder.open for queue in self.queues):
             return False
         others = [queue for queue in self.queues if queue is not looked_at]
-        # A refused call that is held is decided when its queue is looked at next.
-        idle = not any(queue.order.has_calls or queue.recorder.refusals.held for queue in others)
+        # A rejected call that is held is decided when its queue is looked at next.
+        idle = not any(queue.order.has_calls or queue.recorder.rejections.held for queue in others)
         return idle or self._stop is not None
 
     @property
@@ -338,7 +338,7 @@ class RunState:
     def _take_halt(self, queue: CallQueue, halt: Halt) -> None:
         """Stop the run, or let the others go on without *queue*."""
         if queue.over_budget is not None:
-            queue.recorder.refuse(queue.over_budget)
+            queue.recorder.fail_all(queue.over_budget)
         if len(self.queues) == 1 and not self._isolates:
             self.stop(*halt)
             return
@@ -356,18 +356,18 @@ class RunState:
             self.stop(halt.state, error)
             return
         self._close_alone(queue)
-        refused = queue.recorder.refused or failure_of(error)
-        queue.recorder.refuse(refused)
+        failure = queue.recorder.fails_with or failure_of(error)
+        queue.recorder.fail_all(failure)
         if not queue.recorder.open:  # those that were cancelled on the wire
             for call in self.results.calls_of(at):
                 if self.results.outcomes[call] is None:
-                    queue.recorder.fail_unsent(call, refused)
+                    queue.recorder.fail_unsent(call, failure)
 
     def _close_alone(self, queue: CallQueue) -> None:
-        """Close a queue while the run goes on: no answer will tell any more whether a refusal was the row's own."""
+        """Close a queue while the run goes on: no answer will tell any more whether a rejection was the row's own."""
         queue.close()
-        if queue.recorder.refusals.held:
-            queue.recorder.fail_refused(among_answers=queue.recorder.refusals.answered)
+        if queue.recorder.rejections.held:
+            queue.recorder.fail_rejected(among_answers=queue.recorder.rejections.answered)
 
     def _abandon_later(self) -> None:
         """Stop to wait for the caller's validators, which may never return, in a run that stops."""

@@ -176,7 +176,7 @@ class SendOrder:
         spec = self.spec
         while calls := self._next_calls():
             if self.packing is not None:
-                pack, packed = self.packing.pack(calls), self.packing.asked
+                pack, packed = self.packing.pack(calls), self.packing.pack_spec
                 return NextCall(pack.key, partial(packed.content, pack.text), packed.size(pack.text), pack)
             call = calls[0]
             encoded = self.encoded(call) if self.prefetch is None else self.prefetch.encoded(call)

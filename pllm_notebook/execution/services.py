@@ -107,13 +107,13 @@ class RunServices:
     # By what is stated, for `user_limits`.
     _user_limits: dict[tuple[object, ...], tuple[UserRateLimit, ...]] = field(default_factory=dict)
 
-    def user_limits(self, ask: CallSpec) -> tuple[UserRateLimit, ...]:
-        """Return the user's own limits that the calls of *ask* keep; calls that state the same share one."""
-        options, rates = ask.options, ask.ceiling is None
+    def user_limits(self, spec: CallSpec) -> tuple[UserRateLimit, ...]:
+        """Return the user's own limits that the calls of *spec* keep; calls that state the same share one."""
+        options, rates = spec.options, spec.ceiling is None
         stated = (options.concurrency, options.requests_per_min, options.tokens_per_min, rates)
         if stated not in self._user_limits:
             self._user_limits[stated] = user_rate_limit(options, rates=rates)
-        return self._user_limits[stated] if ask.ceiling is None else (*self._user_limits[stated], ask.ceiling)
+        return self._user_limits[stated] if spec.ceiling is None else (*self._user_limits[stated], spec.ceiling)
 
     def dispatcher(self, target: ResolvedModel) -> CallDispatcher:
         """Return what sends the calls to a model. On the engine's loop."""

@@ -18,7 +18,7 @@ from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import CalledTool, ReadCall
 from pllm_notebook.types import Finish
 
-__all__ = ["refusal_result", "result_key", "result_of", "run_tool", "stored_result", "timeout_result"]
+__all__ = ["invalid_call_result", "result_key", "result_of", "run_tool", "stored_result", "timeout_result"]
 
 # What a model, and a person, sees of an exception; tracebacks and bodies of pages come as messages too.
 _MAX_ERROR_CHARS = 2_000
@@ -60,7 +60,7 @@ def timeout_result(read: ReadCall, timeout_s: float) -> StoredReply:
     return stored_result(read.call, message, failed=True, latency_s=timeout_s)
 
 
-def refusal_result(read: ReadCall, ask: CallSpec) -> StoredReply:
+def invalid_call_result(read: ReadCall, spec: CallSpec) -> StoredReply:
     """Return what the model sees of a call that is not run: its arguments do not fit, or those beside it.
 
     By place and type alone, and by the names of the tools: a library's wording must not move a key.
@@ -69,7 +69,7 @@ def refusal_result(read: ReadCall, ask: CallSpec) -> StoredReply:
     if invalid is None:
         return stored_result(read.call, "This call fits. Make it again, beside the corrected ones.", failed=True)
     if read.tool is None:
-        names = ", ".join(tool.name for tool in ask.toolbox.tools) if ask.toolbox is not None else ""
+        names = ", ".join(tool.name for tool in spec.toolbox.tools) if spec.toolbox is not None else ""
         return stored_result(read.call, f"There is no tool of this name. There are: {names}.", failed=True)
     return stored_result(read.call, _argument_errors(invalid), failed=True)
 

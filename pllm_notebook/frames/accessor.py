@@ -315,7 +315,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
             columns = {column.name.removeprefix(options.prefix): column for column in shape.columns}
             spec = with_labels(spec, table, against, columns)
         if options.calibration:
-            first = spec if isinstance(spec, CallSpec) else spec.members[0].ask
+            first = spec if isinstance(spec, CallSpec) else spec.members[0].spec
             source = None if template is None else template.source
             identity = identity_of(source, first.system, output, first.target.label, options)
             named_calibrations(options.calibration, identity)  # an error now, and not once all is paid for

@@ -88,7 +88,7 @@ def _next_calls(source: Source, counts: dict[str, int]) -> Iterator[tuple[str, s
     if promise := promise_of(source):
         yield ".guarantee", promise
     yield ".explain(0)", "one row: messages, reply, tokens, cost"
-    options = run.ask.options.probabilities if isinstance(run, LiveRun) else run.header["options"].get("probabilities")
+    options = run.spec.options.probabilities if isinstance(run, LiveRun) else run.header["options"].get("probabilities")
     if options:
         yield ".doubtful()", "the rows whose answers are the least sure"
     yield ".usage, .status", "tokens, cost and time; what became of each row"

@@ -162,7 +162,7 @@ def calibration_of(table: Table, against: Any, field: str | None, name: str | No
 
 def _prefix(run: Any) -> str:
     header = getattr(run, "header", None)
-    return str(run.ask.options.prefix if header is None else header["shaping"]["prefix"])
+    return str(run.spec.options.prefix if header is None else header["shaping"]["prefix"])
 
 
 def _chosen(fields: list[str], field: str | None, named: str, prefix: str) -> str:

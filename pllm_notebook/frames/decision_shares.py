@@ -46,7 +46,7 @@ def _live(run: LiveRun, rows: Sequence[int]) -> _Decided | None:
     ensemble = run.execution.decider
     if not isinstance(ensemble, EnsembleResults) or not isinstance(assembly := ensemble.plan.assembly, Assembly):
         return None
-    options, judging, table = ensemble.plan.members[0].ask.options, ensemble.plan.judging, ensemble.table
+    options, judging, table = ensemble.plan.members[0].spec.options, ensemble.plan.judging, ensemble.table
     answers: list[_Answers] = []
     valid: list[bool] = []
     for row in rows:

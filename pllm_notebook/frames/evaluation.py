@@ -201,7 +201,7 @@ class EvaluationInput:
             samples = [(ensemble, run.table.call_of_row[row]) for row in rows]
         return cls(
             columns=shape.columns,
-            prefix=run.ask.options.prefix,
+            prefix=run.spec.options.prefix,
             explode=shape.explode,
             answered=[run.table.status(row) in ("ok", "cached") for row in rows],
             samples=samples,

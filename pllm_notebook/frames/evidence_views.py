@@ -152,7 +152,7 @@ def _of_run(
 
 def _asked_for_evidence(run: LiveRun | RegisteredRun) -> bool:
     if isinstance(run, LiveRun):
-        return isinstance(run.ask.fitted, QuotingSchema)
+        return isinstance(run.spec.fitted, QuotingSchema)
     return bool(run.header["shaping"].get("evidence"))
 
 
@@ -160,7 +160,7 @@ def _quotes(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapp
     """Return what the replies to some rows quote; nothing for a row without an answer in the cache."""
     if isinstance(run, RegisteredRun):
         return {} if run.record is None else run.read_answers().quotes_of(list(dict.fromkeys(rows)))
-    fitted, made = run.ask.fitted, getattr(run.rows, "evidence", None)
+    fitted, made = run.spec.fitted, getattr(run.rows, "evidence", None)
     assert isinstance(fitted, QuotingSchema)
     outcomes = {row: run.table.outcome(row) for row in dict.fromkeys(rows)}
     own = {row: one for row, one in outcomes.items() if one is not None and one.failure is None}
@@ -181,7 +181,7 @@ def _quotes(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapp
 def _fields(run: LiveRun | RegisteredRun) -> list[tuple[str, str]]:
     """Return the name of each field in a reply, and of its column."""
     if isinstance(run, LiveRun):
-        output, options, names = run.ask.output, run.ask.options, None
+        output, options, names = run.spec.output, run.spec.options, None
         prefix, column = options.prefix, options.column
     else:
         output, names = run.read_answers().output, run.header["field_names"]

@@ -85,7 +85,7 @@ class ListRows:
 
     def record(self, run: LiveRun) -> RowRecord:
         """Return what the registry keeps of each item; its content is its prompt."""
-        record = record_of_prompts(run.table, self.prompts(range(self.total)), packed=run.ask.pack is not None)
+        record = record_of_prompts(run.table, self.prompts(range(self.total)), packed=run.spec.pack is not None)
         add_samples(record, run)
         return record
 

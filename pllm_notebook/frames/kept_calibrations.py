@@ -81,7 +81,7 @@ def identity_of_run(run: LiveRun | RegisteredRun) -> str:
     if isinstance(run, LiveRun):
         template = getattr(run.rows, "template", None)
         prompt = None if template is None else template.source
-        return identity_of(prompt, run.ask.system, run.ask.output, run.ask.target.label, run.ask.options)
+        return identity_of(prompt, run.spec.system, run.spec.output, run.spec.target.label, run.spec.options)
     header = run.header
     members = (header["ensemble"] or {}).get("members")
     model = members[0][0] if members else header["model"]
@@ -182,7 +182,7 @@ def calibrated(
         UsageError: When one is kept no more.
     """
     if isinstance(run, LiveRun):
-        names, prefix = run.ask.options.calibration, run.ask.options.prefix
+        names, prefix = run.spec.options.calibration, run.spec.options.prefix
     else:
         shaping = run.header["shaping"]
         names, prefix = shaping.get("calibration"), shaping["prefix"]

@@ -57,5 +57,5 @@ def first_examples(spec: Spec, rows: TableRows) -> tuple[str, ...]:
         return ()
     prompts = rows.prompts(range(min(rows.total, _LOOKED_AT)))
     first = next((one for one in prompts if one is not None and not isinstance(one, Failure)), None)
-    ask = spec if isinstance(spec, CallSpec) else spec.members[0].ask
-    return () if first is None else shown_examples(ask, first)
+    asked = spec if isinstance(spec, CallSpec) else spec.members[0].spec
+    return () if first is None else shown_examples(asked, first)

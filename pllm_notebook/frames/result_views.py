@@ -189,7 +189,7 @@ def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
         if ensemble is not None:
             samples[position] = (ensemble, ensemble.table.call_of_row[row])
     if isinstance(first.run, LiveRun):
-        prefix, fields = first.run.ask.options.prefix, _fields(first.run)
+        prefix, fields = first.run.spec.options.prefix, _fields(first.run)
     else:
         prefix, fields = first.run.header["options"].get("prefix", ""), first.run.header["fields"]
     columns = [column for column in first.made if column.name in fields]

@@ -58,12 +58,12 @@ class RowEvidence:
 
     def record(self, run: LiveRun) -> SecondRecord | None:
         """Return what the registry keeps of second answers, None where there are none."""
-        if not self.second or run.ask.output is None:
+        if not self.second or run.spec.output is None:
             return None
         outcomes = run.table.outcomes
         calls = [(row, call) for row, call in enumerate(run.table.call_of_row) if 0 <= call < len(outcomes)]
         given = [(row, self.second[o.key]) for row, call in calls if (o := outcomes[call]) and o.key in self.second]
-        names = quoted_names(run.ask.output)
+        names = quoted_names(run.spec.output)
         return SecondRecord(
             np.array([row for row, _ in given], dtype=np.int32),
             key_prefixes([second.before for _, second in given]),

@@ -54,7 +54,7 @@ def checked_fields(run: LiveRun, row: int) -> list[CheckedField]:
     known = labels_of_cells(asked, cells, current_user())
     found = []
     for column, value in zip(columns, values, strict=True):
-        name = column.name.removeprefix(run.ask.options.prefix)
+        name = column.name.removeprefix(run.spec.options.prefix)
         answer, label = plain_data(value), known.get(name)
         said = None if label is None else value_text(label.value)
         found.append(CheckedField(name, column, answer, said, said == value_text(answer)))

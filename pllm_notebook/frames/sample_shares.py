@@ -47,7 +47,7 @@ def _live(run: LiveRun, rows: Sequence[int]) -> _Sampled | None:
     if not isinstance(ensemble, EnsembleResults) or not any(member.sample for member in ensemble.plan.members):
         return None
     plan, table = ensemble.plan, ensemble.table
-    options = plan.members[0].ask.options
+    options = plan.members[0].spec.options
 
     def parts(value: Any) -> Sequence[Any]:
         answer = plan.answer(value)

@@ -178,15 +178,15 @@ def described(run: LiveRun, shape: ResultColumns, options: Options) -> dict[str,
         "made": _written(kinds),
         "fields": [column.name for column in shape.columns],
         "shaping": {name: getattr(options, name) for name in _SHAPING},
-        "dialect": None if run.ask.fitted is None else run.ask.fitted.dialect,
-        "takes_empty": run.ask.takes_empty,
-        "field_names": [field.name for field in (run.ask.output and run.ask.output.fields) or ()],
+        "dialect": None if run.spec.fitted is None else run.spec.fitted.dialect,
+        "takes_empty": run.spec.takes_empty,
+        "field_names": [field.name for field in (run.spec.output and run.spec.output.fields) or ()],
         "ensemble": None,
     }
     if isinstance(ensemble, EnsembleResults):
         plan = ensemble.plan
         header["ensemble"] = {
-            "members": [[member.model, member.sample, _dialect(member.ask)] for member in plan.members],
+            "members": [[member.model, member.sample, _dialect(member.spec)] for member in plan.members],
             "columns": _written(_columns(ensemble)),
             "decide": plan.decide if isinstance(plan.decide, str) else "function",
             "vote": {"numbers": plan.vote.numbers, "lists": plan.vote.lists, "fields": dict(plan.vote.fields)},
@@ -204,8 +204,8 @@ def _written(columns: Sequence[Column]) -> list[dict[str, Any]]:
     ]
 
 
-def _dialect(ask: CallSpec) -> str | None:
-    return None if ask.fitted is None else ask.fitted.dialect
+def _dialect(spec: CallSpec) -> str | None:
+    return None if spec.fitted is None else spec.fitted.dialect
 
 
 def add_samples(record: RowRecord, run: LiveRun) -> None:
@@ -256,7 +256,7 @@ def _names(ensemble: EnsembleResults) -> list[str]:
 
 
 def _columns(ensemble: EnsembleResults) -> list[Column]:
-    output, options = ensemble.plan.output, ensemble.plan.members[0].ask.options
+    output, options = ensemble.plan.output, ensemble.plan.members[0].spec.options
     if output is None:
         return [Column(options.prefix + options.column, Kind.TEXT)]
     if output.fields is None:

@@ -180,7 +180,7 @@ def schema_of(source: Source) -> Any:
     if isinstance(run, RegisteredRun):
         return run.header["schema"]
     assert isinstance(run, LiveRun)
-    return None if run.ask.output is None else run.ask.output.json_schema
+    return None if run.spec.output is None else run.spec.output.json_schema
 
 
 def _store(table: Table, asked: Sequence[str], values: Mapping[str, Mapping[int, Any]], note: LabelNote) -> int:
@@ -288,7 +288,7 @@ def answer_columns(source: Source) -> dict[str, Column]:
     else:
         assert isinstance(run, LiveRun)
         rows: Any = run.rows
-        prefix, fields = run.ask.options.prefix, rows.described(run)["fields"]
+        prefix, fields = run.spec.options.prefix, rows.described(run)["fields"]
     return {column.name.removeprefix(prefix): column for column in source.made if column.name in fields}
 
 

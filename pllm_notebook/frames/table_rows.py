@@ -189,7 +189,7 @@ class TableRows:
         """
         if self._content is None:
             self._content = content_hashes(self._asked_data, self.total)
-        record = record_of_calls(run.table, self._content, packed=run.ask.pack is not None)
+        record = record_of_calls(run.table, self._content, packed=run.spec.pack is not None)
         if self._answers is not None and self.assembled == run.ending:
             record.answers, record.origin = self._answers.all()
         elif whole:
@@ -218,7 +218,7 @@ class TableRows:
 
     def confidence(self, run: LiveRun, row: int) -> float | None:
         """Return the confidence of a row's least sure value, None for unknown."""
-        return least_confidence(run, [row])[0] if run.ask.options.probabilities else None
+        return least_confidence(run, [row])[0] if run.spec.options.probabilities else None
 
     def cells(self, row: int) -> list[Any]:
         """Return the values of a row that go into its prompt, in the order of `asked`."""

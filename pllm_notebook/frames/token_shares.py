@@ -97,11 +97,11 @@ class _Field:
 
 
 def _live(run: LiveRun) -> _Replied | None:
-    ask = run.ask
-    if ask.tokens is None or ask.output is None or ask.fitted is None:
+    spec = run.spec
+    if spec.tokens is None or spec.output is None or spec.fitted is None:
         return None
-    columns = answer_columns(ask.output, ask.options.prefix, ask.options.column, None)
-    return _Replied(ask.output, ask.fitted.wrapped, columns, ask.target.label)
+    columns = answer_columns(spec.output, spec.options.prefix, spec.options.column, None)
+    return _Replied(spec.output, spec.fitted.wrapped, columns, spec.target.label)
 
 
 def _recorded(run: RegisteredRun) -> _Replied | None:

@@ -147,9 +147,9 @@ def question_of(source: Source) -> dict[str, Any]:
     template = getattr(rows, "template", None)
     return {
         "prompt": None if template is None else template.source,
-        "system": run.ask.system,
+        "system": run.spec.system,
         "model": run.progress().model,
-        "schema": None if run.ask.output is None else run.ask.output.json_schema,
+        "schema": None if run.spec.output is None else run.spec.output.json_schema,
         "label": rows.label,
         "options": {},
     }

@@ -106,7 +106,7 @@ def _options_of(source: Source) -> dict[str, str]:
     else:
         assert isinstance(run, LiveRun)
         rows: Any = run.rows
-        given, examples = given_options(run.ask.options), rows.described(run).get("examples")
+        given, examples = given_options(run.spec.options), rows.described(run).get("examples")
     written = {name: _written(value) for name, value in given.items() if name != "examples"}
     return (
         written

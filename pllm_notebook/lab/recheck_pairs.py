@@ -37,7 +37,7 @@ class AnswerPairs(NamedTuple):
 
 def salt_of(run: Any) -> str:
     """Return the salt of a run's question, "" for none."""
-    salt = run.header["options"].get("salt") if isinstance(run, RegisteredRun) else run.ask.options.salt
+    salt = run.header["options"].get("salt") if isinstance(run, RegisteredRun) else run.spec.options.salt
     return str(salt or "")
 
 

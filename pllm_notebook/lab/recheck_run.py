@@ -189,8 +189,8 @@ def asked_again(
     assert isinstance(run, LiveRun)
     if run.execution.decider is not None:
         raise _decided(method)
-    given = {name: value for name, value in given_options(run.ask.options).items() if name in taken}
-    kind = None if run.ask.output is None else run.ask.output.kind if response_format is None else response_format
+    given = {name: value for name, value in given_options(run.spec.options).items() if name in taken}
+    kind = None if run.spec.output is None else run.spec.output.kind if response_format is None else response_format
     return kind, prompt, read_options(kind, given)
 
 
@@ -208,7 +208,7 @@ def _check_type(run: LiveRun | RegisteredRun, response_format: Any) -> None:
     if isinstance(run, RegisteredRun):
         before = run.header["schema"]
     else:
-        before = None if run.ask.output is None else run.ask.output.json_schema
+        before = None if run.spec.output is None else run.spec.output.json_schema
     if before is None or orjson.dumps(before, default=repr) != orjson.dumps(asked.json_schema, default=repr):
         raise UsageError(
             f"recheck asks what the run {run.id!r} asked, and {asked.name} is another type than its own. Pass that "

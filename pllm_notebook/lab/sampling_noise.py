@@ -105,4 +105,4 @@ def _samples(source: Source, like: Table) -> Table | None:
 
 def _prefix(source: Source) -> str:
     run = source.run
-    return run.ask.options.prefix if isinstance(run, LiveRun) else str(run.header["options"].get("prefix", ""))
+    return run.spec.options.prefix if isinstance(run, LiveRun) else str(run.header["options"].get("prefix", ""))

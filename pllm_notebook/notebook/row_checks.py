@@ -74,7 +74,7 @@ def mark_row(run: LiveRun, message: dict[str, Any]) -> str:
 
 
 def _confidence(run: LiveRun, row: int) -> list[list[Any]]:
-    if not run.ask.options.probabilities:
+    if not run.spec.options.probabilities:
         return []
     try:
         found = probabilities_of(run, [row]).confidence

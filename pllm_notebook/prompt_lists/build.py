@@ -98,7 +98,7 @@ def prepare_prompts(
     spec_keys = [(_spec_key(context, tools), context.instruction) for context in contexts]
     shared = Counter(spec_keys)
     prefilled: dict[str, bool] = {}
-    asks: dict[_SpecKey, CallSpec | Failure] = {}
+    specs: dict[_SpecKey, CallSpec | Failure] = {}
     asked: list[tuple[_SpecKey, Prompt]] = []
     places: list[int] = []
     prefills: list[str] = []
@@ -109,23 +109,23 @@ def prepare_prompts(
         # The instruction of a single prompt is marked for the provider's cache only if another list had it before.
         how = how._replace(alone=own and count == 1, system=None if own else system)
         try:
-            if how not in asks:
-                asks[how] = _build_spec(how, context, given, ceilings)
-            ask = asks[how]
-            if isinstance(ask, Failure):
-                failures[place] = ask
+            if how not in specs:
+                specs[how] = _build_spec(how, context, given, ceilings)
+            spec = specs[how]
+            if isinstance(spec, Failure):
+                failures[place] = spec
                 continue
-            prefill = _prefill_for(context, ask, prefilled)
+            prefill = _prefill_for(context, spec, prefilled)
             dialogue = context.dialogue(prefilled=bool(prefill))
         except PllmError as error:
             failure = Failure(FailureKind.INPUT, str(error))
-            asks.setdefault(how, failure)
+            specs.setdefault(how, failure)
             failures[place] = failure
             continue
         asked.append((how, _prompt(dialogue, own)))
         places.append(place)
         prefills.append(prefill)
-    parts = parts_of(asked, lambda how: _made(asks, how))
+    parts = parts_of(asked, lambda how: _made(specs, how))
     return PreparedPrompts(parts, places, [prompt for _, prompt in asked], prefills, failures)
 
 
@@ -186,7 +186,7 @@ def _build_spec(
     if tools:
         values["tools"] = tools
     options = options_for(values)
-    ask = build_spec(
+    spec = build_spec(
         options,
         output,
         instruct=False,
@@ -196,15 +196,15 @@ def _build_spec(
         marks=how.marks,
         alone=how.alone,
     )
-    ask.ceiling = ceilings.get(context.llm_config.client.removeprefix("sim:"))
-    return ask
+    spec.ceiling = ceilings.get(context.llm_config.client.removeprefix("sim:"))
+    return spec
 
 
 def _without(form: str, needed: str) -> UsageError:
     return UsageError(f"response_format={form!r} needs {needed} beside it, and the prompt has none. Nothing was sent.")
 
 
-def _prefill_for(context: LLMPromptContext, ask: CallSpec, known: dict[str, bool]) -> str:
+def _prefill_for(context: LLMPromptContext, spec: CallSpec, known: dict[str, bool]) -> str:
     """Return the prefill that is sent; the implicit one of "json_beg" is left out for a model without prefill."""
     form = context.llm_config.response_format
     if context.prefill and form in ("structured_output", "tool"):
@@ -216,7 +216,7 @@ def _prefill_for(context: LLMPromptContext, ask: CallSpec, known: dict[str, bool
         return context.beginning
     name = context.llm_config.name
     if name not in known:
-        known[name] = takes_prefill(ask.target)
+        known[name] = takes_prefill(spec.target)
     return context.beginning if known[name] else ""
 
 
@@ -228,10 +228,10 @@ def _prompt(dialogue: Dialogue, own: bool) -> Prompt:
     return first.text
 
 
-def _made(asks: Mapping[_SpecKey, CallSpec | Failure], how: Any) -> CallSpec:
-    ask = asks[how]
-    assert isinstance(ask, CallSpec)
-    return ask
+def _made(specs: Mapping[_SpecKey, CallSpec | Failure], how: Any) -> CallSpec:
+    spec = specs[how]
+    assert isinstance(spec, CallSpec)
+    return spec
 
 
 def _without_descriptions(schema: Mapping[str, Any]) -> dict[str, Any]:

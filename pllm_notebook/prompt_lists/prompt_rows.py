@@ -68,7 +68,7 @@ class PromptRows(WholePrompts):
         """
         if not self.parts:
             return None
-        options = self.parts[0].ask.options
+        options = self.parts[0].spec.options
         if options.mode == "batch" and options.confirm:
             confirm(estimate_list(self.parts))
         return start_list(self.parts, self, run_budget=run_budget, on_engine=engine)
@@ -102,7 +102,7 @@ class PromptRows(WholePrompts):
         ]
         if run is None:
             return outputs
-        results, spec_of = run.table, run.execution.ask_of
+        results, spec_of = run.table, run.execution.spec_of
         for start in range(0, self.total, _CHUNK):
             rows = range(start, min(start + _CHUNK, self.total))
             outcomes = [results.outcome(row) for row in rows]
@@ -132,7 +132,7 @@ class PromptRows(WholePrompts):
             "fields": ["answer"],
             "shaping": {},
             "dialect": None,
-            "takes_empty": run.ask.takes_empty,
+            "takes_empty": run.spec.takes_empty,
             "field_names": [],
             "ensemble": None,
         }

@@ -31,13 +31,13 @@ def output_without_call(context: LLMPromptContext, failure: Failure | None) -> L
 
 
 def output_for(
-    context: LLMPromptContext, ask: CallSpec, outcome: Outcome, last: StoredReply | None, prompt: Prompt, prefill: str
+    context: LLMPromptContext, spec: CallSpec, outcome: Outcome, last: StoredReply | None, prompt: Prompt, prefill: str
 ) -> LLMOutput:
     """Return the output of a prompt whose call has ended.
 
     Args:
         context: The prompt.
-        ask: Its spec.
+        spec: Its spec.
         outcome: Its outcome.
         last: The last reply, None if it is not stored.
         prompt: The prompt as it was sent.
@@ -53,9 +53,9 @@ def output_for(
         start_time=replies[0]["created_at"] - replies[0]["latency_s"] if replies else None,
         end_time=replies[-1]["created_at"] if replies else None,
     )
-    output._request = partial(ask.whole, prompt)
+    output._request = partial(spec.whole, prompt)
     if last is not None:
-        output.raw_result, output.result_type = orjson.loads(last.raw), ask.target.wire.format_name
+        output.raw_result, output.result_type = orjson.loads(last.raw), spec.target.wire.format_name
         output.str_content = _with_prefill(context, prefill, last.text.decode("utf-8", "replace"))
     if failure is None:
         _answer(output, context, outcome.value, prefill)

@@ -36,7 +36,7 @@ def sequential_outputs(
         called_by: The line that warnings name.
         engine: That other engine.
     """
-    budget = RunBudget(rows.parts[0].ask.options.max_cost_usd if rows.parts else None)
+    budget = RunBudget(rows.parts[0].spec.options.max_cost_usd if rows.parts else None)
     budget.paid_usd = paid_usd
     run = rows.start(engine=engine, run_budget=budget)
     if run is not None:

@@ -167,7 +167,7 @@ class ParallelAIUtilities:
             return rows.result(run, called_by)
         except Exception as error:
             # A batch is never sent live instead, at twice the price.
-            batch = bool(rows.parts) and rows.parts[0].ask.options.mode == "batch"
+            batch = bool(rows.parts) and rows.parts[0].spec.options.mode == "batch"
             if self._fallback is None or batch or not is_engine_failure(error, run):
                 raise
             logger.warning("The engine cannot run (%s); the prompts are sent one at a time on a second engine", error)

@@ -141,8 +141,8 @@ class ChunkMaker:
         Raises:
             UsageError: If the lines' model cannot be used. Nothing was sent.
         """
-        ask = self.spec_of(group)
-        limit = self._missing_limit(ask) if self.max_cost_usd is not None and group.output_limit is None else {}
+        spec = self.spec_of(group)
+        limit = self._missing_limit(spec) if self.max_cost_usd is not None and group.output_limit is None else {}
         target = group.target
 
         def make_body(row: int) -> RawRequest:
@@ -151,24 +151,26 @@ class ChunkMaker:
 
         bodies = RequestBodies(self._index, rows, make_body)
         chunk = LineChunk(self.label, rows, bodies)
-        chunk.begin(Part(ask, range(len(rows)), bodies), lambda row: on_done(chunk, row), self._cache_dir, self._budget)
+        chunk.begin(
+            Part(spec, range(len(rows)), bodies), lambda row: on_done(chunk, row), self._cache_dir, self._budget
+        )
         return chunk
 
     def spec_of(self, group: LineGroup) -> CallSpec:
         """Build the spec of a group."""
         target = group.target
         given = {"model": target.label, "max_output_tokens": group.output_limit}
-        ask = CallSpec(target, options_for(self._options | given), None, None, calls=True)
-        ask.retry_bounds = RetryBounds()
+        spec = CallSpec(target, options_for(self._options | given), None, None, calls=True)
+        spec.retry_bounds = RetryBounds()
         if self._rates != (None, None):
             account = target.provider, target.account
-            ask.ceiling = self._ceilings.setdefault(account, UserRateLimit(*self._rates))
-        return ask
+            spec.ceiling = self._ceilings.setdefault(account, UserRateLimit(*self._rates))
+        return spec
 
-    def _missing_limit(self, ask: CallSpec) -> dict[str, Any]:
+    def _missing_limit(self, spec: CallSpec) -> dict[str, Any]:
         """Return the field for the output limit, for lines without one: a budget needs a limit in every call."""
-        empty = ask.target.wire.output_limit
-        canonical_body = ask.encoder.body(Dialogue((Turn("user", "-"),)))
+        empty = spec.target.wire.output_limit
+        canonical_body = spec.encoder.body(Dialogue((Turn("user", "-"),)))
         return {name: value for name, value in canonical_body.items() if empty({name: value}) is not None}
 
 

@@ -61,7 +61,7 @@ def prepare_requests_file(
         raise UsageError(f"The prompt {contexts[place].id!r} is invalid: {failure.message} Nothing was written.")
     lines: list[bytes] = [b""] * len(contexts)
     for part in asked.parts:
-        target = part.ask.target
+        target = part.spec.target
         spoken = target.api.name
         for row, prompt in zip(part.rows, part.prompts, strict=True):
             source = contexts[asked.places[row]].id
@@ -71,7 +71,7 @@ def prepare_requests_file(
                     f"Leave form out for a file of several. Nothing was written."
                 )
             try:
-                line = orjson.dumps(_line(source, target, part.ask.whole(prompt)), option=orjson.OPT_APPEND_NEWLINE)
+                line = orjson.dumps(_line(source, target, part.spec.whole(prompt)), option=orjson.OPT_APPEND_NEWLINE)
             except TypeError as error:  # a lone surrogate, or a value that is not JSON
                 raise UsageError(
                     f"The prompt {source!r} cannot be written as JSON: {error}. Nothing was written."

@@ -212,7 +212,7 @@ def count(
         agents.append(AgentStatus(name, len(own), kinds["cached"] + kinds["stored"], kinds["failed"]))
     counts = Counter(_state(session_call, session_store) for session_call in different)
     models = {session_call.call.model: session_call.call for session_call in different}
-    return counts, tuple(agents), tuple(session_store.ask(call).target.label for call in models.values())
+    return counts, tuple(agents), tuple(session_store.spec(call).target.label for call in models.values())
 
 
 def _state(session_call: SessionCall, session_store: SessionStore) -> str:

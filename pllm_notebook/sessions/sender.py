@@ -164,7 +164,7 @@ class SessionSender:
             # Of its own for each run: a run learns about its prompts, and keeps that in its spec. What the program's
             # earlier calls began with, such as one document in all of them, is known from the start.
             made = spec_of(calls[how], **{**self._options, **options})
-            begun = self._session_store.ask(calls[how]).lead
+            begun = self._session_store.spec(calls[how]).lead
             if begun:
                 made.expect(begun)
             return made

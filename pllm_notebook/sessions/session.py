@@ -322,7 +322,7 @@ class Session(SessionContext):
     def simulated(self) -> bool:
         """Whether some of the answers, stored ones included, come from a simulator."""
         models = {session_call.call.model: session_call.call for session_call in self.calls}
-        return any(self._session_store.ask(call).target.simulated for call in models.values())
+        return any(self._session_store.spec(call).target.simulated for call in models.values())
 
     def counts(self) -> dict[Stage, int]:
         """Count the calls by stage (see `SessionCall.stage`)."""

@@ -130,7 +130,7 @@ class SessionCall:
         outcome = self._outcome
         assert outcome is not None
         if outcome.entry is not None:  # not in the store
-            return AnswerRecord.of(self._session_store.ask(self.call), outcome, outcome.entry)
+            return AnswerRecord.of(self._session_store.spec(self.call), outcome, outcome.entry)
         found = self._session_store.retrieve(self.call)
         if isinstance(found, Present):
             return found.answer

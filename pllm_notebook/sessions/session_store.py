@@ -55,10 +55,10 @@ class AnswerRecord:
     at: float
 
     @classmethod
-    def of(cls, ask: CallSpec, outcome: Outcome, last: StoredReply) -> AnswerRecord:
+    def of(cls, spec: CallSpec, outcome: Outcome, last: StoredReply) -> AnswerRecord:
         """Build the record of an outcome with a value."""
         metadata = last.metadata
-        reply = ask.target.read(RawReply(200, {}, last.raw)) if last.calls else None
+        reply = spec.target.read(RawReply(200, {}, last.raw)) if last.calls else None
         return cls(
             outcome.value,
             last.text.decode("utf-8", "surrogatepass"),
@@ -133,7 +133,7 @@ class SessionStore:
         if not isinstance(path, str) or not path or "\0" in path:
             raise UsageError(f"A session's directory is a path, not {directory!r}. Nothing was sent.")
         self.directory = os.path.abspath(os.path.expanduser(os.fspath(directory)))
-        self._asks: dict[Hashable, CallSpec] = {}
+        self._specs: dict[Hashable, CallSpec] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -159,7 +159,7 @@ class SessionStore:
         store = self.store
         return batch_service(engine(current().loop), store).journal if has_journal(store.directory) else None
 
-    def ask(self, call: Call) -> CallSpec:
+    def spec(self, call: Call) -> CallSpec:
         """Return the spec of a call, for lookups; each run gets a spec of its own.
 
         Raises:
@@ -167,12 +167,12 @@ class SessionStore:
         """
         how = call.how
         with self._lock:
-            ask = self._asks.get(how)
-        if ask is None:
-            ask = spec_of(call)
+            spec = self._specs.get(how)
+        if spec is None:
+            spec = spec_of(call)
             with self._lock:
-                ask = self._asks.setdefault(how, ask)
-        return ask
+                spec = self._specs.setdefault(how, spec)
+        return spec
 
     def key(self, call: Call) -> str:
         """Return the key of a call, the same as for a dataframe's row with the same text.
@@ -181,11 +181,11 @@ class SessionStore:
             ErrorResponse: If its prompt is invalid. Nothing was sent.
             UsageError: If the call is invalid. Nothing was sent.
         """
-        ask = self.ask(call)
-        encoded = ask.encoded(call.prompt)
+        spec = self.spec(call)
+        encoded = spec.encoded(call.prompt)
         if isinstance(encoded, Failure):
             raise ErrorResponse(call, encoded)
-        return ask.key(encoded)
+        return spec.key(encoded)
 
     def retrieve(self, call: Call, since: float | None = None) -> Retrieved:
         """Look up a call in the store, the journal of jobs and the failures. Sends nothing.
@@ -201,19 +201,19 @@ class SessionStore:
             UsageError: If the call is invalid.
             StoreError: If the store or journal cannot be read.
         """
-        ask, key = self.ask(call), self.key(call)
+        spec, key = self.spec(call), self.key(call)
         store = self.store
         entry = store.queued(key) or store.get_many([key]).get(key)
         failed: Failed | None = None
         stale = entry is not None and not _is_recent(entry.metadata["created_at"], since)
-        if entry is not None and entry.satisfies(ask.output_limit, ask.takes_empty) and not stale:
+        if entry is not None and entry.satisfies(spec.output_limit, spec.takes_empty) and not stale:
             seen = _LastReplyStore(store, entry)
-            (settled,) = read_replies(ask, seen, lambda row: call.prompt, [UnreadReply(0, key, entry, 0)])
+            (settled,) = read_replies(spec, seen, lambda row: call.prompt, [UnreadReply(0, key, entry, 0)])
             if not isinstance(settled, Outcome):
                 # The answer needs a follow-up call with a key of its own: a repair turn, or the turn after a tool.
                 key = settled.key
             elif settled.failure is None:
-                return Present(AnswerRecord.of(ask, settled, seen.last))
+                return Present(AnswerRecord.of(spec, settled, seen.last))
             else:
                 failed = Failed(ErrorResponse(call, settled.failure), paid=True)
         job = self.jobs([key]).get(key)

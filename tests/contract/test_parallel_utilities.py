@@ -438,8 +438,8 @@ def test_all_models_of_a_provider_keep_one_ceiling_over_all_lists(three: Simulat
 
     parts = [part for _ in range(2) for part in prepare_prompts(prompts, utilities._options, utilities._ceilings).parts]
 
-    assert [part.ask.ceiling is utilities._ceilings["openai"] for part in parts] == [True, True, False] * 2
-    assert parts[2].ask.ceiling is None
+    assert [part.spec.ceiling is utilities._ceilings["openai"] for part in parts] == [True, True, False] * 2
+    assert parts[2].spec.ceiling is None
     assert "openai: UserRateLimit(requests=600 a minute, tokens=none, in_flight=0, " in repr(utilities)
     assert "mine: UserRateLimit(requests=none, tokens=1000 a minute, in_flight=0, " in repr(utilities)
 

@@ -91,7 +91,7 @@ def test_one_of_two_runs_waits_for_the_answers_and_the_other_does_not(
     for wait in waits:
         runs.append(submit(luna, 3, wait=wait))
         assert live_of(runs[-1])._end.handed.wait(PATIENCE_S)
-    waiting, other = sorted(runs, key=lambda run: live_of(run).ask.options.wait is False)
+    waiting, other = sorted(runs, key=lambda run: live_of(run).spec.options.wait is False)
 
     assert given_back(other).eq("pending").all()
     assert not waiting.done()

@@ -401,7 +401,7 @@ def test_few_adapted_calls_are_out_until_one_is_answered() -> None:
 
 def test_no_adapted_call_is_sent_while_every_call_seems_to_be_refused() -> None:
     class Refused(Calls):
-        def is_refused(self) -> bool:
+        def is_rejected(self) -> bool:
             return bool(self.results)
 
     async def main() -> tuple[Calls, int]:

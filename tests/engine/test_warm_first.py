@@ -77,8 +77,8 @@ def departures(provider: Provider, rows: int = 20, *, system: str | None = None,
     """When each request left, in virtual seconds, of a run that has never been."""
     system = f"Instruction {next(_numbers)}. " + "Be exact. " * 1000 if system is None else system
     given = {"model": "openai:gpt-6-luna", "system": system, "max_retries": 1, "timeout_s": 100.0}
-    ask = build_spec(options_for(given | options), None, instruct=False)
-    ask.target = replace(ask.target, connect=lambda: provider, quirks=Quirks())
+    spec = build_spec(options_for(given | options), None, instruct=False)
+    spec.target = replace(spec.target, connect=lambda: provider, quirks=Quirks())
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ def departures(provider: Provider, rows: int = 20, *, system: str | None = None,
         rng = SimpleNamespace(random=lambda: 0.5)
         on_loop = SimpleNamespace(loop=loop, call=lambda function, *args: loop.call_soon(function, *args))
         engine: Any = SimpleNamespace(loop=on_loop, workers=AtOnce(), rng=rng, dispatcher=dispatcher)
-        execution = Execution([ask], Prompts(rows), RunServices(engine, None))
+        execution = Execution([spec], Prompts(rows), RunServices(engine, None))
         execution.on_end = ended.set
         execution.begin()
         await ended.wait()

@@ -101,7 +101,7 @@ def test_samples_of_two_names_of_one_model_are_counted_together(cache_dir: Path)
 
     members = question(samples=2, models=models).members
 
-    assert [(member.model, member.sample, member.ask.sample) for member in members] == [
+    assert [(member.model, member.sample, member.spec.sample) for member in members] == [
         (member.model, at, at) for member, at in zip(members, (0, 1, 0, 1, 2, 3), strict=True)
     ]
 

@@ -35,13 +35,13 @@ class ReviewOtherOrder(BaseModel):
     score: int = Field(ge=1, le=5)
 
 
-def ask(kind: Any = None, *, instruct: bool = False, **options: Any) -> CallSpec:
+def spec(kind: Any = None, *, instruct: bool = False, **options: Any) -> CallSpec:
     output = None if kind is None else OutputType.of(kind)
     return build_spec(options_for({"model": "openai:gpt-6-luna"} | options), output, instruct=instruct)
 
 
 def key(prompt: str, kind: Any = None, **options: Any) -> str:
-    made = ask(kind, **options)
+    made = spec(kind, **options)
     text = made.encoded(prompt)
     assert isinstance(text, bytes)
     return made.key(text)
@@ -126,7 +126,7 @@ GOLDEN_CONVERSATIONS = {
 
 @pytest.mark.parametrize(("model", "golden"), GOLDEN_CONVERSATIONS.items())
 def test_golden_keys_of_conversations_with_pictures_and_tools_do_not_move(model: str, golden: str) -> None:
-    made = ask(model=model, tools=[weather])
+    made = spec(model=model, tools=[weather])
 
     encoded = made.encoded(CONVERSATION)
 
@@ -191,7 +191,7 @@ def test_numbers_of_different_kinds_differ() -> None:
 
 def test_the_fast_way_and_the_whole_body_give_one_key() -> None:
     for model in ("openai:gpt-6-luna", "anthropic:claude-haiku-5-5", "google:gemini-3.8-flash"):
-        made = ask(Review, model=model, salt="s")
+        made = spec(Review, model=model, salt="s")
         text = made.encoded("some row")
         assert isinstance(text, bytes)
 
@@ -217,12 +217,12 @@ def test_a_pack_of_one_is_the_plain_call() -> None:
 def test_a_rows_plain_key_does_not_depend_on_packs() -> None:
     text = b'"a"'
 
-    assert ask(Review, pack=10).plain_key(text) == ask(Review).key(text) != ask(Review, pack=10).key(text)
+    assert spec(Review, pack=10).plain_key(text) == spec(Review).key(text) != spec(Review, pack=10).key(text)
 
 
 def test_a_pack_has_the_key_of_its_whole_body_and_never_that_of_a_row() -> None:
     for model in ("openai:gpt-6-luna", "anthropic:claude-haiku-5-5", "google:gemini-3.8-flash"):
-        made = ask(Review, model=model, salt="s", pack=10)
+        made = spec(Review, model=model, salt="s", pack=10)
         packed = made.packed
         assert packed is not None
 

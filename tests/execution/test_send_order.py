@@ -43,15 +43,15 @@ class Stored(CacheRecheck):
 
 def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = lambda call: False) -> SendOrder:
     """An order for *count* calls that are yet to be added."""
-    ask = build_spec(options_for({"model": "sim:openai", "pack": pack}), None, instruct=False)
+    spec = build_spec(options_for({"model": "sim:openai", "pack": pack}), None, instruct=False)
     texts = [f"row {n}" for n in range(count)]
     given = ColumnData(("text",), (texts,), ([False] * count,), count)
     rows = ListRows(given, Template.compile("{text}", ["text"]), Options())
     results = ResultTable(count)
-    planner = Planner([ask], rows, results, None)
+    planner = Planner([spec], rows, results, None)
     planner.next_chunks(lambda: False)
     engine: Any = SimpleNamespace(loop=SimpleNamespace(loop=VirtualLoop()))
-    order = SendOrder(ask, planner, results, RunServices(engine, None))
+    order = SendOrder(spec, planner, results, RunServices(engine, None))
     order.recheck = Stored(answered)
     return order
 

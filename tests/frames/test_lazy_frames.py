@@ -144,6 +144,6 @@ def test_a_ceiling_holds_for_all_batches_together(calls: list[str], monkeypatch:
     monkeypatch.setattr("pllm_notebook.frames.polars.lazy._ROWS", 20)
 
     assert rows().llm.parse(Mark, "{t}", max_cost_usd=10).collect()["mark"].to_list() == list(range(60))
-    ceilings = [live_of(run).ask.options.max_cost_usd for run in pllm.runs()]
+    ceilings = [live_of(run).spec.options.max_cost_usd for run in pllm.runs()]
     assert ceilings == sorted(ceilings, reverse=True)
     assert len(set(ceilings)) == 3

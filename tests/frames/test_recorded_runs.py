@@ -467,7 +467,7 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
         execution=execution,
         table=table,
         done=lambda: False,
-        ask=SimpleNamespace(options=SimpleNamespace(mode="async")),
+        spec=SimpleNamespace(options=SimpleNamespace(mode="async")),
     )
     recorder = RunRecorder(str(tmp_path))
 

@@ -44,21 +44,21 @@ def server() -> None:
 
 def asked(wire: str, kind: Any = Fact, schema_level: int = 0, **options: Any) -> CallSpec:
     output = None if kind is None else OutputType.of(kind)
-    ask = build_spec(options_for({"model": MODELS[wire]} | options), output, instruct=False)
+    spec = build_spec(options_for({"model": MODELS[wire]} | options), output, instruct=False)
     # What another test's calls have taught of the model stays out of this.
-    ask.target = replace(ask.target, quirks=Quirks())
-    ask.target.quirks.schemas.floor = schema_level
-    return ask
+    spec.target = replace(spec.target, quirks=Quirks())
+    spec.target.quirks.schemas.floor = schema_level
+    return spec
 
 
-def sent(ask: CallSpec, *prompts: str) -> list[bytes]:
+def sent(spec: CallSpec, *prompts: str) -> list[bytes]:
     """The bytes that go on the wire, all prompts being known before the first is sent."""
-    texts = [ask.encoded(prompt) for prompt in prompts]
-    return [ask.content(text) for text in texts if isinstance(text, bytes)]
+    texts = [spec.encoded(prompt) for prompt in prompts]
+    return [spec.content(text) for text in texts if isinstance(text, bytes)]
 
 
-def bodies(ask: CallSpec, *prompts: str) -> list[Any]:
-    return [orjson.loads(content) for content in sent(ask, *prompts)]
+def bodies(spec: CallSpec, *prompts: str) -> list[Any]:
+    return [orjson.loads(content) for content in sent(spec, *prompts)]
 
 
 @pytest.mark.parametrize("beginning", ["", "Rate it: ", EXAMPLES], ids=["bare", "short", "long"])
@@ -68,9 +68,9 @@ def bodies(ask: CallSpec, *prompts: str) -> list[Any]:
 def test_what_rows_share_comes_first_and_the_row_last(
     wire: str, schema_level: int, system: str | None, beginning: str
 ) -> None:
-    ask = asked(wire, schema_level=schema_level, system=system, temperature=0.5, extra_body={"seed": 7})
+    spec = asked(wire, schema_level=schema_level, system=system, temperature=0.5, extra_body={"seed": 7})
 
-    contents = sent(ask, *(beginning + row for row in ROWS))
+    contents = sent(spec, *(beginning + row for row in ROWS))
 
     before, after = [], []
     for content, row in zip(contents, ROWS, strict=True):
@@ -93,7 +93,7 @@ def test_a_marked_call_has_the_key_of_an_unmarked_one(wire: str) -> None:
 
     contents = sent(marked, *prompts), sent(unmarked, *prompts)
 
-    keys = [[ask.key(orjson.dumps(prompt)) for prompt in prompts] for ask in (marked, unmarked)]
+    keys = [[spec.key(orjson.dumps(prompt)) for prompt in prompts] for spec in (marked, unmarked)]
     assert keys[0] == keys[1]
     assert (contents[0] != contents[1]) == (wire in ("chat", "responses", "anthropic"))
 
@@ -172,20 +172,20 @@ def test_marked_blocks_are_those_of_the_sdks_types() -> None:
 @pytest.mark.parametrize("odd", ["", " \n\t", "Another beginning"])
 def test_a_row_that_cannot_be_parted_is_sent_whole(odd: str) -> None:
     prompt = EXAMPLES + odd if odd.strip() == "" else odd
-    ask = asked("anthropic")
-    sent(ask, *(f"{EXAMPLES}{n}" for n in range(40)))
+    spec = asked("anthropic")
+    sent(spec, *(f"{EXAMPLES}{n}" for n in range(40)))
 
-    (body,) = bodies(ask, prompt)
+    (body,) = bodies(spec, prompt)
 
     assert body["messages"] == [{"role": "user", "content": prompt}]
 
 
 def test_a_repair_turn_shares_the_rows_prefix() -> None:
-    ask = asked("anthropic")
-    (content, _) = sent(ask, *(EXAMPLES + row for row in ROWS))
+    spec = asked("anthropic")
+    (content, _) = sent(spec, *(EXAMPLES + row for row in ROWS))
     turns = (Turn("user", EXAMPLES + ROWS[0]), Turn("assistant", "{}"), Turn("user", "Again."))
 
-    repair = orjson.loads(ask.content_of(Dialogue(turns)))
+    repair = orjson.loads(spec.content_of(Dialogue(turns)))
 
     assert repair["messages"][0] == orjson.loads(content)["messages"][0]
     assert repair["messages"][1:] == [{"role": "assistant", "content": "{}"}, {"role": "user", "content": "Again."}]
@@ -208,17 +208,17 @@ def test_who_marks_himself_is_not_marked_again(own: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("wire", MODELS)
 def test_a_call_by_itself_is_not_marked(wire: str) -> None:
-    ask = asked(wire, system=LONG)
+    spec = asked(wire, system=LONG)
     unmarked = asked(wire, system=LONG)
     unmarked.target.quirks.marks = False
     prompts = [EXAMPLES + row for row in ROWS]
-    ask.shared = False
+    spec.shared = False
 
-    alone = sent(ask, *prompts)
-    ask.shared = True
+    alone = sent(spec, *prompts)
+    spec.shared = True
 
     assert alone == sent(unmarked, *prompts)
-    assert (alone != sent(ask, *prompts)) == (wire in ("chat", "responses", "anthropic"))
+    assert (alone != sent(spec, *prompts)) == (wire in ("chat", "responses", "anthropic"))
 
 
 @pytest.mark.parametrize(
@@ -238,11 +238,11 @@ def test_a_mark_for_an_hour_is_seen_wherever_it_stands(fields: dict[str, Any], h
 
 def test_the_size_of_a_body_is_that_of_its_bytes() -> None:
     for wire in MODELS:
-        ask = asked(wire, system=LONG)
+        spec = asked(wire, system=LONG)
         prompts = [EXAMPLES + row for row in ROWS]
 
-        for content, prompt in zip(sent(ask, *prompts), prompts, strict=True):
-            assert ask.size(orjson.dumps(prompt)) == len(content)
+        for content, prompt in zip(sent(spec, *prompts), prompts, strict=True):
+            assert spec.size(orjson.dumps(prompt)) == len(content)
 
 
 @pytest.mark.parametrize(

@@ -38,17 +38,17 @@ class Replied:
 
 
 def key(documents: list[Any]) -> str:
-    ask = build_spec(options_for({"model": "openai:gpt-6-luna"}), None, instruct=False)
-    encoded = ask.encoded(prompt_of(documents))
+    spec = build_spec(options_for({"model": "openai:gpt-6-luna"}), None, instruct=False)
+    encoded = spec.encoded(prompt_of(documents))
     assert not hasattr(encoded, "kind")
-    return ask.key(encoded)  # type: ignore[arg-type]
+    return spec.key(encoded)  # type: ignore[arg-type]
 
 
 def test_a_text_alone_is_sent_as_it_is() -> None:
-    ask = build_spec(options_for({"model": "openai:gpt-6-luna"}), None, instruct=False)
+    spec = build_spec(options_for({"model": "openai:gpt-6-luna"}), None, instruct=False)
 
     assert prompt_of(["<document>\n ab "]) == "<document>\n ab "
-    assert key(["ab"]) == ask.key(b'"ab"')
+    assert key(["ab"]) == spec.key(b'"ab"')
 
 
 def test_a_member_of_an_enumeration_is_its_text() -> None:

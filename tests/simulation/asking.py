@@ -116,29 +116,29 @@ class Asker:
         rows = TableRows(PandasTable(frame), RowQuestion(_TEMPLATES[question.version], shape, options, "simulated"))
         make = self._plan if question.samples > 1 else self._single
         kept = None if options.cache == "off" else self._store
-        ask, execution = make(question, options, output, rows, RunServices(self._process.engine, kept))
+        spec, execution = make(question, options, output, rows, RunServices(self._process.engine, kept))
         sink = Sink()
-        return LiveRun(ask, rows, execution, sink), sink
+        return LiveRun(spec, rows, execution, sink), sink
 
     def _single(
         self, question: Question, options: Any, output: OutputType | None, rows: TableRows, services: RunServices
     ) -> tuple[CallSpec, Execution]:
-        ask = CallSpec(self._target(options.model), options, output, None)
-        return ask, Execution([ask], rows, services)
+        spec = CallSpec(self._target(options.model), options, output, None)
+        return spec, Execution([spec], rows, services)
 
     def _plan(
         self, question: Question, options: Any, output: OutputType | None, rows: TableRows, services: RunServices
     ) -> tuple[CallSpec, Execution]:
         target = self._target(options.model)
-        asks = [CallSpec(target, options, output, None, sample=sample) for sample in range(question.samples)]
-        members = tuple(Member(ask, target.label, sample) for sample, ask in enumerate(asks))
+        specs = [CallSpec(target, options, output, None, sample=sample) for sample in range(question.samples)]
+        members = tuple(Member(spec, target.label, sample) for sample, spec in enumerate(specs))
         judge = None
         if question.judged:
             judging = replace(options, temperature=None, pack=None, max_output_tokens=4 * LIMIT_TOKENS)
             model = options.model if self._unenforced_schema else _JUDGE
             judge = CallSpec(self._target(model), judging, verdict_type(output), DECISION_MAKER_PROMPT)
         plan = EnsembleSpec(members, "judge" if question.judged else "vote", Vote(), judge, output)
-        return asks[0], ensemble_execution(plan, rows, services)
+        return specs[0], ensemble_execution(plan, rows, services)
 
     def _target(self, model: str) -> ResolvedModel:
         target = self._targets.get(model)

@@ -54,7 +54,7 @@ class Reports:
             replaced: Whether its answers may have been replaced since: then they need only be on disk.
         """
         faults, rules = self._accounts.faults, self._accounts.rules
-        if run.ask.options.cache == "off":
+        if run.spec.options.cache == "off":
             return
         lost = 0
         for outcome in _outcomes(run):
@@ -95,7 +95,7 @@ def check_run(faults: list[str], run: LiveRun, frame: pd.DataFrame, question: Qu
         faults.append(f"I4: {statuses} are counted as {progress}")
     if progress.in_flight:
         faults.append(f"I7: {progress.in_flight} calls are in flight after the end")
-    told = [repr(run), repr(run.ask), *(f"{f.message} {f.raw}" for f in _failures(run, len(frame)))]
+    told = [repr(run), repr(run.spec), *(f"{f.message} {f.raw}" for f in _failures(run, len(frame)))]
     try:
         out = run.result()
     except PllmError as error:

@@ -67,7 +67,7 @@ class Packer:
     """Combine one run's calls into packs, and split the replies.
 
     Args:
-        ask: The run's question; it packs.
+        spec: The run's question; it packs.
         rows: The rows.
         results: The run's.
         prompt: Makes one row's prompt.
@@ -75,13 +75,18 @@ class Packer:
     """
 
     def __init__(
-        self, ask: CallSpec, rows: RowSource, results: ResultTable, prompt: Callable[[int], Prompt], store: Store | None
+        self,
+        spec: CallSpec,
+        rows: RowSource,
+        results: ResultTable,
+        prompt: Callable[[int], Prompt],
+        store: Store | None,
     ) -> None:
-        assert ask.pack is not None
-        assert ask.packed is not None
-        self.size = ask.pack
-        self.asked = ask.packed
-        self._ask = ask
+        assert spec.pack is not None
+        assert spec.packed is not None
+        self.size = spec.pack
+        self.pack_spec = spec.packed
+        self._spec = spec
         self._rows = rows
         self._results = results
         self._prompt = prompt
@@ -93,8 +98,8 @@ class Packer:
         for call in calls:
             row = self._results.first_row[call]
             items += self._rows.items(range(row, row + 1))
-        text = pack_text(self.asked, self._rows.source, items)
-        return Pack(self.asked.key(text), tuple(calls), text)
+        text = pack_text(self.pack_spec, self._rows.source, items)
+        return Pack(self.pack_spec.key(text), tuple(calls), text)
 
     def split_retries(self, calls: Sequence[int]) -> tuple[list[int], list[SingleCall]]:
         """Split the calls of a retry into those to pack again and those that failed, which go alone.
@@ -108,15 +113,15 @@ class Packer:
 
     def tokens(self, pack: Pack) -> float:
         """Estimate what a pack takes of the token limit."""
-        each = self._ask.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS
-        return self.asked.size(pack.text) / BYTES_PER_TOKEN + each * len(pack.calls)
+        each = self._spec.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS
+        return self.pack_spec.size(pack.text) / BYTES_PER_TOKEN + each * len(pack.calls)
 
     def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> SingleCall:
         """Return a row's own call."""
         row = self._results.first_row[call]
-        encoded = self._ask.encoded(self._prompt(row))
+        encoded = self._spec.encoded(self._prompt(row))
         assert not isinstance(encoded, Failure)  # the plan has read it before
-        return SingleCall(call, row, self._ask.plain_key(encoded), metas)
+        return SingleCall(call, row, self._spec.plain_key(encoded), metas)
 
     def unpack_reply(
         self, pack: Pack, whole: StoredReply, schema_level: int
@@ -132,11 +137,11 @@ class Packer:
             The rows' own replies, still to be stored, which bear the call's tokens and cost between them;
             and the rows to be asked alone, which bear them where no row was answered.
         """
-        target, fitted = self._ask.target, self._ask.fitted
+        target, fitted = self._spec.target, self._spec.fitted
         parts = split_reply(whole.text.decode("utf-8", "surrogatepass"), whole.finish, len(pack.calls))
         if target.unenforced_schema and not parts.as_requested:
             # A server that enforced the schema could not have written this.
-            target.quirks.note_odd_reply(self.asked.schema_level, target.label, schema_level)
+            target.quirks.note_odd_reply(self.pack_spec.schema_level, target.label, schema_level)
         texts = {}
         for place, answer in sorted(parts.answers.items()):
             text = row_text(answer, structured=fitted is not None, wrapped=fitted is not None and fitted.wrapped)
@@ -147,7 +152,7 @@ class Packer:
             texts,
             pack=self.size,
             pack_id=pack.key,
-            output_limit=self._ask.output_limit,
+            output_limit=self._spec.output_limit,
             raw=whole.raw if self._store is None else b"",
         )
         self._keep(pack, whole, borne=bool(entries))
@@ -177,7 +182,7 @@ class Packer:
             entry: Its reply, which was put into the store before: until it is there, the older answer stays.
         """
         key = self._results.keys[alone.call]
-        if self._store is None or self._ask.options.cache != "refresh" or key not in self._store.get_many([key]):
+        if self._store is None or self._spec.options.cache != "refresh" or key not in self._store.get_many([key]):
             return
         metadata = entry.metadata | {"usage": None, "cost_usd": 0.0, "pack": self.size}
         self._put(self._store, key, StoredReply(Finish.TRUNCATED, b"", 0, 1, orjson.dumps(metadata), b""))

@@ -46,7 +46,7 @@ def controls_of(run: LiveRun) -> Controls:
         execution.is_stopping,
         execution.paused,
         # A batch job goes on at its provider.
-        can_pause=run.ask.options.mode != "batch",
+        can_pause=run.spec.options.mode != "batch",
         can_retry=not execution.broken,
         retryable=sum(rows.count for kind, rows in list(run.table.failed.items()) if can_pass(kind)),
     )

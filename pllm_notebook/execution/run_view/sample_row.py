@@ -40,14 +40,14 @@ class SampleRows:
     """
 
     def __init__(self, run: LiveRun) -> None:
-        self._output, self._simulated = run.ask.output, run.execution.simulated
+        self._output, self._simulated = run.spec.output, run.execution.simulated
         named = run.rows.asked if isinstance(run.rows, NamedCells) else ("prompt",)
         fields = None if self._output is None else self._output.fields
         names = ["answer"] if fields is None else [field.name for field in fields]
         self.columns: dict[str, Any] = {
             "input": [shown_text(name) for name in named[:_MOST_COLUMNS]],
             "output": [shown_text(name) for name in names[:_MOST_FIELDS]],
-            "confidence": bool(run.ask.options.probabilities) and hasattr(run.rows, "confidence"),
+            "confidence": bool(run.spec.options.probabilities) and hasattr(run.rows, "confidence"),
             "more_input": max(0, len(named) - _MOST_COLUMNS),
             "more_output": max(0, len(names) - _MOST_FIELDS),
         }

@@ -76,13 +76,13 @@ class RunViewModel:
     """
 
     def __init__(self, run: LiveRun) -> None:
-        options = run.ask.options
+        options = run.spec.options
         self.run_id = run.id
         self.texts = texts = options.progress != "bar"
         self.saves_rows = texts and options.save_rows
         self._run = weakref.ref(run)
         self._rows = SampleRows(run)
-        self._charts = FieldCharts(run.ask.output)
+        self._charts = FieldCharts(run.spec.output)
         self._failures = FailureGroups(texts=texts)
         self._pace = Pace()
         self._next = 0
