@@ -27,7 +27,7 @@ from pydantic import BaseModel, Field
 
 import pllm_notebook as pllm
 from pllm_notebook.execution.launch import build_spec, options_for
-from pllm_notebook.execution.replies import UnreadReply, read_replies
+from pllm_notebook.execution.replies import ReplyParser, UnreadReply
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.frames.pandas.adapter import PandasTable
 from pllm_notebook.frames.result_columns import ResultColumns
@@ -148,7 +148,8 @@ def main() -> None:
     written.append(time.perf_counter() - start)
 
     arrivals = [UnreadReply(n, keys[n], entries[n], n) for n in everything]
-    outcomes = read_replies(spec, store, table.prompts, arrivals)
+    parser = ReplyParser(spec, store, table.prompts)
+    outcomes = parser.read(arrivals)
     results = ResultTable(rows)
     for n in everything:
         results.add(n, keys[n])
@@ -159,7 +160,7 @@ def main() -> None:
         "key": lambda: [spec.key(text) for text in texts],
         "body": lambda: [spec.content(text) for text in texts],
         "look-up": lambda: [store.get_many(keys[n : n + 5000]) for n in range(0, rows, 5000)],
-        "read and validate": lambda: read_replies(spec, store, table.prompts, arrivals),
+        "read and validate": lambda: parser.read(arrivals),
         "columns": lambda: table.shape.table(results),
     }
     figures = {name: median_us(times, rows, work) for name, work in parts.items()}

@@ -27,7 +27,7 @@ from pllm_notebook.execution.lists import Part, estimate_list, parts_of, start_l
 from pllm_notebook.execution.live_run import LiveRun
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.progress import RunProgress
-from pllm_notebook.execution.replies import read_replies
+from pllm_notebook.execution.replies import ReplyParser
 from pllm_notebook.execution.request_preview import RequestLines, request_lines
 from pllm_notebook.execution.results import SKIPPED, UNPLANNED, ResultTable, is_retryable
 from pllm_notebook.execution.row_record import (
@@ -92,6 +92,7 @@ __all__ = [
     "Outcome",
     "Part",
     "RecordableRows",
+    "ReplyParser",
     "RequestLines",
     "ResultTable",
     "RowRecord",
@@ -141,7 +142,6 @@ __all__ = [
     "options_for",
     "parts_of",
     "position_of",
-    "read_replies",
     "record_of_calls",
     "record_of_prompts",
     "recorded_lines",

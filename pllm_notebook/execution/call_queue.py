@@ -22,6 +22,7 @@ from pllm_notebook.execution.plan import Planner
 from pllm_notebook.execution.prefetch import Prefetcher
 from pllm_notebook.execution.prompt_cache_warmup import MAX_WAIT_S, Warmup, shared_prefix
 from pllm_notebook.execution.rejections import FIRST_CALLS
+from pllm_notebook.execution.replies import ReplyParser
 from pllm_notebook.execution.reply_reader import ReplyReader
 from pllm_notebook.execution.result_recorder import ResultRecorder
 from pllm_notebook.execution.results import ResultTable
@@ -82,8 +83,9 @@ class CallQueue:
         self.recorder = ResultRecorder(self.order, services, planner.rows, raises=raises)
         self.budget = ModelBudget(run_budget, spec.price, spec.output_limit, spec.target.label)
         self.spent = Spent()
-        self.tools = None if spec.toolbox is None else ToolRunner(spec, services, planner.prompt)
-        self.reader = ReplyReader(spec, services, planner.prompt)
+        parser = ReplyParser(spec, store, planner.prompt)
+        self.tools = None if spec.toolbox is None else ToolRunner(parser, services)
+        self.reader = ReplyReader(parser, services)
         self.before: Sequence[CallQueue] = ()
         self._services = services
         self._store, self._loop = store, loop

@@ -8,7 +8,7 @@ from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.follow_ups import NextTurn, UnreadReply
 from pllm_notebook.execution.packing.packer import pack_text
 from pllm_notebook.execution.plan import earlier_rejections
-from pllm_notebook.execution.replies import read_replies
+from pllm_notebook.execution.replies import ReplyParser
 from pllm_notebook.execution.row_source import QuotedRows, RowSource
 from pllm_notebook.execution.token_question import beside
 from pllm_notebook.execution.wire_body import MediaBody
@@ -130,7 +130,7 @@ class EstimatePlan:
     def _lacking(self, known: Mapping[str, tuple[int, StoredReply]]) -> int:
         """Return how many answers of the store would be asked for once more, as a run decides it."""
         replies = [UnreadReply(0, key, entry, row) for key, (row, entry) in known.items()]
-        steps = read_replies(self._spec, self._store, self._prompt, replies)
+        steps = ReplyParser(self._spec, self._store, self._prompt).read(replies)
         return sum(isinstance(step, NextTurn) and step.first is not None for step in steps)
 
     def _prompt(self, row: int) -> Prompt:

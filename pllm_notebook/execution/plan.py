@@ -17,7 +17,7 @@ from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.call_spec import CallSpec, EncodedPrompt
 from pllm_notebook.execution.follow_ups import FollowUp, PromptUnavailable, UnreadReply
 from pllm_notebook.execution.outcome import Outcome
-from pllm_notebook.execution.replies import Step
+from pllm_notebook.execution.replies import ReplyParser, Step
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.row_source import ContextualRows, MixedRows, QuotedRows, RowSource
 from pllm_notebook.execution.token_question import TokenQuestion, beside
@@ -171,7 +171,7 @@ class Planner:
         spec, first_new = self._specs[at], len(self._results.keys)
         weights, plain, skipped, failed = self._add(at, rows, prompts)
         replies, missing = self._look_up(at, range(first_new, len(self._results.keys)), plain)
-        steps = read_with_timeout(spec, self._store, self.prompt, replies, stopped) if replies else []
+        steps = read_with_timeout(ReplyParser(spec, self._store, self.prompt), replies, stopped) if replies else []
         valid = [each.key for each in steps if isinstance(each, Outcome) and each.failure is None]
         if valid and self._store is not None:  # the type's own validators may have changed since they failed
             self._store.note_valid(valid)

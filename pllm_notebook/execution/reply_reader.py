@@ -10,14 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import UnreadReply
 from pllm_notebook.execution.outcome import Outcome
-from pllm_notebook.execution.replies import Step, read_replies
+from pllm_notebook.execution.replies import ReplyParser, Step
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.user_code import read_each_with_timeout
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.messages_types import Prompt
 
 __all__ = ["ReplyReader"]
 
@@ -27,12 +25,10 @@ logger = logging.getLogger("pllm_notebook")
 class ReplyReader:
     """Read the replies to one spec's calls. Used on the engine's loop alone; one group at a time."""
 
-    def __init__(self, spec: CallSpec, services: RunServices, prompt: Callable[[int], Prompt]) -> None:
-        self._spec = spec
+    def __init__(self, parser: ReplyParser, services: RunServices) -> None:
+        self._parser = parser
         self._loop = services.engine.loop.loop
         self._workers = services.engine.workers
-        self._store = services.store
-        self._prompt = prompt
         self._work: asyncio.Future[list[Step]] | None = None
         # Whether a group took too long: those after it are read one by one from the start.
         self._is_slow = False
@@ -51,7 +47,7 @@ class ReplyReader:
             logger.exception("Replies could not be read")
             failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
             steps = [Outcome(None, failure, r.key, r.paid, False, r.entry) for r in group]
-        if self._store is None:
+        if self._parser.store is None:
             for reply, step in zip(group, steps, strict=True):
                 if isinstance(step, Outcome):
                     step.entry = reply.entry
@@ -64,8 +60,8 @@ class ReplyReader:
 
     async def _read(self, group: Sequence[UnreadReply]) -> list[Step]:
         if not self._is_slow:
-            work = self._start(read_replies, group)
-            timer = self._loop.call_later(self._spec.options.validator_timeout_s, self._time_out, work)
+            work = self._start(self._parser.read, group)
+            timer = self._loop.call_later(self._parser.spec.options.validator_timeout_s, self._time_out, work)
             try:
                 return await work
             except asyncio.CancelledError:
@@ -78,11 +74,12 @@ class ReplyReader:
                     raise
             finally:
                 timer.cancel()
-        return await self._start(read_each_with_timeout, group)
+        return await self._start(partial(read_each_with_timeout, self._parser), group)
 
-    def _start(self, read: Callable[..., list[Step]], group: Sequence[UnreadReply]) -> asyncio.Future[list[Step]]:
-        work = self._loop.run_in_executor(self._workers, partial(read, self._spec, self._store, self._prompt, group))
-        self._work = work
+    def _start(
+        self, read: Callable[[Sequence[UnreadReply]], list[Step]], group: Sequence[UnreadReply]
+    ) -> asyncio.Future[list[Step]]:
+        self._work = work = self._loop.run_in_executor(self._workers, read, group)
         return work
 
     def _time_out(self, work: asyncio.Future[list[Step]]) -> None:

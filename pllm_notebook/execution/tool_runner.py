@@ -10,18 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 
-from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import ToolCalls
 from pllm_notebook.execution.outcome import Outcome
-from pllm_notebook.execution.replies import Step, with_results
+from pllm_notebook.execution.replies import ReplyParser, Step
 from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.tool_results import result_key, run_tool, timeout_result
 from pllm_notebook.execution.user_code import user_threads
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.messages_types import Prompt
 from pllm_notebook.protocols import Store
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.tools import ReadCall
@@ -37,12 +34,12 @@ _AT_ONCE = 16
 class ToolRunner:
     """Run the tools that one spec's replies call. Used on the engine's loop alone."""
 
-    def __init__(self, spec: CallSpec, services: RunServices, prompt: Callable[[int], Prompt]) -> None:
-        self._spec = spec
+    def __init__(self, parser: ReplyParser, services: RunServices) -> None:
+        self._parser = parser
         self._loop = services.engine.loop
         self._workers = services.engine.workers
-        self._store = services.store
-        self._prompt = prompt
+        self._store = parser.store
+        self._timeout_s = parser.spec.options.tool_timeout_s
         self._limit = asyncio.Semaphore(_AT_ONCE)
         self._running: set[asyncio.Task[None]] = set()
 
@@ -91,9 +88,7 @@ class ToolRunner:
         left = [at for at in range(len(calling.read)) if at not in calling.results]
         made = await asyncio.gather(*(self._run(calling, at) for at in left))
         results = {**calling.results, **dict(zip(left, made, strict=True))}
-        return await self._loop.loop.run_in_executor(
-            self._workers, with_results, self._spec, self._store, self._prompt, calling, results
-        )
+        return await self._loop.loop.run_in_executor(self._workers, self._parser.with_results, calling, results)
 
     async def _run(self, calling: ToolCalls, at: int) -> StoredReply:
         read = calling.read[at]
@@ -101,9 +96,9 @@ class ToolRunner:
         running = _Running(read, key, self._store)
         async with self._limit:
             work = self._loop.loop.run_in_executor(user_threads(), running.run)
-            done, _ = await asyncio.wait([work], timeout=self._spec.options.tool_timeout_s)
+            done, _ = await asyncio.wait([work], timeout=self._timeout_s)
         if not done and running.end():
-            entry, kept = running.late(self._spec.options.tool_timeout_s)
+            entry, kept = running.late(self._timeout_s)
         else:
             entry, kept = await work
         error = await asyncio.wrap_future(kept)

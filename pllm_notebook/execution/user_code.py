@@ -17,10 +17,8 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.follow_ups import UnreadReply
 from pllm_notebook.execution.outcome import Outcome
-from pllm_notebook.execution.replies import Step, read_replies
+from pllm_notebook.execution.replies import ReplyParser, Step
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.messages_types import Prompt
-from pllm_notebook.protocols import Store
 from pllm_notebook.runtime import Slot
 from pllm_notebook.threads import DaemonThreads
 
@@ -101,26 +99,20 @@ def run_each_with_timeout(
 
 
 def read_with_timeout(
-    spec: CallSpec,
-    store: Store | None,
-    prompt: Callable[[int], Prompt],
-    replies: Sequence[UnreadReply],
-    stopped: Callable[[], bool] = _never,
+    parser: ReplyParser, replies: Sequence[UnreadReply], stopped: Callable[[], bool] = _never
 ) -> list[Step]:
-    """Read replies as `read_replies` does, within the spec's `validator_timeout_s` (see `run_with_timeout`). Blocks."""
-    read = partial(read_replies, spec, store, prompt)
-    return run_with_timeout(read, replies, partial(_unread, spec, stopped), spec.options.validator_timeout_s, stopped)
+    """Read replies within the spec's `validator_timeout_s` (see `run_with_timeout`). Blocks."""
+    unread, timeout_s = partial(_unread, parser.spec, stopped), parser.spec.options.validator_timeout_s
+    return run_with_timeout(parser.read, replies, unread, timeout_s, stopped)
 
 
-def read_each_with_timeout(
-    spec: CallSpec, store: Store | None, prompt: Callable[[int], Prompt], replies: Sequence[UnreadReply]
-) -> list[Step]:
-    """Read *arrivals* as `read_replies` does, each alone and within the time. Blocks.
+def read_each_with_timeout(parser: ReplyParser, replies: Sequence[UnreadReply]) -> list[Step]:
+    """Read replies, each alone and within the time. Blocks.
 
     Whatever one of them raises, or takes, is that row's failure alone.
     """
-    read = partial(read_replies, spec, store, prompt)
-    return run_each_with_timeout(read, replies, partial(_unread, spec, _never), spec.options.validator_timeout_s)
+    unread = partial(_unread, parser.spec, _never)
+    return run_each_with_timeout(parser.read, replies, unread, parser.spec.options.validator_timeout_s)
 
 
 def _wait(works: Sequence[Future[Any]], timeout_s: float, stopped: Callable[[], bool]) -> None:

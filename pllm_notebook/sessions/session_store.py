@@ -14,7 +14,7 @@ from typing import Any
 from pllm_notebook.batch import Job, Journal
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import CallSpec, Outcome, UnreadReply, batch_service, read_replies
+from pllm_notebook.execution import CallSpec, Outcome, ReplyParser, UnreadReply, batch_service
 from pllm_notebook.failures import Failure
 from pllm_notebook.job_commands import has_journal
 from pllm_notebook.messages_types import ProviderMessage, ToolCall
@@ -208,7 +208,7 @@ class SessionStore:
         stale = entry is not None and not _is_recent(entry.metadata["created_at"], since)
         if entry is not None and entry.satisfies(spec.output_limit, spec.takes_empty) and not stale:
             seen = _LastReplyStore(store, entry)
-            (settled,) = read_replies(spec, seen, lambda row: call.prompt, [UnreadReply(0, key, entry, 0)])
+            (settled,) = ReplyParser(spec, seen, lambda row: call.prompt).read([UnreadReply(0, key, entry, 0)])
             if not isinstance(settled, Outcome):
                 # The answer needs a follow-up call with a key of its own: a repair turn, or the turn after a tool.
                 key = settled.key
