@@ -7,11 +7,10 @@ provider's cache, rejections, the budget, and one call at a time.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pllm_notebook.engine import RunQueue, SendPolicy, cancelled
+from pllm_notebook.engine import RunQueue, cancelled
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.budget import NOTHING, ModelBudget, Reservation, RunBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
@@ -27,16 +26,13 @@ from pllm_notebook.execution.reply_reader import ReplyReader
 from pllm_notebook.execution.result_recorder import ResultRecorder
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.send_order import SendOrder
-from pllm_notebook.execution.services import CallDispatcher, RunServices
+from pllm_notebook.execution.services import CallDispatcher, RunServices, attach, send_policy
 from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import CallResult, PendingCall
-from pllm_notebook.redaction import redact
 from pllm_notebook.types import Reply, Spent
 
 __all__ = ["CallQueue"]
-
-logger = logging.getLogger("pllm_notebook")
 
 # A writer that falls this far behind stops admission; what is on the wire still fits in memory.
 MOST_BACKLOG_BYTES = 64 * 2**20
@@ -95,7 +91,7 @@ class CallQueue:
         self.over_budget: Failure | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._ceilings = services.user_limits(spec)
-        self._share(False)
+        spec.share(False)
         self.run_queue = self._new_queue()
         self.dispatcher: CallDispatcher
         self._attached = False
@@ -128,19 +124,14 @@ class CallQueue:
         if self._attached:
             self.dispatcher.wake()
             return
-        label = self.spec.target.label
         try:
-            self.dispatcher.attach(self.run_queue)
+            attach(self.dispatcher, self.run_queue, self.spec.target.label)
             self._attached = True
         except MissingKeyError as error:
             # Made when all rows have been looked up: it says how many need no key.
             self.recorder.halt("failed", partial(MissingKeyError, error.provider, error.variable))
         except PllmError as error:
             self.recorder.halt("failed", error)
-        except Exception as error:
-            logger.debug("The client for %s could not be opened", label, exc_info=True)
-            message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
-            self.recorder.halt("failed", PllmError(redact(message)))
 
     def announce(self) -> None:
         """Wake the dispatcher, since no more calls may come: a batch, and a last pack, are complete.
@@ -194,15 +185,7 @@ class CallQueue:
     # What the dispatcher asks (see `protocols.CallSource`).
 
     def _new_queue(self) -> RunQueue:
-        options = self.spec.options
-        policy = SendPolicy(
-            max_retries=options.max_retries,
-            timeout_s=options.timeout_s,
-            concurrency=1 if self._serial else None,
-            hedge=options.hedge and not self._batch,
-            retry_bounds=self.spec.retry_bounds,
-        )
-        self.recorder.run_queue = RunQueue(self, policy, self._ceilings)
+        self.recorder.run_queue = RunQueue(self, send_policy(self.spec), self._ceilings)
         return self.recorder.run_queue
 
     def next(self) -> PendingCall | None:
@@ -289,7 +272,7 @@ class CallQueue:
         if warmup is not None and warmup.waits and warmup.holds(self._loop.time(), self.order.requests):
             return None
         if not self.spec.shared and self.order.requests > 1:
-            self._share(True)
+            self.spec.share(True)
         next_ = self.order.peek(planned=self.results.planned)
         if self.order.found or self.order.unsendable:
             recorder.take_unsent()
@@ -372,12 +355,6 @@ class CallQueue:
 
     def _store_is_behind(self) -> bool:
         return self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES)
-
-    def _share(self, shared: bool) -> None:
-        """Set whether several calls will share a prefix, so that marking it for the provider's cache pays."""
-        for spec in (self.spec, self.spec.packed):
-            if spec is not None:
-                spec.shared = shared and not spec.alone
 
     def _stop_over_budget(self) -> None:
         """Stop: nothing is on the wire, and the next call could pass the ceiling."""

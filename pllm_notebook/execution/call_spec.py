@@ -34,7 +34,7 @@ from pllm_notebook.execution.wire_body import (
     half_surrogate,
     uncounted_bytes,
 )
-from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue, Example, Prompt, RawRequest, Turn
 from pllm_notebook.prices import Rate
 from pllm_notebook.providers import ResolvedModel, SchemaLevel
@@ -130,7 +130,7 @@ class CallSpec:
         self.options = options
         self._extra = extra_fields(target, options)
         self.model_in_words = model_in_words(target, options)
-        self.price = self.rate(batch=options.mode == "batch")
+        self.price = price_of(target, options, self._extra, batch=options.mode == "batch")
         self._salt = options.salt + (simulated_salt() if target.simulated else "")
         self.output = output
         self.system = system
@@ -211,7 +211,8 @@ class CallSpec:
     def encoded(self, prompt: Prompt, *, again: bool = False) -> EncodedPrompt | Failure:
         """Encode a row's prompt, or say why it cannot be sent; *again* where that was done before, for its key."""
         if not isinstance(prompt, str):
-            return self._body(prompt)
+            self._bodies = self._bodies or isinstance(prompt, RawRequest)
+            return self.encoder.request(prompt)
         try:
             text_json = orjson.dumps(prompt)
         except TypeError:
@@ -220,22 +221,11 @@ class CallSpec:
             self.expect(prompt)
         return text_json
 
-    def _body(self, prompt: Dialogue | RawRequest) -> RawRequest | Failure:
-        try:
-            if isinstance(prompt, RawRequest):
-                body = prompt
-                self._bodies = True
-            else:
-                fields, uncounted = self.encoder.body(self.encoder.dialogue(prompt)), uncounted_bytes(prompt.turns)
-                gone_on = bool(self.encoder.history) or any(turn.role == "assistant" for turn in prompt.turns)
-                body = RawRequest(fields, has_gone_on=gone_on)
-                body = MediaBody(fields, uncounted, has_gone_on=gone_on) if uncounted else body
-            orjson.dumps(body.fields)
-        except UsageError as error:
-            return Failure(FailureKind.INPUT, str(error))
-        except TypeError as error:  # half a surrogate pair, or a value that JSON does not have
-            return Failure(FailureKind.INPUT, f"The prompt is no JSON: {error}. Nothing was sent for this row.")
-        return body
+    def share(self, several: bool) -> None:
+        """Set whether several calls will share a prefix, so that marking it for the provider's cache pays."""
+        for spec in (self, self.packed):
+            if spec is not None:
+                spec.shared = several and not spec.alone
 
     def expect(self, prompt: str) -> None:
         """Learn from *prompt* what this run's prompts begin with; it need never be sent."""

@@ -125,7 +125,7 @@ class LiveRun:
     @property
     def cost(self) -> float | None:
         """US dollars that this run's calls cost, None where the price is unknown. Cached answers add nothing."""
-        return self.execution.spent.cost_usd
+        return self.execution.queues.spent.cost_usd
 
     def progress(self) -> Progress:
         """Return the counts of this moment."""

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import orjson
+
+from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution.example_turns import ExampleTurns
-from pllm_notebook.messages_types import Dialogue, Example, Request, Turn
+from pllm_notebook.execution.wire_body import MediaBody, uncounted_bytes
+from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.messages_types import Dialogue, Example, RawRequest, Request, Turn
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.schema import FittedSchema, OutputType
 from pllm_notebook.settings import Options
@@ -55,6 +60,23 @@ class RequestEncoder:
         shown = self._example_turns.turns(examples) if examples else ()
         system = self.system if own is None or own.system is None else own.system
         return Dialogue((*self.history, *shown, *said), system, shown=len(shown))
+
+    def request(self, prompt: Dialogue | RawRequest) -> RawRequest | Failure:
+        """Return the whole body of a row's conversation, or why it cannot be sent; a caller's own body as it is."""
+        try:
+            if isinstance(prompt, RawRequest):
+                request = prompt
+            else:
+                fields, uncounted = self.body(self.dialogue(prompt)), uncounted_bytes(prompt.turns)
+                gone_on = bool(self.history) or any(turn.role == "assistant" for turn in prompt.turns)
+                request = RawRequest(fields, has_gone_on=gone_on)
+                request = MediaBody(fields, uncounted, has_gone_on=gone_on) if uncounted else request
+            orjson.dumps(request.fields)
+        except UsageError as error:
+            return Failure(FailureKind.INPUT, str(error))
+        except TypeError as error:  # half a surrogate pair, or a value that JSON does not have
+            return Failure(FailureKind.INPUT, f"The prompt is no JSON: {error}. Nothing was sent for this row.")
+        return request
 
     def body(self, dialogue: Dialogue) -> dict[str, Any]:
         """Encode the intended body of a whole conversation.

@@ -128,7 +128,7 @@ class RunRecorder:
         if not self._is_begun and not run.done() and time.time() - run.started_at > _A_WHILE_S:
             with suppress(RuntimeError):
                 workers.submit(self.begin, run)
-        is_sent = execution.in_flight or (run.spec.options.mode == "batch" and execution.submitted)
+        is_sent = execution.queues.in_flight or (run.spec.options.mode == "batch" and execution.submitted)
         if self._is_planned or not is_sent or run.done():
             return
         calls = run.table.call_of_row

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_queue import CallQueue
+from pllm_notebook.execution.call_queues import CallQueues
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
 from pllm_notebook.execution.follow_ups import FollowUp, ToolCalls, UnreadReply
@@ -20,7 +21,6 @@ from pllm_notebook.execution.services import RunServices
 from pllm_notebook.execution.stop import Halt, Reason, State, failure_of, row_error
 from pllm_notebook.execution.user_code import ABANDON_AFTER_S
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.types import JobProgress, Spent
 
 __all__ = ["NOT_CACHED", "RunState"]
 
@@ -81,10 +81,10 @@ class RunState:
         self.budget = services.budget or RunBudget(options.max_cost_usd)
         # Of a decider, a decided row ends the run, and not a sample that fails.
         raises = self.decider is None and (options.mode == "sync" or options.errors == "raise")
-        self.queues = [
+        self.queues = CallQueues(
             CallQueue(spec, self.planner, self.results, services, run_budget=self.budget, raises=raises)
             for spec in specs
-        ]
+        )
         self._serial = options.mode == "sync"
         if self._serial:
             for at, queue in enumerate(self.queues):
@@ -110,7 +110,7 @@ class RunState:
             return self._note
         further = self.queues[self.decider.members :]
         spent = further[0].spent if further else None
-        return self.decider.news(self._note, spent, self.spent.cost_usd, ended=self.state != "running")
+        return self.decider.news(self._note, spent, self.queues.spent.cost_usd, ended=self.state != "running")
 
     @property
     def is_stopping(self) -> bool:
@@ -122,22 +122,9 @@ class RunState:
         return self._stop is not None
 
     @property
-    def in_flight(self) -> int:
-        """Calls on the wire."""
-        return sum([queue.run_queue.in_flight for queue in self.queues])
-
-    @property
     def submitted(self) -> bool:
         """Whether everything that it asks is on its way: of a batch, with the provider."""
-        return self.state != "running" or all(queue.submitted for queue in self.queues)
-
-    @property
-    def jobs(self) -> tuple[JobProgress, ...]:
-        """The batch jobs that it waits for, or waited for until it ended."""
-        if not hasattr(self.queues[-1], "dispatcher"):  # not begun yet
-            return ()
-        jobs = {job.id: job for queue in self.queues for job in queue.dispatcher.jobs_of(queue.run_queue)}
-        return tuple(jobs.values())
+        return self.state != "running" or self.queues.are_submitted
 
     @property
     def kept(self) -> int:
@@ -149,12 +136,6 @@ class RunState:
         """Rows whose paid answer the cache could not keep."""
         return self.results.unsaved
 
-    @property
-    def spent(self) -> Spent:
-        """What its calls have used and cost."""
-        first, *others = self.queues
-        return sum((queue.spent for queue in others), first.spent) if others else first.spent
-
     def look(self) -> None:
         """Set `note` to what holds calls back at this moment. For the display's clock."""
         if self.is_stopping:
@@ -162,7 +143,7 @@ class RunState:
         elif self.paused:
             self._note = "paused"
         else:
-            self._note = "; ".join(dict.fromkeys(note for queue in self.queues if (note := queue.blocked_by())))
+            self._note = self.queues.blocked_by()
 
     def spec_of(self, row: int) -> CallSpec:
         """Return the spec of a row."""

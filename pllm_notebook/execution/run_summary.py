@@ -26,7 +26,8 @@ _PROMPT = 200
 def progress_of(execution: RunState, rows: Rows) -> Progress:
     """Return the counts of this moment."""
     total, options = rows.total, execution.specs[0].options
-    spent, in_flight, note, counts = execution.spent, execution.in_flight, execution.note, execution.counts
+    queues, note, counts = execution.queues, execution.note, execution.counts
+    spent, in_flight = queues.spent, queues.in_flight
     is_batch = options.mode == "batch"
     elapsed_s, eta_s = counts.elapsed_s(time.monotonic()), counts.eta_s(total)
     return Progress(
@@ -55,7 +56,7 @@ def progress_of(execution: RunState, rows: Rows) -> Progress:
         state=execution.state,
         unit=getattr(rows, "unit", "row"),
         is_batch=is_batch,
-        jobs=execution.jobs if is_batch else (),
+        jobs=queues.jobs if is_batch else (),
         joined_usd=spent.joined_usd,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,8 +19,10 @@ from pllm_notebook.engine import (
     LimitDivision,
     Limiter,
     RunQueue,
+    SendPolicy,
     UserRateLimit,
 )
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.learned_limits import LimitCache, limits_name
@@ -27,11 +30,14 @@ from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.redaction import redact
 from pllm_notebook.settings import Options
 from pllm_notebook.store import write_later
 from pllm_notebook.types import JobProgress
 
-__all__ = ["CallDispatcher", "RunServices", "user_rate_limit"]
+__all__ = ["CallDispatcher", "RunServices", "attach", "send_policy", "user_rate_limit"]
+
+logger = logging.getLogger("pllm_notebook")
 
 
 class CallDispatcher(Protocol):
@@ -78,6 +84,35 @@ def user_rate_limit(options: Options, *, rates: bool = True) -> tuple[UserRateLi
     if options.concurrency is None and stated == (None, None):
         return ()
     return (UserRateLimit(*stated, options.concurrency),)
+
+
+def send_policy(spec: CallSpec) -> SendPolicy:
+    """Return how the calls of a spec are sent."""
+    options = spec.options
+    return SendPolicy(
+        max_retries=options.max_retries,
+        timeout_s=options.timeout_s,
+        concurrency=1 if options.mode == "sync" else None,
+        hedge=options.hedge and options.mode != "batch",
+        retry_bounds=spec.retry_bounds,
+    )
+
+
+def attach(dispatcher: CallDispatcher, queue: RunQueue, label: str) -> None:
+    """Let a dispatcher pull a run's calls to the model with this label.
+
+    Raises:
+        PllmError: When it cannot be opened (no key, no package). Nothing was sent.
+    """
+    try:
+        dispatcher.attach(queue)
+        return
+    except PllmError:
+        raise
+    except Exception as error:
+        logger.debug("The client for %s could not be opened", label, exc_info=True)
+        message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
+    raise PllmError(redact(message))  # alone: what the client raised may quote a key
 
 
 @dataclass(eq=False)

@@ -67,7 +67,7 @@ def costs_of(side: AnswerSide, lines: np.ndarray[Any, Any]) -> RunCosts:
 
 def paid_usd(runs: Iterable[LiveRun]) -> float | None:
     """Return what runs paid together, a call that several wait for once; None for an unknown price."""
-    costs = [run.execution.spent.own_usd for run in runs]
+    costs = [run.execution.queues.spent.own_usd for run in runs]
     return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 

@@ -130,7 +130,7 @@ class SharedRuns:
         forget(run)
         if not counts.done and not counts.failed:  # what sends nothing is no line of the registry
             run.recorder = None
-        paid = run.execution.spent.own_usd
+        paid = run.execution.queues.spent.own_usd
         self.cost_usd = None if self.cost_usd is None or paid is None else self.cost_usd + paid
 
 

@@ -460,7 +460,7 @@ def test_what_a_notebook_shows_is_three_lines_that_obey_no_markup(ready: Path, k
 def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_path: Path) -> None:
     submitted: list[Any] = []
     workers: Any = SimpleNamespace(submit=lambda *work: submitted.append(work))
-    execution = SimpleNamespace(in_flight=0, submitted=True)
+    execution = SimpleNamespace(queues=SimpleNamespace(in_flight=0), submitted=True)
     table = SimpleNamespace(call_of_row=array("q", [0, 1]))
     run: Any = SimpleNamespace(
         started_at=time.time(),
@@ -473,7 +473,7 @@ def test_rows_are_written_at_their_planning_only_where_something_is_sent(tmp_pat
 
     recorder.look(run, workers)
     assert submitted == []  # the cache may answer all of them
-    execution.in_flight = 1
+    execution.queues.in_flight = 1
     table.call_of_row[1] = UNPLANNED
     recorder.look(run, workers)
     assert submitted == []
