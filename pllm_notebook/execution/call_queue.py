@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pllm_notebook.engine import RunQueue, cancelled
+from pllm_notebook.engine import cancelled
 from pllm_notebook.exceptions import BudgetError, MissingKeyError, PllmError
 from pllm_notebook.execution.budget import NOTHING, ModelBudget, Reservation, RunBudget
 from pllm_notebook.execution.call_spec import BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, CallSpec
@@ -26,7 +26,7 @@ from pllm_notebook.execution.reply_reader import ReplyReader
 from pllm_notebook.execution.result_recorder import ResultRecorder
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.send_order import SendOrder
-from pllm_notebook.execution.services import CallDispatcher, RunServices, attach, send_policy
+from pllm_notebook.execution.services import CallDispatcher, RunServices, attach
 from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import CallResult, PendingCall
@@ -90,9 +90,8 @@ class CallQueue:
         self._warmup = Warmup() if warms else None
         self.over_budget: Failure | None = None
         self._looking: asyncio.TimerHandle | None = None
-        self._ceilings = services.user_limits(spec)
         spec.share(False)
-        self.run_queue = self._new_queue()
+        self.run_queue = self.recorder.run_queue = services.run_queue(self, spec)
         self.dispatcher: CallDispatcher
         self._attached = False
         if options.images:
@@ -115,7 +114,7 @@ class CallQueue:
         self.over_budget = None
         self.order.recheck.retry(calls, can_pass)
         self.order.reset(calls)
-        self.run_queue = self._new_queue()  # the old one stays closed
+        self.run_queue = self.recorder.run_queue = self._services.run_queue(self, self.spec)  # the old one stays closed
 
     def send(self) -> None:
         """Let the dispatcher pull the calls that there are, opening it only now: a run that finds all needs no key."""
@@ -171,7 +170,7 @@ class CallQueue:
         flying = 0 if self._batch else self.run_queue.in_flight
         if self.recorder.halted is not None or not (self.order.has_calls or self.recorder.open > flying):
             return ""
-        if self._store_is_behind():
+        if self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES):
             return "waiting for the cache to be written"
         rejection = self.recorder.rejections.suspected
         if rejection is not None:
@@ -183,10 +182,6 @@ class CallQueue:
         return self.dispatcher.blocked_by(self._loop.time())
 
     # What the dispatcher asks (see `protocols.CallSource`).
-
-    def _new_queue(self) -> RunQueue:
-        self.recorder.run_queue = RunQueue(self, send_policy(self.spec), self._ceilings)
-        return self.recorder.run_queue
 
     def next(self) -> PendingCall | None:
         """Return the next call, None where there is none to send now."""
@@ -264,7 +259,7 @@ class CallQueue:
             return None
         if not self.order.has_calls or (self._serial and not self._is_its_turn()):
             return None
-        if self._store_is_behind():
+        if self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES):
             recorder.check_store()
             self._loop.call_later(_LOOK_AGAIN_S, self.send)
             return None
@@ -352,9 +347,6 @@ class CallQueue:
     def _is_first_wave_out(self) -> bool:
         """Return whether no more calls may go before the first answer; a batch is sent whole."""
         return not self.recorder.rejections.answered and self.recorder.open >= FIRST_CALLS and not self._batch
-
-    def _store_is_behind(self) -> bool:
-        return self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES)
 
     def _stop_over_budget(self) -> None:
         """Stop: nothing is on the wire, and the next call could pass the ceiling."""

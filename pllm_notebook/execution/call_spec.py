@@ -155,11 +155,12 @@ class CallSpec:
         self.output_limit = target.wire.output_limit(self._canonical_body)
         self.longest_answer = None if self.fitted is None else longest_json(self.fitted.schema)
         self.is_prefix_cached = marks and target.cached_from_bytes is not None
+        reasons = target.may_reason(self._canonical_body)
         self._keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, sample, sharing)
         self.token_bounds = TokenBounds(
             self.output_limit,
             longest=self.longest_answer,
-            reasons=target.may_reason(self._canonical_body),
+            reasons=reasons,
             sharing=sharing or 1,
             thinking=thinking_tokens(self._extra),
         )

@@ -19,7 +19,7 @@ from pllm_notebook.messages_types import Dialogue, Turn
 from pllm_notebook.schema import QuotingSchema
 from pllm_notebook.types import Finish
 
-__all__ = ["evidence_turn", "evidence_warnings", "second_answer"]
+__all__ = ["evidence_turn", "evidence_warning", "second_answer"]
 
 StepT = TypeVar("StepT")
 
@@ -69,15 +69,12 @@ def second_answer(spec: CallSpec, reply: UnreadReply) -> Outcome:
     return Outcome(first.value, None, reply.key, unused.paid, reply.cached, last=first.turn_key)
 
 
-def evidence_warnings(unasked: int) -> tuple[str, ...]:
-    """Return the warnings of a run that asked so many rows only once, since no more calls were sent."""
-    if not unasked:
-        return ()
-    warning = (
+def evidence_warning(unasked: int) -> str:
+    """Return the warning of a run that asked so many rows only once, since no more calls were sent."""
+    return (
         f"{counted(unasked, 'row', 'was')} not asked once more for evidence, since max_cost_usd left no money for it: "
         f"the first answers stay. Raise it and run the cell again to go on."
     )
-    return (warning,)
 
 
 def _request(fields: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_queue import CallQueue
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.decider import Decider
-from pllm_notebook.execution.evidence_turns import evidence_warnings
+from pllm_notebook.execution.evidence_turns import evidence_warning
 from pllm_notebook.execution.outcome import ResultObserver
 from pllm_notebook.execution.plan import is_own
 from pllm_notebook.execution.results import ResultTable
@@ -63,7 +63,7 @@ async def plan(run: RunState) -> None:
         except BaseException as error:  # what the caller's own rows or types raised, SystemExit included
             run.stop("failed", as_error(error))
             break
-        more = not (run.planner.is_done or run.is_stopping)
+        more = run.planner.at < run.rows.total and not run.is_stopping
         if more:
             work = loop.run_in_executor(workers, next_chunks)
         for chunk in chunks:
@@ -255,10 +255,11 @@ class Execution(RunState):
             self.state = "failed" if self._is_short else "done"
         self.table.progress.finish(time.monotonic())
         self._note = f"incomplete: {self.results.unsaved:,} unsaved" if self.results.unsaved else ""
+        unasked = sum(queue.recorder.unasked for queue in self.queues)
         in_jobs = sum((queue.order.rows_in_jobs() for queue in self.queues if queue.order.in_jobs), Counter[str]())
         self.warnings = [
             *(job_warnings(in_jobs) if in_jobs else ()),
-            *evidence_warnings(sum(queue.recorder.unasked for queue in self.queues)),
+            *((evidence_warning(unasked),) if unasked else ()),
             *(() if self.decider is None else self.decider.warnings()),
         ]
         try:

@@ -93,6 +93,7 @@ class Planner:
 
     Attributes:
         rows: As given.
+        at: The first row that has not been planned.
         contexts: What validators are given of each row, None for nothing.
         on_miss: Called once, in the worker, before the first calls that the store does not answer are handed over.
     """
@@ -108,19 +109,14 @@ class Planner:
             spec.contexts = self.contexts
             spec.evidence = rows.evidence if isinstance(rows, QuotedRows) else None
         self.on_miss: Callable[[], None] | None = None
-        self._at = 0
+        self.at = 0
         self._checked_hosts: set[int] = set()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all rows that there are have been planned."""
-        return self._at >= self.rows.total
 
     def next_chunks(self, stopped: Callable[[], bool]) -> list[Chunk]:
         """Plan the next rows, by what they are asked; none where there are no more, or *stopped* says so."""
-        if self.is_done or stopped():
+        if self.at >= self.rows.total or stopped():
             return []
-        rows = range(self._at, min(self._at + (_CHUNK if self._at else _FIRST_CHUNK), self.rows.total))
+        rows = range(self.at, min(self.at + (_CHUNK if self.at else _FIRST_CHUNK), self.rows.total))
         prompts, spec_of_row = self.rows.prompts(rows), self._spec_of_row
         if spec_of_row is None:
             chunks = [self._chunk(0, rows, prompts, stopped)]
@@ -131,7 +127,7 @@ class Planner:
                 part[0].append(row)
                 part[1].append(prompt)
             chunks = [self._chunk(spec, *parts[spec], stopped) for spec in sorted(parts)]
-        self._at = rows.stop
+        self.at = rows.stop
         return chunks
 
     def prompt(self, row: int) -> Prompt:

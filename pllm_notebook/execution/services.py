@@ -28,14 +28,14 @@ from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.learned_limits import LimitCache, limits_name
 from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.failures import Failure
-from pllm_notebook.protocols import Store
+from pllm_notebook.protocols import CallSource, Store
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.redaction import redact
 from pllm_notebook.settings import Options
 from pllm_notebook.store import write_later
 from pllm_notebook.types import JobProgress
 
-__all__ = ["CallDispatcher", "RunServices", "attach", "send_policy", "user_rate_limit"]
+__all__ = ["CallDispatcher", "RunServices", "attach", "user_rate_limit"]
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -84,18 +84,6 @@ def user_rate_limit(options: Options, *, rates: bool = True) -> tuple[UserRateLi
     if options.concurrency is None and stated == (None, None):
         return ()
     return (UserRateLimit(*stated, options.concurrency),)
-
-
-def send_policy(spec: CallSpec) -> SendPolicy:
-    """Return how the calls of a spec are sent."""
-    options = spec.options
-    return SendPolicy(
-        max_retries=options.max_retries,
-        timeout_s=options.timeout_s,
-        concurrency=1 if options.mode == "sync" else None,
-        hedge=options.hedge and options.mode != "batch",
-        retry_bounds=spec.retry_bounds,
-    )
 
 
 def attach(dispatcher: CallDispatcher, queue: RunQueue, label: str) -> None:
@@ -149,6 +137,18 @@ class RunServices:
         if stated not in self._user_limits:
             self._user_limits[stated] = user_rate_limit(options, rates=rates)
         return self._user_limits[stated] if spec.ceiling is None else (*self._user_limits[stated], spec.ceiling)
+
+    def run_queue(self, source: CallSource, spec: CallSpec) -> RunQueue:
+        """Return a queue of the calls of *spec*, which a dispatcher pulls from *source*."""
+        options = spec.options
+        policy = SendPolicy(
+            max_retries=options.max_retries,
+            timeout_s=options.timeout_s,
+            concurrency=1 if options.mode == "sync" else None,
+            hedge=options.hedge and options.mode != "batch",
+            retry_bounds=spec.retry_bounds,
+        )
+        return RunQueue(source, policy, self.user_limits(spec))
 
     def dispatcher(self, target: ResolvedModel) -> CallDispatcher:
         """Return what sends the calls to a model. On the engine's loop."""

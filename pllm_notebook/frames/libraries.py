@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pllm_notebook.exceptions import UsageError
@@ -43,8 +43,11 @@ def default_library() -> FrameLibrary:
 
 def table_of(data: Any) -> Table | None:
     """Return a table of a frame or a column, None for anything else."""
-    tables = (library.table(data) for library in _libraries_for(data))
-    return next((table for table in tables if table is not None), None)
+    for load in _loaders_for(data):
+        table = load().table(data)
+        if table is not None:
+            return table
+    return None
 
 
 def table_to_join(df: Any) -> Table:
@@ -61,9 +64,11 @@ def table_to_join(df: Any) -> Table:
 
 def find_accessor(data: Any) -> Any:
     """Return what `df.llm` is of a frame or a column, None for anything else."""
-    accessors = (library.accessor(data) for library in _libraries_for(data))
-    found = next((accessor for accessor in accessors if accessor is not None), None)
-    return registered_accessor(data) if found is None else found  # Dask's frames have no rows, hence no table
+    for load in _loaders_for(data):
+        found = load().accessor(data)
+        if found is not None:
+            return found
+    return registered_accessor(data)  # Dask's frames have no rows, hence no table
 
 
 def accessor_of(data: Any, asked: str = "pllm.frame") -> Any:
@@ -82,13 +87,13 @@ def accessor_of(data: Any, asked: str = "pllm.frame") -> Any:
     return found
 
 
-def _libraries_for(data: Any) -> Iterator[FrameLibrary]:
-    """Yield the libraries that *data* may be of: those that are loaded, then those that can read it."""
-    kinds = list(_LOADERS.value.items())
-    readers = {module for module, method in _METHODS.value.items() if hasattr(type(data), method)}
-    for module, load in kinds:
-        if module in sys.modules and module not in _METHODS.value:
-            yield load()
-    for module, load in kinds:
-        if module in _METHODS.value and (module in readers or module in sys.modules):
-            yield load()
+def _loaders_for(data: Any) -> list[Callable[[], FrameLibrary]]:
+    """Return loaders of the adapters that *data* may be of: those of loaded libraries, then those that can read it."""
+    kinds, methods = list(_LOADERS.value.items()), _METHODS.value
+    own = [load for module, load in kinds if module in sys.modules and module not in methods]
+    reading = [
+        load
+        for module, load in kinds
+        if module in methods and (module in sys.modules or hasattr(type(data), methods[module]))
+    ]
+    return own + reading

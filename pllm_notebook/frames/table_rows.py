@@ -65,9 +65,9 @@ class TableRows:
     def __init__(self, table: Table, question: RowQuestion, *, alone: bool = False) -> None:
         options, template = question.options, question.template
         self._options = options
-        self.table = table = table.snapshot()
         self.shape, self.label, self.template = question.shape, question.label, template
         self.replaced = () if alone else replaceable(table, self.shape.names, options.replace)
+        self.table = table = table.snapshot()
         self.total = table.total
         self.alone = alone
         shown = chosen_columns("images=", options.images, table.names) if options.images else []
