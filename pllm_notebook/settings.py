@@ -28,12 +28,10 @@ __all__ = [
     "Settings",
     "configure",
     "current",
-    "refuse_unread",
     "refuse_without_tools",
     "reset",
     "resolve",
     "restore",
-    "unread",
 ]
 
 
@@ -263,43 +261,6 @@ def refuse_without_tools(given: Mapping[str, Any]) -> None:
                 f"{name}={given[name]!r} is for calls that offer tools, and this one offers none: give tools=[…], or "
                 f"leave {name} out. Nothing was sent."
             )
-
-
-# Options that say more about another one.
-_READ_WITH = {
-    "example_selection": "examples",
-    "images_from": "images",
-    "max_example_tokens": "examples",
-    "max_examples": "examples",
-    "max_turns": "run_tools",
-}
-
-
-def unread(given: Mapping[str, Any], options: Options) -> dict[str, str]:
-    """Return the options of a call that say more about another one, where that is not asked for: name to the other.
-
-    Args:
-        given: Of the call.
-        options: As resolved.
-    """
-    found = {}
-    for name, other in _READ_WITH.items():
-        asked, value = getattr(options, other), given.get(name)
-        # Examples may be a frame, which has no truth value.
-        if value is not None and value != _OPTIONS[name].default and (asked is None or asked is False):
-            found[name] = other
-    return found
-
-
-def refuse_unread(given: Mapping[str, Any], options: Options) -> None:
-    """Refuse options of a call that do nothing in it; one that is configured is for other calls.
-
-    Raises:
-        UsageError: For such an option that differs from its default. Nothing was sent.
-    """
-    for name, other in unread(given, options).items():
-        raise UsageError(f"{name}= is read with {other}= alone, and there is none: give {other}=, or leave {name} "
-                         f"out. Nothing was sent.")  # fmt: skip
 
 
 def _require_directories(places: tuple[str, ...]) -> None:

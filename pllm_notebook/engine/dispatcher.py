@@ -144,7 +144,8 @@ class Dispatcher:
                     self._complete(request, None, now, b"")
         if self.account is not None and queue.user_limits:
             self.account.unregister(now, queue)
-        self.wake()
+        if self._queues:
+            self.wake()
         self._notify_if_idle()
 
     async def disconnect(self) -> None:

@@ -61,11 +61,12 @@ class RunQueue:
         unproven: Whether no reply has come since a call was last adapted to the server.
         closed: Whether nothing more is sent.
         paused: Whether nothing is sent for now, retries included.
+        is_empty: Whether *source* had nothing when it was asked last; it is not asked again until it sets this back.
     """
 
     __slots__ = (
         "__weakref__",
-        "_adapted", "_order", "_ready", "closed", "hedges", "in_flight", "latencies", "later", "paused",
+        "_adapted", "_order", "_ready", "closed", "hedges", "in_flight", "is_empty", "latencies", "later", "paused",
         "policy", "refused", "retries", "source", "unfunded", "unproven", "user_limits",
     )  # fmt: skip
 
@@ -75,7 +76,7 @@ class RunQueue:
         self.user_limits = user_limits
         self.in_flight = self.retries = self.refused = self.hedges = 0
         self.latencies = LatencyTracker()
-        self.closed = self.paused = self.unproven = False
+        self.closed = self.paused = self.unproven = self.is_empty = False
         self._adapted: deque[PendingCall] = deque()
         self._ready: deque[PendingCall] = deque()
         self.later: list[tuple[float, int, PendingCall]] = []
@@ -133,7 +134,7 @@ class RunQueue:
             if self.unproven and (self.in_flight >= _MOST_UNPROVEN or self.source.is_rejected()):
                 return None
             return self._adapted.popleft()
-        return self.source.next()
+        return None if self.is_empty else self.source.next()
 
     def pause(self, paused: bool) -> None:
         """Send nothing for now, retries included, and leave what waits to other processes; or go on."""

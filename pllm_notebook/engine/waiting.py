@@ -89,14 +89,16 @@ def block_until(
         PllmError: When the loop ends first, or belongs to another process.
         UsageError: On the engine's own thread, where waiting would never end.
     """
-    if loop is not None and loop.where == "private" and loop.inside():
+    thread = threading.current_thread()
+    is_inside = loop is not None and thread is loop.thread
+    if loop is not None and is_inside and loop.where == "private":
         raise UsageError("A blocking call was made from within the engine's own thread; await it instead.")
     wait = _Wait(event, cancel, timeout_s)
     # A handler of our own: Python's raises at whatever bytecode happens to run, with a nested loop inside a call.
-    main = threading.current_thread() is threading.main_thread()
+    main = thread is threading.main_thread()
     before = signal.signal(signal.SIGINT, wait.interrupt) if main else None
     try:
-        if loop is not None and loop.where == "notebook" and loop.inside():
+        if loop is not None and is_inside and loop.where == "notebook":
             loop.loop.run_until_complete(wait.poll())
         else:
             while not wait.over and not event.wait(_TICK_S):

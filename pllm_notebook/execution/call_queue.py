@@ -7,6 +7,7 @@ provider's cache, rejections, the budget, and one call at a time.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -26,13 +27,16 @@ from pllm_notebook.execution.reply_reader import ReplyReader
 from pllm_notebook.execution.result_recorder import ResultRecorder
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.send_order import SendOrder
-from pllm_notebook.execution.services import CallDispatcher, RunServices, attach
+from pllm_notebook.execution.services import CallDispatcher, RunServices
 from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import CallResult, PendingCall
+from pllm_notebook.redaction import redact
 from pllm_notebook.types import Reply, Spent
 
 __all__ = ["CallQueue"]
+
+logger = logging.getLogger("pllm_notebook")
 
 # A writer that falls this far behind stops admission; what is on the wire still fits in memory.
 MOST_BACKLOG_BYTES = 64 * 2**20
@@ -90,7 +94,7 @@ class CallQueue:
         self._warmup = Warmup() if warms else None
         self.over_budget: Failure | None = None
         self._looking: asyncio.TimerHandle | None = None
-        spec.share(False)
+        self._share(False)
         self.run_queue = self.recorder.run_queue = services.run_queue(self, spec)
         self.dispatcher: CallDispatcher
         self._attached = False
@@ -121,16 +125,22 @@ class CallQueue:
         if not self._announced or self.recorder.halted is not None:
             return
         if self._attached:
+            self.run_queue.is_empty = False
             self.dispatcher.wake()
             return
         try:
-            attach(self.dispatcher, self.run_queue, self.spec.target.label)
+            self.dispatcher.attach(self.run_queue)
             self._attached = True
         except MissingKeyError as error:
             # Made when all rows have been looked up: it says how many need no key.
             self.recorder.halt("failed", partial(MissingKeyError, error.provider, error.variable))
         except PllmError as error:
             self.recorder.halt("failed", error)
+        except Exception as error:
+            label = self.spec.target.label
+            logger.debug("The client for %s could not be opened", label, exc_info=True)
+            message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
+            self.recorder.halt("failed", PllmError(redact(message)))
 
     def announce(self) -> None:
         """Wake the dispatcher, since no more calls may come: a batch, and a last pack, are complete.
@@ -139,6 +149,7 @@ class CallQueue:
         """
         if not self.recorder.open and (self.recorder.halted is not None or not self.order.has_calls):
             self.recorder.replies.wake()
+        self.run_queue.is_empty = False
         self.dispatcher.wake()
 
     def close(self) -> None:
@@ -257,7 +268,10 @@ class CallQueue:
         recorder = self.recorder
         if recorder.halted is not None or recorder.rejections.suspected is not None or self._is_first_wave_out():
             return None
-        if not self.order.has_calls or (self._serial and not self._is_its_turn()):
+        if not self.order.has_calls:
+            self.run_queue.is_empty = True  # until `send` or `announce`, one of which follows all that is added
+            return None
+        if self._serial and not self._is_its_turn():
             return None
         if self._store is not None and self._store.is_behind(MOST_BACKLOG_BYTES):
             recorder.check_store()
@@ -267,7 +281,7 @@ class CallQueue:
         if warmup is not None and warmup.waits and warmup.holds(self._loop.time(), self.order.requests):
             return None
         if not self.spec.shared and self.order.requests > 1:
-            self.spec.share(True)
+            self._share(True)
         next_ = self.order.peek(planned=self.results.planned)
         if self.order.found or self.order.unsendable:
             recorder.take_unsent()
@@ -347,6 +361,12 @@ class CallQueue:
     def _is_first_wave_out(self) -> bool:
         """Return whether no more calls may go before the first answer; a batch is sent whole."""
         return not self.recorder.rejections.answered and self.recorder.open >= FIRST_CALLS and not self._batch
+
+    def _share(self, shared: bool) -> None:
+        """Set whether several calls will share a prefix, so that marking it for the provider's cache pays."""
+        for spec in (self.spec, self.spec.packed):
+            if spec is not None:
+                spec.shared = shared and not spec.alone
 
     def _stop_over_budget(self) -> None:
         """Stop: nothing is on the wire, and the next call could pass the ceiling."""

@@ -222,12 +222,6 @@ class CallSpec:
             self.expect(prompt)
         return text_json
 
-    def share(self, several: bool) -> None:
-        """Set whether several calls will share a prefix, so that marking it for the provider's cache pays."""
-        for spec in (self, self.packed):
-            if spec is not None:
-                spec.shared = several and not spec.alone
-
     def expect(self, prompt: str) -> None:
         """Learn from *prompt* what this run's prompts begin with; it need never be sent."""
         if self._common_prefix is not None:

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.call_queue import CallQueue
@@ -53,8 +52,7 @@ async def execute(run: RunState) -> None:
 async def plan(run: RunState) -> None:
     """Plan the rows that have not been planned: keys, duplicates, cache hits. The next chunk while one is taken."""
     loop, workers = run.services.engine.loop.loop, run.services.engine.workers
-    next_chunks = partial(run.planner.next_chunks, run.has_stop)
-    work = loop.run_in_executor(workers, next_chunks)
+    work = loop.run_in_executor(workers, run.planner.next_chunks)
     while True:
         try:
             chunks = await work
@@ -65,7 +63,7 @@ async def plan(run: RunState) -> None:
             break
         more = run.planner.at < run.rows.total and not run.is_stopping
         if more:
-            work = loop.run_in_executor(workers, next_chunks)
+            work = loop.run_in_executor(workers, run.planner.next_chunks)
         for chunk in chunks:
             run.take_chunk(chunk)
         if not more:
@@ -159,7 +157,7 @@ class Execution(RunState):
     def again(self, kinds: set[FailureKind] | None) -> None:
         """Send what failed once more, of *kinds* or, None, of those that can pass (see `Run.retry`)."""
         self._stop, self._is_short, self.error, self.state = None, False, None, "running"
-        self.paused = False
+        self.paused = self.planner.stopped = False
         calls = self.results.retryable(kinds) if self.decider is None else sorted(self.decider.reopen(kinds))
         shard = self.specs[0].options.shard
         calls = [call for call in calls if is_own(self.results.keys[call], shard)]

@@ -94,6 +94,7 @@ class Planner:
     Attributes:
         rows: As given.
         at: The first row that has not been planned.
+        stopped: Whether nothing more is to be planned. Set on the loop.
         contexts: What validators are given of each row, None for nothing.
         on_miss: Called once, in the worker, before the first calls that the store does not answer are handed over.
     """
@@ -110,23 +111,24 @@ class Planner:
             spec.evidence = rows.evidence if isinstance(rows, QuotedRows) else None
         self.on_miss: Callable[[], None] | None = None
         self.at = 0
+        self.stopped = False
         self._checked_hosts: set[int] = set()
 
-    def next_chunks(self, stopped: Callable[[], bool]) -> list[Chunk]:
-        """Plan the next rows, by what they are asked; none where there are no more, or *stopped* says so."""
-        if self.at >= self.rows.total or stopped():
+    def next_chunks(self) -> list[Chunk]:
+        """Plan the next rows, by what they are asked; none where there are no more, or the run stops."""
+        if self.at >= self.rows.total or self.stopped:
             return []
         rows = range(self.at, min(self.at + (_CHUNK if self.at else _FIRST_CHUNK), self.rows.total))
         prompts, spec_of_row = self.rows.prompts(rows), self._spec_of_row
         if spec_of_row is None:
-            chunks = [self._chunk(0, rows, prompts, stopped)]
+            chunks = [self._chunk(0, rows, prompts)]
         else:
             parts: dict[int, tuple[list[int], list[Prompt | Failure | None]]] = {}
             for row, prompt in zip(rows, prompts, strict=True):
                 part = parts.setdefault(spec_of_row[row], ([], []))
                 part[0].append(row)
                 part[1].append(prompt)
-            chunks = [self._chunk(spec, *parts[spec], stopped) for spec in sorted(parts)]
+            chunks = [self._chunk(spec, *parts[spec]) for spec in sorted(parts)]
         self.at = rows.stop
         return chunks
 
@@ -161,13 +163,12 @@ class Planner:
             return Failure(FailureKind.INPUT, message)
         return encoded
 
-    def _chunk(
-        self, at: int, rows: Sequence[int], prompts: Sequence[Prompt | Failure | None], stopped: Callable[[], bool]
-    ) -> Chunk:
+    def _chunk(self, at: int, rows: Sequence[int], prompts: Sequence[Prompt | Failure | None]) -> Chunk:
         spec, first_new = self._specs[at], len(self._results.keys)
         weights, plain, skipped, failed = self._add(at, rows, prompts)
         replies, missing = self._look_up(at, range(first_new, len(self._results.keys)), plain)
-        steps = read_with_timeout(ReplyParser(spec, self._store, self.prompt), replies, stopped) if replies else []
+        parser = ReplyParser(spec, self._store, self.prompt)
+        steps = read_with_timeout(parser, replies, lambda: self.stopped) if replies else []
         valid = [each.key for each in steps if isinstance(each, Outcome) and each.failure is None]
         if valid and self._store is not None:  # the type's own validators may have changed since they failed
             self._store.note_valid(valid)

@@ -26,7 +26,7 @@ from pllm_notebook.execution.follow_ups import (
     UnreadReply,
 )
 from pllm_notebook.execution.outcome import Outcome
-from pllm_notebook.execution.reply_outcomes import answered, failed, unread
+from pllm_notebook.execution.reply_outcomes import failed, unread
 from pllm_notebook.execution.tool_results import invalid_call_result, result_key, result_of
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import strip_control_chars
@@ -131,7 +131,7 @@ class ReplyParser:
                 if type(value) is Invalid:
                     steps[i] = self._invalid(replies[i], value)
                 else:
-                    outcome = answered(replies[i], value)
+                    outcome = _answered(replies[i], value)
                     quotes = spec.evidence is not None
                     steps[i] = self._with_evidence(replies[i], outcome) if quotes else outcome
         return [
@@ -142,12 +142,12 @@ class ReplyParser:
     def _text(self, reply: UnreadReply, text: str) -> Outcome:
         spec = self.spec
         if not spec.calls:
-            return answered(reply, text)
+            return _answered(reply, text)
         choice = "auto" if spec.toolbox is None else spec.toolbox.choice
         if choice not in ("auto", "none") and spec.target.quirks.forced:
             named = "" if choice == "required" else f" of {choice!r}"
             return failed(reply, FailureKind.TOOL_CALL, f"A call{named} was required, and the model made none.")
-        return answered(reply, Called(text, ()))
+        return _answered(reply, Called(text, ()))
 
     def _empty(self, reply: UnreadReply) -> Step:
         if "pack" in reply.entry.metadata:
@@ -184,7 +184,7 @@ class ReplyParser:
         if invalid.kind is FailureKind.INVALID_JSON:
             found = spec.fitted.find(text, None if spec.contexts is None else spec.contexts.of(reply.row))
             if found is not None and found.failure is None:
-                return self._with_evidence(reply, answered(reply, found.value))
+                return self._with_evidence(reply, _answered(reply, found.value))
             invalid = invalid if found is None or found.failure is None else found.failure
         if reply.repairs >= spec.options.max_repairs:
             return failed(reply, invalid.kind, invalid.message)
@@ -236,7 +236,7 @@ class ReplyParser:
         entry, box, options = reply.entry, spec.toolbox, spec.options
         calls = entry.calls
         if box is None and spec.calls:
-            return answered(
+            return _answered(
                 reply, Called(entry.text.decode("utf-8", "surrogatepass"), tuple(map(unvalidated_call, calls)))
             )
         names = ", ".join(dict.fromkeys(call.name for call in calls))
@@ -250,13 +250,13 @@ class ReplyParser:
             )
             return failed(reply, FailureKind.TOOL_CALL, message, raw)
         read = box.read(calls, spec.target.dialect)
-        wrong = [one for one in read if one.invalid is not None]
-        if spec.calls and not wrong:
-            text = entry.text.decode("utf-8", "surrogatepass")
-            return answered(reply, Called(text, tuple(one.call for one in read)))
         was_offered = spec.calls or any(one.tool is not None for one in read)
         if not was_offered and (whole := self._whole_answer(reply)) is not None:
             return whole
+        wrong = [one for one in read if one.invalid is not None]
+        if spec.calls and not wrong:
+            text = entry.text.decode("utf-8", "surrogatepass")
+            return _answered(reply, Called(text, tuple(one.call for one in read)))
         if wrong and reply.repairs >= options.max_repairs:
             message = "; ".join(f"{one.call.name}: {one.invalid.message}" for one in wrong if one.invalid is not None)
             return failed(reply, FailureKind.SCHEMA, message, raw)
@@ -294,7 +294,7 @@ class ReplyParser:
         parsed = spec.fitted.parse(reply.entry.text, None if spec.contexts is None else spec.contexts.of(reply.row))
         if parsed.failure is not None:
             return None
-        outcome = answered(reply, parsed.value)
+        outcome = _answered(reply, parsed.value)
         return outcome if spec.evidence is None else self._with_evidence(reply, outcome)
 
     def _known_results(self, reply: UnreadReply, read: Sequence[ReadCall]) -> dict[int, StoredReply]:
@@ -367,6 +367,11 @@ def _schema_of(spec: CallSpec, reply: UnreadReply) -> SchemaLevel:
     """Return what is known of the schema that a reply was asked for: that of its pack, where it is of one."""
     is_packed = spec.packed is not None and "pack" in reply.entry.metadata
     return spec.packed.schema_level if is_packed and spec.packed is not None else spec.schema_level
+
+
+def _answered(reply: UnreadReply, value: object) -> Outcome:
+    metas = reply.paid if reply.reason else (*reply.metas, reply.entry.meta)
+    return Outcome(value, None, reply.key, metas, reply.cached, last=reply.turn_key)
 
 
 def _correction(invalid: Invalid) -> str:

@@ -1,4 +1,4 @@
-"""What a reply comes to: a value or a failure of its row, with what all replies before it took."""
+"""What a reply without a usable value comes to: the failure of its row, with what all replies before it took."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.failures import Failure, FailureKind, ways_to_send_again
 from pllm_notebook.redaction import redact
 
-__all__ = ["answered", "failed", "unread"]
+__all__ = ["failed", "unread"]
 
 _KEPT = frozenset(
     {
@@ -24,12 +24,6 @@ _KEPT = frozenset(
         FailureKind.TOOL_CALL,
     }
 )
-
-
-def answered(reply: UnreadReply, value: object) -> Outcome:
-    """Return the outcome of a reply with a value."""
-    metas = reply.paid if reply.reason else (*reply.metas, reply.entry.meta)
-    return Outcome(value, None, reply.key, metas, reply.cached, last=reply.turn_key)
 
 
 def failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None = None) -> Outcome:

@@ -21,7 +21,6 @@ import orjson
 
 from pllm_notebook.execution.results import UNPLANNED
 from pllm_notebook.execution.row_record import RowRecord
-from pllm_notebook.execution.run_summary import progress_of
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.options import given_options
 from pllm_notebook.redaction import redact
@@ -201,23 +200,24 @@ def _fixed(run: RecordableRun) -> dict[str, Any]:
 
 
 def _changing(run: RecordableRun) -> dict[str, Any]:
-    progress, decider = progress_of(run.execution, run.rows), run.execution.decider
+    execution = run.execution
+    counts, spent, decider = execution.counts, execution.queues.spent, execution.decider
     return {
         **({} if decider is None else decider.noted()),
-        "duration_s": progress.elapsed_s,
-        "state": progress.state,
-        "model": progress.model,
+        "duration_s": counts.elapsed_s(time.monotonic()),
+        "state": execution.state,
+        "model": execution.model,
         "served": _served(run),
-        "simulated": progress.simulated,
-        "total": progress.total,
-        "answered": progress.done,
-        "cached": progress.cached,
-        "failed": progress.failed,
-        "not_sent": progress.not_sent,
-        "skipped": progress.skipped,
-        "cost_usd": progress.cost_usd,
-        "input_tokens": progress.input_tokens,
-        "output_tokens": progress.output_tokens,
+        "simulated": execution.simulated,
+        "total": run.rows.total,
+        "answered": counts.done,
+        "cached": counts.cached,
+        "failed": counts.failed,
+        "not_sent": counts.not_sent,
+        "skipped": counts.skipped,
+        "cost_usd": spent.cost_usd,
+        "input_tokens": spent.input_tokens,
+        "output_tokens": spent.output_tokens,
     }
 
 

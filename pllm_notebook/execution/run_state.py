@@ -117,10 +117,6 @@ class RunState:
         """Whether nothing more is to be planned or sent."""
         return self._stop is not None
 
-    def has_stop(self) -> bool:
-        """Return whether nothing more is to be planned. From any thread."""
-        return self._stop is not None
-
     @property
     def submitted(self) -> bool:
         """Whether everything that it asks is on its way: of a batch, with the provider."""
@@ -310,6 +306,7 @@ class RunState:
         if self._stop is not None or self.state != "running":
             return
         self._stop = Halt(state, reason)
+        self.planner.stopped = True
         for queue in self.queues:
             queue.recorder.halt(state, reason)
             queue.close()

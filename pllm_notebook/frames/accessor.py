@@ -30,9 +30,17 @@ from pllm_notebook.frames.row_instruction import row_instruction
 from pllm_notebook.frames.row_question import RowQuestion, template_for
 from pllm_notebook.frames.table_rows import TableRows
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
-from pllm_notebook.options import CallToolsOptions, CompleteOptions, Options, ParseOptions, check_row_count, taken_by
+from pllm_notebook.options import (
+    CallToolsOptions,
+    CompleteOptions,
+    Options,
+    ParseOptions,
+    check_row_count,
+    refuse_unread,
+    taken_by,
+)
 from pllm_notebook.protocols import Display
-from pllm_notebook.settings import refuse_unread, refuse_without_tools
+from pllm_notebook.settings import refuse_without_tools
 from pllm_notebook.signatures import shows
 from pllm_notebook.templates import require_text
 

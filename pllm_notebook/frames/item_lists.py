@@ -19,9 +19,9 @@ from pllm_notebook.frames.row_instruction import InstructedPrompts, row_instruct
 from pllm_notebook.frames.rows import ColumnData, error_rows, prompts_of
 from pllm_notebook.frames.samples import add_samples, described
 from pllm_notebook.frames.tool_calls import ToolCallColumns, tool_calls_for
-from pllm_notebook.options import fields_of
+from pllm_notebook.options import fields_of, refuse_unread
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options, refuse_unread, refuse_without_tools
+from pllm_notebook.settings import Options, refuse_without_tools
 from pllm_notebook.templates import Template
 
 __all__ = ["ListRows", "submit_list", "submit_one"]

@@ -8,8 +8,9 @@ from typing import Any
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.execution import options_for
 from pllm_notebook.frames.result_columns import ResultColumns, is_column_read
+from pllm_notebook.options import unread
 from pllm_notebook.schema import OutputType
-from pllm_notebook.settings import Options, unread
+from pllm_notebook.settings import Options
 
 __all__ = ["NOT_GIVEN", "columns_as_before", "format_of", "output_of", "read_options"]
 

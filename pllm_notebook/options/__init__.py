@@ -20,7 +20,9 @@ from pllm_notebook.options.option_fields import (
     one_of,
     option,
     plain,
+    refuse_unread,
     taken_by,
+    unread,
 )
 from pllm_notebook.options.option_types import (
     CallOptions,
@@ -72,5 +74,7 @@ __all__ = [
     "one_of",
     "option",
     "plain",
+    "refuse_unread",
     "taken_by",
+    "unread",
 ]

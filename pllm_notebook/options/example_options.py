@@ -40,6 +40,7 @@ class ExampleOptions:
         '`"nearest"` by its text.',
         more="The last two need the extra `evaluate`.",
         takes=ROWS,
+        read_with="examples",
     )
     max_examples: int | None = option(
         None,
@@ -47,10 +48,12 @@ class ExampleOptions:
         "room for.",
         at_least=1,
         takes=ROWS,
+        read_with="examples",
     )
     max_example_tokens: int = option(
         2000,
         "Maximum number of tokens of the examples before a row, estimated at four bytes each.",
         at_least=1,
         takes=ROWS,
+        read_with="examples",
     )

@@ -84,6 +84,11 @@ class OptionField:
         """Whether it is part of the cache key."""
         return bool(self.about["keyed"])
 
+    @property
+    def read_with(self) -> str:
+        """The option that it says more about, without which it does nothing; "" for an option that is read alone."""
+        return str(self.about["read_with"])
+
     @cached_property
     def variable(self) -> str | None:
         """Its environment variable, None for an option that no text can say."""
@@ -138,6 +143,7 @@ def option(
     variable: bool = True,
     takes: frozenset[str] = frozenset(),
     keyed: bool = False,
+    read_with: str = "",
 ) -> Any:
     """Return a dataclass field that describes an option.
 
@@ -152,6 +158,7 @@ def option(
         variable: Whether the environment can set it.
         takes: The front ends that take it.
         keyed: Whether it is part of the cache key.
+        read_with: Name of the option that it says more about.
     """
     about = {
         "text": text,
@@ -163,6 +170,7 @@ def option(
         "variable": variable,
         "takes": takes,
         "keyed": keyed,
+        "read_with": read_with,
     }
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=about)
@@ -220,6 +228,35 @@ def check(
         if name not in known:
             raise UnknownOptionError(name, known)
         _check(known[name], value, allow_none=allow_none, error=error)
+
+
+def unread(given: Mapping[str, Any], options: Any) -> dict[str, str]:
+    """Return the options of a call that say more about another one, where that is not asked for: name to the other.
+
+    Args:
+        given: Of the call, all of them known.
+        options: As resolved.
+    """
+    known, found = fields_of(type(options)), {}
+    for name, value in given.items():
+        if value is None or not (other := known[name].read_with):
+            continue
+        asked = getattr(options, other)
+        # Examples may be a frame, which has no truth value.
+        if value != known[name].default and (asked is None or asked is False):
+            found[name] = other
+    return found
+
+
+def refuse_unread(given: Mapping[str, Any], options: Any) -> None:
+    """Refuse options of a call that do nothing in it; one that is configured is for other calls.
+
+    Raises:
+        UsageError: For such an option that differs from its default. Nothing was sent.
+    """
+    for name, other in unread(given, options).items():
+        raise UsageError(f"{name}= is read with {other}= alone, and there is none: give {other}=, or leave {name} "
+                         f"out. Nothing was sent.")  # fmt: skip
 
 
 def from_environment(known: Iterable[OptionField]) -> dict[str, Any]:

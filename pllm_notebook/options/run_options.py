@@ -55,6 +55,7 @@ class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, Qu
         accepts="str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None",
         expects=("a directory, or a list of them", is_paths),
         takes=FRAMES,
+        read_with="images",
     )
     tools: tuple[Any, ...] | None = option(
         None,
@@ -89,6 +90,7 @@ class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, Qu
         "With `run_tools`, maximum number of replies for one answer, the answer included.",
         at_least=1,
         takes=CALLS - {"call_tools"},
+        read_with="run_tools",
     )
     progress: bool | str = option(
         True,

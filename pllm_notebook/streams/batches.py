@@ -16,8 +16,7 @@ from pllm_notebook.frames.guarantees import refuse_in_pieces
 from pllm_notebook.frames.libraries import accessor_of, table_of
 from pllm_notebook.frames.response_format import NOT_GIVEN, format_of, output_of
 from pllm_notebook.frames.result_columns import ResultColumns, check_column
-from pllm_notebook.options import Options, ParseOptions, check_row_count, taken_by
-from pllm_notebook.settings import refuse_unread
+from pllm_notebook.options import Options, ParseOptions, check_row_count, refuse_unread, taken_by
 from pllm_notebook.signatures import shows
 from pllm_notebook.streams.table_window import Answered, TablePiece, TableWindow
 

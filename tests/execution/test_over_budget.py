@@ -28,7 +28,7 @@ def ensemble(*cells: str) -> tuple[Process, Execution]:
 
 def test_calls_that_are_planned_while_their_model_runs_out_of_money_do_not_keep_the_run_going() -> None:
     process, run = ensemble("one", "two")
-    chunk, *_ = run.planner.next_chunks(lambda: False)
+    chunk, *_ = run.planner.next_chunks()
     queue = run.queues[chunk.spec]
 
     queue.over_budget = _NO_MONEY

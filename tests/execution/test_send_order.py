@@ -49,7 +49,7 @@ def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = 
     rows = ListRows(given, Template.compile("{text}", ["text"]), Options())
     results = ResultTable(count)
     planner = Planner([spec], rows, results, None)
-    planner.next_chunks(lambda: False)
+    planner.next_chunks()
     engine: Any = SimpleNamespace(loop=SimpleNamespace(loop=VirtualLoop()))
     order = SendOrder(spec, planner, results, RunServices(engine, None))
     order.recheck = Stored(answered)
