@@ -7,7 +7,6 @@ provider's cache, rejections, the budget, and one call at a time.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -27,16 +26,13 @@ from pllm_notebook.execution.reply_reader import ReplyReader
 from pllm_notebook.execution.result_recorder import ResultRecorder
 from pllm_notebook.execution.results import ResultTable
 from pllm_notebook.execution.send_order import SendOrder
-from pllm_notebook.execution.services import CallDispatcher, RunServices
+from pllm_notebook.execution.services import CallDispatcher, RunServices, attach
 from pllm_notebook.execution.tool_runner import ToolRunner
 from pllm_notebook.failures import Failure
 from pllm_notebook.pending_call import CallResult, PendingCall
-from pllm_notebook.redaction import redact
 from pllm_notebook.types import Reply, Spent
 
 __all__ = ["CallQueue"]
-
-logger = logging.getLogger("pllm_notebook")
 
 # A writer that falls this far behind stops admission; what is on the wire still fits in memory.
 MOST_BACKLOG_BYTES = 64 * 2**20
@@ -129,18 +125,13 @@ class CallQueue:
             self.dispatcher.wake()
             return
         try:
-            self.dispatcher.attach(self.run_queue)
+            attach(self.dispatcher, self.run_queue, self.spec.target.label)
             self._attached = True
         except MissingKeyError as error:
             # Made when all rows have been looked up: it says how many need no key.
             self.recorder.halt("failed", partial(MissingKeyError, error.provider, error.variable))
         except PllmError as error:
             self.recorder.halt("failed", error)
-        except Exception as error:
-            label = self.spec.target.label
-            logger.debug("The client for %s could not be opened", label, exc_info=True)
-            message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
-            self.recorder.halt("failed", PllmError(redact(message)))
 
     def announce(self) -> None:
         """Wake the dispatcher, since no more calls may come: a batch, and a last pack, are complete.

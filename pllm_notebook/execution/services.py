@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pllm_notebook.engine import (
     SendPolicy,
     UserRateLimit,
 )
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution.budget import RunBudget
 from pllm_notebook.execution.call_spec import CallSpec
 from pllm_notebook.execution.learned_limits import LimitCache, limits_name
@@ -28,11 +30,14 @@ from pllm_notebook.execution.run_claims import JobLookup
 from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import CallSource, Store
 from pllm_notebook.providers import ResolvedModel
+from pllm_notebook.redaction import redact
 from pllm_notebook.settings import Options
 from pllm_notebook.store import write_later
 from pllm_notebook.types import JobProgress
 
-__all__ = ["CallDispatcher", "RunServices", "user_rate_limit"]
+__all__ = ["CallDispatcher", "RunServices", "attach", "user_rate_limit"]
+
+logger = logging.getLogger("pllm_notebook")
 
 
 class CallDispatcher(Protocol):
@@ -79,6 +84,23 @@ def user_rate_limit(options: Options, *, rates: bool = True) -> tuple[UserRateLi
     if options.concurrency is None and stated == (None, None):
         return ()
     return (UserRateLimit(*stated, options.concurrency),)
+
+
+def attach(dispatcher: CallDispatcher, queue: RunQueue, label: str) -> None:
+    """Let a dispatcher pull a run's calls to the model with this label.
+
+    Raises:
+        PllmError: When it cannot be opened (no key, no package). Nothing was sent.
+    """
+    try:
+        dispatcher.attach(queue)
+        return
+    except PllmError:
+        raise
+    except Exception as error:
+        logger.debug("The client for %s could not be opened", label, exc_info=True)
+        message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
+    raise PllmError(redact(message))  # alone: what the client raised may quote a key
 
 
 @dataclass(eq=False)
