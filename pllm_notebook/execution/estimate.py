@@ -196,7 +196,7 @@ def estimate(
     """Estimate a run. Sends nothing; reads the store.
 
     Args:
-        spec: The question.
+        spec: What is asked.
         rows: The rows.
         store: None to take nothing as known.
         limiter: The account's limits as learned so far, None for none.

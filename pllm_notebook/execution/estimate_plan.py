@@ -29,7 +29,7 @@ class EstimatePlan:
     """Walk the rows once, and yield what would be sent. Sends nothing; reads the store.
 
     Args:
-        spec: The question.
+        spec: What is asked.
         rows: The rows that are asked.
         store: None to take nothing as known.
         pending: Tells which keys wait in batch jobs already.

@@ -39,7 +39,7 @@ class FailureRecorder:
     """Keep one run's failed calls in the store.
 
     Args:
-        spec: The question.
+        spec: What is asked.
         store: None to keep nothing.
         prompt: Makes one row's prompt.
         rows: Whose prompts they are.

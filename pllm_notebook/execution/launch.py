@@ -187,9 +187,9 @@ def start(
     """Start a run in the background and return its handle at once.
 
     Args:
-        spec: The question.
+        spec: What is asked.
         rows: The rows that are asked.
-        further: Other questions that the run may put.
+        further: Specs of other calls that the run may make.
         make: Makes its execution, of its services; None for the calls of *spec* alone.
         cache_dir: Where its answers are kept, None for the configured place.
         run_budget: Money that it shares with other runs; None for one of its own, from the options.

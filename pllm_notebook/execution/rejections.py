@@ -19,7 +19,6 @@ __all__ = [
     "FIRST_CALLS",
     "SAME_REJECTION_LIMIT",
     "HeldCall",
-    "RejectionStreak",
     "RejectionTracker",
     "is_about_row",
     "row_rejection",
@@ -83,40 +82,6 @@ def shared_rejection(failure: Failure) -> Failure:
     return replace(failure, kind=FailureKind.REJECTED) if failure.kind is FailureKind.BAD_REQUEST else failure
 
 
-class RejectionStreak:
-    """Count rejections since the last answer.
-
-    Attributes:
-        answered: Whether there has been an answer at all.
-    """
-
-    def __init__(self) -> None:
-        self.answered = False
-        self._alike: Counter[tuple[object, ...]] = Counter()
-
-    def __repr__(self) -> str:
-        return f"RejectionStreak(answered={self.answered}, rejected={sum(self._alike.values())})"
-
-    def success(self) -> None:
-        """Note an answer."""
-        self.answered = True
-        self._alike.clear()
-
-    def add(self, failure: Failure) -> bool:
-        """Note a rejection; return whether it seems to apply to every row."""
-        if failure.kind not in _REJECTION_KINDS or is_about_row(failure):
-            return False
-        sort = _signature(failure)
-        self._alike[sort] += 1
-        if self._alike[sort] >= self._enough(failure):
-            return True
-        return not self.answered and self._alike.total() >= _ANY_REJECTION_LIMIT
-
-    def _enough(self, failure: Failure) -> int:
-        certain = failure.kind is FailureKind.QUOTA or (failure.kind in _ACCOUNT_KINDS and not self.answered)
-        return 1 if certain else SAME_REJECTION_LIMIT
-
-
 class RejectionTracker:
     """Hold one run's rejected calls until it is known whose the rejection is. Used on the engine's loop alone.
 
@@ -135,11 +100,12 @@ class RejectionTracker:
         self.at_once = at_once
         self.suspected: Failure | None = None
         self.answered = False
-        self._streak = RejectionStreak()
         self.held: list[HeldCall] = []
+        # Rejections of one sort since the last answer.
+        self._alike: Counter[tuple[object, ...]] = Counter()
 
     def __repr__(self) -> str:
-        return f"RejectionTracker(held={len(self.held)}, suspected={self.suspected!r}, {self._streak!r})"
+        return f"RejectionTracker(held={len(self.held)}, suspected={self.suspected!r}, answered={self.answered})"
 
     def holds(self, failure: Failure) -> bool:
         """Return whether a call that failed so is to be held."""
@@ -148,14 +114,16 @@ class RejectionTracker:
     def hold(self, tag: Tag, failure: Failure) -> None:
         """Hold a rejected call."""
         self.held.append((tag, failure))
-        if self._streak.add(failure) and self.suspected is None:
+        sort = _signature(failure)
+        self._alike[sort] += 1
+        if self.suspected is None and self._seems_shared(failure, self._alike[sort]):
             self.suspected = failure
 
     def success(self) -> None:
         """Note an answer: what is held was rejected for itself."""
         if self.held or not self.answered:
             self.answered = True
-            self._streak.success()
+            self._alike.clear()
             self.suspected = None
 
     def verdict(self, *, over: bool, known: bool) -> Failure | None:
@@ -177,6 +145,13 @@ class RejectionTracker:
         """Return what is held, and hold it no longer."""
         held, self.held = self.held, []
         return held
+
+    def _seems_shared(self, failure: Failure, count: int) -> bool:
+        """Return whether a rejection that came *count* times with no answer between seems to be every row's."""
+        certain = failure.kind is FailureKind.QUOTA or (failure.kind in _ACCOUNT_KINDS and not self.answered)
+        if certain or count >= SAME_REJECTION_LIMIT:
+            return True
+        return not self.answered and self._alike.total() >= _ANY_REJECTION_LIMIT
 
 
 def _signature(failure: Failure) -> tuple[object, ...]:
