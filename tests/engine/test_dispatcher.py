@@ -11,6 +11,7 @@ import pytest
 from pllm_notebook.engine import Limiter, UserRateLimit
 from pllm_notebook.exceptions import MissingKeyError
 from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.pending_call import PendingCall
 from pllm_notebook.protocols import TransportFault
 from pllm_notebook.types import RawReply
 from tests.engine.virtual import Calls, ModelServer, dispatcher_to, run_virtual
@@ -381,6 +382,37 @@ def test_replies_that_take_no_time_by_the_clock_are_replies() -> None:
 
     assert calls.kinds() == ["ok"] * 200
     assert calls.errors == []
+
+
+def test_a_source_that_had_nothing_is_not_asked_again_until_it_has_something() -> None:
+    class Counted(Calls):
+        asked = 0
+
+        def next(self) -> PendingCall | None:
+            self.asked += 1
+            call = super().next()
+            self.queue.is_empty = call is None
+            return call
+
+    async def main() -> tuple[Calls, list[int]]:
+        calls = Counted(["a", "b"])
+        dispatcher = dispatcher_to(ModelServer())
+        dispatcher.attach(calls.queue)
+        await calls.all()
+        asked = [calls.asked]
+        dispatcher.wake()
+        await asyncio.sleep(10)
+        asked.append(calls.asked)
+        calls.keys.append("c")
+        calls.queue.is_empty = False
+        dispatcher.wake()
+        await asyncio.sleep(10)
+        return calls, asked
+
+    calls, asked = run_virtual(main)
+
+    assert asked == [3, 3]
+    assert calls.kinds() == ["ok"] * 3
 
 
 def test_few_adapted_calls_are_out_until_one_is_answered() -> None:
