@@ -1,56 +1,56 @@
-"""The prompt lab: what a change of prompt, model or schema did to the answers, and what people say of them.
+"""The prompt lab: measure the effect of a change of prompt, model or schema, and label, review and report answers.
 
-It is above the frames that it compares, and uses the registry of runs: answers of any earlier run are read from
-the cache, so that comparing sends nothing. The methods of `df.llm` reach it through `lab_registry`.
+The lab is a layer above frames. It reads the answers of earlier runs from the cache through the registry of runs, so
+comparing sends nothing. The methods of `df.llm` call it through `lab_registry`.
 
 | module              | holds                                                                  |
 | ------------------- | ---------------------------------------------------------------------- |
 | `row_matching`      | `df.llm.compare`: matches the rows of two sides by content              |
 | `prompts_compared`  | `pllm.compare`: asks several prompts about the same rows                |
 | `answer_sides`      | the answers of a frame or a run, with their status                      |
-| `earlier_runs`      | which run "previous", a date or an id means                             |
+| `earlier_runs`      | the run that "previous", a date or an id refers to                      |
 | `comparison`        | the result: rows, figures, views                                        |
 | `field_changes`     | churn, directions of change and distributions by field                  |
 | `labelled_change`   | which side is right more often                                          |
 | `paired_tests`      | the tests and intervals                                                 |
-| `sampling_noise`    | what asking twice changes                                               |
-| `question_diff`     | words, schemas and options that differ                                  |
-| `run_costs`         | what answers cost and took                                              |
+| `sampling_noise`    | differences between two answers to the same question                    |
+| `question_diff`     | differences in words, schemas and options                               |
+| `run_costs`         | cost, tokens and latency of answers                                     |
 | `recheck_run`       | `df.llm.recheck`: rows are asked again, each twice                      |
 | `recheck_pairs`     | the answers of earlier rechecks                                         |
-| `drift`             | the result: whether the model still answers as it did                  |
-| `report`            | `df.llm.report`: what was asked, answered, labelled and tried           |
+| `drift`             | the result: whether the model's answers have changed                   |
+| `report`            | `df.llm.report`: questions, answers, labels and comparisons             |
 | `report_facts`      | question, models, rows, failures, cost, confidence, as plain data       |
-| `label_facts`       | who labelled, how rows were drawn, how right the answers are            |
+| `label_facts`       | who labelled, how rows were drawn, the accuracy of the answers          |
 | `corrected_groups`  | means and shares by group, corrected by labels                          |
-| `label_chances`     | with which chance each labelled row counts                              |
+| `label_chances`     | the probability with which each labelled row was drawn                  |
 | `class_scores`      | precision, recall, F1 by class, and macro-F1 with its interval          |
 | `methods_text`      | the paragraph for a paper                                               |
 | `report_page`       | the report as one HTML file                                             |
-| `bundle`            | what rebuilds a frame elsewhere: replies, registry entry, labels        |
+| `bundle`            | files to rebuild a frame elsewhere: replies, registry entry, labels     |
 | `bundle_texts`      | its README, script and versions                                         |
 | `bundle_reading`    | `pllm.open_bundle`                                                      |
 | `comparisons_made`  | how many questions were tried                                           |
-| `review_queue`      | which rows a person looks at, and with which chance each is drawn       |
+| `review_queue`      | the rows to review, and the probability with which each is drawn        |
 | `review`            | `df.llm.review`: decisions one by one, each stored at once              |
-| `race_run`          | `df.llm.race`: which prompt, model and effort                           |
-| `race_arms`         | what is raced                                                           |
-| `race_rounds`       | the same rows to several arms, under one ceiling                        |
-| `race`, `race_picture` | the result, and its pictures                                         |
+| `race_run`          | `df.llm.race`: compare prompts, models and efforts                      |
+| `race_arms`         | the competing combinations                                              |
+| `race_rounds`       | the same rows for several arms, under one ceiling                       |
+| `race`, `race_picture` | the result, and its plots                                            |
 | `improve_run`       | `df.llm.improve`: a better prompt, and its gain on held-out rows        |
 | `prompt_search`     | proposals and the choice among them, by gepa                           |
-| `called_back`       | a library that blocks and calls back, as steps                         |
-| `prompt_trials`     | what a prompt answers about labelled rows                              |
+| `called_back`       | run a blocking library with callbacks as steps                         |
+| `prompt_trials`     | answers of a prompt for labelled rows                                  |
 | `improvement`       | the result                                                             |
 | `shared_runs`       | runs with one ceiling, one display and one stop                        |
-| `labelled_questions` | labelled rows as distinct questions, in an order of their own          |
+| `labelled_questions` | labelled rows as distinct questions, ordered by their content          |
 
 Invariants:
 
-- A row is matched by the content of the columns that a side was asked about, never by its index or place.
-- Equal rows share one call, so they change together: every test and interval counts them as one observation.
-- A row that failed is wrong, and is shown. Leaving it out would compare the easy rows alone.
-- A figure is never better than its sample: a difference that was not found is shown with the one that could have been.
+- Rows are matched by the content of the columns that a side was asked about, never by index or position.
+- Equal rows share one call and change together, so every test and interval counts them as one observation.
+- A failed row counts as wrong and is shown. Leaving it out would compare only the easy rows.
+- If no difference was found, the smallest difference that could have been found is shown with the result.
 """
 
 from pllm_notebook.lab.bundle_reading import open_bundle

@@ -25,7 +25,7 @@ __all__ = ["AnswerSide", "frame_side", "question_of", "run_side", "served_of"]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 CHANGED_BY_HAND = 100
-"""Status code of an answer that was corrected: it is none of a run's."""
+"""Status code of an answer that was corrected by hand, so that it is not the run's."""
 
 
 @dataclass
@@ -33,16 +33,16 @@ class AnswerSide:
     """The answers of one side, line by line.
 
     Attributes:
-        source: The run that made them; the first of several.
-        row: For each line its row in that run, -1 where another run made it.
+        source: The run that made them, or the first of several.
+        row: For each line its row in that run, -1 if another run made it.
         content: The hash of what was asked about each line, shape (n,), uint64.
         status: An index into `execution.STATUSES`, -1 for a line that no run made, `CHANGED_BY_HAND` for a corrected
             one; shape (n,).
         columns: Field (its column's name without the run's prefix) to column.
-        values: Field to values, None for a missing one.
+        values: Field to values. A missing value is None.
         failures: For each line the kind of its failure, "" for none.
         examples: Whether each line, or a near-duplicate, was an example of the run that made it; shape (n,), bool.
-        twice: Result columns that are in the frame more than once, and so not among the fields.
+        twice: Result columns that the frame has more than once. They are not among the fields.
     """
 
     source: Source
@@ -68,16 +68,16 @@ class AnswerSide:
 
 
 def frame_side(table: Table, *, takes_items: bool = False, named: str = "this frame") -> AnswerSide:
-    """Return the answers of a frame, as they are in it.
+    """Return the answers of a frame in their current state.
 
     Args:
         table: The frame.
         takes_items: Whether answers may have several lines a row.
-        named: The frame in words, for an error.
+        named: A description of the frame for errors.
 
     Raises:
-        PllmError: When no known run made a row of it, or runs that asked about different columns did.
-        UsageError: When it has no rows, or its answers have several lines a row.
+        PllmError: If no known run made any of its rows, or if several did that asked about different columns.
+        UsageError: If it has no rows, or its answers have several lines a row.
     """
     if not table.total:
         raise UsageError(
@@ -116,11 +116,11 @@ def run_side(source: Source, like: Table) -> AnswerSide:
 
     Args:
         source: The run.
-        like: The table that it is compared with, whose library holds the values.
+        like: The table to compare with, whose library is used for the values.
 
     Raises:
-        PllmError: When its rows or answers are not known.
-        UsageError: When its answers have several lines a row.
+        PllmError: If its rows or answers are unknown.
+        UsageError: If its answers have several lines a row.
     """
     _check_single_lines(source)
     record = source.record
@@ -156,13 +156,13 @@ def question_of(source: Source) -> dict[str, Any]:
 
 
 def served_of(source: Source) -> Sequence[str]:
-    """Return the names in which the provider answered a run, as the registry has them; () for none."""
+    """Return the model names that the provider reported for a run, from the registry. () for none."""
     run = source.run if isinstance(source.run, RegisteredRun) else RegisteredRun.find(source.run.id)
     return () if run is None else tuple(run.header["served"])
 
 
 def _result_of(source: Source, like: Table) -> tuple[Table, Numbers]:
-    """Return the columns of a run's result, and for each row whether the cache has its answer no more."""
+    """Return the columns of a run's result, and for each row whether its answer is gone from the cache."""
     run, library = source.run, like.frame_library
     if isinstance(run, LiveRun):
         rows: Any = run.rows
@@ -231,7 +231,7 @@ def _failures_of(found: Provenance, total: int) -> list[str]:
 
 
 def failure_names(source: Source) -> Sequence[str]:
-    """Return the kinds of failure that a run's numbers mean."""
+    """Return the names of the failure kinds that a run's numbers refer to."""
     from_header: Sequence[str] | None = None
     if isinstance(source.run, RegisteredRun):
         from_header = source.run.header["failure_kinds"]

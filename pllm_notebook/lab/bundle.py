@@ -1,4 +1,4 @@
-"""A bundle of a frame: replies, registry entry, labels and report, from which another person rebuilds it unpaid."""
+"""A bundle of a frame: replies, registry entry, labels and report, to rebuild the frame elsewhere without paying."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
 def bundle_path(path: Any) -> str:
-    """Return where a bundle is written, once it is clear that nothing else is there.
+    """Return the path to write a bundle to, after checking that it would overwrite nothing else.
 
     Raises:
-        UsageError: When another file or a directory with other files is there. Nothing was written.
+        UsageError: If another file, or a directory with other files, exists there. Nothing was written.
     """
     target = os.path.abspath(file_path(path, _WHAT, _UNWRITTEN))
     if target.endswith(".zip"):
@@ -61,13 +61,13 @@ def write_bundle(table: Table, target: str, page: Mapping[str, bytes], title: st
 
     Args:
         table: The frame, made by one run.
-        target: As `bundle_path` returned it.
-        page: Name to content of the report's files.
-        title: Of the report.
-        with_rows: Whether the rows that were asked are in it, and the cells of labelled rows.
+        target: The path from `bundle_path`.
+        page: The report's files, from name to content.
+        title: Title of the report.
+        with_rows: Whether to include the input rows and the cells of labelled rows.
 
     Raises:
-        PllmError: When several runs made the frame, or an answer is no longer in the cache.
+        PllmError: If several runs made the frame, or an answer is no longer in the cache.
     """
     found = provenance_of(table)
     if len(found.sources) > 1:
@@ -107,7 +107,7 @@ def _fill(
     rebuilt = table_of(rebuilt_frame(RecordedRun(header, RunFiles(scratch)), as_input(table, source), lines))
     assert rebuilt is not None
     names = [column.name for column in source.made if list(table.names).count(column.name) == 1]
-    # What is beside the fields, such as messages of failures, is in no reply.
+    # Columns beside the fields, such as failure messages, cannot be rebuilt from replies.
     cells = {
         name: changed_cells(table, rebuilt, name)
         if name in header["fields"]
@@ -163,7 +163,7 @@ def _replies(record: RowRecord) -> dict[str, Any]:
 
 
 def _labels_of(table: Table, *, with_rows: bool) -> list[Label]:
-    """Return the labels of the rows of a frame, each with the chance with which its row was drawn."""
+    """Return the labels of the rows of a frame, each with the probability with which its row was drawn."""
     file, found, names = LabelFile(current_directory()), [], list(table.names)
     for columns in file.column_sets():
         if any(names.count(name) != 1 for name in columns):
@@ -185,7 +185,7 @@ def _written(table: Table, name: str, at: Sequence[int]) -> dict[str, Any]:
 
 
 def _write_rows(frame: Any, path: str) -> None:
-    """Write the rows that were asked as Parquet, as their library does."""
+    """Write the input rows as Parquet with their own library."""
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -199,7 +199,7 @@ def _write_rows(frame: Any, path: str) -> None:
 
 
 def _copy(scratch: str, target: str) -> None:
-    """Put files into a directory, each whole, the manifest last."""
+    """Copy files into a directory, each atomically, the manifest last."""
     names = _names_in(scratch)
     for name in sorted(names, key=lambda name: name == FILES.manifest):
         os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)

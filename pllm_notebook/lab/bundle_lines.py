@@ -1,4 +1,4 @@
-"""The result of a bundled run beside other rows: answers read from its replies, also where a row has several lines."""
+"""Join a bundled run's answers to other rows, also if a row has several lines."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
 def rebuilt_frame(run: RecordedRun, df: Any, lines: Sequence[int] | None) -> Any:
-    """Return a frame with the answers of a run, as its replies have them. Sends nothing.
+    """Return a frame with the answers of a run, read from its replies. Sends nothing.
 
     Args:
-        run: Of the bundle.
-        df: The rows that were asked, or those of the bundled frame, line by line, where *lines* is given; None for the
-            answers alone.
-        lines: Of a run with a line for each item: for each line of the frame that of the run's result, -1 for none;
-            None for another run.
+        run: The bundle's run.
+        df: The input rows, or the rows of the bundled frame line by line if *lines* is given. None for only the
+            answers.
+        lines: For a run with a line for each item: the line of the run's result for each line of the frame, -1 for
+            none. None for other runs.
     """
     if lines is None and run.header["answers"] != "decision":
         return run.to_frame(df)
@@ -40,7 +40,7 @@ def rebuilt_frame(run: RecordedRun, df: Any, lines: Sequence[int] | None) -> Any
     if lines is not None:
         made, count = run.columns_at(library, lines), len(lines)
     else:
-        # Between columns mostly nothing is asked: what was decided is among the cells of the bundle.
+        # Decided answers are not read from one reply: they are among the bundle's corrected cells.
         assert run.record is not None
         count = len(run.record) if table is None else table.total
         kinds = [
@@ -53,7 +53,7 @@ def rebuilt_frame(run: RecordedRun, df: Any, lines: Sequence[int] | None) -> Any
 
 
 def rebuilt_lines(run: RecordedRun, df: Any) -> tuple[Any, list[int]]:
-    """Return other rows with all lines of their answers, and for each line that of the run's result, -1 for none."""
+    """Return other rows with all lines of their answers, and for each line its line of the run's result, or -1."""
     table, record = table_to_join(df), run.record
     assert record is not None
     rows = asked_rows(record, run.header["asked"], table, run.id).tolist()
@@ -65,14 +65,14 @@ def rebuilt_lines(run: RecordedRun, df: Any) -> tuple[Any, list[int]]:
 
 
 def exploded_record(table: Table, source: Source, row: Numbers) -> tuple[RowRecord, list[int]]:
-    """Return what is known of the rows of a frame with a line for each item, and for each line that of their result.
+    """Return the record of a frame with a line for each item, and for each line its line of the run's result.
 
-    A line is found by its row and its values; of those that no item has, such as corrected ones, the next is taken.
+    A line is matched by its row and values. A line that matches no item, such as a corrected one, takes the next item.
 
     Args:
-        table: The frame; lines may be missing, and in another order.
+        table: The frame. Lines may be missing or in another order.
         source: Its run.
-        row: For each line its row in the run, -1 for a line of none.
+        row: For each line its row in the run, -1 for none.
     """
     whole = source.record
     assert whole is not None  # a row was found in it
@@ -101,7 +101,7 @@ def exploded_record(table: Table, source: Source, row: Numbers) -> tuple[RowReco
 
 
 def record_of_lines(table: Table, source: Source, row: Numbers) -> RowRecord:
-    """Return what is known of the rows of a frame, in its order; of rows of no run their content alone."""
+    """Return the record of the rows of a frame, in its order. Rows of no run have only their content."""
     whole = source.record
     assert whole is not None  # a row was found in it
     known = row >= 0
@@ -110,7 +110,7 @@ def record_of_lines(table: Table, source: Source, row: Numbers) -> RowRecord:
 
 
 def _subset(whole: RowRecord, row: Numbers, content: Numbers) -> RowRecord:
-    """Return some rows of a record, with one line each; -1 is a row that nothing is known of."""
+    """Return some rows of a record, with one line each; -1 stands for an unknown row."""
     known = row >= 0
     at = np.where(known, row, 0)
     later = {int(one): key for one, key in zip(whole.later_rows, whole.later_keys, strict=True)}

@@ -1,4 +1,4 @@
-"""`pllm.open_bundle`: the frame of a bundle, from its own replies. Nothing is sent, and nothing in it can run."""
+"""`pllm.open_bundle`: rebuild the frame of a bundle from its replies. Sends nothing, and runs nothing in the bundle."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ _LARGEST_BYTES = 2**34
 def open_bundle(path: str | os.PathLike[str], df: Any = None) -> Any:
     """Rebuild the frame of a bundle that `out.llm.report(bundle=…)` wrote. Sends nothing, and needs no key.
 
-    Its replies, labels and run are added to the current cache directory, so that `.llm` works on the frame; what is
-    there already stays as it is. Nothing that is in a bundle is run.
+    The bundle's replies, labels and run are added to the current cache directory, so that `.llm` works on the frame.
+    Existing entries are not changed. No code in a bundle is run.
 
     Args:
         path: A directory, or a zip file.
-        df: The rows that were asked, or some of them, in any order; None for those in the bundle. Without either, the
-            frame has the answers alone, in the order of the original one. Of a run with a line for each item
-            (`explode=`), each of these rows has all of its lines.
+        df: The input rows, or some of them, in any order. None for the rows in the bundle; if it has none, the frame
+            has only the answers, in the original order. For a run with a line for each item (`explode=`), each of
+            these rows gets all of its lines.
 
     Returns:
         The frame as it was bundled: columns, dtypes, values, corrected cells.
 
     Raises:
-        FileError: When it cannot be read.
-        StoreError: When it is no bundle, or is damaged.
-        PllmError: When no row of *df* was asked.
+        FileError: If it cannot be read.
+        StoreError: If it is not a bundle, or is damaged.
+        PllmError: If the run was asked about no row of *df*.
     """
     target = os.path.abspath(file_path(path, _WHAT, _UNREAD))
     with file_errors(target, _WHAT, _UNREAD), _unpacked(target) as folder:
@@ -95,7 +95,7 @@ def open_bundle(path: str | os.PathLike[str], df: Any = None) -> Any:
 
 
 def _rebuilt(run: RecordedRun, df: Any, manifest: Mapping[str, Any], *, own: bool) -> Any:
-    """Return the answers beside rows, with the corrected cells; *own* says that the rows are the bundle's, or none."""
+    """Return rows with answers and corrected cells. *own*: whether the rows are the bundle's, or there are none."""
     lines, corrected = manifest.get("lines"), manifest["corrected"]
     if lines is None or own:
         made = table_of(rebuilt_frame(run, df, lines))
@@ -115,7 +115,7 @@ def _rebuilt(run: RecordedRun, df: Any, manifest: Mapping[str, Any], *, own: boo
 
 
 def as_input(table: Table, source: Source) -> Any:
-    """Return a frame without the columns of its run's result: what was asked."""
+    """Return a frame without the columns of its run's result, which is the input."""
     made = [column.name for column in source.made]
     return table.join({}, range(table.total), made, explode=False, run_id=None)
 
@@ -131,8 +131,8 @@ def with_cells(table: Table, columns: Sequence[Column], corrected: Mapping[str, 
 
     Args:
         table: The frame.
-        columns: Of the result.
-        corrected: Column to row (as text) to value, as JSON has it.
+        columns: The result's columns.
+        corrected: Maps column to row (as text) to JSON value.
     """
     kinds = {column.name: column for column in columns}
     made = {}
@@ -152,7 +152,7 @@ def with_cells(table: Table, columns: Sequence[Column], corrected: Mapping[str, 
 
 
 def _column(column: Column, values: Sequence[Any]) -> Column:
-    """Return a column whose kind is known: of what is beside the fields the registry has the name alone."""
+    """Return a column with a known kind: of columns beside the fields, the registry stores only the name."""
     kinds = {type(value) for value in values} - {NoneType}
     if column.kind is Kind.OBJECT and kinds in ({str}, {float}):
         return Column(column.name, Kind.TEXT if kinds == {str} else Kind.REAL)
@@ -162,7 +162,7 @@ def _column(column: Column, values: Sequence[Any]) -> Column:
 def _cells_of(
     table: Table, run: RecordedRun, corrected: Mapping[str, Mapping[str, Any]], *, given: bool
 ) -> dict[str, dict[str, Any]]:
-    """Return the corrected cells by their rows in *table*, which are found by their content where rows were given."""
+    """Return the corrected cells by row of *table*. Rows passed by the caller are matched by content."""
     record = run.record
     assert record is not None
     lines = range(table.total)
@@ -180,7 +180,7 @@ def _run_of(folder: str, manifest: Mapping[str, Any], target: str) -> RecordedRu
     """Return the run of a bundle.
 
     Raises:
-        StoreError: When it has none, or one that no version of this package can have written.
+        StoreError: If it has none, or one that no version of this package can have written.
     """
     files = RunFiles(folder, is_foreign=True)
     try:
@@ -194,7 +194,7 @@ def _run_of(folder: str, manifest: Mapping[str, Any], target: str) -> RecordedRu
 
 
 def _manifest(folder: str, target: str) -> dict[str, Any]:
-    """Return the manifest of a bundle whose files are whole."""
+    """Return the manifest of a bundle after verifying its files."""
     _check_files(folder, target)
     try:
         with open(os.path.join(folder, FILES.manifest), "rb") as file:
@@ -237,7 +237,7 @@ def _is_manifest(manifest: Mapping[str, Any]) -> bool:
 
 
 def _check_files(folder: str, target: str) -> None:
-    """Check that a bundle's files are regular ones: a pipe would be waited for, and a device has no end."""
+    """Check that a bundle's files are regular files: reading a pipe would block, and a device may have no end."""
     names = [os.path.join(folder, name) for name in vars(FILES).values()]
     with suppress(FileNotFoundError):
         names += [entry.path for entry in os.scandir(os.path.join(folder, "runs"))]
@@ -256,7 +256,7 @@ def _digest(path: str) -> str | None:
 
 @contextmanager
 def _unpacked(target: str) -> Iterator[str]:
-    """Open a bundle as a directory; of a zip file, the files that a bundle has and nothing else are taken out."""
+    """Open a bundle as a directory. From a zip file, only the files of a bundle are extracted."""
     if os.path.isdir(target):
         yield target
         return
@@ -270,21 +270,21 @@ def _unpacked(target: str) -> Iterator[str]:
                 os.mkdir(os.path.join(scratch, "runs"))
                 for name in archive.namelist():
                     folder, _, last = name.rpartition("/")
-                    # Names are made here, so that none leads out of the directory.
+                    # Only known names are extracted, so that none can point outside the directory.
                     if name in vars(FILES).values() or (
                         folder == "runs" and last.endswith(".run") and "\\" not in last
                     ):
                         with archive.open(name) as file, open(os.path.join(scratch, *name.split("/")), "wb") as made:
                             while piece := file.read(2**20):
                                 made.write(piece)
-        # A password, a compression that is not known, a length that is not so.
+        # A password, an unknown compression method or a wrong length.
         except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError):
             raise StoreError(f"{target} is not a bundle: neither a directory nor a zip file. {_UNREAD}") from None
         yield scratch
 
 
 def _read_rows(path: str, library: str) -> Any:
-    """Read the rows of a bundle as a frame of the library that they were of."""
+    """Read the rows of a bundle as a frame of their original library."""
     try:
         if library == "polars":
             import polars

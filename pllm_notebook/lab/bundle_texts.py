@@ -1,4 +1,4 @@
-"""What a bundle says of itself: a README, a script that rebuilds the frame, and the versions that it was made with."""
+"""The texts in a bundle: a README, a script that rebuilds the frame, and the versions that it was made with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGES = ("pllm_notebook", "numpy", "pandas", "polars", "pyarrow", "pydantic"
 
 
 def environment() -> dict[str, Any]:
-    """Return the versions of Python, of the system, and of the packages that an answer or a figure depends on."""
+    """Return the versions of Python, the system and the packages that affect answers or figures."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -28,7 +28,7 @@ def environment() -> dict[str, Any]:
 
 
 def requirements(known: Mapping[str, Any]) -> str:
-    """Return a requirements file with what rebuilding needs."""
+    """Return a requirements file for rebuilding."""
     needed = ("pllm_notebook", "numpy", "pandas", "polars", "pyarrow", "pydantic")
     head = f"# Python {known['python']}; made on {known['system']}, with Python {sys.version_info.major}\n"
     return head + "".join(f"{name}=={known[name]}\n" for name in needed if name in known)
@@ -41,8 +41,8 @@ def script() -> str:
     pip install -r requirements.txt
     python rebuild.py [rows.parquet]
 
-With a file of the rows that were asked (the same cells, in any order), the answers are put beside them. Without one,
-and without rows.parquet in this directory, the frame has the answers alone, in the order of the original frame.
+With a file of the input rows (the same cells, in any order), the answers are joined to them. Without one,
+and without rows.parquet in this directory, the frame has only the answers, in the order of the original frame.
 """
 
 import sys
@@ -53,7 +53,7 @@ import pandas as pd
 import pllm_notebook as pllm
 
 here = Path(__file__).resolve().parent
-pllm.configure(cache_dir=here / "cache")  # of this directory alone: yours is left as it is
+pllm.configure(cache_dir=here / "cache")  # in this directory, so that your own cache is not changed
 rows = pd.read_parquet(sys.argv[1]) if len(sys.argv) > 1 else None
 frame = pllm.open_bundle(here, rows)
 print(frame)
@@ -61,15 +61,15 @@ print(frame)
 
 
 def readme(manifest: Mapping[str, Any], title: str, replies: int) -> str:
-    """Return what the bundle is, how it is used, and whose text it holds."""
+    """Return the README: what the bundle is, how to use it, and whether it contains text of rows."""
     holds = (
-        "It holds the rows that were asked (`rows.parquet`), and the cells of labelled rows (`labels.csv`)."
+        "It contains the input rows (`rows.parquet`), and the cells of labelled rows (`labels.csv`)."
         if manifest["holds_rows"]
-        else "It does not hold the rows that were asked, nor the cells of labelled rows: rows are known by hashes of "
-        "their cells. To put the answers beside them, you need the rows themselves."
+        else "It does not contain the input rows or the cells of labelled rows: rows are identified by hashes of "
+        "their cells. To join the answers to the rows, you need the rows themselves."
     )
     inexact = "" if not manifest["inexact"] else (
-        f"\n{counted(manifest['inexact'], 'cell')} could not be written so that they are read back unchanged.\n"
+        f"\n{counted(manifest['inexact'], 'cell')} could not be written without loss.\n"
     )  # fmt: skip
     made_with = manifest["environment"]["pllm_notebook"]
     return f"""# {title}
@@ -81,13 +81,13 @@ pip install -r requirements.txt
 python rebuild.py
 ```
 
-or, in a notebook, `pllm.open_bundle("…")`, which adds replies and labels to your cache. Neither needs a key, and
-nothing is sent. With your copy of the rows: `pllm.open_bundle("…", df)`.
+or, in a notebook, `pllm.open_bundle("…")`, which adds replies and labels to your cache. Neither needs a key or sends
+anything. With your copy of the rows: `pllm.open_bundle("…", df)`.
 {inexact}
 | file | holds |
 | --- | --- |
 | `report.html`, `report.json` | question, models, labels, figures |
-| `replies.jsonl.gz` | {counted(replies, "reply")} of the model, as they came: what they quote of a row is in them |
+| `replies.jsonl.gz` | {counted(replies, "reply")} of the model, unchanged, with any text of a row that they quote |
 | `runs/` | the run's entry in the registry: question, options, and for each row hashes and keys |
 | `labels.csv` | labels of these rows |
 | `bundle.json` | columns, corrected cells, versions, checksums |

@@ -1,4 +1,4 @@
-"""A library that calls back and blocks, as steps: it runs in a thread, and its requests are waited for outside it."""
+"""Run a blocking library with callbacks as steps: in a thread, with its requests awaited outside that thread."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Ask", "called_back"]
 T = TypeVar("T")
 
 Ask = Callable[[Steps[Any]], Any]
-"""Drives steps outside the library's thread, and returns their result in it."""
+"""Drives steps outside the library's thread and returns their result inside it."""
 
 
 class _Abandoned(BaseException):
-    """Ends the library's thread; no Exception, which the library would take for one of a row."""
+    """Ends the library's thread. Not an Exception, because the library would treat that as a failed row."""
 
 
 class _Ended(NamedTuple):
@@ -27,16 +27,16 @@ class _Ended(NamedTuple):
 
 
 def called_back(work: Callable[[Ask], T]) -> Steps[T]:
-    """Run *work* in a thread of its own, and wait for whatever it asks for.
+    """Run *work* in a separate thread and serve its requests.
 
-    The driver of these steps blocks only while the library itself computes. Runs are started and waited for in the
-    driver's thread, where a kernel knows the cell that is running.
+    The driver of these steps blocks only while the library computes. Runs are started and awaited in the driver's
+    thread, where the kernel knows which cell is running.
 
     Args:
-        work: Calls the library, and gives it callbacks that ask.
+        work: Calls the library with callbacks that send requests.
 
     Raises:
-        Exception: What *work* raises. An interrupt ends its thread at the step that was interrupted.
+        Exception: Any exception of *work*. An interrupt ends its thread at the interrupted step.
     """
     asked: SimpleQueue[Steps[Any] | _Ended] = SimpleQueue()
     replies: SimpleQueue[_Ended] = SimpleQueue()

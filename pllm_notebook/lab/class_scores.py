@@ -1,4 +1,4 @@
-"""Precision, recall and F1 by class, and macro-F1 with its interval, equal rows being one observation."""
+"""Precision, recall and F1 by class, and macro-F1 with its interval. Equal rows are one observation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["FEWEST_OF_CLASS", "ClassScore", "MacroF1Change", "class_scores", "ma
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 FEWEST_OF_CLASS = 10
-"""A class with fewer labels is shown, and no interval or test is of it."""
+"""A class with fewer labels is shown but not included in intervals and tests."""
 
 _MOST_CLASSES = 30
-# With more, the bootstrap takes long, and the normal interval is the same to the digits that are shown.
+# With more questions the bootstrap takes long, and the normal interval agrees to the digits shown.
 _MANY_QUESTIONS = 3_000
 _DRAWS, _CELLS = 2_000, 4_000_000
 
@@ -29,10 +29,10 @@ class ClassScore:
 
     Attributes:
         value: The class.
-        labels: Rows whose label it is.
-        precision: Of the answers that say so, the share that is right; NaN for none.
-        recall: Of the labels that say so, the share that is answered so; NaN for none.
-        f1: Harmonic mean of both; 0 where no answer is right.
+        labels: Rows with this label.
+        precision: Share of the answers of this class that are right. NaN without such answers.
+        recall: Share of the rows with this label that are answered so. NaN without such labels.
+        f1: Harmonic mean of both. 0 if no answer is right.
     """
 
     value: Any
@@ -44,16 +44,16 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class MacroF1Change:
-    """The mean F1 over classes on both sides, each class counting the same.
+    """The mean F1 over classes on both sides, with equal weights.
 
     Attributes:
-        classes: Those with at least 10 labels, which are counted.
-        left_out: Those with fewer.
+        classes: Classes with at least 10 labels, which are included.
+        left_out: Classes with fewer.
         old: Macro-F1 of the old side.
-        new: Of the new side.
-        difference: New less old.
-        low: Lower end of its 95 % interval: percentiles of a paired bootstrap over questions; of more than 3,000 the
-            normal one.
+        new: Macro-F1 of the new side.
+        difference: New minus old.
+        low: Lower end of the 95 % interval of the difference: percentiles of a paired bootstrap over questions, or the
+            normal interval for more than 3,000 questions.
         high: Upper end.
     """
 
@@ -71,7 +71,7 @@ def class_scores(truths: Sequence[Any], answers: Sequence[Any]) -> list[ClassSco
 
     Args:
         truths: The label of each row.
-        answers: Of the same rows; None for a row without one.
+        answers: Answers to the same rows. None for a row without an answer.
     """
     classes = _classes_in(truths, answers)
     right, said, true = (_counts(truths, answers, classes, what).sum(axis=0) for what in ("right", "said", "true"))
@@ -85,13 +85,13 @@ def class_scores(truths: Sequence[Any], answers: Sequence[Any]) -> list[ClassSco
 def macro_f1_change(
     truths: Sequence[Any], old: Sequence[Any], new: Sequence[Any], question: Numbers
 ) -> MacroF1Change | None:
-    """Return how macro-F1 differs between two sides; None where fewer than two classes have 10 labels.
+    """Return the difference in macro-F1 between two sides, or None if fewer than two classes have 10 labels.
 
     Args:
         truths: The label of each row.
-        old: Its answer on the old side, None for none.
-        new: On the new side.
-        question: Of each row, equal for equal rows, which are drawn together.
+        old: Answers of the old side. None for a row without one.
+        new: Answers of the new side.
+        question: A number for each row, equal for equal rows, which are resampled together.
     """
     chosen, rest = _counted_classes(truths)
     if len(chosen) < 2:
@@ -111,7 +111,7 @@ def macro_f1_change(
 def macro_f1_interval(
     truths: Sequence[Any], answers: Sequence[Any], question: Numbers
 ) -> tuple[float, float, float, tuple[Any, ...]] | None:
-    """Return macro-F1, the ends of its 95 % interval, and the classes that are left out; None as `macro_f1_change`."""
+    """Return macro-F1, its 95 % interval's ends and the excluded classes. None for the reason in `macro_f1_change`."""
     chosen, rest = _counted_classes(truths)
     if len(chosen) < 2:
         return None
@@ -127,14 +127,14 @@ def macro_f1_interval(
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Of each question and class: rows answered right, answers that say it, labels that say it."""
+    """Counts for each question and class: right answers, all answers and all labels of the class."""
 
     right: Numbers
     either: Numbers
 
     @classmethod
     def of(cls, truths: Sequence[Any], answers: Sequence[Any], classes: Sequence[Any], question: Numbers) -> _Side:
-        """Count them."""
+        """Build the counts."""
         right, said, true = (_counts(truths, answers, classes, what) for what in ("right", "said", "true"))
         sums = [np.array([sums_by_group(column, question) for column in counts.T]).T for counts in (right, said + true)]
         return cls(*sums)
@@ -151,7 +151,7 @@ class _Side:
         return np.asarray(f1.mean(axis=1))
 
     def influence(self) -> Numbers:
-        """Return how much each question moves macro-F1, to the first order."""
+        """Return the first-order influence of each question on macro-F1."""
         either, right = self.either.sum(axis=0), self.right.sum(axis=0)
         f1 = np.divide(2 * right, either, out=np.zeros_like(either), where=either > 0)
         moved = np.divide(2 * self.right - f1 * self.either, either, out=np.zeros_like(self.either), where=either > 0)
@@ -185,7 +185,7 @@ def _counts(truths: Sequence[Any], answers: Sequence[Any], classes: Sequence[Any
 
 
 def _counted_classes(truths: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return the classes that have enough labels, and those that have not; too many classes are none."""
+    """Return the classes with enough labels and those with too few. Too many classes count as none."""
     classes = _classes_in(truths, ())
     if len(classes) > _MOST_CLASSES:
         return (), tuple(classes)
@@ -207,7 +207,7 @@ def _classes_in(truths: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
 
 
 def _key(value: Any) -> Any:
-    # True is 1 to a dictionary, and another answer.
+    # As dictionary keys True equals 1, but they are different answers.
     return (type(value) is bool, value)
 
 

@@ -1,4 +1,4 @@
-"""What `df.llm.compare` returns: two sides row by row, in figures, as a frame, as text, as HTML and as a picture."""
+"""The result of `df.llm.compare`: two sides row by row, as figures, frame, text, HTML and plot."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ __all__ = ["ComparedRows", "Comparison"]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 _EXAMPLES, _SHOWN_MOVES = 20, 12
-"""Rows that a notebook shows of each direction of change, and directions that have them."""
+"""Rows that a notebook shows for each direction of change, and the number of directions shown with rows."""
 
 
 @dataclass
 class ComparedRows:
-    """The rows that are on both sides, a line each, in the order of the new frame.
+    """The rows that both sides have, a line each, in the order of the new frame.
 
     Attributes:
         old: The old side.
         new: The new side.
-        line: For each its row of the new frame, shape (n,).
-        other: For each its line of the old side.
-        question: A number that is equal for equal rows.
-        answered: Whether each has an answer, on the old and on the new side.
-        only_new: Rows of the new frame that the old side has not.
-        only_old: Lines of the old side that the new frame has not.
+        line: The row of the new frame for each line, shape (n,).
+        other: The line of the old side for each line.
+        question: A number for each line, equal for equal rows.
+        answered: Whether each line has an answer, on the old and on the new side.
+        only_new: Number of rows that only the new frame has.
+        only_old: Number of lines that only the old side has.
     """
 
     old: AnswerSide
@@ -59,19 +59,19 @@ class ComparedRows:
 
 @dataclass(repr=False)
 class Comparison:
-    """The answers of two runs to the same rows. `pllm.compare` asks them first; `df.llm.compare` sends nothing.
+    """The answers of two runs to the same rows. `pllm.compare` runs them first; `df.llm.compare` sends nothing.
 
     Attributes:
         table: The new frame.
         rows: The rows that both sides have.
         fields: The values of the fields that both sides have.
-        changes: What changed in each of them.
-        changed_lines: Whether each row differs in any field, or has an answer on one side alone.
+        changes: The change of each field.
+        changed_lines: Whether each row differs in any field, or has an answer on only one side.
         labelled: Which side is right more often, None without labels.
-        verdict: For each row 1 where it became right, -1 where it became wrong, 0 else.
-        names: Of both sides.
-        cost_usd: US dollars that the call which asked the variants paid, None for an unknown price; 0.0 where nothing
-            was asked. A call that several variants share is paid and counted once.
+        verdict: For each row 1 if it became right, -1 if it became wrong, otherwise 0.
+        names: Names of both sides.
+        cost_usd: US dollars paid to run the variants. None for an unknown price; 0.0 if nothing was sent. A call that
+            several variants share is paid for and counted once.
     """
 
     table: Table
@@ -99,7 +99,7 @@ class Comparison:
         return self.select()
 
     def select(self, field: str | None = None, old: Any = ..., new: Any = ..., *, verdict: str | None = None) -> Any:
-        """Return rows that changed, side by side.
+        """Return the changed rows, side by side.
 
         Args:
             field: Only rows whose value of this field changed; None for any.
@@ -108,9 +108,9 @@ class Comparison:
             verdict: With labels, "better" for rows that became right, "worse" for those that became wrong.
 
         Returns:
-            A frame of the new frame's library: position and label in the new frame, the columns that it was asked
-            about, each field as `field_old` and `field_new`, changed (the fields that did, joined by ", "), and
-            failure_old and failure_new (the kind, missing for none). With labels, `verdict`.
+            A frame of the new frame's library: position and label in the new frame, the columns that its run was asked
+            about, each field as `field_old` and `field_new`, changed (the changed fields, joined by ", "), and
+            failure_old and failure_new (the kind, missing for none). With labels, also `verdict`.
 
         Raises:
             UsageError: For an unknown field or verdict.
@@ -157,25 +157,25 @@ class Comparison:
 
     @cached_property
     def costs(self) -> tuple[RunCosts, RunCosts]:
-        """What answers of the old and of the new run cost and took, when they were paid for."""
+        """Cost, tokens and latency of the old and the new answers, as of when they were paid for."""
         return costs_of(self.rows.old, self.rows.other), costs_of(self.rows.new, self.rows.line)
 
     @cached_property
     def prompt_diff(self) -> list[WordChange]:
-        """The two prompts, system text first, in pieces that stayed or changed."""
+        """The differences between the prompts, system prompt first, as unchanged and changed pieces."""
         old, new = (self.asked(side) for side in (self.rows.old, self.rows.new))
         return word_diff(old, new)
 
     @cached_property
     def question_diff(self) -> list[tuple[str, str, str]]:
-        """What else differs in the questions, as (what, old, new): model, parts of the schema, options."""
+        """The other differences between the questions, as (what, old, new): model, parts of the schema, options."""
         old, new = (question_of(side.source) for side in (self.rows.old, self.rows.new))
         lines = [("model", str(old["model"]), str(new["model"]))] if old["model"] != new["model"] else []
         lines += [(f"schema {path}", was, becomes) for path, was, becomes in schema_diff(old["schema"], new["schema"])]
         return lines + option_diff(self.rows.old.source, self.rows.new.source)
 
     def asked(self, side: AnswerSide) -> str:
-        """Return the system text and the prompt of a side, or the columns that it sent."""
+        """Return the system prompt and the prompt of a side, or the columns that it sent."""
         question = question_of(side.source)
         prompt = question["prompt"] or f"The columns {', '.join(side.source.asked)} as data."
         return "\n\n".join(text for text in (question["system"], prompt) if text)
@@ -184,15 +184,15 @@ class Comparison:
         """Plot the churn of each field with its interval and its noise, or both distributions of one field.
 
         Args:
-            field: None for the churn of all.
+            field: The field. None for the churn of all fields.
             ax: Axes to plot on (matplotlib), None for a new figure.
 
         Returns:
             The axes.
 
         Raises:
-            UsageError: For a field that both sides do not have, or one of too many values.
-            MissingPackageError: Without matplotlib.
+            UsageError: For a field that only one side or neither has, or a field with too many values.
+            MissingPackageError: If matplotlib is not installed.
         """
         ax = new_axes("compare's plot") if ax is None else ax
         return plot_churn(self.changes, ax) if field is None else plot_field(self._change(field), self.names, ax)
@@ -307,7 +307,7 @@ class Comparison:
         for field, one in self.fields.items():
             for side, cells in (("old", one.old), ("new", one.new)):
                 name = _free(f"{field}_{side}", taken)
-                # A corrected cell may have a value that the type does not list.
+                # A corrected cell may have a value that is not among the type's.
                 kind = Kind.TEXT if one.column.kind is Kind.CATEGORY else one.column.kind
                 taken[name] = library.array(Column(name, kind, (), one.column.type), [cells[line] for line in lines])
         differing = {field: one.differs for field, one in self.fields.items()}
@@ -325,7 +325,7 @@ class Comparison:
 
 
 def _why(side: AnswerSide, line: int) -> str | None:
-    """Return why a line has no answer: the kind of its failure, else its status."""
+    """Return why a line has no answer: its failure kind, or otherwise its status."""
     status = int(side.status[line])
     if status <= 1 or status == CHANGED_BY_HAND:
         return None

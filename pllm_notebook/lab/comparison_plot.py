@@ -1,4 +1,4 @@
-"""Pictures of a comparison, drawn with matplotlib: the churn of all fields, or both distributions of one."""
+"""Plots of a comparison with matplotlib: the churn of all fields, or both distributions of one field."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["plot_churn", "plot_field"]
 
 
 def plot_churn(changes: Sequence[FieldChange], ax: Any) -> Any:
-    """Plot the share of rows that changed by field, with 95 % intervals, and a mark where asking twice would be."""
+    """Plot the share of changed rows by field, with 95 % intervals and a mark at the noise of asking twice."""
     known = [one for one in changes if one.compared]
     places = range(len(known))
     shares = [100 * one.churn for one in known]
@@ -33,7 +33,7 @@ def plot_churn(changes: Sequence[FieldChange], ax: Any) -> Any:
 
 
 def plot_field(change: FieldChange, names: tuple[str, str], ax: Any) -> Any:
-    """Plot how many rows have each value on both sides.
+    """Plot the number of rows with each value on both sides.
 
     Raises:
         UsageError: For a field with too many values.

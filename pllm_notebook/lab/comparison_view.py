@@ -1,4 +1,4 @@
-"""A comparison as a person reads it: text for terminals, and HTML that needs no script, in light and dark."""
+"""The display of a comparison: text for terminals, and HTML without scripts, for light and dark themes."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ class RowsOfMove:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonView:
-    """What is shown of a comparison, as text.
+    """The texts of a displayed comparison.
 
     Attributes:
-        title: What is compared.
-        counts: Sentences on the rows.
-        verdict: Sentences on the labels; none without.
+        title: The runs that are compared.
+        counts: Sentences about the rows.
+        verdict: Sentences about the labels. Empty without labels.
         fields: Head and lines of the table of fields.
         moves: Directions of change, the most frequent first.
         shifts: Head and lines of the table of distributions.
         costs: Head and lines of the table of costs.
         prompt: The two prompts in pieces.
-        question: What else differs, as (what, old, new).
+        question: The other differences, as (what, old, new).
         simulated: Whether a side's answers are simulated.
     """
 
@@ -77,7 +77,7 @@ class ComparisonView:
     simulated: bool
 
     def as_text(self) -> str:
-        """Return it for a terminal."""
+        """Return the text for a terminal."""
         marked = f"{self.title} (SIMULATED)" if self.simulated else self.title
         parts = ["\n".join([marked, *self.counts]), "\n".join(self.verdict), text_table(self.fields)]
         if self.moves:
@@ -94,7 +94,7 @@ class ComparisonView:
         return strip_control_chars("\n\n".join(part for part in parts if part))
 
     def as_html(self) -> str:
-        """Return it for a notebook: escaped, without a script."""
+        """Return the HTML for a notebook, escaped and without scripts."""
         badge = " <b>SIMULATED</b>" if self.simulated else ""
         parts = [f"<p><b>{escape_html(self.title)}</b>{badge}</p>"]
         parts += [f"<p>{escape_html(line)}</p>" for line in self.counts]

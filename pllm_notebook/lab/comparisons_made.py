@@ -1,4 +1,4 @@
-"""How many questions were tried before one was chosen: comparisons are counted in the cache directory."""
+"""Count the comparisons made in the cache directory: how many questions were tried before one was chosen."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["ComparisonsMade", "comparisons_of", "note_comparison"]
 
 @dataclass(frozen=True, slots=True)
 class ComparisonsMade:
-    """What was tried on the way to a question.
+    """The comparisons made before a question was chosen.
 
     Attributes:
-        comparisons: Different comparisons, made here, of this question or of those that it was compared with.
-        with_labels: Those of them that had labels.
-        questions: Different questions in them, this one among them.
-        asked: Different questions that this cache directory's runs asked about columns of the same names, for fields of
-            the same names; compared or not.
+        comparisons: Number of distinct comparisons of this question, or of questions that it was compared with.
+        with_labels: How many of them had labels.
+        questions: Number of distinct questions in them, including this one.
+        asked: Number of distinct questions in this cache directory about columns and fields with the same names,
+            compared or not.
     """
 
     comparisons: int
@@ -36,21 +36,21 @@ class ComparisonsMade:
 def note_comparison(
     kind: str, runs: Sequence[Any], *, field: str | None = None, labels: int = 0, p: float | None = None
 ) -> None:
-    """Count a comparison, so that a report can say how many were made.
+    """Record a comparison, so that a report can state how many were made.
 
     Args:
         kind: "compare", "race" or "improve".
         runs: The run of each side, live or recorded.
-        field: That labels are of, None without labels.
-        labels: How many counted.
-        p: Of the test, None for none.
+        field: The field that the labels are for. None without labels.
+        labels: How many labels counted.
+        p: p of the test. None without a test.
     """
     questions = tuple(identity_of_run(run) for run in runs)
     ComparisonLog(current_directory()).add(LoggedComparison(kind, questions, time.time(), field, labels, p))
 
 
 def comparisons_of(source: Source) -> ComparisonsMade:
-    """Return what was tried before the question of a run: what it was compared with, and what that was."""
+    """Return the comparisons made before the question of a run was chosen, direct and indirect ones."""
     own = identity_of_run(source.run)
     made = list(ComparisonLog(current_directory()))
     connected, grows = {own}, True
@@ -58,7 +58,7 @@ def comparisons_of(source: Source) -> ComparisonsMade:
         further = connected.union(*(one.questions for one in made if connected.intersection(one.questions)))
         grows = len(further) > len(connected)
         connected = further
-    # A cell that is run again compares the same once more.
+    # Running a cell again repeats the same comparison.
     different = {
         (one.kind, frozenset(one.questions), one.field) for one in made if connected.intersection(one.questions)
     }

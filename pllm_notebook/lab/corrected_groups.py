@@ -1,4 +1,4 @@
-"""Means and shares of a frame's answers, in all and by group, corrected by the stored labels whose chance is known."""
+"""Means and shares of a frame's answers, overall and by group, corrected by labels with a known draw probability."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class GroupMean:
     """One figure of a report.
 
     Attributes:
-        field: Without a run's prefix.
-        value: Whose share it is; None for the mean of a number.
-        group: Value of each `by` column, as text; () for all rows.
+        field: The field's name without a run's prefix.
+        value: The value whose share it is. None for the mean of a number.
+        group: The value of each `by` column, as text. () for all rows.
         of: The figure and its interval.
     """
 
@@ -58,7 +58,7 @@ class GroupMean:
 
 @dataclass(frozen=True, slots=True)
 class RowGroups:
-    """The rows of each group, () being all of them; `columns` are what it goes by."""
+    """The rows of each group, by the values of `columns`. The group () has all rows."""
 
     columns: tuple[str, ...]
     rows: Mapping[tuple[str, ...], Numbers]
@@ -66,24 +66,25 @@ class RowGroups:
 
 @dataclass(frozen=True, slots=True)
 class FieldAnswers:
-    """One field of the rows that were asked, with its labels.
+    """One field of the input rows, with its labels.
 
     Attributes:
-        field: Without a run's prefix.
-        column: Of the answers.
-        rows: Of the frame: those that were answered, or failed; shape (n,).
-        answers: The model's own, whatever was corrected since; None for a row without one.
-        labels: The newest stored one of each row, None for none.
+        field: The field's name without a run's prefix.
+        column: The column of the answers.
+        rows: The rows of the frame that were answered or failed, shape (n,).
+        answers: The model's answers before any correction. None for a row without one.
+        labels: The newest stored label of each row. None for none.
         labelled: Whether each row has a label, shape (n,), bool.
-        truths: What they say, None for none.
+        truths: The labels' values. None for none.
         failed: Whether each row has no answer, shape (n,), bool.
-        examples: Whether each row was an example of its run, or is nearly one; shape (n,), bool. It is not evaluated,
-            and corrects no other row.
-        counted: Whether each row is in the means; shape (n,), bool. Rows that failed are not where none of them could
-            be labelled: a review shows answers alone. Examples are by their labels, and not where these have no chance.
-        pi: Chance with which each row was drawn to be labelled, NaN where no label has one; shape (n,).
-        question: Equal for equal rows.
-        problem: Why the labels are no sample of these rows, "" where nothing says so.
+        examples: Whether each row is an example of its run or a near-duplicate of one; shape (n,), bool. Such rows are
+            not evaluated, and do not correct other rows.
+        counted: Whether each row is included in the means; shape (n,), bool. Failed rows are excluded if none of them
+            could be labelled, because a review shows only answers. Examples count by their labels, and are excluded if
+            these have no known probability.
+        pi: Probability with which each row was drawn for labelling, shape (n,). NaN if no label has one.
+        question: A number for each row, equal for equal rows.
+        problem: Why the labels are not a sample of these rows. "" without a known problem.
     """
 
     field: str
@@ -102,7 +103,7 @@ class FieldAnswers:
 
     @property
     def is_listed(self) -> bool:
-        """Whether its values are few, so that each has a share."""
+        """Whether it has few enough values for each to have a share."""
         return self.column.kind is Kind.BOOLEAN or bool(self.column.categories)
 
     @property
@@ -112,7 +113,7 @@ class FieldAnswers:
 
     @property
     def has_chance(self) -> Numbers:
-        """Whether each row has a label that may count in an interval."""
+        """Whether each row has a label that may be used for an interval."""
         return np.asarray(self.labelled & ~np.isnan(self.pi))
 
 
@@ -122,8 +123,8 @@ def field_answers(table: Table, side: AnswerSide, field: str, own: Mapping[str, 
     Args:
         table: The frame.
         side: Its answers.
-        field: Without a run's prefix.
-        own: As `own_answers` returned them.
+        field: The field's name without a run's prefix.
+        own: The result of `own_answers`.
     """
     column = side.columns[field]
     rows = np.flatnonzero(side.answered | (side.status == _FAILED))
@@ -161,7 +162,7 @@ def field_answers(table: Table, side: AnswerSide, field: str, own: Mapping[str, 
 
 
 def item_answers(side: AnswerSide, field: str) -> FieldAnswers:
-    """Return the answers of a field of a frame with a line for each item: they have no labels, which are of rows."""
+    """Return a field's answers in a frame with a line for each item. They have no labels, because rows are labelled."""
     rows = np.flatnonzero(side.answered | (side.status == _FAILED))
     none = np.zeros(len(rows), dtype=bool)
     return FieldAnswers(
@@ -182,7 +183,7 @@ def item_answers(side: AnswerSide, field: str) -> FieldAnswers:
 
 
 def with_labels_of(answers: FieldAnswers, table: Table, against: Any, without: Sequence[str]) -> FieldAnswers:
-    """Return the answers with the labels of a column in place of the stored ones; their chances are not known."""
+    """Return the answers with labels from a column instead of the stored ones. Their probabilities are unknown."""
     given = table.labels(against, without)
     lines = answers.rows.tolist()
     values = plain_values([None if gap else value for value, gap in zip(given.values, given.missing, strict=True)])
@@ -197,11 +198,11 @@ def with_labels_of(answers: FieldAnswers, table: Table, against: Any, without: S
 
 
 def groups_of(table: Table, side: AnswerSide, by: str | Sequence[str] | None) -> RowGroups:
-    """Return the rows of each group, first all.
+    """Return the rows of each group, starting with all rows.
 
     Raises:
         UnknownColumnError: For a column that the frame does not have.
-        UsageError: For an answer, or a column of very many values.
+        UsageError: For a column of answers, or one with very many values.
     """
     every: dict[tuple[str, ...], Numbers] = {(): np.arange(table.total)}
     if not (
@@ -216,8 +217,8 @@ def groups_of(table: Table, side: AnswerSide, by: str | Sequence[str] | None) ->
             raise UnknownColumnError(name, list(table.names), "by=")
         if name in {column.name for column in side.source.made}:
             raise UsageError(
-                f"by={name!r} is an answer of the model: its errors would put rows into wrong groups, which no label "
-                f"of another field corrects. Group by a column that you know. Nothing was sent."
+                f"by={name!r} is an answer of the model: its errors would put rows into wrong groups, which labels "
+                f"of another field cannot correct. Group by an input column. Nothing was sent."
             )
     data = table.column_data(columns)
     found: dict[tuple[str, ...], list[int]] = {}
@@ -233,12 +234,12 @@ def groups_of(table: Table, side: AnswerSide, by: str | Sequence[str] | None) ->
 
 
 def group_means(answers: FieldAnswers, groups: RowGroups, bounds: tuple[float, float] | None) -> list[GroupMean]:
-    """Return the share of each value, or the mean of a number, of each group; of text nothing.
+    """Return the share of each value, or the mean of a number, for each group. Nothing for text.
 
     Args:
-        answers: Of one field.
-        groups: Of the frame.
-        bounds: The smallest and largest number of the type; None for those that are there.
+        answers: The answers of one field.
+        groups: The groups of the frame.
+        bounds: The smallest and largest number of the type. None for those of the data.
     """
     made = []
     if answers.is_listed:
@@ -250,7 +251,7 @@ def group_means(answers: FieldAnswers, groups: RowGroups, bounds: tuple[float, f
     elif answers.is_number:
         y, guess = (np.array([_number(cell) for cell in cells]) for cells in (answers.truths, answers.answers))
         known = guess[~np.isnan(guess)]
-        # A row that failed counts with the mean of the others: a guess may be anything that no label decides.
+        # A failed row counts with the mean of the others: any guess is valid that does not depend on labels.
         guess = np.where(np.isnan(guess), known.mean() if len(known) else 0.0, guess)
         every = np.concatenate([guess, y[~np.isnan(y)]])
         if not len(every):
@@ -261,7 +262,7 @@ def group_means(answers: FieldAnswers, groups: RowGroups, bounds: tuple[float, f
 
 
 def accuracy_of(answers: FieldAnswers) -> CorrectedMean:
-    """Return the accuracy in the whole table, from labels whose chance is known. A row that failed is wrong."""
+    """Return the accuracy in the whole table, from labels with a known draw probability. Failed rows are wrong."""
     right = np.array([answer == truth for answer, truth in zip(answers.answers, answers.truths, strict=True)])
     known = answers.has_chance | answers.failed
     here = ~answers.examples
@@ -310,9 +311,9 @@ def _number(cell: Any) -> float:
 
 
 def own_answers(table: Table, side: AnswerSide) -> dict[str, list[Any]]:
-    """Return the model's own answers to the rows of a frame, whatever was corrected in it since, by field.
+    """Return the model's original answers to the rows of a frame, before any correction, by field.
 
-    A field whose answers cannot be read is left out.
+    Fields whose answers cannot be read are left out.
     """
     found = provenance_of(table)
     made = {field: list(values) for field, values in side.values.items()}

@@ -1,4 +1,4 @@
-"""`out.llm.recheck`: whether a model still answers as it did, set apart from what asking twice changes anyway."""
+"""The result of `out.llm.recheck`: whether a model's answers have changed beyond the noise of asking twice."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["Drift", "FieldDrift", "drift_p", "field_drifts"]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
-# With so many rows a change of 5 % of them is nearly always found, where asking twice changes nothing.
+# With this many rows, a change of 5 % of them is nearly always found if asking twice changes nothing.
 _ROWS_FOR_5_PERCENT = 200
 
 
 @dataclass(frozen=True, slots=True)
 class FieldDrift:
-    """One field, asked again twice.
+    """The old and two new answers of one field.
 
     Attributes:
-        field: Without a run's prefix.
+        field: The field's name without a run's prefix.
         rows: Rows with all three answers.
-        old_differs: Rows where both new answers agree, and the old one differs.
-        odd: Rows where two of the three answers agree, and one does not.
+        old_differs: Rows in which both new answers agree and the old one differs.
+        odd: Rows in which two of the three answers agree and one differs.
         noise: Share of rows whose two new answers differ.
-        p: That the old answer is the odd one no more often than in one of three, corrected for the number of fields
-            (Holm). Exact, whatever asking twice changes; it assumes that rows are independent of each other.
+        p: p of the hypothesis that the old answer is the odd one in no more than a third of cases, corrected for the
+            number of fields (Holm). Exact for any amount of noise; assumes that rows are independent.
     """
 
     field: str
@@ -49,13 +49,13 @@ class Drift(HTMLFacts):
     """Old answers beside two new ones to the same questions.
 
     Attributes:
-        fields: What each field shows.
-        model: As it was asked.
-        served: Names in which the provider answered then, and now.
-        fingerprints: What OpenAI calls `system_fingerprint`, then and now; () where replies have none.
-        retiring: Whether the table of prices (genai-prices) lists the model as deprecated by its provider; None for a
-            model that it does not know.
-        drawn: Rows that were drawn.
+        fields: The drift of each field.
+        model: The model as requested.
+        served: Model names that the provider reported, then and now.
+        fingerprints: OpenAI's `system_fingerprint`, then and now. () if replies have none.
+        retiring: Whether the price table (genai-prices) lists the model as deprecated by its provider. None for a
+            model that it does not list.
+        drawn: Number of rows drawn.
         frames: Both new results, for `compare`.
     """
 
@@ -71,7 +71,7 @@ class Drift(HTMLFacts):
     def has_drifted(self) -> bool:
         """Whether any field has p below 0.05.
 
-        Of one check: of twenty checks of a model that has not changed, one says that it has.
+        This is for one check: of twenty checks of an unchanged model, one is expected to report a change.
         """
         return any(one.p < 0.05 for one in self.fields)
 
@@ -109,10 +109,10 @@ class Drift(HTMLFacts):
 
 
 def drift_p(old: Numbers, first: Numbers, second: Numbers) -> tuple[float, int, int]:
-    """Return the p that the old answer is the odd one out no more often than by chance, how often it is, of how many.
+    """Return p that the old answer is the odd one out no more often than by chance, its count, and the total count.
 
-    Without drift the three answers to a row are exchangeable, so that the old one is the odd one with chance 1/3,
-    whatever share of answers differs when asked twice: the test is exact. Rows are to be distinct questions.
+    Without drift, the three answers to a row are exchangeable, so the old one is the odd one with probability 1/3
+    whatever the noise of asking twice. The test is therefore exact. Rows must be distinct questions.
     """
     alone = (first == second) & (old != first)
     same = [old == first, first == second, old == second]
@@ -122,7 +122,7 @@ def drift_p(old: Numbers, first: Numbers, second: Numbers) -> tuple[float, int, 
 
 
 def field_drifts(side: AnswerSide, rows: Sequence[int], new: Sequence[AnswerSide]) -> tuple[FieldDrift, ...]:
-    """Return what each field of some rows of a side shows beside both new answers."""
+    """Return the drift of each field of some rows of a side, compared with both new answers."""
     answered = np.flatnonzero(new[0].answered & new[1].answered).tolist()
     made = []
     for field in side.columns:

@@ -1,4 +1,4 @@
-"""Which earlier answers a comparison means: a frame, a run, a run's id, "previous", or a moment."""
+"""Resolve the earlier answers of a comparison: a frame, a run, a run's id, "previous", or a point in time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pllm_notebook.lab.answer_sides import AnswerSide, frame_side, question_of, 
 __all__ = ["old_side"]
 
 _MOST_TRIED = 200
-"""Number of runs that are looked at for "previous" or a moment, newest first."""
+"""Number of runs searched for "previous" or a point in time, newest first."""
 
 
 def old_side(old: Any, table: Table, new: AnswerSide) -> AnswerSide:
-    """Return the side that *old* means (see `df.llm.compare`). Sends nothing.
+    """Return the side that *old* refers to (see `df.llm.compare`). Sends nothing.
 
     Args:
         old: As given.
@@ -32,8 +32,8 @@ def old_side(old: Any, table: Table, new: AnswerSide) -> AnswerSide:
         new: Its answers.
 
     Raises:
-        UsageError: When *old* means nothing that can be compared.
-        PllmError: When there is no such run, or its rows are not known.
+        UsageError: If *old* cannot be compared.
+        PllmError: If there is no such run, or its rows are unknown.
     """
     if isinstance(old, (Run, RegisteredRun)):
         return run_side(_source(live_of(old) if isinstance(old, Run) else old), table)
@@ -60,7 +60,7 @@ def _named(old: str, table: Table, new: AnswerSide) -> Source:
         run = find(old) or RegisteredRun.find(old)
         if run is None:
             raise PllmError(
-                f"{old!r} is no run in the registry, no date such as '2026-11-28', and not 'previous'. pllm.runs() "
+                f"{old!r} is not a run in the registry, a date such as '2026-11-28' or 'previous'. pllm.runs() "
                 f"lists the runs. Nothing was sent."
             ) from None
         return _source(run)
@@ -75,7 +75,7 @@ def _source(run: LiveRun | RegisteredRun) -> Source:
 
 
 def _moment(given: date | timedelta) -> float:
-    """Return seconds since 1970: the end of a day, a moment, or so long ago. Without a zone, local time."""
+    """Return seconds since 1970 for the end of a day, a datetime, or a timedelta before now. Naive times are local."""
     if isinstance(given, timedelta):
         return (datetime.now(UTC) - given).timestamp()
     if isinstance(given, datetime):
@@ -84,9 +84,9 @@ def _moment(given: date | timedelta) -> float:
 
 
 def _before(moment: float, table: Table, new: AnswerSide, asked: str, *, strictly: bool = False) -> Source:
-    """Return the newest run up to *moment* with rows and fields of the new side, another question first.
+    """Return the newest run up to *moment* with rows and fields of the new side, preferring another question.
 
-    A cell that was run again leaves a run of the same question, which is seldom what is meant by the one before.
+    Running a cell again creates a run of the same question, which is rarely the one meant by "previous".
     """
     names, same, tried = list(table.names), None, 0
     question = _identity(new.source)

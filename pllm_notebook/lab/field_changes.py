@@ -1,4 +1,4 @@
-"""What changed in each field between two sides: how many rows, in which direction, and how its distribution moved."""
+"""The changes of each field between two sides: number of rows, directions, and shift of the distribution."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Move(NamedTuple):
     """One direction of change.
 
     Attributes:
-        old: The value that rows had.
-        new: The value that they have.
-        rows: How many.
+        old: The old value.
+        new: The new value.
+        rows: Number of rows.
     """
 
     old: Any
@@ -37,12 +37,12 @@ class Move(NamedTuple):
 
 
 class SamplingNoise(NamedTuple):
-    """What asking the same question twice changes in one field.
+    """How often asking the same question twice gives different values of one field.
 
     Attributes:
-        share: Of the pairs of answers to one row, those whose values differ.
-        pairs: How many.
-        origin: Where they are from: "samples", "recheck of" a day.
+        share: Share of the pairs of answers to one row whose values differ.
+        pairs: Number of pairs.
+        origin: Origin of the pairs: "samples", or "recheck of" a day.
     """
 
     share: float
@@ -55,24 +55,25 @@ class FieldChange:
     """One field on both sides, over the rows that have an answer on both.
 
     Attributes:
-        field: Its name, without a run's prefix.
+        field: The field's name without a run's prefix.
         compared: Rows with an answer on both sides.
-        changed: Those whose values differ.
-        churn: Share of them, 0 to 1; NaN for none.
-        low: Lower end of the 95 % interval of the churn (Wilson), equal rows being one observation (Kish). It assumes
-            that the rows are a sample of those that you care about; for these rows alone the churn is exact.
+        changed: Rows whose values differ.
+        churn: Share of the compared rows that changed, 0 to 1. NaN without compared rows.
+        low: Lower end of the 95 % interval of the churn (Wilson), with equal rows as one observation (Kish). It assumes
+            that the rows are a sample of those that you care about; for these rows themselves the churn is exact.
         high: Upper end.
-        noise: Share of pairs of answers to one row, by one question, whose values differ: what asking twice changes.
-            None where neither question has samples, or was rechecked.
+        noise: Share of pairs of answers to the same row and question whose values differ: the noise of asking twice.
+            None if neither question has samples or a recheck.
         kappa: Agreement of both sides beyond chance (Cohen, 1960); NaN for free text, and for a single value.
-        p_shift: p that the distribution has not moved (Bhapkar), corrected for the number of fields (Holm); NaN for
-            free text. It assumes many rows, and is rough where fewer than some 30 have changed.
-        moves: Directions of change, the most frequent first; of free text none.
-        values: Each value with its count in the old and in the new answers, for a field of few values.
-        means: Mean of the old and of the new answers: of numbers, else of characters or items. None without any.
-        unit: What the means count: "" for the values themselves.
-        noise_pairs: Pairs that `noise` is known from.
-        noise_from: What they are: "samples", "recheck of" a day.
+        p_shift: p that the distribution has not shifted (Bhapkar), corrected for the number of fields (Holm). NaN for
+            free text. It assumes many rows and is only rough if fewer than about 30 have changed.
+        moves: Directions of change, the most frequent first. Empty for free text.
+        values: Each value with its count in the old and in the new answers, for a field with few values.
+        means: Mean of the old and of the new answers: of numbers, or otherwise the number of characters or items. None
+            without any.
+        unit: Unit of the means. "" for the values themselves.
+        noise_pairs: Number of pairs behind `noise`.
+        noise_from: Origin of the pairs: "samples", or "recheck of" a day.
     """
 
     field: str
@@ -96,12 +97,12 @@ class FieldValues(NamedTuple):
     """A field's values on both sides, line by line.
 
     Attributes:
-        column: Of the new side.
-        old: Values of the old side, None for a missing one.
-        new: Of the new side.
-        codes: Both sides as places among the distinct values, each of shape (n,).
+        column: The column of the new side.
+        old: Values of the old side. None for a missing value.
+        new: Values of the new side.
+        codes: Both sides as indexes into the distinct values, each of shape (n,).
         values: The distinct values.
-        differs: Whether both sides have an answer, and another value.
+        differs: Whether both sides have an answer and the values differ.
     """
 
     column: Column
@@ -113,17 +114,17 @@ class FieldValues(NamedTuple):
 
     @classmethod
     def of(cls, column: Column, old: Sequence[Any], new: Sequence[Any], both: Numbers) -> FieldValues:
-        """Return them for two columns; *both* says which lines have an answer on both sides."""
+        """Build the values of two columns. *both*: whether each line has an answer on both sides."""
         was, becomes, values = coded(old, new)
         return cls(column, old, new, (was, becomes), values, (was != becomes) & both)
 
 
-# Of which no two values of different types are equal.
+# Sets of types in which no two values of different types are equal.
 _PLAIN = ({str, int, float, NoneType}, {str, bool, NoneType})
 
 
 def coded(old: Sequence[Any], new: Sequence[Any]) -> tuple[Numbers, Numbers, list[Any]]:
-    """Return both columns as places among their distinct values, and these values in order of appearance."""
+    """Return both columns as indexes into their distinct values, and these values in order of appearance."""
     kinds = {*map(type, old), *map(type, new)}
     if any(kinds <= plain for plain in _PLAIN):
         keys = (old, new)
@@ -145,7 +146,7 @@ def _key(cell: Any) -> Any:
         hash(cell)
     except TypeError:
         return "\0" + repr(cell)
-    # True is 1 to a dictionary, and another answer.
+    # As dictionary keys True equals 1, but they are different answers.
     return (bool, cell) if isinstance(cell, bool) else cell
 
 
@@ -155,10 +156,10 @@ def field_changes(
     """Return the change of each field.
 
     Args:
-        fields: By name.
+        fields: Values by field name.
         both: Whether each line has an answer on both sides.
-        question: Of each line, equal for equal rows.
-        noise: What is known of each field's own.
+        question: A number for each line, equal for equal rows.
+        noise: The known noise of each field.
     """
     asked = question[both]
     made = [_change(name, one, both, asked, noise.get(name)) for name, one in fields.items()]
@@ -233,7 +234,7 @@ def _kappa(was: Numbers, becomes: Numbers, classes: int) -> float:
 
 
 def _means(field: FieldValues) -> tuple[tuple[float, float] | None, str]:
-    """Return the mean of both sides' values, and what it counts; of categories and truth values none."""
+    """Return the means of both sides' values and their unit. None for categories and booleans."""
     kinds = {type(value) for value in field.values} - {NoneType}
     if not kinds or bool in kinds or field.column.kind is Kind.CATEGORY:
         return None, ""

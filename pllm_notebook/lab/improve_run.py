@@ -1,4 +1,4 @@
-"""`df.llm.improve`: propose prompts from errors, choose by other rows, and measure the gain on rows of neither."""
+"""`df.llm.improve`: propose prompts from errors, choose by other rows, and measure the gain on held-out rows."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = ["improve_table"]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 _LEAST = 15
-"""Distinct rows that each role needs."""
+"""Minimum number of distinct rows for each role."""
 
 _ALPHA = 0.01
-"""Several searches may use the same held-out rows, and a prompt that is no better would be used for all the others."""
+"""Strict, because several searches may use the same held-out rows, and a wrongly accepted prompt is used everywhere."""
 
 _FIXED = ("prompt", "response_format", "samples", "models", "explode", "wait", "mode", "errors", "cache")
 
@@ -74,7 +74,7 @@ def improve_table(
     try:
         found = yield from search_prompts(trials, task.text, roles, proposing.reply, proposals=proposals, seed=seed)
     finally:
-        if proposing.error is not None:  # gepa goes on after it, until it is asked for answers
+        if proposing.error is not None:  # gepa continues after an error until it needs answers
             raise proposing.error from None
     runs.budget.ceiling_usd = resolved.max_cost_usd
     left_out = ""
@@ -82,14 +82,14 @@ def improve_table(
         if len(proposing.failures) == found.proposed and not trials.is_over:
             runs.close()
             raise PllmError(
-                f"The model that proposes made no proposal, so nothing was compared: {proposing.failures[-1]} The same "
+                f"The proposing model made no proposal, so nothing was compared: {proposing.failures[-1]} The same "
                 f"call asks it again; the answers to the rows are kept."
             )
         left_out = f"{counted(len(proposing.failures), 'proposal')} failed: {proposing.failures[-1]}"
     if trials.is_over:
         left_out = (
             f"{left_out} max_cost_usd={resolved.max_cost_usd:g} ended the search after {found.proposed} of {proposals} "
-            f"proposals; the same call with a higher ceiling goes on from there."
+            f"proposals; the same call with a higher ceiling continues from there."
         ).strip()
     at = _best(found)
     test = None
@@ -109,11 +109,12 @@ def improve_table(
 
 
 def _roles(questions: LabelledQuestions, shown: Numbers) -> dict[str, list[int]]:
-    """Return the lines of each role: near-duplicates have one role together, so that no row is tested nearly twice.
+    """Return the lines of each role. Near-duplicates share a role, so that no held-out row resembles a training row.
 
     Args:
         questions: The labelled rows.
-        shown: Whether the model is shown each row of the table, or nearly, as an example: these have no role.
+        shown: Whether each row of the table, or a near-duplicate, is shown to the model as an example. Such rows have
+            no role.
     """
     texts = row_texts(questions.table.column_data(questions.asked), questions.row.tolist())
     roles: dict[str, list[int]] = {role: [] for role in ROLES}
@@ -123,25 +124,25 @@ def _roles(questions: LabelledQuestions, shown: Numbers) -> dict[str, list[int]]
     counts = {role: len(lines) for role, lines in roles.items()}
     if min(counts.values()) < _LEAST:
         raise UsageError(
-            f"improve needs at least {_LEAST} distinct labelled rows to propose from, to choose by and to test on, and "
-            f"has {', '.join(map(str, counts.values()))} (40, 30 and 30 %, near-duplicates together). Label more rows. "
-            f"Nothing was sent."
+            f"improve needs at least {_LEAST} distinct labelled rows each to propose from, to choose by and to test "
+            f"on, and has {', '.join(map(str, counts.values()))} (40, 30 and 30 %, near-duplicates together). Label "
+            f"more rows. Nothing was sent."
         )
     return roles
 
 
 def _reserve(trials: PromptTrials, text: str, lines: Sequence[int], ceiling: float | None) -> float:
-    """Return what testing a new text, of up to twice the length, will take of the ceiling.
+    """Return the part of the ceiling that testing a new text of up to twice the length will need.
 
     Raises:
-        UsageError: When the price is unknown, or the ceiling does not suffice. Nothing was sent.
+        UsageError: If the price is unknown, or the ceiling is too low. Nothing was sent.
     """
     if ceiling is None:
         return 0.0
     old, new = trials.cost_usd(text, lines), trials.cost_usd(f"{text}\n{text}", lines)
     if old is None or new is None:
         raise UsageError(
-            f"max_cost_usd={ceiling:g} cannot be enforced: the price of the model is unknown. Leave the ceiling out. "
+            f"max_cost_usd={ceiling:g} cannot be enforced: the price of the model is unknown. Remove the ceiling. "
             f"Nothing was sent."
         )
     if old + new > ceiling / 2:
@@ -153,20 +154,20 @@ def _reserve(trials: PromptTrials, text: str, lines: Sequence[int], ceiling: flo
 
 
 class _Proposing:
-    """The model that proposes.
+    """Ask the model that proposes prompts.
 
     Args:
-        runs: The money and the display.
-        trials: Their `is_over` is set when the money is over.
-        table: Of the library whose frames are asked.
-        model: The option.
+        runs: The budget and the display.
+        trials: Its `is_over` is set when the budget is exhausted.
+        table: A table of the library to build frames with.
+        model: The proposing model's option.
 
     Attributes:
-        failures: Why it did not reply, for each time.
-        error: What refused or ended the last call, None for nothing.
+        failures: The reason for each missing reply.
+        error: The error that refused or ended the last call. None for none.
 
     Raises:
-        UsageError: When there is no such model. Nothing was sent.
+        UsageError: If there is no such model. Nothing was sent.
     """
 
     def __init__(self, runs: SharedRuns, trials: PromptTrials, table: Table, model: Mapping[str, Any]) -> None:
@@ -177,7 +178,7 @@ class _Proposing:
         asked_columns(accessor_of(self._frame("")), None, "{request}", self._options)
 
     def reply(self, request: str) -> Steps[str]:
-        """Return what it proposes, "" for nothing."""
+        """Return the proposal, or "" for none."""
         try:
             (run,) = yield from self._runs.ask([Asked(self._frame(request), None, "{request}", self._options)])
             if not isinstance(run.execution.error, BudgetError | None):
@@ -198,12 +199,12 @@ class _Proposing:
 
 
 def _best(found: SearchResult) -> int:
-    """Return which text is the best on the validation rows; 0, the old one, where none is better."""
+    """Return the index of the best text on the validation rows, or 0, the old one, if none is better."""
     return max(range(len(found.texts)), key=lambda at: (found.scores[at], -at))
 
 
 def _tested(trials: PromptTrials, old: str, new: str, lines: Sequence[int]) -> Steps[LabelledChange | None]:
-    """Return which of two texts is right more often on the held-out lines, None where the money did not suffice."""
+    """Test which of two texts is right more often on the held-out lines. None if the budget did not suffice."""
     questions = trials.questions
     (before, after), runs = yield from trials.ask_all([old, new], lines)
     sent = [at for at in range(len(lines)) if before[at].is_sent and after[at].is_sent]

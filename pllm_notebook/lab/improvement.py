@@ -1,4 +1,4 @@
-"""What `df.llm.improve` returns: a better prompt with its gain on rows that nothing was chosen by, or none."""
+"""The result of `df.llm.improve`: a better prompt with its gain on held-out rows, or none."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Improvement:
     """A search for a better prompt.
 
     Attributes:
-        task: The question as it was.
-        candidate: The text that is best on the validation rows; as it was where none is better.
-        test: The candidate beside the old text on the held-out rows, None where there is no candidate.
-        validation: Shares of the validation rows that the old text and the candidate get right. The second is too
-            good, since the candidate was chosen by it.
-        rows: Distinct rows for proposals, for the choice, and held out.
-        proposed: Proposals that were made.
-        cost_usd: US dollars that this call paid, None for an unknown price.
-        left_out: What the ceiling did not pay for, "" for nothing.
+        task: The original question.
+        candidate: The best text on the validation rows. The original text if none is better.
+        test: Comparison of the candidate with the original text on the held-out rows. None without a candidate.
+        validation: Shares of the validation rows that the original text and the candidate get right. The second is
+            biased upwards, because the candidate was chosen by it.
+        rows: Number of distinct rows for proposals, for the choice, and held out.
+        proposed: Number of proposals made.
+        cost_usd: US dollars paid by this call. None for an unknown price.
+        left_out: The work that the ceiling did not cover. "" for none.
     """
 
     task: TaskQuestion
@@ -44,29 +44,29 @@ class Improvement:
 
     @property
     def found(self) -> bool:
-        """Whether the candidate is better on the held-out rows, significantly (1 %, two-sided).
+        """Whether the candidate is significantly better on the held-out rows (1 %, two-sided).
 
-        Of one search: a further one on the same labels is tested on the same held-out rows.
+        This is for one search: another search with the same labels is tested on the same held-out rows.
         """
         return self.test is not None and self.test.is_significant and self.test.difference > 0
 
     @property
     def prompt(self) -> str | None:
-        """The prompt to use: the candidate where an improvement was found, else as it was; None for none."""
+        """The prompt to use: the candidate if an improvement was found, otherwise the original. None for none."""
         return self.text if self.task.part == "prompt" else self.task.prompt
 
     @property
     def text(self) -> str:
-        """The prompt, or the instruction (`system`) where there is no prompt, to use."""
+        """The text to use: the prompt, or the instruction (`system`) if there is no prompt."""
         return self.candidate if self.found else self.task.text
 
     @cached_property
     def diff(self) -> list[WordChange]:
-        """What the candidate changes, in pieces, by words."""
+        """The words that the candidate changes, in pieces."""
         return word_diff(self.task.text, self.candidate)
 
     def best(self) -> dict[str, Any]:
-        """Return what `parse` takes by name: `df.llm.parse(**improved.best())`. As it was where nothing was found."""
+        """Return arguments for `df.llm.parse(**improved.best())`: the original ones if no improvement was found."""
         kept = {name: value for name, value in self.task.options.items() if name not in _NOT_PASSED_ON}
         text: dict[str, Any] = {self.task.part: self.text} if self.text else {}
         return {"response_format": self.task.response_format, **kept, **text}

@@ -1,4 +1,4 @@
-"""With which chance each labelled row counts in a mean of the table, and why labels are no sample of its rows."""
+"""The draw probability of each labelled row, and the reasons why labels may not be a sample of the table's rows."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 def label_chances(
     known: Sequence[tuple[float, str | None] | None], content: Numbers, shown: Numbers
 ) -> tuple[Numbers, str]:
-    """Return the chances to count with, and why they are not those of a sample of these rows.
+    """Return the draw probability of each row, and the reason if the labels are not a sample of these rows.
 
-    What is "random" was drawn uniformly among the rows that were not labelled for certain. Where a person reviewed
-    twice, each label has the chance of its own draw; the share that is labelled after both is that of the two.
+    "random" labels were drawn uniformly among the rows that were not labelled for certain. If a person reviewed
+    twice, each label has the probability of its own draw; the share labelled after both is that of the two together.
 
-    The model is right about rows that it was shown, or nearly, more often than about the others, so that their labels
-    say nothing of these: a shown row that has a label is counted for certain, by the label, and the others are drawn
-    among the rows that were not shown.
+    The model is right more often about rows that it was shown as examples, or near-duplicates of them, so their labels
+    say nothing about the other rows. A shown row with a label therefore counts for certain, by its label, and the other
+    labels are drawn among the rows that were not shown.
 
     Args:
-        known: Of each row, chance and word of its draw; None for a row without.
-        content: Of each row, equal for equal rows.
+        known: The probability and kind of each row's draw. None for a row without one.
+        content: A hash for each row, equal for equal rows.
         shown: Whether the model was shown each row, or a near-duplicate, as an example; shape (n,), bool.
     """
     pi = np.array([np.nan if one is None else one[0] for one in known])
@@ -54,7 +54,7 @@ def label_chances(
 
 
 def _problem(one: Numbers, known: Sequence[tuple[float, str | None] | None]) -> str:
-    """Return why the chances of distinct rows are not those of a draw from them, "" where nothing says so."""
+    """Return why the probabilities do not fit a draw from these distinct rows, or "" if they do."""
     total, labelled = len(one), ~np.isnan(one)
     drawn = labelled & (one < 1)
     certain = int(labelled.sum() - drawn.sum())

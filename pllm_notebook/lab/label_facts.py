@@ -1,4 +1,4 @@
-"""What a report says of labels: who gave them, how rows were drawn, how right the answers are against them."""
+"""A report's facts about labels: who gave them, how rows were drawn, and the accuracy of the answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_PERSONS = 6
 
 
 def label_facts(answers: FieldAnswers) -> dict[str, Any] | None:
-    """Return who labelled how many distinct rows of a field, and how these were drawn; None without labels."""
+    """Return who labelled how many distinct rows of a field, and how those were drawn. None without labels."""
     known = {(label.columns, label.content): label for label in answers.labels if label is not None}
     if not known:
         return None
@@ -45,9 +45,9 @@ def label_facts(answers: FieldAnswers) -> dict[str, Any] | None:
 
 
 def evaluation_facts(answers: FieldAnswers, against: str) -> dict[str, Any] | None:
-    """Return how right the answers are on labelled rows, by class, and in the whole table; None without labels.
+    """Return the accuracy on labelled rows, by class and in the whole table. None without labels.
 
-    A row that failed is wrong; one that was an example of its run is left out.
+    Failed rows count as wrong. Rows that were examples of their run are left out.
     """
     lines = np.flatnonzero(answers.labelled & ~answers.examples).tolist()
     if not lines or not (answers.is_listed or answers.is_number):
@@ -94,7 +94,7 @@ def figure_of(found: CorrectedMean) -> dict[str, Any]:
 
 
 def _kappas(labels: Sequence[Label], field: str, persons: Sequence[str]) -> list[dict[str, Any]]:
-    """Return for each two persons how far they agree beyond chance, where they labelled the same rows."""
+    """Return the agreement beyond chance of each pair of persons who labelled the same rows."""
     table, made = Labels(labels), []
     for one, other in itertools.combinations(persons, 2):
         rows = [{(label.columns, label.content) for label in labels if label.by == name} for name in (one, other)]

@@ -1,4 +1,4 @@
-"""Which of two sides is right more often, with labels: a paired test in which equal rows are one observation."""
+"""Test with labels which of two sides is right more often: a paired test with equal rows as one observation."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ SIGNIFICANT = 0.05
 class LabelledChange:
     """The accuracy of both sides on the same labelled rows, and whether it differs.
 
-    A row that failed on a side is wrong there: leaving it out would keep the easy rows. Assumed are labels that are
-    right, distinct rows that are independent of each other, and rows that were not chosen because of their answers.
+    A row that failed on a side is wrong there: leaving it out would keep only the easy rows. The test assumes that
+    labels are right, that distinct rows are independent, and that rows were not chosen because of their answers.
 
     Attributes:
-        field: Of the answers.
+        field: The field of the answers.
         against: Name of the labels.
-        labels: Labelled rows that both sides were asked about.
-        questions: Distinct ones among them: equal rows share one call, and count once.
+        labels: Number of labelled rows that both sides were asked about.
+        questions: Number of distinct rows among them. Equal rows share one call and count once.
         old_accuracy: Share of the labelled rows that the old side got right, 0 to 1.
-        new_accuracy: Of the new side.
+        new_accuracy: The same for the new side.
         better: Rows that became right.
         worse: Rows that became wrong.
-        failed: Labelled rows without an answer on the old and on the new side, counted as wrong.
-        difference: New less old accuracy.
-        low: Lower end of its 95 % interval, from the variance between distinct rows; true from some 50 labels on.
+        failed: Labelled rows without an answer on the old and on the new side, which count as wrong.
+        difference: New minus old accuracy.
+        low: Lower end of its 95 % interval, from the variance between distinct rows. Valid from about 50 labels on.
         high: Upper end.
-        p: Two-sided, of equal accuracy (sign flips by question: McNemar's exact test where no rows are equal).
-        detectable: The smallest true difference that so many labels find in four of five such comparisons, given how
-            many rows differ here.
-        examples: Labelled rows that a side was shown as examples, near-duplicates included, left out.
+        p: Two-sided p of equal accuracy (sign flips by question; McNemar's exact test if no rows are equal).
+        detectable: The smallest true difference that this number of labels detects in four of five such comparisons,
+            given how many rows differ here.
+        examples: Labelled rows left out because a side was shown them, or near-duplicates, as examples.
         alpha: The p below which a difference is significant.
     """
 
@@ -122,18 +122,18 @@ def labelled_change(
     """Test whether two sides are equally often right.
 
     Args:
-        names: Of the field and of the labels.
+        names: Names of the field and of the labels.
         truths: The label of each line, comparable with the answers.
-        old: Value of each line, and whether it is an answer.
+        old: The value of each line, and whether it is an answer.
         new: As *old*.
-        question: Of each line, equal for equal rows.
+        question: A number for each line, equal for equal rows.
         alpha: The p below which a difference is significant.
 
     Returns:
-        The result, and for each line 1 where it became right, -1 where it became wrong, else 0.
+        The result, and for each line 1 if it became right, -1 if it became wrong, otherwise 0.
 
     Raises:
-        UsageError: When there is no line.
+        UsageError: If there are no lines.
     """
     if not len(truths):
         raise UsageError(f"No row that both sides were asked about has a label in {names[1]!r}. Nothing was sent.")
@@ -171,7 +171,7 @@ def labelled_change(
 def _macro_f1(
     truths: Sequence[Any], old: tuple[Sequence[Any], Numbers], new: tuple[Sequence[Any], Numbers], question: Numbers
 ) -> MacroF1Change | None:
-    # Of a number of many values, a mean over them says nothing.
+    # For a number with many values, a mean over classes is meaningless.
     if any(isinstance(truth, float) for truth in truths):
         return None
     before, after = ([value if there else None for value, there in zip(values, known.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""The labelled rows of a frame as distinct questions, in an order that their content alone determines."""
+"""The labelled rows of a frame as distinct questions, in an order determined only by their content."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class LabelledQuestions:
 
     Attributes:
         table: The table.
-        asked: The columns that are sent, of any of the prompts.
+        asked: The columns that any of the prompts sends.
         row: For each line its first row in the table, shape (lines,), in the order of the questions.
         question: For each line the number of its question, from 0, ascending.
         truths: For each line the label of each of its rows.
-        column: Of the answers.
-        field: That the labels are of.
+        column: The column of the answers.
+        field: The field that the labels are for.
         named: Name of the labels.
     """
 
@@ -70,16 +70,16 @@ class LabelledQuestions:
         return self.table.join({}, self.row[list(lines)].tolist(), dropped, explode=True, run_id=None)
 
     def distinct(self, columns: Sequence[str]) -> int:
-        """Return how many rows of the whole table, labelled or not, differ in some columns: each takes one call."""
+        """Return the number of distinct rows of the whole table, labelled or not, in some columns: one call each."""
         return len(np.unique(content_hashes([self.table.column_data(columns)], self.table.total)))
 
     def right(self, line: int, value: Any) -> int:
-        """Return how many rows of a line have this label."""
+        """Return how many rows of a line have *value* as their label."""
         return sum(truth == value for truth in self.truths[line])
 
 
 def field_columns(response_format: Any, given: Mapping[str, Any]) -> dict[str, Column]:
-    """Return the columns of the answers by field: their names without a prefix. Sends nothing."""
+    """Return the columns of the answers by field name, without a prefix. Sends nothing."""
     options = options_for({**given})
     shape = ResultColumns(output_of(response_format, options), options)
     return {column.name.removeprefix(options.prefix): column for column in shape.columns}
@@ -98,13 +98,13 @@ def labelled_questions(
     Args:
         table: The rows.
         columns: The columns of the answers by field.
-        against: Labels: a column of the table, what its library aligns, or "labels".
-        field: That they are of; None for the only one, or the one with their name.
-        asked: Returns the columns that are sent, for each prompt: called when the labels have been found.
+        against: Labels: a column of the table, an object that its library aligns, or "labels".
+        field: The field that the labels are for. None for the only field, or the one named like the labels.
+        asked: Returns the columns that each prompt sends. Called after the labels have been found.
         without: Columns of the table that are not labels.
 
     Raises:
-        UsageError: When there are no labels, or a prompt names their column. Nothing was sent.
+        UsageError: If there are no labels, or a prompt names their column. Nothing was sent.
     """
     labels, own = label_column(table, against, columns, field, without)
     named = "labels" if labels.name is None else str(labels.name)
@@ -126,7 +126,7 @@ def labelled_questions(
     union = tuple(dict.fromkeys(name for names in sent for name in names))
     common = tuple(name for name in union if all(name in names for names in sent)) or union
     whole = content_hashes([table.column_data(union)], table.total)
-    # Rows that are equal in what every prompt is asked about may share a call, so that they are one observation.
+    # Rows that are equal in all columns that every prompt sends may share a call, so they are one observation.
     unit = whole if common == union else content_hashes([table.column_data(common)], table.total)
     first: dict[int, int] = {}
     truths: dict[int, list[Any]] = {}

@@ -1,4 +1,4 @@
-"""The paragraph of a report that goes into the methods section of a paper."""
+"""A report's paragraph for the methods section of a paper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Facts = Mapping[str, Any]
 
 
 def methods_text(facts: Facts) -> str:
-    """Return what was done, in sentences, from the facts of a report."""
+    """Return the description of the work in sentences, from the facts of a report."""
     parts = [*_asking(facts), *_answers(facts), *_labels(facts), *_figures(facts), *_choices(facts)]
     return " ".join(parts)
 

@@ -1,6 +1,6 @@
 """Tests and intervals for two answers to the same rows. Equal rows share one call, so a question is one observation.
 
-Plain arrays in, numbers out; only numpy, and no random numbers: the same data give the same figures.
+Plain arrays in, numbers out. It uses only numpy and no random numbers, so the same data give the same figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _Z95 = NormalDist().inv_cdf(0.975)
 _Z80 = NormalDist().inv_cdf(0.80)
 _EXACT_UP_TO = 100_000
-"""Sum of absolute differences up to which their distribution is computed whole; beyond it a normal one fits it."""
+"""Sum of absolute differences up to which the exact distribution is computed. Beyond it, the normal one is used."""
 
 
 def sums_by_group(values: Array, group: Array) -> Array:
@@ -38,14 +38,14 @@ def sums_by_group(values: Array, group: Array) -> Array:
 
 
 def sign_flip_p(sums: Array) -> float:
-    """Return the two-sided p that no direction of change is favoured.
+    """Return the two-sided p of the hypothesis that neither direction of change is favoured.
 
-    If two runs are equally good, each question's sum is as likely to have the other sign. Where every question is one
-    row this is McNemar's exact test ("Note on the sampling error of the difference between correlated proportions",
-    1947). Its only assumption is that questions are independent of each other.
+    If two runs are equally good, each question's sum is as likely to have the other sign. If every question is one
+    row, this is McNemar's exact test ("Note on the sampling error of the difference between correlated proportions",
+    1947). The only assumption is that questions are independent.
 
     Args:
-        sums: Of each question: rows that became right less rows that became wrong. Whole numbers.
+        sums: For each question, rows that became right minus rows that became wrong. Integers.
     """
     sizes = np.abs(np.asarray(sums, dtype=np.float64)).round().astype(np.int64)
     sizes = sizes[sizes > 0]
@@ -67,7 +67,7 @@ def sign_flip_p(sums: Array) -> float:
 
 
 def binomial_tail(count: int, trials: int, chance: float) -> float:
-    """Return the chance of *count* or more of *trials* that each come true with *chance*."""
+    """Return the probability of at least *count* successes in *trials*, each with probability *chance*."""
     if count <= 0:
         return 1.0
     if count > trials:
@@ -90,14 +90,14 @@ def share_interval(count: float, total: float) -> tuple[float, float]:
 
 
 def difference_interval(differences: Array, question: Array) -> tuple[float, float, float]:
-    """Return the mean difference over rows and its 95 % interval, rows of one question moving together.
+    """Return the mean difference over rows and its 95 % interval, with rows of one question moving together.
 
-    The variance is that between questions (a ratio estimate), with half a question added in both directions, so that
-    an interval does not vanish where few rows differ.
+    The variance is that between questions (a ratio estimate), with half a question added in both directions so that
+    the interval does not vanish if few rows differ.
 
     Args:
-        differences: Of each row: 1 became right, -1 became wrong, 0 neither.
-        question: Of each row, equal for equal rows.
+        differences: For each row: 1 became right, -1 became wrong, 0 neither.
+        question: A number for each row, equal for equal rows.
     """
     differences = np.asarray(differences, dtype=np.float64)
     total = len(differences)
@@ -111,18 +111,18 @@ def difference_interval(differences: Array, question: Array) -> tuple[float, flo
 
 
 def effective_count(question: Array) -> float:
-    """Return how many independent rows these are worth, where rows of one question move together (Kish, 1965)."""
+    """Return the effective number of independent rows if rows of one question move together (Kish, 1965)."""
     sizes = sums_by_group(np.ones(len(question)), question)
     return float(sizes.sum() ** 2 / np.sum(sizes**2))
 
 
 def detectable_difference(labels: float, discordant: float, alpha: float = 0.05) -> float:
-    """Return the smallest true difference of two accuracies that is found in four of five such comparisons.
+    """Return the smallest true difference of two accuracies that four of five such comparisons detect.
 
     Args:
         labels: Number of labelled questions.
-        discordant: Share of them where exactly one side is right.
-        alpha: The p, two-sided, below which a difference is found.
+        discordant: Share of them in which exactly one side is right.
+        alpha: The two-sided p below which a difference counts as detected.
     """
     z = NormalDist().inv_cdf(1 - alpha / 2)
     if labels <= 0:
@@ -136,15 +136,15 @@ def detectable_difference(labels: float, discordant: float, alpha: float = 0.05)
 
 
 def marginal_p(old: Any, new: Any, question: Array, classes: int) -> float:
-    """Return the p that a field's distribution has not moved: a Wald test on the differences of all shares.
+    """Return the p of the hypothesis that a field's distribution has not shifted: a Wald test on all shares.
 
     Bhapkar's test ("A note on the equivalence of two test criteria", 1966), with the variance between questions.
 
     Args:
-        old: Class of each row, 0 to classes - 1; whole numbers, shape (n,).
-        new: Of the same rows.
-        question: Of each row.
-        classes: At least 2.
+        old: Class of each row on the old side, integers from 0 to classes - 1, shape (n,).
+        new: Class of the same rows on the new side.
+        question: A number for each row, equal for equal rows.
+        classes: Number of classes, at least 2.
     """
     was, becomes = np.asarray(old), np.asarray(new)
     used = [code for code in range(classes) if (was == code).any() or (becomes == code).any()]
@@ -182,7 +182,7 @@ def _chi_square_tail(value: float, degrees: int) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p values that stay true for the smallest of several (Holm, 1979); NaN stays NaN."""
+    """Return p values corrected for their number (Holm, 1979). NaN stays NaN."""
     known = sorted((p, at) for at, p in enumerate(values) if p == p)
     made = [float("nan")] * len(values)
     largest = 0.0

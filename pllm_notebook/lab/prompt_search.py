@@ -1,7 +1,7 @@
 """Proposals for a better prompt, by gepa (Agrawal et al., "GEPA: reflective prompt evolution", 2025), on our calls.
 
-gepa chooses which text is changed next and which survive; every call is ours: cached, limited, within the ceiling. It
-sees training rows alone, and scores on the validation rows.
+gepa chooses which text to change next and which texts to keep. Every call goes through this package: cached, limited
+and within the ceiling. gepa sees the contents of training rows only, and scores on the validation rows.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["SearchResult", "search_prompts"]
 logger = logging.getLogger("pllm_notebook")
 
 _PART = "prompt"
-# Rows whose answers one proposal is made from.
+# Number of rows whose answers each proposal is made from.
 _ROWS = 10
-# A text that answers all rows of a draw rightly gets no proposal: so many draws for each that is wanted, at most.
+# If a text answers all rows of a draw correctly, no proposal is made: the maximum number of draws for each proposal.
 _DRAWS = 4
 
 _TEMPLATE = """The text below is sent to a model for every row of a table. {places}The model answers in a fixed form.
@@ -47,9 +47,9 @@ class SearchResult:
     """The texts that were tried.
 
     Attributes:
-        texts: The first is the one to improve on; then those that were better on the rows that they were made from.
-        scores: Share of the validation rows that each gets right.
-        proposed: Proposals that were made, the rejected ones too.
+        texts: The original text, followed by those that did better on the rows that they were made from.
+        scores: Share of the validation rows that each text gets right.
+        proposed: Number of proposals made, including rejected ones.
     """
 
     texts: Sequence[str]
@@ -70,15 +70,15 @@ def search_prompts(
 
     Args:
         trials: Answers and scores.
-        text: To begin with.
-        roles: Lines that proposals are made from, "examples", and lines that they are chosen by, "validation".
-        propose: Sends a request to the model that proposes, waits, and returns its reply; "" for none.
-        proposals: Number of them, at most.
-        seed: Of the draws of rows.
+        text: The original text.
+        roles: The lines that proposals are made from ("examples") and chosen by ("validation").
+        propose: Sends a request to the proposing model, waits, and returns its reply, or "" for none.
+        proposals: Maximum number of proposals.
+        seed: Seed for drawing rows.
 
     Raises:
-        MissingPackageError: Without gepa.
-        ProviderRejectedError: When a provider refuses the calls.
+        MissingPackageError: If gepa is not installed.
+        ProviderRejectedError: If a provider refuses the calls.
     """
     try:
         gepa: Any = importlib.import_module("gepa")
@@ -121,7 +121,7 @@ def search_prompts(
 
 
 class _Adapter:
-    """What gepa asks: scores of a text, and records of what it got wrong."""
+    """Answer gepa's requests: scores of a text, and records of its errors."""
 
     propose_new_texts = None
 
@@ -129,7 +129,7 @@ class _Adapter:
         self._trials, self._batch, self._ask = trials, batch, ask
 
     def evaluate(self, batch: list[int], candidate: dict[str, str], capture_traces: bool = False) -> Any:
-        if self._trials.is_over:  # gepa looks for the end only between its steps
+        if self._trials.is_over:  # gepa checks for the end only between its steps
             answers = [TrialAnswer(None, is_sent=False)] * len(batch)
         else:
             answers = self._ask(self._trials.ask(candidate[_PART], batch))
@@ -151,7 +151,7 @@ class _Adapter:
 
 
 class _Quiet:
-    """gepa's log, which would be printed."""
+    """Discard gepa's log, which would be printed."""
 
     def log(self, message: str) -> None:
         logger.debug("gepa: %s", message)

@@ -1,4 +1,4 @@
-"""Prompts that are tried on labelled rows: what each answers, within one ceiling."""
+"""Try prompts on labelled rows, within one ceiling."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TaskQuestion:
         response_format: As for `parse`.
         prompt: As for `parse`.
         options: Options of `parse`.
-        column: Name of the result column that labels are of.
-        part: What is rewritten: the prompt, or the instruction (`system`) where there is no prompt.
+        column: Name of the result column that the labels are for.
+        part: The part to rewrite: the prompt, or the instruction (`system`) if there is no prompt.
     """
 
     response_format: Any
@@ -43,7 +43,7 @@ class TaskQuestion:
         return (self.prompt if self.part == "prompt" else self.options.get("system")) or ""
 
     def asked(self, frame: Any, text: str) -> Asked:
-        """Return the question with another text, to a frame."""
+        """Return the question with another text, for a frame."""
         if self.part == "prompt":
             return Asked(frame, self.response_format, text, self.options)
         return Asked(frame, self.response_format, None, {**self.options, "system": text} if text else self.options)
@@ -51,12 +51,12 @@ class TaskQuestion:
 
 @dataclass(frozen=True, slots=True)
 class TrialAnswer:
-    """What a prompt says of one line.
+    """The answer of a prompt for one line.
 
     Attributes:
-        value: The answer of the field; None without one, too.
-        failure: Why there is no answer, "" where there is one.
-        is_sent: Whether it was asked at all; False where the ceiling left no money.
+        value: The field's value. Also None without an answer.
+        failure: Why there is no answer. "" if there is one.
+        is_sent: Whether it was sent. False if the budget was exhausted.
     """
 
     value: Any
@@ -70,7 +70,7 @@ class PromptTrials:
     Args:
         task: The question.
         questions: The labelled rows.
-        runs: The money and the display.
+        runs: The budget and the display.
 
     Attributes:
         is_over: Whether the ceiling has left a line without an answer.
@@ -82,10 +82,10 @@ class PromptTrials:
         self._task, self._runs = task, runs
 
     def ask(self, text: str, lines: Sequence[int]) -> Steps[list[TrialAnswer]]:
-        """Return what a text answers. One that cannot be asked fails on every line, and sends nothing.
+        """Return a text's answers. A text that cannot be used fails on every line, and nothing is sent for it.
 
         Raises:
-            ProviderRejectedError: When key, model or quota were refused.
+            ProviderRejectedError: If the key, model or quota was refused.
         """
         if problem := self.problem(text):
             return [TrialAnswer(None, problem)] * len(lines)
@@ -95,13 +95,13 @@ class PromptTrials:
     def ask_all(
         self, texts: Sequence[str], lines: Sequence[int]
     ) -> Steps[tuple[list[list[TrialAnswer]], list[LiveRun]]]:
-        """Return what texts that can be asked answer, and their runs; all go at once."""
+        """Return the answers and the runs of texts that can be used. All run concurrently."""
         frame = self.questions.frame(lines)
         runs = yield from self._runs.ask([self._task.asked(frame, text) for text in texts])
         return [self._answers(run, len(lines)) for run in runs], runs
 
     def problem(self, text: str) -> str:
-        """Return why a text cannot be asked, "" where it can."""
+        """Return why a text cannot be used, or "" if it can."""
         asked = self._task.asked(self.questions.frame([0]), text)
         given = {**asked.options, "replace": True}
         try:
@@ -111,13 +111,13 @@ class PromptTrials:
         return ""
 
     def score(self, line: int, answer: TrialAnswer) -> float:
-        """Return the share of a line's rows whose label an answer is."""
+        """Return the share of a line's rows whose label equals the answer."""
         if answer.failure or not answer.is_sent:
             return 0.0
         return self.questions.right(line, answer.value) / len(self.questions.truths[line])
 
     def cells(self, line: int) -> dict[str, str]:
-        """Return the cells of a line that are sent, as text."""
+        """Return the sent cells of a line, as text."""
         data = self.questions.table.column_data(self.questions.asked)
         row = int(self.questions.row[line])
         return {
@@ -126,7 +126,7 @@ class PromptTrials:
         }
 
     def cost_usd(self, text: str, lines: Sequence[int]) -> float | None:
-        """Estimate what asking a text costs, less what the cache has; None for an unknown price. Sends nothing."""
+        """Estimate the cost of running a text, without cached answers. None for an unknown price. Sends nothing."""
         asked = self._task.asked(self.questions.frame(lines), text)
         cost: float | None = (
             accessor_of(asked.frame).estimate(asked.response_format, asked.prompt, **asked.options).cost_usd

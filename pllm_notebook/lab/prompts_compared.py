@@ -1,4 +1,4 @@
-"""`pllm.compare`: several prompts, or models, or options, on the same rows. What the cache has is not asked again."""
+"""`pllm.compare`: several prompts, models or options on the same rows. Cached answers are not requested again."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = ["Comparisons", "acompare", "compare"]
 
 
 class Comparisons(Mapping[str, Comparison]):
-    """Several variants on the same rows, each compared with the first; by name.
+    """Several variants on the same rows, each compared with the first. A mapping by name.
 
     Args:
         first: Name of the variant that the others are compared with.
-        compared: The others.
+        compared: Comparisons of the other variants.
         frames: The answers of every variant, by name.
-        cost_usd: What asking all of them has cost.
+        cost_usd: US dollars paid for all of them.
 
     Attributes:
         first: As given.
         frames: As given.
-        cost_usd: US dollars that this call paid, None for an unknown price. A call that several variants share is paid
-            and counted once; answers out of the cache add nothing.
+        cost_usd: US dollars paid by this call. None for an unknown price. A call that several variants share is paid
+            for and counted once; cached answers add nothing.
     """
 
     def __init__(
@@ -111,27 +111,27 @@ def compare(  # type: ignore[misc]  # its own `against` is that of the compariso
     field: str | None = None,
     **options: Unpack[ParseOptions],
 ) -> Comparison | Comparisons:
-    """Ask several prompts about the same rows, and compare the others with the first.
+    """Run several prompts on the same rows, and compare the others with the first.
 
-    Only what the cache does not have is sent; all variants run at once, within the limits that they share, and each
-    within `max_cost_usd` of its own. After an interrupt what is finished is kept, and the same call goes on.
+    Only calls that are not cached are sent. All variants run concurrently within the shared rate limits, each with its
+    own `max_cost_usd`. After an interrupt, finished answers are kept; repeat the call to continue.
 
     Args:
-        variants: Name to prompt; or to a mapping of what differs: `prompt`, `response_format`, and options of
+        variants: Maps names to prompts, or to mappings of the differences: `prompt`, `response_format`, and options of
             `df.llm.parse` such as `model`. Two or more.
         response_format: As for `df.llm.parse`.
         on: The rows: a frame or a column of any library.
-        against: Known labels, a column of *on* or a Series, for a paired test. They are not sent, if the prompt does
-            not name their column; without a prompt, `columns=` says what is sent.
-        field: The field that the labels are of.
+        against: Known labels, a column of *on* or a Series, for a paired test. They are not sent unless the prompt
+            names their column. Without a prompt, `columns=` chooses the columns to send.
+        field: The field that the labels are for.
         **options: As for `df.llm.parse`, for all variants.
 
     Returns:
-        For two variants a `Comparison` of the second with the first. For more, a mapping from the name of each further
-        one to its comparison with the first; `.frames` has the answers of each.
+        For two variants, a `Comparison` of the second with the first. For more, a mapping from the name of each other
+        variant to its comparison with the first; `.frames` has the answers of each.
 
     Raises:
-        UsageError: For fewer than two variants, or a call that cannot be carried out as written. Nothing was sent.
+        UsageError: For fewer than two variants, or invalid arguments. Nothing was sent.
     """
     return blocking(_compare(variants, response_format, on, against, field, options))
 
@@ -146,7 +146,7 @@ async def acompare(  # type: ignore[misc]  # its own `against` is that of the co
     field: str | None = None,
     **options: Unpack[ParseOptions],
 ) -> Comparison | Comparisons:
-    """Run `pllm.compare` and await its result. Cancelling stops it; what finished is kept."""
+    """Run `pllm.compare` and await its result. Cancelling stops it; finished answers are kept."""
     return await awaiting(_compare(variants, response_format, on, against, field, options))
 
 
@@ -194,7 +194,7 @@ def _compare(
 def _question(
     name: str, variant: str | Mapping[str, Any] | None, response_format: Any, options: Mapping[str, Any]
 ) -> tuple[Any, str | None, dict[str, Any]]:
-    """Return what a variant asks: type, prompt and options."""
+    """Return the type, prompt and options of a variant."""
     if variant is None or isinstance(variant, str):
         return response_format, variant, dict(options)
     if not isinstance(variant, Mapping):
@@ -207,7 +207,7 @@ def _question(
 
 
 def _check_labels(on: Any, against: Any, field: str | None) -> None:
-    """Refuse labels that are not there before all prompts are paid for."""
+    """Refuse missing labels before any prompt is paid for."""
     table = table_of(on)
     if table is not None and not table.total:
         raise UsageError("on= has no rows: nothing is left of the selection that made it. Nothing was sent.")
@@ -226,7 +226,7 @@ def _check_labels(on: Any, against: Any, field: str | None) -> None:
 def _check_field(
     on: Any, against: Any, field: str | None, asked: Sequence[tuple[Any, str | None, dict[str, Any]]]
 ) -> None:
-    """Refuse answers without a common field, and labels that no answer can be equal to, before any is paid for."""
+    """Refuse answers without a common field, and labels that no answer can equal, before any answer is paid for."""
     table = table_of(on)
     if table is None:
         return

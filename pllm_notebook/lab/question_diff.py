@@ -1,4 +1,4 @@
-"""What differs between two questions: the words of their prompts, their schemas, and their options."""
+"""Differences between two questions: words of the prompts, schemas and options."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["WordChange", "html_diff", "option_diff", "schema_diff", "text_diff",
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _LINES = re.compile(r".*\n|.+\Z")
 _MOST_WORDS = 20_000
-"""Longer prompts are compared line by line: words would take minutes."""
+"""Longer prompts are compared line by line, because a comparison by words would take minutes."""
 
 _MOST_PAIRS = 2_000_000
-"""Pairs of equal words that are looked at: of a prompt that repeats one word, each word has as many as it has words."""
+"""Limit on pairs of equal words, whose number is quadratic for a prompt that repeats one word."""
 
-# Where it comes from, and how fast, makes no other question.
+# Options that affect only the source and speed of answers do not make a different question.
 _NO_QUESTION = {"progress", "concurrency", "requests_per_min", "tokens_per_min", "timeout_s", "max_retries", "columns",
                 "max_cost_usd", "cache", "wait", "mode", "cache_dir", "prefix", "replace", "loop", "sim"}  # fmt: skip
 
 
 class WordChange(NamedTuple):
-    """A piece of a prompt: what it was, and what it became; equal for what stayed."""
+    """A piece of a prompt, before and after. Both are equal for an unchanged piece."""
 
     old: str
     new: str
 
 
 def word_diff(old: str, new: str) -> list[WordChange]:
-    """Return two texts in pieces, in order, by words; by lines, or as a whole, where they are very long."""
+    """Return the pieces of two texts in order, by words. Very long texts are compared by lines or as a whole."""
     for split in (_WORDS, _LINES):
         if split is _WORDS and max(len(old), len(new)) > 6 * _MOST_WORDS:
             continue
@@ -75,7 +75,7 @@ def html_diff(changes: list[WordChange]) -> str:
 
 
 def schema_diff(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Return (path, old, new) for each part of two JSON schemas that differs; "" for a part that is not there."""
+    """Return (path, old, new) for each part that differs between two JSON schemas. "" stands for a missing part."""
     before, after = dict(_leaves(old or {})), dict(_leaves(new or {}))
     return [
         (path, before.get(path, ""), after.get(path, ""))
@@ -93,7 +93,7 @@ def _leaves(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def option_diff(old: Source, new: Source) -> list[tuple[str, str, str]]:
-    """Return (option, old, new) for each option that makes another question; "" for one that was not given."""
+    """Return (option, old, new) for each option that makes a different question. "" stands for an option not given."""
     before, after = _options_of(old), _options_of(new)
     names = [name for name in dict.fromkeys([*before, *after]) if name not in _NO_QUESTION | {"system", "model"}]
     return [(name, before.get(name, ""), after.get(name, "")) for name in names if before.get(name) != after.get(name)]

@@ -1,4 +1,4 @@
-"""What `df.llm.race` returns: the arms with their accuracy, price and time, and what may be said of the best."""
+"""The result of `df.llm.race`: the arms with accuracy, price and time, and the conclusions about the best."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _HEAD = ("arm", "accuracy", "95 % interval", "rows", "failed", "alone, the full 
 
 @dataclass(frozen=True, slots=True)
 class RacedArm:
-    """One way to ask, and how it did.
+    """One arm and its results.
 
     Attributes:
-        arm: The way.
-        accuracy: Share of the labelled rows that it was asked about and got right, 0 to 1; NaN for none.
-        low: Lower end of the 95 % interval of this arm alone (Wilson, over distinct rows). It assumes that they are a
-            sample of the rows that you care about, and does not know that the best of several looks too good.
+        arm: The combination of prompt, model and options.
+        accuracy: Share of the labelled rows asked so far that it got right, 0 to 1. NaN for none.
+        low: Lower end of the 95 % interval of this arm alone (Wilson, over distinct rows). It assumes that the rows are
+            a sample of those that you care about, and does not correct for choosing the best of several.
         high: Upper end.
-        questions: Distinct rows that it was asked about.
-        failed: Labelled rows without an answer, counted as wrong.
-        failures: These by kind.
-        cost_usd: US dollars of the full run of this arm alone: one call for each row of the frame that is distinct in
-            the columns that it sends, at the mean price of its calls so far. Calls that it shares with other arms
-            count in full. None for unknown.
-        time_s: Seconds of that run at the limits and latency seen so far, None for unknown.
-        left: When it left the race, "" for one that was in it to the end.
-        refused: Why the provider refused its calls, "" for nothing.
+        questions: Number of distinct rows that it was asked about.
+        failed: Labelled rows without an answer, which count as wrong.
+        failures: Counts of these by kind.
+        cost_usd: US dollars of a full run of this arm alone: one call for each row of the frame that is distinct in
+            the columns that it sends, at the mean price of its calls so far. Calls shared with other arms count in
+            full. None if unknown.
+        time_s: Seconds of that run at the limits and latency seen so far. None if unknown.
+        left: When the arm was dropped. "" if it stayed to the end.
+        refused: Why the provider refused its calls. "" if it did not.
     """
 
     arm: Arm
@@ -59,18 +59,18 @@ class RacedArm:
 
 @dataclass(repr=False)
 class Race:
-    """Ways to ask, raced on labelled rows.
+    """Arms compared on labelled rows.
 
     Attributes:
-        arms: In the order in which they were given.
-        leader: Which of them is the most accurate of those that were in the race to the end.
-        standing: What was proven of pairs of arms.
+        arms: The arms, in the order given.
+        leader: Index of the most accurate arm among those that stayed to the end.
+        standing: The proven differences between pairs of arms.
         questions: The labelled rows.
         rule: "halving" or "proof".
-        examples: Labelled rows that an arm was shown as examples, near-duplicates included, left out for all.
-        cost_usd: US dollars that this call paid, None for an unknown price. A call that several arms share is paid and
-            counted once; answers out of the cache add nothing.
-        left_out: What the ceiling did not pay for, "" for nothing.
+        examples: Labelled rows left out for all arms because one was shown them, or near-duplicates, as examples.
+        cost_usd: US dollars paid by this call. None for an unknown price. A call that several arms share is paid for
+            and counted once; cached answers add nothing.
+        left_out: The work that the ceiling did not cover. "" for none.
     """
 
     arms: Sequence[RacedArm]
@@ -91,10 +91,10 @@ class Race:
 
     @property
     def gap(self) -> float:
-        """With 95 % chance no arm is more accurate than the leader by more than this, as a share.
+        """With 95 % confidence, no arm is more accurate than the leader by more than this share.
 
-        It holds for all rounds and arms at once (Bonferroni), if distinct rows are independent and a sample of those
-        that you care about. Arms whose calls the provider refused are left out; 1.0 where an arm was not compared.
+        It holds for all rounds and arms together (Bonferroni), if distinct rows are independent and a sample of those
+        that you care about. Arms that the provider refused are left out. 1.0 if an arm was not compared.
         """
         return self.standing.gap(self.leader, self._asked())
 
@@ -102,10 +102,10 @@ class Race:
     def table(self) -> Any:
         """A line for each arm, the most accurate of the last round first.
 
-        Columns: arm, prompt, model, effort, accuracy, low, high, rows (distinct ones that it was asked about), failed
-        (labelled rows without an answer, counted as wrong), cost_usd and time_s of the full run of this arm alone,
-        pareto (whether no other arm is both cheaper and as accurate), place ("leader", "to the end", or when it left
-        the race).
+        Columns: arm, prompt, model, effort, accuracy, low, high, rows (distinct rows that it was asked about), failed
+        (labelled rows without an answer, which count as wrong), cost_usd and time_s of a full run of this arm alone,
+        pareto (whether no other arm is both cheaper and as accurate), place ("leader", "to the end", or when the arm
+        was dropped).
         """
         front = {point.name for point in self._points("cost") if point.on_front}
         types = {
@@ -137,15 +137,15 @@ class Race:
         return self.questions.table.frame_library.report(types, lines)
 
     def best(self, within: float | None = None) -> dict[str, Any]:
-        """Return what `parse` takes by name to ask in the best way: `df.llm.parse(**race.best())`.
+        """Return the arguments of the best arm for `df.llm.parse(**race.best())`.
 
         Args:
-            within: None for the leader. A share, such as 0.01 for one point: the cheapest arm that is proven less
-                accurate by no more than this than every arm that is not itself proven worse than another (95 %).
-                Where no arm is proven to be, the leader, with a warning.
+            within: None for the leader. A share, such as 0.01 for one point, for the cheapest arm that is proven (95 %)
+                to be at most this much less accurate than every arm that is not itself proven worse than another. If
+                no arm is proven so, the leader is returned, with a warning.
 
         Raises:
-            UsageError: If *within* is no share from 0 to 1.
+            UsageError: If *within* is not a share from 0 to 1.
         """
         if within is None:
             return self.arms[self.leader].arm.arguments
@@ -163,7 +163,7 @@ class Race:
         return self.arms[cheapest].arm.arguments
 
     def plot(self, by: Literal["cost", "time"] = "cost", *, ax: Any = None) -> Any:
-        """Plot the accuracy of each arm against the price or the time of the full run, with 95 % intervals.
+        """Plot the accuracy of each arm against the price or duration of the full run, with 95 % intervals.
 
         Args:
             by: "cost" or "time".
@@ -173,7 +173,7 @@ class Race:
             The axes.
 
         Raises:
-            MissingPackageError: Without matplotlib.
+            MissingPackageError: If matplotlib is not installed.
         """
         if by not in ("cost", "time"):
             raise UsageError(f"by is 'cost' or 'time', not {by!r}.")
@@ -187,7 +187,7 @@ class Race:
         return float("inf") if cost is None else cost
 
     def _ranked(self) -> list[tuple[int, RacedArm]]:
-        """Return the arms with their numbers: the leader, those of the last round, then those that left last."""
+        """Return the arms with their indexes: the leader, the rest of the last round, then the latest dropped first."""
         return sorted(
             enumerate(self.arms),
             key=lambda item: (

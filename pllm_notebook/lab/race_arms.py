@@ -1,4 +1,4 @@
-"""The arms of a race: each prompt with each model and each effort."""
+"""The arms of a race: every combination of prompt, model and effort."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pllm_notebook.exceptions import UsageError
 
 __all__ = ["Arm", "arms_of"]
 
-# Of these the race has its own; the others are those of `parse`.
+# Options that a race sets itself. All others are those of `parse`.
 _OWN = {
     "mode": "a race goes in rounds, live",
     "errors": "a row that failed is wrong, and does not end the race",
@@ -23,13 +23,13 @@ _NOT_PASSED_ON = ("max_cost_usd", "progress")
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to ask.
+    """One combination of prompt, model and options.
 
     Attributes:
-        name: Made of what differs between the arms.
+        name: Built from the differences between the arms.
         response_format: As for `parse`.
         prompt: As for `parse`.
-        prompt_name: Of the prompt; "" where there is one without a name.
+        prompt_name: Name of the prompt. "" for a single prompt without a name.
         options: Options of `parse`.
     """
 
@@ -41,7 +41,7 @@ class Arm:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What `parse` takes by name to ask in this way, without the race's ceiling and display."""
+        """The arguments of this arm for `parse`, without the race's ceiling and display."""
         kept = {name: value for name, value in self.options.items() if name not in _NOT_PASSED_ON}
         prompt = {} if self.prompt is None else {"prompt": self.prompt}
         return {"response_format": self.response_format, **prompt, **kept}
@@ -57,14 +57,15 @@ def arms_of(
     """Return every combination, by prompt, then model, then effort.
 
     Args:
-        response_format: Of all of them, where a prompt does not say otherwise.
-        prompts: One, or several by name; each text, None, or a mapping of `prompt`, `response_format` and options.
-        models: None for the one of the options or settings.
-        efforts: None for that of the options.
-        options: Of `parse`, for all arms.
+        response_format: The type, unless a prompt has its own.
+        prompts: One prompt, or several by name. Each is text, None, or a mapping of `prompt`, `response_format` and
+            options.
+        models: The models. None for the one of the options or settings.
+        efforts: The efforts. None for that of the options.
+        options: Options of `parse`, for all arms.
 
     Raises:
-        UsageError: When there are fewer than two, or an option does not fit a race. Nothing was sent.
+        UsageError: If there are fewer than two arms, or an option does not work in a race. Nothing was sent.
     """
     named = prompts if isinstance(prompts, Mapping) else {"": prompts}
     by_model = [{"model": model} for model in _listed("models", models)] or [{}]
@@ -94,7 +95,7 @@ def arms_of(
 
 
 def _check_own(name: str, own: Mapping[str, Any], models: Any, efforts: Any) -> None:
-    """Refuse what a prompt's mapping says and the race decides: it would be ignored, or the arm's name untrue.
+    """Refuse options in a prompt's mapping that the race sets: they would be ignored, or the arm's name would be wrong.
 
     Raises:
         UsageError: For such an option. Nothing was sent.

@@ -1,4 +1,4 @@
-"""Pictures of a race: accuracy against the price or the time of the full run, as SVG and with matplotlib."""
+"""Plots of a race: accuracy against the price or duration of the full run, as SVG and with matplotlib."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["RacePoint", "plot_race", "svg_race"]
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 48, 16, 12, 40
 _LABEL = 34
-"""Characters of an arm's name that the picture has room for."""
+"""Maximum number of characters of an arm's name in the picture."""
 
 _LETTER, _LINE = 6, 12
-"""Room of a letter and of a line of text."""
+"""Width of a letter and height of a line of text."""
 
 _TITLES = {"cost": "US dollars of the full run", "time": "seconds of the full run"}
 
@@ -27,13 +27,13 @@ class RacePoint:
     """One arm in the picture.
 
     Attributes:
-        name: Of the arm.
-        at: Price or time of the full run.
-        accuracy: Share.
+        name: Name of the arm.
+        at: Price or duration of the full run.
+        accuracy: Share of right answers.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        is_leader: Whether it is the most accurate of the last round.
-        on_front: Whether no other arm is both cheaper and as accurate (Pareto).
+        is_leader: Whether it is the most accurate arm of the last round.
+        on_front: Whether no other arm is both cheaper and as accurate (Pareto front).
     """
 
     name: str
@@ -111,6 +111,6 @@ def svg_race(points: Sequence[RacePoint], by: Literal["cost", "time"]) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    # Between two dollar signs a page may set text as mathematics; what is no element of SVG ends the picture.
+    # A page may render text between dollar signs as mathematics, whose elements are not SVG and break the picture.
     shown = html.escape(strip_control_chars(text)).replace("$", "<tspan>$</tspan>")
     return f"<text x='{x:.1f}' y='{y:.1f}' font-size='11' fill='currentColor' text-anchor='{anchor}'>{shown}</text>"

@@ -1,4 +1,4 @@
-"""The rounds of a race: the same questions to several arms at once, under one ceiling, in one display."""
+"""The rounds of a race: the same questions for several arms at once, under one ceiling, in one display."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["ArmAnswers", "RaceRounds"]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 _SAMPLE = 1_000
-"""Rows by which the time of the full run is projected."""
+"""Number of rows used to project the duration of the full run."""
 _USUAL_CONCURRENCY = 64
 
 
 class ArmAnswers:
-    """What one arm has answered.
+    """The answers of one arm.
 
     Args:
         arm: The arm.
@@ -37,16 +37,16 @@ class ArmAnswers:
     Attributes:
         arm: As given.
         sent: As given.
-        correct: Of each question, the labelled rows that it got right, shape (questions,).
-        asked: Whether it was asked about all lines of a question, and each has ended, shape (questions,).
-        skipped: Whether a line has a missing value, so that nothing is sent, or the model was shown it, or nearly, as
-            an example; shape (questions,).
-        examples: Labelled rows of the second kind.
-        failures: Kinds of failure, counted by labelled row.
-        cost_usd: Of each call that was answered, when it was paid for; other arms may have waited for it too.
-        latency_s: Of each.
-        refused: Why the provider refuses all of its calls, "" for nothing.
-        run: The last run, None before the first.
+        correct: For each question, the number of labelled rows that it got right, shape (questions,).
+        asked: Whether all lines of a question were asked and have ended, shape (questions,).
+        skipped: Whether a line has a missing value, so that nothing is sent, or it, or a near-duplicate, was shown to
+            the model as an example; shape (questions,).
+        examples: Number of labelled rows skipped as examples.
+        failures: Failure kinds, counted by labelled row.
+        cost_usd: The cost of each answered call when it was paid for. Other arms may share the call.
+        latency_s: The latency of each answered call.
+        refused: Why the provider refuses all of its calls. "" if it does not.
+        run: The last run. None before the first.
     """
 
     def __init__(self, arm: Arm, sent: tuple[str, ...], questions: LabelledQuestions) -> None:
@@ -66,11 +66,11 @@ class ArmAnswers:
         self.run: LiveRun | None = None
 
     def asked_about(self, frame: Any) -> Asked:
-        """Return the question to a frame of lines."""
+        """Return the question for a frame of lines."""
         return Asked(frame, self.arm.response_format, self.arm.prompt, self.arm.options)
 
     def take(self, run: LiveRun, lines: range, questions: LabelledQuestions) -> None:
-        """Note the answers of a run that has ended."""
+        """Take the answers of a run that has ended."""
         self.run = run
         if isinstance(run.execution.error, ProviderRejectedError):
             self.refused = str(run.execution.error)
@@ -100,15 +100,15 @@ class ArmAnswers:
             self.latency_s += [] if usage["latency_s"] is None else [usage["latency_s"]]
 
     def full_cost_usd(self, calls: int) -> float | None:
-        """Return what so many calls cost at what these have cost, None for unknown."""
+        """Return the cost of *calls* calls at the mean cost so far. None if unknown."""
         return calls * sum(self.cost_usd) / len(self.cost_usd) if self.cost_usd else None
 
     def full_time_s(self, calls: int, table: Table) -> float | None:
-        """Return how long so many calls take at the limits and latency seen so far, None for unknown.
+        """Return the duration of *calls* calls at the limits and latency seen so far. None if unknown.
 
         Args:
-            calls: Of the full run.
-            table: Its rows.
+            calls: Number of calls of the full run.
+            table: The rows of the full run.
         """
         if not self.latency_s:
             return None
@@ -121,16 +121,16 @@ class ArmAnswers:
 
 
 class RaceRounds:
-    """Asks arms about the same questions, and keeps what they answer.
+    """Ask arms the same questions and keep their answers.
 
     Args:
         arms: The arms.
         sent: The columns that each sends.
         questions: The labelled rows.
-        runs: The money and the display of all of them.
+        runs: The shared budget and display.
 
     Attributes:
-        answers: Of each arm.
+        answers: The answers of each arm.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class RaceRounds:
         self._runs = runs
 
     def affordable(self, arms: Sequence[int], questions: range) -> range:
-        """Return the first of some questions, as many as the rest of the ceiling pays for by the estimate.
+        """Return the leading questions that the rest of the ceiling pays for, by the estimate.
 
         Raises:
             UsageError: Under a ceiling, for an arm whose price is unknown. Nothing was sent for these questions.
@@ -157,7 +157,7 @@ class RaceRounds:
             if cost is None:
                 raise UsageError(
                     f"max_cost_usd={budget.ceiling_usd:g} cannot be enforced: the price of {arm.name!r} is unknown. "
-                    f"Leave the ceiling or this model out. Nothing was sent to it."
+                    f"Remove the ceiling or this model. Nothing was sent to it."
                 )
             needed += cost
         left = max(0.0, budget.ceiling_usd - budget.spent_usd)
@@ -165,7 +165,7 @@ class RaceRounds:
         return range(questions.start, questions.start + count)
 
     def ask(self, arms: Sequence[int], questions: range) -> Steps[None]:
-        """Ask some arms about some questions, all at once, and wait (see `SharedRuns.ask`)."""
+        """Ask some arms some questions, all at once, and wait (see `SharedRuns.ask`)."""
         lines = self._questions.lines(questions)
         frame = self._questions.frame(lines)
         runs = yield from self._runs.ask([self.answers[at].asked_about(frame) for at in arms])

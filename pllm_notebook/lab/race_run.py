@@ -1,4 +1,4 @@
-"""`df.llm.race`: ask several ways about the labelled rows, in rounds, and report what may be said of the best."""
+"""`df.llm.race`: run several arms on the labelled rows, in rounds, and report which is best."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["race_table"]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 _LEAST_QUESTIONS = 20
-"""Where a ceiling does not even pay for so many, nothing is sent: such a race says nothing."""
+"""If the ceiling does not pay for this many, nothing is sent: such a race would prove nothing."""
 
 
 def race_table(
@@ -42,7 +42,7 @@ def race_table(
     rule: RaceRule,
     options: Mapping[str, Any],
 ) -> Steps[Race]:
-    """Race ways to ask about the labelled rows of a table (see `df.llm.race`)."""
+    """Run a race on the labelled rows of a table (see `df.llm.race`)."""
     if rule not in get_args(RaceRule):
         raise UsageError(f"rule is 'halving' or 'proof', not {rule!r}. Nothing was sent.")
     given = {**options}
@@ -82,7 +82,7 @@ def race_table(
     if cut:
         left_out = (
             f"max_cost_usd={ceiling:g} was reached: {compared.compared:,} of {len(questions):,} labelled "
-            f"questions were compared. The same call with a higher ceiling goes on from there."
+            f"questions were compared. The same call with a higher ceiling continues from there."
         )
     last = [one.run for one in rounds.answers if one.run is not None and not one.refused]
     note_comparison("race", last, field=questions.field, labels=questions.labels)
@@ -90,7 +90,7 @@ def race_table(
 
 
 def _without_labels(arm: Arm, table: Table, against: Any) -> Arm:
-    """Return an arm that does not send the column of the labels: without a prompt, all columns are data."""
+    """Return the arm without the label column: without a prompt, all columns would be sent as data."""
     if arm.prompt is not None or "columns" in arm.options or not isinstance(against, str):
         return arm
     columns = [name for name in table.names if name != against]
@@ -98,7 +98,7 @@ def _without_labels(arm: Arm, table: Table, against: Any) -> Arm:
 
 
 def _sent(arms: Sequence[Arm], table: Table) -> list[tuple[str, ...]]:
-    """Check every arm, and return the columns that each sends."""
+    """Check every arm and return the columns that each sends."""
     first = accessor_of(table.slice(range(min(table.total, 1))).data, "race")
     made = []
     for arm in arms:
@@ -111,15 +111,15 @@ def _sent(arms: Sequence[Arm], table: Table) -> list[tuple[str, ...]]:
 
 
 class _Comparisons:
-    """Compares the arms after each round.
+    """Compare the arms after each round.
 
     Args:
-        answers: Of each arm.
+        answers: The answers of each arm.
         questions: The labelled rows.
-        standing: What the comparisons say.
+        standing: The results of the comparisons.
 
     Attributes:
-        compared: Questions that the last comparison was of.
+        compared: Number of questions in the last comparison.
     """
 
     def __init__(self, answers: Sequence[ArmAnswers], questions: LabelledQuestions, standing: RaceStanding) -> None:
@@ -131,18 +131,18 @@ class _Comparisons:
 
     @property
     def active(self) -> Sequence[int]:
-        """The arms that go on."""
+        """The arms that are still in the race."""
         return self._standing.active
 
     def look(self, asked: int, *, is_last: bool) -> bool:
-        """Compare the active arms, and drop those that are out; return whether money was missing for a question.
+        """Compare the active arms and drop the losers. Return whether the budget was too low for a question.
 
         Args:
-            asked: Questions that they were asked about, from the first.
-            is_last: Whether no round follows.
+            asked: Number of questions asked so far, from the first.
+            is_last: Whether this was the last round.
 
         Raises:
-            PllmError: When the providers refuse all of them.
+            PllmError: If the providers refuse all of them.
         """
         standing, answers = self._standing, self._answers
         self._left |= {arm: "refused" for arm in standing.active if answers[arm].refused}
@@ -177,7 +177,7 @@ class _Comparisons:
 
     def race(self, rule: RaceRule, cost_usd: float | None, left_out: str) -> Race:
         """Return the result."""
-        # One call for each row that is distinct in what an arm sends: what it would take alone.
+        # One call for each row that is distinct in the columns that an arm sends: what it would need alone.
         calls = {sent: self._questions.distinct(sent) for sent in {one.sent for one in self._answers}}
         arms = [self._raced(at, one, calls[one.sent]) for at, one in enumerate(self._answers)]
         return Race(
@@ -192,7 +192,7 @@ class _Comparisons:
         )
 
     def _skipped(self) -> Numbers:
-        """Return which questions no arm is measured by, since one cannot be."""
+        """Return the questions that are skipped for all arms because one arm cannot be measured by them."""
         return np.asarray(np.logical_or.reduce([one.skipped for one in self._answers]))
 
     def _raced(self, at: int, one: ArmAnswers, calls: int) -> RacedArm:

@@ -1,4 +1,4 @@
-"""Answers that a recheck has stored in pairs: the same question, twice on one day. Reading them sends nothing."""
+"""Pairs of answers that a recheck has stored: the same question twice on one day. Reading them sends nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pllm_notebook.frames.stored_labels import answer_columns
 __all__ = ["AnswerPairs", "pairs_of", "recheck_salt", "salt_of"]
 
 _MOST_RUNS = 200
-"""Number of runs that are looked at for rechecks, newest first."""
+"""Number of runs searched for rechecks, newest first."""
 _SALT = re.compile(r"recheck (?P<own>.*?)(?P<day>\d{4}-\d\d-\d\d) (?P<time>[12])", re.DOTALL)
 
 
@@ -27,8 +27,8 @@ class AnswerPairs(NamedTuple):
     """Both answers to each row of one recheck.
 
     Attributes:
-        day: Of the recheck, in UTC.
-        values: Field to the first and the second answer of each row that has both.
+        day: Day of the recheck, in UTC.
+        values: Maps each field to the first and the second answers of the rows that have both.
     """
 
     day: str
@@ -36,24 +36,24 @@ class AnswerPairs(NamedTuple):
 
 
 def salt_of(run: Any) -> str:
-    """Return the salt of a run's question, "" for none."""
+    """Return the salt of a run's question, or "" for none."""
     salt = run.header["options"].get("salt") if isinstance(run, RegisteredRun) else run.spec.options.salt
     return str(salt or "")
 
 
 def recheck_salt(own: str, day: str, time: int) -> str:
-    """Return the salt with which a question is asked again.
+    """Return the salt for asking a question again.
 
     Args:
-        own: Of the question, "" for none: what a recheck answered would else be compared with itself.
-        day: The same call of one day goes on where it stopped; another day's asks again.
+        own: The question's own salt, "" for none. Without it, a recheck of a recheck would be compared with itself.
+        day: The day. Repeating the call on the same day resumes it; on another day it asks again.
         time: 1 or 2.
     """
     return f"recheck {own + ' ' if own else ''}{day} {time}"
 
 
 def pairs_of(source: Source) -> Iterator[AnswerPairs]:
-    """Yield the pairs of each recheck of a run's question that the newest runs of the registry have."""
+    """Yield the pairs of each recheck of a run's question among the newest runs of the registry."""
     question, own = identity_of_run(source.run), salt_of(source.run)
     found: dict[str, dict[str, RegisteredRun]] = defaultdict(dict)
     for run in islice(RegisteredRun.newest_first(), _MOST_RUNS):
@@ -69,7 +69,7 @@ def pairs_of(source: Source) -> Iterator[AnswerPairs]:
 
 
 def _pairs(first: RegisteredRun, second: RegisteredRun) -> dict[str, tuple[list[Any], list[Any]]]:
-    """Return the answers of two runs to the rows that both answered, by field."""
+    """Return the answers of two runs for the rows that both answered, by field."""
     try:
         (content, ours), (others, theirs) = _answers(first), _answers(second)
     except PllmError:  # gone, or of a type that cannot be read back
@@ -83,7 +83,7 @@ def _pairs(first: RegisteredRun, second: RegisteredRun) -> dict[str, tuple[list[
 
 
 def _answers(run: RegisteredRun) -> tuple[np.ndarray[Any, Any], dict[str, Sequence[Any]]]:
-    """Return the content of each answered row of a run, and its values by field."""
+    """Return the content hash of each answered row of a run, and its values by field."""
     source = Source.of(run)
     assert source is not None
     assert run.record is not None

@@ -1,4 +1,4 @@
-"""`out.llm.recheck`: ask rows again, each twice, as the run asked them, and compare the three answers."""
+"""`out.llm.recheck`: ask rows of a run again, each twice, and compare the three answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pllm_notebook.settings import resolve
 __all__ = ["asked_again", "recheck_table"]
 
 _LOOKED_AT, _SERVED_SAMPLE = 5, 20
-"""Rows by which it is seen that the question is the same, and whose replies say who answered."""
+"""Number of rows used to check that the question is the same, and to read the served model names."""
 _FIXED = ("prompt", "response_format", "salt", "samples", "models", "explode", "wait")
 
 
@@ -47,7 +47,7 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
     if response_format is not None:
         _check_type(side.source.run, response_format)
     kind, prompt, given = asked_again(side, response_format, "recheck", options)
-    resolved = resolve({**given, **options})  # what is wrong with them is raised before anything is announced
+    resolved = resolve({**given, **options})  # errors in the options are raised before anything is announced
     if isinstance(side.source.run, RegisteredRun) and kind is not None:
         _check_question(side, rows, frame, kind, prompt, given)
     own, day = salt_of(side.source.run), datetime.now(UTC).date().isoformat()
@@ -58,7 +58,7 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
     try:
         for asked in times:
             ask = accessor_of(frame, "recheck")
-            # Text is asked for as text: the type `str` is another question, whose answers differ from the old ones.
+            # Plain text is requested as plain text: the type `str` is a different question with different answers.
             runs.append(ask.submit_text(prompt, **asked) if kind is None else ask.submit(kind, prompt, **asked))
         for run in runs:
             yield RunWait(live_of(run))
@@ -89,7 +89,7 @@ def recheck_table(table: Table, response_format: Any, n: int, options: Mapping[s
 
 
 def _announce(rows: int, estimates: Sequence[Estimate], *, may_send: bool) -> None:
-    """Announce what will be sent, before it is."""
+    """Announce the number of calls before any is sent."""
     calls = sum(one.calls for one in estimates) if may_send else 0
     kept = sum(one.cached for one in estimates)
     known = "" if not kept else f" The cache answers {kept:,}." if calls else " The cache has the answers."
@@ -97,27 +97,27 @@ def _announce(rows: int, estimates: Sequence[Estimate], *, may_send: bool) -> No
 
 
 def _retired(side: AnswerSide, error: ProviderRejectedError) -> PllmError:
-    """Return the error for a model that has answered before, and that its provider does not have now."""
+    """Return the error for a model that answered before and that its provider no longer has."""
     model, run = str(question_of(side.source)["model"]), side.source.run
     began = run.started_at if isinstance(run, LiveRun) else run.header["started_at"]
     day = datetime.fromtimestamp(began, UTC).date().isoformat()
     return PllmError(
-        f"{model} answered on {day}, and the provider does not have it now for this key: it was probably retired, so "
-        f"these answers cannot be rechecked. They stay in the cache; out.llm.compare(old) compares those of another "
-        f"model with them. The provider said: {error}"
+        f"{model} answered on {day}, but the provider no longer has it for this key: it was probably retired, so "
+        f"these answers cannot be rechecked. They stay in the cache; out.llm.compare(old) compares another model's "
+        f"answers with them. The provider said: {error}"
     )
 
 
 def _check_question(
     side: AnswerSide, rows: Sequence[int], frame: Any, kind: Any, prompt: str | None, given: Mapping[str, Any]
 ) -> None:
-    """Check that an earlier kernel's question is asked again, and not one like it.
+    """Check that exactly the question of an earlier kernel is asked again.
 
-    A simulator with other answers, or another setting, makes other calls: their answers would differ without any drift.
-    So the stored answers must be found by the calls that are about to be made.
+    With another setting, or a simulator with other answers, the answers would differ without any drift. So the calls
+    about to be made must find the stored answers.
 
     Raises:
-        UsageError: When none is. Nothing was sent.
+        UsageError: If they find none. Nothing was sent.
     """
     run = side.source.run
     assert isinstance(run, RegisteredRun)
@@ -127,7 +127,7 @@ def _check_question(
     assert table is not None
     first = [at for at, row in enumerate(rows[:_LOOKED_AT]) if side.row[row] >= 0]
     kept = run.replies_of([int(side.row[rows[at]]) for at in first])
-    if not kept:  # deleted, or never kept: nothing to compare with
+    if not kept:  # deleted or never stored: nothing to compare with
         return
     salt = run.header["options"].get("salt")
     asked = {**given} if salt is None else {**given, "salt": salt}
@@ -135,31 +135,31 @@ def _check_question(
     if not ask.estimate(kind, prompt, **asked).cached:
         simulated = " The simulator of this kernel may have other answers." if run.header["simulated"] else ""
         raise UsageError(
-            f"The cache has answers of the run {run.id!r}, and not to the question that would be asked now: a "
-            f"setting is not that of the run.{simulated} Nothing was sent."
+            f"The cache has answers of the run {run.id!r}, but not to the question that would be asked now: a "
+            f"setting differs from the run's.{simulated} Nothing was sent."
         )
 
 
 def _drawn(side: AnswerSide, n: int) -> list[int]:
-    """Draw answered rows uniformly, equal rows once; corrected ones are none of the model's."""
+    """Draw answered rows uniformly, equal rows once. Corrected answers are excluded: they are not the model's."""
     _, first = np.unique(side.content, return_index=True)
     there = first[(side.status[first] >= 0) & (side.status[first] <= 1)].tolist()
     if not there:
         raise UsageError("No row of this frame has an answer of a run, so there is nothing to ask again.")
-    # The first of one order, so that a larger recheck goes on with a smaller one's rows.
+    # The first rows of a fixed order, so that a larger recheck includes the rows of a smaller one.
     return random.Random(len(there)).sample(there, len(there))[:n]
 
 
 def asked_again(
     side: AnswerSide, response_format: Any, method: str, options: Mapping[str, Any]
 ) -> tuple[Any, str | None, dict[str, Any]]:
-    """Return type, prompt and options with which rows of a side are asked again; the type is None for text.
+    """Return the type, prompt and options for asking rows of a side again. The type is None for text.
 
     Args:
-        side: Whose first run is asked again.
-        response_format: As given by the caller, None for the run's own.
+        side: The side whose first run is repeated.
+        response_format: The type given by the caller. None for the run's own.
         method: Name of the method that asks, for errors.
-        options: As given by the caller.
+        options: Options given by the caller.
 
     Raises:
         UsageError: For a run that is no longer in memory, without a type. Nothing was sent.
@@ -199,10 +199,10 @@ def _decided(method: str) -> PllmError:
 
 
 def _check_type(run: LiveRun | RegisteredRun, response_format: Any) -> None:
-    """Check that a type is the one that the run asked for.
+    """Check that a type is the one of the run.
 
     Raises:
-        UsageError: If it is another. Nothing was sent.
+        UsageError: If it is a different type. Nothing was sent.
     """
     asked = OutputType.of(response_format)
     if isinstance(run, RegisteredRun):
@@ -211,13 +211,13 @@ def _check_type(run: LiveRun | RegisteredRun, response_format: Any) -> None:
         before = None if run.spec.output is None else run.spec.output.json_schema
     if before is None or orjson.dumps(before, default=repr) != orjson.dumps(asked.json_schema, default=repr):
         raise UsageError(
-            f"recheck asks what the run {run.id!r} asked, and {asked.name} is another type than its own. Pass that "
-            f"one, or none while the run is in memory. Nothing was sent."
+            f"recheck repeats the question of the run {run.id!r}, and {asked.name} is not its type. Pass that type, "
+            f"or none while the run is in memory. Nothing was sent."
         )
 
 
 def _served(run: Any, rows: Sequence[int]) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the names and fingerprints in which some rows of a run were answered, as far as replies are kept."""
+    """Return the served model names and fingerprints of some rows of a run, from the replies that are kept."""
     recorded = run if isinstance(run, RegisteredRun) else RegisteredRun.find(run.id)
     if recorded is None:
         return (), ()

@@ -1,4 +1,4 @@
-"""`out.llm.report`: what was asked, answered, labelled and tried, as a page, as JSON and as a paragraph."""
+"""`out.llm.report`: the questions, answers, labels and comparisons of a frame, as a page, JSON and a paragraph."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ _UNWRITTEN = "Nothing was written."
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Report(HTMLFacts):
-    """What was asked, answered, labelled and tried. Nothing was sent for it.
+    """The questions, answers, labels and comparisons of a frame. Nothing was sent for it.
 
     Attributes:
-        data: All of it, as JSON has it (see docs/report.md).
-        paths: Files that were written.
+        data: All contents as JSON data (see docs/report.md).
+        paths: The files written.
     """
 
     data: Mapping[str, Any] = field(repr=False)
@@ -75,14 +75,14 @@ class Report(HTMLFacts):
 
     @property
     def html(self) -> str:
-        """The page: one file, without a script, that loads nothing."""
+        """The page: one HTML file without scripts that loads nothing."""
         return report_page(self.data)
 
     @property
     def means(self) -> Any:
-        """A line for each mean or share, of all rows and of each group.
+        """A line for each mean or share, for all rows and for each group.
 
-        Columns: field, value (NA for a mean), the groups (NA for all rows), estimate, low and high (NA where the labels
+        Columns: field, value (NA for a mean), the groups (NA for all rows), estimate, low and high (NA if the labels
         allow no interval), uncorrected, labels, questions, rows, method and reason (see `statistics.CorrectedMean`).
         """
         by = [name if name not in _MEANS else f"{name}_" for name in self.data["by"]]
@@ -142,7 +142,7 @@ def report_table(
         raise UsageError(f"rows is a whole number of rows to show, not {rows!r}. {_UNWRITTEN}")
     if title is not None and not isinstance(title, str):
         raise UsageError(f"title is text, not {title!r}. {_UNWRITTEN}")
-    if not isinstance(bundle_rows, bool):  # any text is true, "no" as well, and rows would be in the bundle
+    if not isinstance(bundle_rows, bool):  # any text is true, even "no", and the bundle would contain rows
         raise UsageError(f"bundle_rows is True or False, not {bundle_rows!r}. {_UNWRITTEN}")
     if bundle_rows and bundle is None:
         raise UsageError(f"bundle_rows=True says what is in a bundle, and bundle= names none. {_UNWRITTEN}")
@@ -171,7 +171,7 @@ def report_table(
         page = dict(zip(("report.html", "report.json"), pieces, strict=True))
         write_bundle(table, packed, page, str(data["title"]), with_rows=bundle_rows)
     for path, content in zip(written, pieces, strict=bool(written)):
-        # Less the umask: a report is for others to read.
+        # Minus the umask: a report is for others to read.
         with file_errors(path, _WHAT, _UNWRITTEN, writing=True), replacing(path, mode=0o666) as file:
             file.write(content)
     return Report(data, (*written, *(() if packed is None else (packed,))), table)
@@ -201,7 +201,7 @@ def _facts(table: Table, side: AnswerSide, groups: Any, rows: int) -> dict[str, 
     }
 
 
-# Labels are of rows, and not of the items of their answers.
+# Labels are for rows, not for the items of their answers.
 _NO_LABELS: dict[str, Any] = {"labels": [], "evaluation": [], "by": [], "means": []}
 
 
@@ -213,7 +213,7 @@ def _general_facts(
     fields: Sequence[FieldAnswers],
     rows: int,
 ) -> dict[str, Any]:
-    """Return everything that needs no label."""
+    """Return all facts that need no labels."""
     made = comparisons_of(found.sources[0])
     data: dict[str, Any] = {
         "format": "pllm_notebook report",
@@ -271,7 +271,7 @@ def _page_path(path: Any) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """Return plain data that JSON can hold: it has no NaN, and no half of a surrogate pair."""
+    """Return plain data that JSON can represent: without NaN and lone surrogates."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""What a report says of a frame's runs, as plain data: question, models, rows, failures, cost, how sure answers are.
+"""A report's facts about a frame's runs, as plain data: question, models, rows, failures, cost, confidence.
 
-Nothing here holds text of rows: a question, counts, and values that the type lists.
+They contain no text of rows: only the question, counts, and values that the type lists.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ __all__ = [
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
-# Rows of somebody: shown only where rows are asked for.
+# Options that contain text of rows: shown only if rows are requested.
 _ROWS_INSIDE = {"examples", "context"}
 _MOST_VALUES = 30
 
 
 def header_of(source: Source) -> Mapping[str, Any]:
-    """Return what the registry has of a run.
+    """Return a run's entry in the registry.
 
     Raises:
-        PllmError: When it has nothing.
+        PllmError: If it has none.
     """
     run = source.run if isinstance(source.run, RegisteredRun) else RegisteredRun.find(source.run.id)
     if run is None:
@@ -58,7 +58,7 @@ def header_of(source: Source) -> Mapping[str, Any]:
 
 
 def question_facts(header: Mapping[str, Any], *, with_rows: bool) -> dict[str, Any]:
-    """Return what was asked."""
+    """Return the facts of the question."""
     given = header["options"]
     options = {
         name: value if with_rows or name not in _ROWS_INSIDE else "not shown: it holds text of rows"
@@ -79,7 +79,7 @@ def question_facts(header: Mapping[str, Any], *, with_rows: bool) -> dict[str, A
 
 
 def run_facts(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return who answered, when, and what it cost."""
+    """Return which models answered, when, and the cost."""
     began = datetime.fromtimestamp(header["started_at"], UTC)
     model = str(header["model"])
     names = ("duration_s", "state", "simulated", "total", "answered", "cached", "failed", "not_sent", "skipped",
@@ -96,8 +96,8 @@ def run_facts(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_facts(table: Table, side: AnswerSide, found: Provenance) -> dict[str, Any]:
-    """Return the rows of the frame by what became of them, and what they cost when they were paid for."""
-    # Of a frame with a line for each item, the rows: which of them were equal is not in it.
+    """Return the counts of rows by status, and their cost when they were paid for."""
+    # For a frame with a line for each item, count rows: the frame does not show which of them were equal.
     lines = np.sort(np.unique(side.content, return_index=True)[1]) if side.source.explode else np.arange(table.total)
     status = side.status[lines]
     counts = {word: int((status == at).sum()) for at, word in enumerate(STATUSES)}
@@ -118,7 +118,7 @@ def row_facts(table: Table, side: AnswerSide, found: Provenance) -> dict[str, An
 
 
 def agreement_facts(found: Provenance, total: int) -> dict[str, dict[str, float]]:
-    """Return for each field how far samples agree; {} where rows were asked once."""
+    """Return the agreement of the samples by field. {} if rows were asked once."""
     shares: dict[str, Numbers] = {}
     for at, source in enumerate(found.sources):
         here = found.source == at
@@ -132,7 +132,7 @@ def agreement_facts(found: Provenance, total: int) -> dict[str, dict[str, float]
 
 
 def confidence_facts(table: Table, found: Provenance) -> dict[str, dict[str, Any]]:
-    """Return for each field how sure its values are, and the calibrations that are kept for it; {} without any."""
+    """Return the confidence of each field's values and its stored calibrations. {} without any."""
     columns: Mapping[str, Numbers] = {}
     with suppress(PllmError):
         columns = row_confidence(table)
@@ -156,7 +156,7 @@ def confidence_facts(table: Table, found: Provenance) -> dict[str, dict[str, Any
 
 
 def answer_facts(answers: FieldAnswers) -> dict[str, Any]:
-    """Return the distribution of a field as it was answered: values that the type lists, or a mean; of text counts."""
+    """Return the distribution of a field's answers: values that the type lists, a mean, or counts for text."""
     given = [value for value in answers.answers if value is not None]
     made: dict[str, Any] = {"field": answers.field, "kind": str(answers.column.kind), "answered": len(given)}
     if answers.is_listed:
@@ -172,7 +172,7 @@ def answer_facts(answers: FieldAnswers) -> dict[str, Any]:
 
 
 def bounds_in(schema: Any, field: str) -> tuple[float, float] | None:
-    """Return the smallest and largest number that a schema allows a field, None where it does not say both."""
+    """Return the smallest and largest number that a schema allows for a field. None unless it states both."""
     properties: Any = schema.get("properties") if isinstance(schema, Mapping) else None
     part = properties.get(field) if isinstance(properties, Mapping) else None
     low, high = (part.get(name) if isinstance(part, Mapping) else None for name in ("minimum", "maximum"))

@@ -1,4 +1,4 @@
-"""A report as one HTML file: no script, nothing from elsewhere, and text only ever as text."""
+"""A report as one HTML file: no scripts, no external resources, all text escaped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;border-left:3px solid var(--l);p
 .w{color:var(--w)}h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}summary{cursor:pointer}
 svg{vertical-align:middle}svg rect{fill:var(--l)}svg line{stroke:var(--b);stroke-width:3}svg circle{fill:var(--b)}
 """
-# A browser loads nothing for it and runs nothing in it, whatever text has got into it.
+# The browser loads and runs nothing for the page, whatever text it contains.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _WIDTH = 160
 
@@ -37,7 +37,7 @@ def report_page(facts: Facts) -> str:
     sections = "".join(f"<h2>{escape_html(name)}</h2>{body}" for name, body in _sections(facts) if body)
     simulated = "<p><b>SIMULATED: no language model was asked.</b></p>" if _is_simulated(facts) else ""
     rows = "It shows rows, as text." if facts["holds_rows"] else (
-        "It holds no text of rows: the question, counts, values that the type lists, and the names of groups."
+        "It contains no text of rows: only the question, counts, values that the type lists, and the names of groups."
     )  # fmt: skip
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
@@ -214,7 +214,7 @@ def _tried(made: Facts) -> str:
 
 
 def _table(lines: Sequence[Mapping[str, str]]) -> str:
-    """Return a table of lines with the same names; columns in which nothing is written are left out."""
+    """Return a table of lines with the same names. Empty columns are left out."""
     if not lines:
         return ""
     names = [name for name in lines[0] if any(line[name] for line in lines)]

@@ -1,4 +1,4 @@
-"""`out.llm.review`: look at answers one by one, accept or correct them; each decision is a label at once."""
+"""`out.llm.review`: review answers one by one, accepting or correcting each. Every decision becomes a label at once."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from pllm_notebook.store import LabelFile, current_directory
 __all__ = ["Review", "ReviewItem", "review_table"]
 
 
-# A longer cell is shown whole, unless the answer quotes from it: then around the quotes.
+# A longer cell is shown whole, unless the answer quotes from it: then only the text around the quotes.
 _MOST_CHARS, _AROUND = 8_000, 300
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewItem:
-    """One field of one row to look at.
+    """One field of one row to review.
 
     Attributes:
         row: The row, and how it was drawn.
-        field: Without a run's prefix.
-        proposed: The answer, as JSON has it.
+        field: The field's name without a run's prefix.
+        proposed: The answer, as JSON data.
     """
 
     row: DrawnRow
@@ -44,23 +44,23 @@ class ReviewItem:
 
 
 class Review:
-    """Answers to look at one by one. Each decision is stored before the next one is shown.
+    """A review of answers, one by one. Each decision is stored before the next item is shown.
 
-    In a notebook it is a view with keys; elsewhere `ask()` asks line by line. The same call again goes on where it
-    stopped: what the same person has labelled is not shown again.
+    In a notebook it is a view with keyboard shortcuts; elsewhere `ask()` asks line by line. Repeating the call resumes
+    the review: items that the same person has labelled are not shown again.
 
     Args:
         table: The frame.
         side: Its answers.
-        items: What is looked at, in order.
-        by: Who decides.
+        items: The items to review, in order.
+        by: Name of the reviewer.
 
     Attributes:
         items: As given.
         by: As given.
-        at: The item that is shown; the number of items when all are done.
-        labels: Item to its label, None for one that was skipped.
-        notes: Item to the note that is stored with its label.
+        at: Index of the current item. The number of items when all are done.
+        labels: Maps each decided item to its label. None for a skipped item.
+        notes: Maps items to the notes that are stored with their labels.
     """
 
     def __init__(self, table: Table, side: AnswerSide, items: Sequence[ReviewItem], by: str) -> None:
@@ -88,7 +88,7 @@ class Review:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # Its decisions are in the cache directory: two copies would each show what the other has decided.
+        # Decisions are in the cache directory: two copies would each show items that the other has decided.
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -106,25 +106,25 @@ class Review:
         return review_html(self.by, len(self.items), self.decisions(), simulated=self.is_simulated)
 
     def _ipython_display_(self) -> None:
-        """Show the view with keys, in a notebook with widgets; elsewhere what has been decided."""
+        """Show the view with keyboard shortcuts in a notebook with widgets; elsewhere the decisions so far."""
         if not show_in_cell("review", self):
             raise NotImplementedError  # how IPython is asked to show it in another way
 
     def accept(self, at: int | None = None) -> None:
-        """Store the proposed value as right, and go on."""
+        """Store the proposed value as right and move to the next item."""
         here = self._here(at)
         if here is not None:
             self._store(here, self.items[here].proposed)
 
     def choose(self, value: Any, at: int | None = None) -> None:
-        """Store another value as right, and go on.
+        """Store another value as right and move to the next item.
 
         Args:
             value: A value of the field's type, or its text.
-            at: The item that was shown to the person; a key that comes after it has been decided does nothing.
+            at: Index of the item that was shown. A late key press for a decided item does nothing.
 
         Raises:
-            UsageError: When the field cannot have this value. Nothing was stored.
+            UsageError: If the field cannot have this value. Nothing was stored.
         """
         here = self._here(at)
         if here is not None:
@@ -133,7 +133,7 @@ class Review:
             self._store(here, value_of(self._side.columns[field], value, schema))
 
     def skip(self, at: int | None = None) -> None:
-        """Go on without a label."""
+        """Move to the next item without a label."""
         here = self._here(at)
         if here is not None:
             self._undoing.append((here, []))
@@ -142,7 +142,7 @@ class Review:
             self._go_on(here)
 
     def undo(self) -> None:
-        """Take the last decision of this review back, and show its item again."""
+        """Undo the last decision of this review and show its item again."""
         if self._undoing:
             here, ids = self._undoing.pop()
             LabelFile(current_directory()).remove(ids)
@@ -151,11 +151,11 @@ class Review:
             self.at = here
 
     def set_note(self, text: str) -> None:
-        """Keep a note for the item that is shown; it is stored with its label."""
+        """Set the note for the current item. It is stored with its label."""
         self.note = text
 
     def state(self) -> dict[str, Any]:
-        """Return what a view shows, as plain data."""
+        """Return the contents of the view, as plain data."""
         done = self.at >= len(self.items)
         made: dict[str, Any] = {
             "at": self.at,
@@ -220,7 +220,7 @@ class Review:
         """Ask line by line, in a terminal, until all are done or the answer is "q".
 
         Args:
-            read: Asks with a text and returns a line.
+            read: Shows a prompt and returns a line of input.
             show: Shows a text.
         """
         while self.at < len(self.items):
@@ -241,14 +241,14 @@ class Review:
         return [(name, "" if gaps[row] else str(own[row]), own[row]) for name, own, gaps in columns]
 
     def _quotations(self, item: ReviewItem) -> Sequence[Quotation]:
-        """Return what the answer quotes for the field that is looked at; nothing where none was asked for."""
+        """Return the answer's quotations for the item's field. Empty if none were requested."""
         source, position = self._side.source, item.row.position
         row, column = int(self._side.row[position]), self._side.columns[item.field].name
         found = () if row < 0 else quotations_of_row(source.run, row, self._table, source.asked, position)
         return [each for each in found if each.field == column]
 
     def _confidence(self, item: ReviewItem) -> float | None:
-        """Return the confidence in the value that is looked at, else in the row's least sure one; None for unknown."""
+        """Return the confidence of the item's value, or else the row's lowest. None if unknown."""
         row = int(self._side.row[item.row.position])
         if item.row.confidence is None or row < 0:
             return item.row.confidence
@@ -273,7 +273,7 @@ class Review:
             self.choose(line)
 
     def _here(self, at: int | None) -> int | None:
-        """Return the item that a decision is about, None where it has been decided already."""
+        """Return the item that a decision is for, or None if it has already been decided."""
         here = self.at if at is None else at
         return here if here == self.at and here < len(self.items) else None
 
@@ -334,7 +334,7 @@ def _chosen(known: Sequence[str], fields: Sequence[str] | None, side: AnswerSide
 
 
 def _marked(name: str, cell: Any, quotations: Sequence[Quotation]) -> list[list[str]]:
-    """Return a cell in pieces, where the answer quotes from it: each with the field that quotes it."""
+    """Return the pieces of a cell that the answer quotes from, each with the field that quotes it."""
     own = [each for each in quotations if each.column == name]
     return marked_pieces(as_text(cell), own, most=_MOST_CHARS, around=_AROUND) if own else []
 

@@ -1,4 +1,4 @@
-"""Which rows are looked at, in which order, and with which chance each was drawn."""
+"""The rows to review: their order, and the probability with which each was drawn."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, slots=True)
 class DrawnRow:
-    """A row to look at.
+    """A row to review.
 
     Attributes:
-        position: In the frame.
-        drawn_by: "random", or the order that it is first in.
-        pi: The chance with which it was drawn: 1 for the first of an order.
-        confidence: In its least sure value, None for unknown.
+        position: The row's position in the frame.
+        drawn_by: "random", or the order that put the row first.
+        pi: The probability with which it was drawn: 1 for the first rows of an order.
+        confidence: The lowest confidence among its values. None if unknown.
     """
 
     position: int
@@ -44,15 +44,15 @@ class DrawnRow:
 def drawn_rows(
     table: Table, side: AnswerSide, order: ReviewOrder, n: int, random_share: float, old: Any
 ) -> list[DrawnRow]:
-    """Return the rows to look at, each question once.
+    """Return the rows to review, each question once.
 
-    For an order other than "random", the first rows of it are drawn for certain, and a uniform sample of the others
-    with the chance n₂/N₂: with these chances every row can count in an estimate. Both are mixed, so that the person
+    For an order other than "random", the first rows are drawn for certain, and a uniform sample of the others with the
+    probability n₂/N₂. With these probabilities every row can count in an estimate. Both are mixed, so that the reviewer
     does not see which is which. The same call draws the same rows again.
 
     Raises:
         UsageError: For an order that does not exist, or a frame without an answer.
-        PllmError: When what the order goes by is not known.
+        PllmError: If the values that the order needs are unknown.
     """
     if order not in get_args(ReviewOrder):
         raise UsageError(f"order is one of {list(get_args(ReviewOrder))}, not {order!r}.")
@@ -67,10 +67,10 @@ def drawn_rows(
     by_doubt = by_doubt[~np.isinf(doubt[by_doubt])]
     certain = by_doubt[: n - at_random].tolist()
     rest = np.setdiff1d(there, certain)
-    # By the content and not by the place, so that a sorted frame draws the same.
+    # Ordered by content, not by position, so that sorting the frame does not change the draw.
     rest = rest[np.argsort(side.content[rest], kind="stable")].tolist()
     shuffled = random.Random(len(there))
-    # The first of one order, so that a longer review goes on with a shorter one's rows.
+    # The first rows of a fixed order, so that a longer review includes the rows of a shorter one.
     drawn = shuffled.sample(rest, len(rest))[: min(at_random, len(rest))]
     confidence = {} if order != "doubt" else {row: float(doubt[row]) for row in there.tolist()}
     known = {row: c if np.isfinite(c) else None for row, c in confidence.items()}
@@ -80,14 +80,14 @@ def drawn_rows(
 
 
 def _mixed(ordered: Sequence[DrawnRow], others: Sequence[DrawnRow], draws: random.Random) -> list[DrawnRow]:
-    """Put the second among the first at random places, both in their own order."""
+    """Merge *others* into *ordered* at random positions, keeping the order of both."""
     places = set(draws.sample(range(len(ordered) + len(others)), len(others)))
     one, two = iter(ordered), iter(others)
     return [next(two) if at in places else next(one) for at in range(len(ordered) + len(others))]
 
 
 def _doubt(table: Table, side: AnswerSide, order: ReviewOrder, old: Any) -> Numbers:
-    """Return for each row a number that is smaller the earlier it comes; infinite for one that the order leaves out."""
+    """Return a sort key for each row, smallest first. Infinite for a row that the order excludes."""
     doubt = np.full(table.total, np.inf)
     if order == "doubt":
         with np.errstate(all="ignore"):
@@ -114,4 +114,4 @@ def _doubt(table: Table, side: AnswerSide, order: ReviewOrder, old: Any) -> Numb
 
 def _check_any(known: Numbers, what: str, option: str) -> None:
     if not known.any():
-        raise PllmError(f"No row of this frame has a known {what}, which {option} gives. order='random' needs none.")
+        raise PllmError(f"No row of this frame has a known {what}; {option} provides it. order='random' needs none.")

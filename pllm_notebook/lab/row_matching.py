@@ -1,4 +1,4 @@
-"""`df.llm.compare`: put the answers of a frame beside other answers to the same rows. Sends nothing."""
+"""`df.llm.compare`: compare the answers of a frame with other answers to the same rows. Sends nothing."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
 def check_field(against: Any, field: str | None) -> None:
-    """Check that a field is named for labels alone.
+    """Check that a field is named only together with labels.
 
     Raises:
-        UsageError: Where there are no labels. Nothing was sent.
+        UsageError: If there are no labels. Nothing was sent.
     """
     if field is not None and against is None:
-        raise UsageError(f"field={field!r} says what the labels in against= are of. Pass those too. Nothing was sent.")
+        raise UsageError(f"field={field!r} names the field of the labels in against=. Pass both. Nothing was sent.")
 
 
 def compare_table(
@@ -42,15 +42,15 @@ def compare_table(
     """Compare the answers of a table with other answers to its rows (see `df.llm.compare`).
 
     Args:
-        table: With the new answers.
+        table: The table with the new answers.
         old: A frame, a run, a run's id, "previous", a date or a timedelta.
-        against: Labels: a column of the table or what its library aligns; None for none.
-        field: The field that the labels are of; None for the only one, or the one with their name.
-        names: Of both sides.
+        against: Labels: a column of the table or an object that its library aligns. None for none.
+        field: The field that the labels are for. None for the only field, or the one named like the labels.
+        names: Names of both sides.
 
     Raises:
-        PllmError: When a side's rows are not known, or no row is in both.
-        UsageError: When *old* or *against* means nothing that can be compared.
+        PllmError: If a side's rows are unknown, or the sides have no row in common.
+        UsageError: If *old* or *against* cannot be compared.
     """
     check_field(against, field)
     new_side = frame_side(table)
@@ -86,7 +86,7 @@ def compare_table(
 
 
 def _matched(table: Table, new: AnswerSide, old: AnswerSide) -> ComparedRows:
-    """Match each row of the table with a line of the old side that has the content which that side was asked about."""
+    """Match each row of the table with a line of the old side, by the content of the columns it was asked about."""
     asked, columns = list(old.source.asked), list(table.names)
     gone = [name for name in asked if columns.count(name) != 1]
     if gone:
@@ -119,7 +119,7 @@ def _matched(table: Table, new: AnswerSide, old: AnswerSide) -> ComparedRows:
 
 
 def _find(side: AnswerSide, content: Numbers) -> Numbers:
-    """Return for each hash the first line of a side with this content and a known status, -1 for none."""
+    """Return for each hash the first line of a side with this content and a known status, or -1."""
     known = np.flatnonzero(side.status >= 0)
     if not len(known):
         return np.full(len(content), -1, dtype=np.int64)
@@ -163,11 +163,11 @@ def _with_labels(
     values = fields[chosen]
     truths = plain_values(labels.values)
     check_single(named, truths)
-    # A row that was never sent, or is not back yet, is neither right nor wrong.
+    # A row that was never sent or is still pending is neither right nor wrong.
     ended = [np.asarray(side.answered[at] | (side.status[at] == 2))
              for side, at in ((rows.old, rows.other), (rows.new, rows.line))]  # fmt: skip
     missing = np.array(labels.missing, dtype=bool)[rows.line]
-    # A side that was shown a row, or one nearly like it, is not measured by it.
+    # A row that was shown to a side as an example, or a near-duplicate, does not measure that side.
     shown = rows.old.examples[rows.other] | rows.new.examples[rows.line]
     used = np.flatnonzero(~missing & ended[0] & ended[1] & ~shown)
     lines = used.tolist()
@@ -186,10 +186,10 @@ def _with_labels(
 
 
 def labelled_field(fields: Sequence[str], field: str | None, named: str, there: str = "on both sides") -> str:
-    """Return the field that labels are of: the given one, the only one, or the one with their name.
+    """Return the field that labels are for: the given one, the only one, or the one named like the labels.
 
     Raises:
-        UsageError: When that is not clear, or there is no such field. Nothing was sent.
+        UsageError: If this is ambiguous, or there is no such field. Nothing was sent.
     """
     if field is None and len(fields) == 1:
         return fields[0]

@@ -1,4 +1,4 @@
-"""What the answers of a side cost alone, and what runs that share calls cost together."""
+"""The cost of a side's answers alone, and the total cost of runs that share calls."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pllm_notebook.lab.answer_sides import AnswerSide
 __all__ = ["RunCosts", "costs_of", "paid_usd"]
 
 _MOST_ROWS = 1_000
-"""Rows whose usage is read, evenly over the compared ones."""
+"""Maximum number of rows whose usage is read, spread evenly over the compared ones."""
 
 
 class RunCosts(NamedTuple):
-    """Means over distinct rows that were answered, all replies of a row together; None for unknown.
+    """Means over distinct answered rows, with all replies of a row together. None if unknown.
 
-    Of a run that is no longer in memory, rows that took several replies (repairs, tools, samples) are left out: what
-    they took is not recorded, and the mean is too low by as much.
+    For a run that is no longer in memory, rows with several replies (repairs, tools, samples) are left out, because
+    their usage is not recorded. The mean is then too low.
 
     Attributes:
-        rows: How many rows were read.
-        cost_usd: US dollars a row, mean, when it was paid for; answers out of the cache too, and calls that were shared
-            with other runs.
-        input_tokens: Tokens a row, mean.
-        output_tokens: Tokens a row, mean.
-        latency_s: Seconds from sending to answer, median.
+        rows: Number of rows read.
+        cost_usd: Mean US dollars a row at the time of payment, including cached answers and calls shared with other
+            runs.
+        input_tokens: Mean input tokens a row.
+        output_tokens: Mean output tokens a row.
+        latency_s: Median seconds from sending to answer.
     """
 
     rows: int
@@ -42,7 +42,7 @@ class RunCosts(NamedTuple):
 
 
 def costs_of(side: AnswerSide, lines: np.ndarray[Any, Any]) -> RunCosts:
-    """Return the costs of some lines of a side, of equal rows once: they share one call. Sends nothing."""
+    """Return the costs of some lines of a side. Equal rows share one call and count once. Sends nothing."""
     rows = side.row[lines[np.sort(np.unique(side.content[lines], return_index=True)[1])]]
     rows = np.unique(rows[rows >= 0])
     run = side.source.run
@@ -66,7 +66,7 @@ def costs_of(side: AnswerSide, lines: np.ndarray[Any, Any]) -> RunCosts:
 
 
 def paid_usd(runs: Iterable[LiveRun]) -> float | None:
-    """Return what runs paid together, a call that several wait for once; None for an unknown price."""
+    """Return the total that runs paid, with shared calls counted once. None for an unknown price."""
     costs = [run.execution.queues.spent.own_usd for run in runs]
     return None if None in costs else sum(cost for cost in costs if cost is not None)
 

@@ -1,4 +1,4 @@
-"""What asking the same question twice changes: read from samples and from rechecks that are stored. Sends nothing."""
+"""The noise of asking the same question twice, read from stored samples and rechecks. Sends nothing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pllm_notebook.lab.recheck_pairs import pairs_of
 __all__ = ["noise_of"]
 
 _MOST_ROWS = 1_000
-"""Rows whose samples are read, evenly over the run: enough for a share to within 3 points."""
+"""Maximum number of rows whose samples are read, spread evenly over the run: enough for a share to within 3 points."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """Pairs of answers of one model to one row: of which field, how many, how many differ, and where they are from."""
+    """Counts of pairs of answers of one model to one row: the field, pairs, differing pairs, and origin."""
 
     field: str
     pairs: int
@@ -38,10 +38,9 @@ class _Counted:
 
 
 def noise_of(sources: Sequence[Source], fields: Sequence[str], like: Table) -> dict[str, SamplingNoise]:
-    """Return for each field the share of pairs of answers, of one model and row, whose values differ.
+    """Return the share of pairs of answers by one model to one row whose values differ, for each field.
 
-    Pairs are the samples of a run with several, and both answers of a recheck of its question. Fields that neither is
-    known of are left out.
+    Pairs come from runs with several samples and from rechecks of their question. Fields without pairs are left out.
     """
     found: dict[str, list[_Counted]] = defaultdict(list)
     for source in {source.run.id: source for source in sources}.values():
@@ -85,7 +84,7 @@ def _of_samples(source: Source, fields: Sequence[str], like: Table) -> Iterator[
 
 
 def _samples(source: Source, like: Table) -> Table | None:
-    """Return the samples of some rows of a run, None where it has one answer a row, or has lost them."""
+    """Return the samples of some rows of a run, or None if it has one answer a row or they are lost."""
     record, run = source.record, source.run
     if record is None or record.samples is None or record.samples.keys.shape[1] < 2:
         return None

@@ -1,4 +1,4 @@
-"""Runs of the lab that go together: one ceiling, one display, one stop."""
+"""Runs of the lab that share one ceiling, one display and one stop."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pllm_notebook.frames.libraries import accessor_of, table_of
 __all__ = ["Asked", "SharedRuns", "answers_in"]
 
 _TICK_S = 0.2
-# Whatever is configured: a failed row is a result here, and nothing is paid for twice.
+# These override the configuration: a failed row is a result here, and nothing is paid for twice.
 _ALWAYS = {"progress": False, "mode": "async", "errors": "coerce", "cache": "use"}
 
 
 class Asked(NamedTuple):
-    """What one run asks.
+    """The question of one run.
 
     Attributes:
         frame: The rows.
-        response_format: As for `parse`; None for text.
+        response_format: As for `parse`. None for text.
         prompt: As for `parse`.
-        options: Options of `parse`, without a ceiling and a display.
+        options: Options of `parse`, without ceiling and display.
     """
 
     frame: Any
@@ -37,16 +37,16 @@ class Asked(NamedTuple):
 
 
 class SharedRuns:
-    """Starts runs and waits for them, within one ceiling and in one display.
+    """Start runs and wait for them, within one ceiling and in one display.
 
     Args:
-        max_cost_usd: The ceiling of all of them together, None for none.
-        shown: Whether to show anything.
-        label: The display's first words.
+        max_cost_usd: The ceiling of all runs together. None for none.
+        shown: Whether to show a display.
+        label: The display's label.
 
     Attributes:
-        budget: The money.
-        cost_usd: Paid by those that have ended, None for an unknown price. A call that two of them share counts once.
+        budget: The shared budget.
+        cost_usd: US dollars paid by the runs that have ended. None for an unknown price. Shared calls count once.
     """
 
     def __init__(self, max_cost_usd: float | None, shown: bool, label: str) -> None:
@@ -59,21 +59,21 @@ class SharedRuns:
         self._is_stopped = False
 
     def ask(self, questions: Sequence[Asked]) -> Steps[list[LiveRun]]:
-        """Ask all at once, wait until each run has ended, and return them in order.
+        """Start all runs at once, wait until each has ended, and return them in order.
 
-        A run that the provider refused, or that the ceiling left rows of, is returned as it is.
+        A run that the provider refused, or that the ceiling stopped, is returned unfinished.
 
         Raises:
-            KeyboardInterrupt: After an interrupt, and CancelledError after a cancellation; what is answered is kept.
-            RunInterrupted: When the display's button, or the run's own `cancel`, stopped it.
-            PllmError: What else ended a run.
+            KeyboardInterrupt: After an interrupt, and CancelledError after a cancellation. Answers so far are kept.
+            RunInterrupted: If the display's button or the run's `cancel` stopped it.
+            PllmError: For any other error that ended a run.
         """
         try:
             runs = [self._start(one) for one in questions]
             while going := [run for run in self._going if not run.done()]:
                 yield RunWait(going[0], _TICK_S)
                 self._progress.update(self._going)
-                if any(_is_over(run) for run in self._going):  # the others would be paid for nothing
+                if any(_is_over(run) for run in self._going):  # the others would be paid for without use
                     self.stop()
             for run in runs:
                 self._end(run)
@@ -86,8 +86,8 @@ class SharedRuns:
         except BaseException as error:
             self.stop()
             self._progress.close(self._going, "cancelled")
-            # Its own message is of one of the runs.
-            line = f"{self._label.capitalize()} was stopped. What is answered is kept: run the cell again to continue."
+            # The error's own message names only one of the runs.
+            line = f"{self._label.capitalize()} was stopped. Answers so far are kept: run the cell again to continue."
             if isinstance(error, KeyboardInterrupt):
                 raise interrupted(line) from None
             if isinstance(error, asyncio.CancelledError):
@@ -98,11 +98,11 @@ class SharedRuns:
         return runs
 
     def close(self) -> None:
-        """Show the end."""
+        """Show the final state."""
         self._progress.close([], "done")
 
     def stop(self) -> None:
-        """Cancel what is going. From any thread."""
+        """Cancel the current runs. Callable from any thread."""
         self._is_stopped = True
         for run in list(self._going):
             run.cancel()
@@ -128,20 +128,20 @@ class SharedRuns:
         counts = run.progress()
         self._progress.add(counts)
         forget(run)
-        if not counts.done and not counts.failed:  # what sends nothing is no line of the registry
+        if not counts.done and not counts.failed:  # a run that sent nothing gets no registry entry
             run.recorder = None
         paid = run.execution.queues.spent.own_usd
         self.cost_usd = None if self.cost_usd is None or paid is None else self.cost_usd + paid
 
 
 def answers_in(run: LiveRun, column: str) -> list[Any]:
-    """Return the values of a column of a run's result, comparable with labels; of rows without an answer, any value."""
+    """Return a result column's values, comparable with labels. Rows without an answer have an arbitrary value."""
     made = table_of(run.to_frame())
     assert made is not None
     return plain_values(made.column_data([column]).values[0])
 
 
 def _is_over(run: LiveRun) -> bool:
-    """Return whether a run was stopped, or has ended by what ends the others too, such as a missing key."""
+    """Return whether a run was stopped, or ended for a reason that ends the others too, such as a missing key."""
     error = run.execution.error
     return run.state == "cancelled" or not (error is None or isinstance(error, BudgetError | ProviderRejectedError))

@@ -116,7 +116,7 @@ def test_the_callers_loop_goes_on_while_answers_are_awaited(sim_model: Sim, name
     ("name", "line"),
     [
         ("compare", "Stopped"),
-        ("race", "Race was stopped. What is answered is kept: run the cell again to continue."),
+        ("race", "Race was stopped. Answers so far are kept: run the cell again to continue."),
         ("recheck", "Stopped"),
     ],
 )
@@ -159,7 +159,7 @@ def test_an_interrupt_of_runs_that_go_together_is_shown_in_one_line(sim_model: S
     sim_model.is_open.set()
     for run in pllm.runs():
         run.wait(60)
-    line = "KeyboardInterrupt: Race was stopped. What is answered is kept: run the cell again to continue."
+    line = "KeyboardInterrupt: Race was stopped. Answers so far are kept: run the cell again to continue."
     shown: Any = stopped.value
     assert shown._render_traceback_() == [line]
 

@@ -117,7 +117,7 @@ def test_rows_are_in_a_bundle_only_where_they_are_asked_for(sim_model: Sim, tmp_
     }
     assert b"cell 3" not in contents["without"]
     assert b"cell 3" in contents["with"]
-    assert "It does not hold the rows" in (tmp_path / "without" / "README.md").read_text()
+    assert "It does not contain the input rows" in (tmp_path / "without" / "README.md").read_text()
 
 
 def test_a_part_of_a_run_bundles_its_own_rows_alone(sim_model: Sim, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_moment_is_the_newest_run_before_it(sim_model: Sim) -> None:
         assert list(found.changed["text"]) == ["text 0"]
     with pytest.raises(PllmError, match="no earlier run in the registry has rows and columns of this frame"):
         again.llm.compare(timedelta(days=3))
-    with pytest.raises(PllmError, match="is no run in the registry, no date"):
+    with pytest.raises(PllmError, match="is not a run in the registry, a date"):
         again.llm.compare("last tuesday")
     with pytest.raises(UsageError, match="not int"):
         again.llm.compare(3)

@@ -235,7 +235,7 @@ def test_a_model_that_the_provider_no_longer_has_is_said_to_be_retired(sim_model
     out = pd.DataFrame({"text": ["row 1", "row 2"]}).llm.parse(Mood, "Read {text}")
     sim_model.is_retired = True
 
-    with pytest.raises(PllmError, match=r"answered on \d{4}-\d\d-\d\d, and the provider does not have it now.*retired"):
+    with pytest.raises(PllmError, match=r"answered on \d{4}-\d\d-\d\d, but the provider no longer has it.*retired"):
         out.llm.recheck(n=2)
 
 

@@ -223,7 +223,7 @@ def test_a_proposal_that_cannot_be_asked_sends_nothing(cache_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "error", "message"),
     [
-        (SimAnswer.refusal(), PllmError, "The model that proposes made no proposal, so nothing was compared: refusal:"),
+        (SimAnswer.refusal(), PllmError, "The proposing model made no proposal, so nothing was compared: refusal:"),
         (SimAnswer.status(401), ProviderRejectedError, r"refused \(authentication\)"),
     ],
 )
