@@ -6,14 +6,19 @@ answers has a majority, whichever came first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import pytest
 
+import pllm_notebook as pllm
+from pllm_notebook import engine
 from pllm_notebook.execution import live_of
 from pllm_notebook.sim import Simulator
 from tests.contract.noisy import PROMPT, Noisy, by_chance, cascade, interval, labelled, plurality
+from tests.contract.sides import OPENAI, reach
 
 ROWS, NOISE = 500, 0.2
 Pair = Literal["a", "b"]
@@ -35,6 +40,31 @@ class Asked:
         return out, self._sim.stats().answered
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the tests of one noisy model: what `votes` has paid for is known to all of them."""
+    yield tmp_path_factory.mktemp("cache")
+    engine.shutdown()
+
+
+@pytest.fixture(scope="module")
+def votes(sim_server: Simulator, shared_cache: Path) -> dict[int, tuple[pd.DataFrame, int]]:
+    """The noisy model's answers by their number for each row, in the order in which they were asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        reach(OPENAI, sim_server, patch)
+        pllm.configure(cache_dir=shared_cache, progress=False)
+        ask = Asked(sim_server, {CHEAP: NOISE})
+        return {n: ask(samples=n) for n in (1, 3, 5)}
+
+
+@pytest.fixture
+def asked_before(votes: object, sim: Simulator, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """The noisy model whose `votes` are known, and judges."""
+    reach(OPENAI, sim, monkeypatch)
+    pllm.configure(cache_dir=shared_cache, progress=False)
+    return Asked(sim, {CHEAP: NOISE, KNOWING: 0.0})
+
+
 def differing(out: pd.DataFrame) -> pd.Series[bool]:
     return out.llm.agreement["answer"] < 1
 
@@ -43,19 +73,15 @@ def right(out: pd.DataFrame) -> pd.Series[bool]:
     return out["answer"].astype(str) == out["label"]
 
 
-def test_a_vote_is_as_often_right_as_the_arithmetic_says(luna: str, sim: Simulator) -> None:
-    ask = Asked(sim, {CHEAP: NOISE})
-
-    found = {n: ask(samples=n) for n in (1, 3, 5)}
-
-    for n, (out, _) in found.items():
+def test_a_vote_is_as_often_right_as_the_arithmetic_says(votes: dict[int, tuple[pd.DataFrame, int]]) -> None:
+    for n, (out, _) in votes.items():
         low, high = interval(plurality(n, NOISE, 2), ROWS)
         assert low <= out.llm.evaluate(against="label").accuracy <= high, n
-    assert [calls for _, calls in found.values()] == [ROWS, 2 * ROWS, 2 * ROWS], "only new samples are paid for"
+    assert [calls for _, calls in votes.values()] == [ROWS, 2 * ROWS, 2 * ROWS], "only new samples are paid for"
 
 
-def test_fewer_samples_are_evaluated_from_a_run_of_more(luna: str, sim: Simulator) -> None:
-    out, _ = Asked(sim, {CHEAP: NOISE})(samples=5)
+def test_fewer_samples_are_evaluated_from_a_run_of_more(votes: dict[int, tuple[pd.DataFrame, int]]) -> None:
+    out, _ = votes[5]
 
     table = out.llm.evaluate(against="label").by_samples
 
@@ -66,11 +92,8 @@ def test_fewer_samples_are_evaluated_from_a_run_of_more(luna: str, sim: Simulato
     assert table.loc[5, "accuracy"] == right(out).mean()
 
 
-def test_a_judge_is_called_for_the_rows_that_differ_and_no_others(luna: str, sim: Simulator) -> None:
-    ask = Asked(sim, {CHEAP: NOISE, KNOWING: 0.0})
-    ask(samples=3)
-
-    out, calls = ask(samples=3, decide="judge", judge=f"openai:{KNOWING}")
+def test_a_judge_is_called_for_the_rows_that_differ_and_no_others(asked_before: Asked) -> None:
+    out, calls = asked_before(samples=3, decide="judge", judge=f"openai:{KNOWING}")
 
     differ = differing(out)
     assert calls == differ.sum() == live_of(out.llm.run).execution.decider.judged
@@ -79,8 +102,8 @@ def test_a_judge_is_called_for_the_rows_that_differ_and_no_others(luna: str, sim
     assert low <= differ.mean() <= high
 
 
-def test_a_judge_that_favours_one_place_gains_nothing_from_the_order(luna: str, sim: Simulator) -> None:
-    out, _ = Asked(sim, {CHEAP: NOISE})(samples=3, decide="judge", judge=f"openai:{BIASED}")
+def test_a_judge_that_favours_one_place_gains_nothing_from_the_order(asked_before: Asked) -> None:
+    out, _ = asked_before(samples=3, decide="judge", judge=f"openai:{BIASED}")
 
     chances = by_chance(out)
     low, high = interval(0.5, len(chances))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 
 import pandas as pd
@@ -124,15 +125,17 @@ def test_samples_give_a_confidence_to_a_model_without_token_probabilities(luna: 
             return SimAnswer.value(models.strong(text))
         value = models.strong(text)
         if models.is_unsure(text):
-            value = value | {"mood": MOODS[asked[text] % 3]}
-            asked[text] += 1
+            with lock:
+                value = value | {"mood": MOODS[asked[text] % 3]}
+                asked[text] += 1
         return SimAnswer.value(value)
 
+    lock = threading.Lock()
     asked: Counter[str] = Counter()
     sim.set(answers=answer)
     df = frame(300)
 
-    out = ask(df, samples=3, concurrency=1)
+    out = ask(df, samples=3)
 
     found = out.llm.guarantee
     assert found.proved

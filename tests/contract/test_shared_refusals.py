@@ -87,7 +87,7 @@ def test_an_account_without_credit_stops_the_run_with_one_message_and_is_not_rem
     side: Side, sim: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     sim.set(answers=lambda request: SimAnswer.status(400, body=NO_CREDIT))
-    frame = rows(2000)
+    frame = rows(300)
 
     with pytest.raises(ProviderRejectedError) as caught:
         frame.llm.complete("{text}", model=side.model)
@@ -101,7 +101,7 @@ def test_an_account_without_credit_stops_the_run_with_one_message_and_is_not_rem
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     assert refused <= FIRST_CALLS < 64
     assert topped_up["answer"].notna().all()
-    assert sim.stats().requests == 2000
+    assert sim.stats().requests == 300
 
 
 def test_a_field_that_is_rejected_for_good_stops_the_run_after_a_handful(side: Side, sim: Simulator) -> None:
