@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UnknownColumnError, UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.lab import Report
+from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.sim import SimAnswer
 from tests.frames.frame_libraries import LIBRARIES, FrameKit
 
@@ -56,8 +58,19 @@ def frame(cache_dir: Path) -> pd.DataFrame:
     return table(600)
 
 
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the answers to every row: to ask for them costs a second."""
+    directory = tmp_path_factory.mktemp("answered") / "cache"
+    pllm.configure(cache_dir=directory, progress=False, sim={"answers": answer}, model="sim:openai")
+    table(600).llm.parse(Review, "Read {text}")
+    RUNTIME.reset()
+    return directory
+
+
 @pytest.fixture
-def out(frame: pd.DataFrame) -> pd.DataFrame:
+def out(answered: Path, cache_dir: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    shutil.copytree(answered, cache_dir)
     return frame.llm.parse(Review, "Read {text}")
 
 
