@@ -14,7 +14,7 @@
 #   make browser                          a run and a review as they are seen in JupyterLab, Notebook 7 and marimo, in a headless Chromium
 #   make kill                             the tests of real faults, with 50 kills and one at every step (twenty minutes)
 #   make ceilings                         200 seeded mixes of a run against a ceiling on cost, instead of 25 (three minutes)
-#   make damage                           5,000 changed bytes in every file of the cache, instead of 300 (five minutes)
+#   make damage                           5,000 changed bytes in every file of the cache, instead of 150 (five minutes)
 #   make check                            lint, format, types, import contract
 #   make docs                             the documentation site, in build/site
 #   make gallery                          every notebook, executed, in build/gallery; make docs shows them

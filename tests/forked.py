@@ -23,13 +23,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Forked"]
+__all__ = ["Forked", "run_forked"]
 
 ROOT = Path(__file__).parents[1]
 _MOST_BYTES = 1_000_000
+_MOST_S = 180.0
 
 
 # What the scripts of these tests import.
@@ -97,6 +99,27 @@ class Forked:
     def kill(self) -> None:
         """Kill it with signal 9, unless it has ended."""
         self.send_signal(signal.SIGKILL)
+
+
+def run_forked(
+    *program: str,
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path = ROOT,
+    imported: Sequence[str] = _IN_SCRIPTS,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, as `subprocess.run` does; what it writes is text.
+
+    Args:
+        program: "-m" and a module, or "-c" and code, and arguments, as an interpreter takes them.
+        env: Its whole environment; None for this process's own.
+        cwd: Where it runs.
+        imported: Modules that are there when it begins.
+    """
+    child = Forked(program, os.environ if env is None else env, cwd=cwd, imported=imported)
+    child.stdin.close()
+    with ThreadPoolExecutor(2) as pool, child.stdout, child.stderr:
+        said, errors = pool.map(lambda stream: stream.read().decode(), (child.stdout, child.stderr))
+    return subprocess.CompletedProcess(program, child.wait(_MOST_S), said, errors)
 
 
 class _Forker:

@@ -620,6 +620,7 @@ class Mood(BaseModel):
     mood: Literal["bad", "good"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("how", ["decisions", "logprobs"])
 def test_a_known_miscalibration_is_stated_and_can_be_found(luna: str, sim: Simulator, how: str) -> None:
     pytest.importorskip("sklearn")

@@ -287,7 +287,7 @@ def is_slow(small_s: float, large_s: float, limit_s: float) -> bool:
     return large_s > limit_s or (large_s > NOISE_S and large_s / small_s > MOST_RATIO)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", READERS)
 def test_foreign_text_is_read_in_time_in_proportion_to_its_length(name: str) -> None:
     read = READERS[name]

@@ -63,6 +63,7 @@ def test_a_later_kernel_has_the_promise_and_the_models(luna: str, sim: Simulator
     assert sure["mood"].isna().equals(models == STRONG)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("effort", [None, "high"])
 def test_the_strong_model_is_asked_a_plain_question(luna: str, sim: Simulator, effort: str | None) -> None:
     TwoModels(sim)
@@ -78,6 +79,7 @@ def test_the_strong_model_is_asked_a_plain_question(luna: str, sim: Simulator, e
     assert (out["note"] == "cheap").tolist() == by_cheap.tolist(), "what is known outside of the sample changes no row"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("copies", [1, 5])
 def test_a_promise_is_about_rows_and_copies_share_their_calls(luna: str, sim: Simulator, copies: int) -> None:
     models = TwoModels(sim)
@@ -168,6 +170,7 @@ def labelled(models: TwoModels, rows: int, strong_right: float) -> pd.DataFrame:
     return df
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("as_series", [False, True])
 def test_against_labels_the_accuracy_lost_is_what_is_promised(luna: str, sim: Simulator, as_series: bool) -> None:
     models = TwoModels(sim, unsure=0.3, sure_wrong=0.1)

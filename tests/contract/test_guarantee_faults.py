@@ -45,6 +45,7 @@ def fresh(tmp_path: Path) -> Callable[[], None]:
     return begin
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
 def test_a_ceiling_leaves_a_true_statement_and_a_higher_one_goes_on(
     luna: str, sim: Simulator, fresh: Callable[[], None], share: float
@@ -89,6 +90,7 @@ def stopped(df: pd.DataFrame, models: TwoModels, after: int = 40) -> pllm.Run:
     return run
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("after", [40, ROWS + 20])
 def test_a_stop_keeps_no_answer_without_a_promise_and_the_same_call_goes_on(
     luna: str, sim: Simulator, fresh: Callable[[], None], after: int

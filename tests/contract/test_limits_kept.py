@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from pllm_notebook.sim import SimRequest, Simulator
 from pllm_notebook.store.claims import Claims
 from pllm_notebook.types import Progress
 from tests.contract.sides import OPENAI, Side, reach
+from tests.forked import run_forked
 
 FEW = pd.DataFrame({"text": [f"row {n}" for n in range(20)]})
 
@@ -90,7 +89,7 @@ def test_a_process_of_its_own_leaves_its_limits_behind(sim: Simulator, luna: str
     )
     sim.set(requests_per_min=60_000)
 
-    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PLLM_CACHE_DIR": str(cache_dir)}, check=True)
+    assert run_forked("-c", code, env=os.environ | {"PLLM_CACHE_DIR": str(cache_dir)}).returncode == 0
 
     known = LimitCache(str(cache_dir)).known(resolve_model(options_for({"model": luna})).dispatcher_key)
     assert known is not None

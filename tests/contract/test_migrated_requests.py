@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import json
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -22,6 +21,7 @@ from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from pllm_notebook.tools import Called
 from tests.contract.echo import Echo
 from tests.contract.sides import GOOGLE, HOSTED, OPENAI, Side, reach
+from tests.forked import run_forked
 
 MESSAGES = [
     {"role": "system", "content": "You recommend products."},
@@ -432,7 +432,7 @@ asyncio.run(framework.parse(model="sim:openai", messages=messages, response_form
 )
 def test_logs_show_once_where_they_are_wanted(setup: str, shown: bool, lines: int, tmp_path: Path) -> None:
     script = LOGGED.format(setup=setup, shown=shown)
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=180)
+    done = run_forked("-c", script, str(tmp_path))
 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("2 of 2 processors answered") == lines

@@ -236,7 +236,7 @@ def look(city: str) -> str:
     return city
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("calls", [False, True], ids=["text", "calls"])
 @pytest.mark.parametrize("side", [OPENAI, RESPONSES, ANTHROPIC, GOOGLE], ids=lambda side: side.id, indirect=False)
 def test_one_wrong_thing_in_a_reply_is_its_own_rows(
@@ -351,7 +351,7 @@ DECISIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("form_", DECISIONS)
 def test_one_wrong_thing_in_a_decision_is_its_own_rows(
     form_: str, sim: Simulator, cache_dir: Path, monkeypatch: pytest.MonkeyPatch

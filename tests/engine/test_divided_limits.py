@@ -45,6 +45,7 @@ def refused_and_took_s(tells: str, *, divided: bool, apart_s: float = 0.0) -> tu
     return run_virtual(main)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("apart_s", [0.0, 5.0])
 @pytest.mark.parametrize(("tells", "most"), [("full", 90), ("times", 180), ("retry_after", 180), ("nothing", 160)])
 def test_processes_that_divide_the_limits_are_hardly_refused_and_lose_no_time(

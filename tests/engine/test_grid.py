@@ -138,7 +138,7 @@ CELLS = {
 ROWS = {60: 120, 600: 600, 6_000: 3_000, 60_000: 8_000}
 
 
-@pytest.mark.sample(9)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("tells", ["full", "retry_after", "nothing"])
 @pytest.mark.parametrize(("rpm", "median_s"), CELLS)
 def test_no_cell_of_the_grid_is_worse_than_it_must_be(rpm: int, median_s: float, tells: str) -> None:

@@ -34,6 +34,7 @@ def refused_and_took_s(on_the_way_s: Callable[[random.Random], float], seed: int
     return run_virtual(main)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("seed", [7, 8, 9])
 @pytest.mark.parametrize(
     "on_the_way_s",

@@ -189,6 +189,7 @@ def test_check_of_a_damaged_page_says_what_sqlite_found_and_changes_nothing(addr
     assert (kept / "answers/cache.db").read_bytes() == before
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("harm", ["directory", "database"])
 def test_what_is_deleted_under_a_run_is_made_anew_and_what_comes_after_is_kept(
     sim: Simulator, address: str, cache_dir: Path, harm: str

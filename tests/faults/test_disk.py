@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from pllm_notebook.sim import Simulator
 from tests.faults.asking import ask, rows, settle
 from tests.faults.children import Child
+from tests.forked import run_forked
 
 Mount = Callable[..., None]
 
@@ -225,8 +225,7 @@ def test_a_program_in_a_directory_that_can_only_be_read_goes_as_far_as_its_answe
     sim.set(answers=lambda request: "yes")
 
     def program(salt: str = "") -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-c", _PROGRAM, address, disk / "session", salt]
-        return subprocess.run(line, capture_output=True, text=True, check=False)
+        return run_forked("-c", _PROGRAM, address, str(disk / "session"), salt)
 
     first = program()
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

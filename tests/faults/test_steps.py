@@ -97,6 +97,7 @@ def test_a_kill_while_the_cache_is_made_leaves_one_that_opens(dying: Dying, step
     assert dying.die(step, opened=False) == step
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("step", KEEPING)
 def test_a_kill_while_answers_are_kept_loses_none_that_was_reported(dying: Dying, step: str) -> None:
     assert dying.die(step, opened=True) == step

@@ -415,6 +415,7 @@ def learner(request: SimRequest) -> Any:
     return {"mood": "bad" if knows and "rain" in request.prompt else "good", "note": "x"}
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("source", ["frame", "labels"])
 def test_the_gain_of_examples_is_measured_on_rows_that_were_not_shown(kit: FrameKit, source: str) -> None:
     pllm.configure(sim={"answers": learner})

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import os
 import pickle
-import signal
-import subprocess
-import sys
 import textwrap
 import time
 from array import array
@@ -32,6 +30,7 @@ from pllm_notebook.sim import SimAnswer, SimRequest
 from pllm_notebook.store.process_identity import has_exited, this_process
 from pllm_notebook.store.run_files import RunFiles
 from tests.contract.scripts import words
+from tests.forked import Forked
 
 from .frame_libraries import FrameKit
 
@@ -389,16 +388,14 @@ def test_a_killed_run_is_interrupted_and_has_what_had_come(ready: Path, kit: Fra
             files = RunFiles({str(ready)!r})
             return any(files.arrays(header["id"]) for header in files.headers())
     """
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(rows) + textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    run_id = child.stdout.readline().strip()
+    child = Forked(["-c", textwrap.dedent(rows) + textwrap.dedent(script)], os.environ)
+    run_id = child.stdout.readline().decode().strip()
     going = pllm.run(run_id)
     assert going.state == "running"
-    child.send_signal(signal.SIGKILL)
+    child.kill()
     child.wait()
-    child.stdout.close()
+    for stream in (child.stdin, child.stdout, child.stderr):
+        stream.close()
 
     run = pllm.run(run_id)
 

@@ -261,6 +261,7 @@ def unsure(request: Any) -> Any:
     return {"mood": ["good", "bad"][(number + (number % err == 0)) % 2]}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("how", HOW)
 def test_a_decided_frame_is_rebuilt(cache_dir: Path, tmp_path: Path, how: str) -> None:
     pllm.configure(sim={"answers": unsure}, model="sim:openai")

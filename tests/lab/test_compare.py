@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -21,6 +19,7 @@ import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimAnswer, SimRequest
+from tests.forked import run_forked
 from tests.frames.frame_libraries import LIBRARIES, FrameKit
 
 mpl.use("Agg")
@@ -182,7 +181,7 @@ def test_a_new_kernel_compares_with_last_weeks_run(sim_model: Sim, cache_dir: Pa
         print(list(found.changed["text"]), found.moves["rows"].sum(), "SIMULATED" in repr(found))
     """
 
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    done = run_forked("-c", textwrap.dedent(program))
 
     assert (done.stdout.strip(), done.stderr) == ("['text 4'] 1 True", "")
 

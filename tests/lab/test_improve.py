@@ -97,6 +97,7 @@ def ready(task: Task) -> None:
     pllm.configure(sim={"answers": task.answer}, model="sim:openai")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", TASKS)
 def test_the_prompt_that_the_simulator_knows_is_found(cache_dir: Path, name: str) -> None:
     task = Task(TASKS[name])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -22,6 +19,7 @@ from pllm_notebook.execution import run_registry
 from pllm_notebook.frames.libraries import table_of
 from pllm_notebook.frames.stored_labels import LabelNote, label_cells, stored_labels
 from pllm_notebook.store import Label, LabelFile
+from tests.forked import Forked
 from tests.frames.frame_libraries import LIBRARIES, FrameKit
 
 
@@ -229,12 +227,13 @@ def test_a_killed_process_loses_no_label_that_was_stored(tmp_path: Path) -> None
             file.add([Label(("text",), n, "mood", "good", "me", 0.0)])
             print(n, flush=True)
     """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    process = Forked(["-c", textwrap.dedent(program)], os.environ)
     stored = [int(process.stdout.readline()) for _ in range(20)]
-    os.kill(process.pid, signal.SIGKILL)
-    stored += [int(line) for line in process.stdout if line.endswith("\n")]
+    process.kill()
+    stored += [int(line) for line in process.stdout if line.endswith(b"\n")]
     process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
 
     kept = [label.content for label in LabelFile(str(tmp_path)).current()]
 
@@ -250,7 +249,7 @@ def test_two_processes_label_at_once(tmp_path: Path) -> None:
         for n in range(20):
             LabelFile({str(tmp_path)!r}).add([Label(("text",), n, "mood", "good", sys.argv[1], 0.0)])
     """
-    both = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), name]) for name in ("me", "you")]
+    both = [Forked(["-c", textwrap.dedent(program), name], os.environ, piped=False) for name in ("me", "you")]
 
     assert [process.wait() for process in both] == [0, 0]
     assert len(LabelFile(str(tmp_path)).current()) == 40

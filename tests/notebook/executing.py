@@ -1,4 +1,7 @@
-"""Run a whole notebook of the project, as a reader would: every cell, in a kernel of its own."""
+"""Run a whole notebook of the project, as a reader would: every cell, in a kernel of its own.
+
+The kernel has pandas and this package imported when it begins; `tests/test_quickstart.py` starts a real one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+
+from tests.notebook.kernels import specs_in
 
 __all__ = ["executed"]
 
@@ -22,9 +28,8 @@ def executed(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     monkeypatch.setenv("PLLM_CACHE_DIR", str(directory / "cache"))
     monkeypatch.setenv("IPYTHONDIR", str(directory / "ipython"))
     notebook = nbformat.read(_NOTEBOOKS / name, as_version=4)
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(directory)}}
-    ).execute()
+    manager = AsyncKernelManager(kernel_name="tested", kernel_spec_manager=specs_in(directory / "jupyter"))
+    NotebookClient(notebook, km=manager, timeout=300, resources={"metadata": {"path": str(directory)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert [output for output in outputs if output.output_type == "error"] == []
     return notebook

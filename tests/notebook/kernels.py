@@ -63,7 +63,7 @@ class Cell:
 
 
 class ForkedKernel(LocalProvisioner):
-    """Kernels that begin with pandas and this package imported; the tests of whole notebooks start real ones."""
+    """Kernels that begin with pandas and this package imported; `tests/test_quickstart.py` starts real ones."""
 
     async def launch_kernel(self, cmd: list[str], **words: Any) -> Any:
         python, *program = cmd

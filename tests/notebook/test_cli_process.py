@@ -6,15 +6,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pllm_notebook.sim import Simulator
 from tests.faults.children import until
+from tests.forked import Forked, run_forked
 
 ROOT = Path(__file__).parents[2]
+
+
+# The command that `python -m pllm_notebook` is, as `tests/notebook/test_cli.py` runs it.
+COMMAND = "import sys; from pllm_notebook.cli import main; sys.exit(main())"
 
 
 def lines_of(count: int) -> list[str]:
@@ -31,12 +35,11 @@ def process(sim: Simulator, tmp_path: Path) -> list[str]:
     (tmp_path / "in.jsonl").write_text("\n".join(lines_of(20)) + "\n")
     url = sim.base_url("compatible") + "/chat/completions"
     words = ["process", "in.jsonl", "out.jsonl", "--url", url, "--cache-dir", str(tmp_path / "cache")]
-    return [sys.executable, "-m", "pllm_notebook", *words]
+    return ["-c", COMMAND, *words]
 
 
 def run(words: list[str], where: Path) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(words, cwd=where, env=env, capture_output=True, text=True, check=False, timeout=180)
+    return run_forked(*words, cwd=where)
 
 
 def test_a_file_is_processed_and_its_counts_are_told(process: list[str], tmp_path: Path) -> None:
@@ -53,7 +56,7 @@ def test_exit_codes_tell_failed_lines_and_wrong_words_apart(process: list[str], 
     failed = run([*process, "--quiet"], tmp_path)
     again = run(process, tmp_path)
     wrong = run([*process, "--max-attempts", "0"], tmp_path)
-    absent = run([*process[:4], "absent.jsonl"], tmp_path)
+    absent = run([*process[:3], "absent.jsonl"], tmp_path)
 
     assert failed.returncode == 3
     # A line that has an error since an earlier run has no response either.
@@ -68,18 +71,19 @@ def test_an_interrupt_keeps_everything_and_the_command_goes_on(
     process: list[str], sim: Simulator, tmp_path: Path
 ) -> None:
     sim.set(latency_s=0.02)
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen([*process, "--rpm", "120"], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    child = Forked([*process, "--rpm", "120"], os.environ, cwd=tmp_path)
     results = tmp_path / "out.jsonl"
     until(lambda: results.exists() and results.stat().st_size > 0, "the first result")
 
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=120)
+    told, code = child.stderr.read().decode(), child.wait(120)
+    for stream in (child.stdin, child.stdout, child.stderr):
+        stream.close()
     kept = len(results.read_text().splitlines())
     sim.reset()
     again = run(process, tmp_path)
 
-    assert child.returncode == 130
+    assert code == 130
     assert "Run it again to continue" in told
     assert 0 < kept < 20
     assert again.returncode == 0

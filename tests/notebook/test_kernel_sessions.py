@@ -41,6 +41,14 @@ def kernel(tmp_path: Path, sim: Simulator) -> Iterator[Kernel]:
     kernel.close()
 
 
+@pytest.fixture(scope="module")
+def unasked(tmp_path_factory: pytest.TempPathFactory, sim_server: Simulator) -> Iterator[Kernel]:
+    """One kernel for the cells that end before they ask anything."""
+    kernel = Kernel(tmp_path_factory.mktemp("unasked"), SETUP.format(address=sim_server.base_url("openai")))
+    yield kernel
+    kernel.close()
+
+
 def html(kernel: Kernel, cell: Any) -> str:
     """Give the last picture of a session in a cell, "" for none."""
     return next((o["data"]["text/html"] for o in reversed(cell.outputs) if "text/html" in o["data"]), "")
@@ -83,15 +91,15 @@ def test_a_value_is_not_shown_after_a_semicolon(kernel: Kernel) -> None:
     assert kernel.ok("%%pllm_session program --no-dashboard\nagent.ask_llm('one').resolve();").result == ""
 
 
-def test_the_options_are_told_of_without_a_program(kernel: Kernel) -> None:
-    told = kernel.ok("%%pllm_session --help").stdout
+def test_the_options_are_told_of_without_a_program(unasked: Kernel) -> None:
+    told = unasked.ok("%%pllm_session --help").stdout
 
     assert told.startswith("%%pllm_session DIRECTORY [--strategy STRATEGY]")
     assert "--no-confirm" in told
 
 
-def test_a_fault_is_shown_with_the_line_of_the_cell(kernel: Kernel) -> None:
-    cell = kernel.run("%%pllm_session program --no-dashboard\nfirst = 1\nsecond = missing")
+def test_a_fault_is_shown_with_the_line_of_the_cell(unasked: Kernel) -> None:
+    cell = unasked.run("%%pllm_session program --no-dashboard\nfirst = 1\nsecond = missing")
 
     assert cell.reply["ename"] == "NameError"
     plain = re.sub(r"\x1b\[[0-9;]*m", "", cell.error)
@@ -117,8 +125,8 @@ def test_a_fault_is_shown_with_the_line_of_the_cell(kernel: Kernel) -> None:
         ("%%pllm_session a --strategy fast\n1", "UsageError: %%pllm_session: argument --strategy: invalid choice"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_one_line_of_error(kernel: Kernel, cell: str, told: str) -> None:
-    ran = kernel.run(cell)
+def test_a_line_that_cannot_be_read_is_one_line_of_error(unasked: Kernel, cell: str, told: str) -> None:
+    ran = unasked.run(cell)
 
     assert ran.status == "error"
     assert told in ran.error

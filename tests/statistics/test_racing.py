@@ -53,6 +53,7 @@ def raced(rng: np.random.Generator, arms: int, questions: int, rule: RaceRule, c
     )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("arms", "questions", "rule", "calls"),
     [(12, 300, "halving", 0.34), (6, 300, "proof", 0.75), (12, 300, "proof", 0.75), (12, 1_000, "halving", 0.34)],

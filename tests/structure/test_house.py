@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from functools import cache
 from pathlib import Path
 
 from tests.conftest import LONGEST
-
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "pllm_notebook"
+from tests.structure.parsed import PACKAGE, ROOT, files
 
 MOST_LINES = 400
 FEW_LINES, MOST_SHORT_FILES = 40, 29
 MOST_ARGUMENTS = 6
 # Values with a constructor of their own: what is asked, a row's outcome, what a comparison found.
 VALUES = {"execution/call_spec.py:CallSpec", "execution/outcome.py:Outcome", "frames/evaluation.py:Evaluation"}
-
-
-@cache
-def files() -> dict[str, ast.Module]:
-    """Return every file of the package, parsed, by its path inside it."""
-    return {
-        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
 
 
 def room_of(path: str) -> str:

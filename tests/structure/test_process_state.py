@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "pllm_notebook"
+from tests.structure.parsed import files
 
 # Reason each: a new one belongs into a `Slot`, unless resetting it could not be noticed.
 NAMED = {
@@ -20,11 +18,6 @@ STATEFUL = {"Barrier", "Condition", "Counter", "DaemonThreads", "Event", "Lock",
             "Random", "Runtime", "Semaphore", "Thread", "WeakKeyDictionary", "WeakSet", "WeakValueDictionary", "count",
             "cycle", "defaultdict", "deque", "local"}  # fmt: skip
 HOOKS = {"register_at_fork", "atexit.register"}
-
-
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text(encoding="utf-8"))
 
 
 def top_names(tree: ast.Module) -> dict[str, ast.expr | None]:
@@ -74,13 +67,16 @@ def own_classes(tree: ast.Module) -> set[str]:
 def _is_stateful(value: ast.expr | None, classes: set[str]) -> bool:
     if not isinstance(value, ast.Call):
         return False
-    made = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
-    return made in STATEFUL | classes
+    return _last_name(value.func) in STATEFUL | classes
+
+
+def _last_name(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def test_no_module_has_state_of_its_own_that_is_not_named_with_its_reason() -> None:
     found = set()
-    for place, tree in modules():
+    for place, tree in files().items():
         changed, classes = changed_names(tree), own_classes(tree)
         for name, value in top_names(tree).items():
             if name in changed or _is_stateful(value, classes):
@@ -92,9 +88,10 @@ def test_no_module_has_state_of_its_own_that_is_not_named_with_its_reason() -> N
 def test_one_hook_for_forks_and_one_for_the_exit() -> None:
     hooks = [
         (place, ast.unparse(node.func))
-        for place, tree in modules()
+        for place, tree in files().items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and any(ast.unparse(node.func).endswith(hook) for hook in HOOKS)
+        if isinstance(node, ast.Call) and _last_name(node.func).endswith(("register_at_fork", "register"))
+        if any(ast.unparse(node.func).endswith(hook) for hook in HOOKS)
     ]
 
     assert sorted(hooks) == [("runtime.py", "atexit.register"), ("runtime.py", "os.register_at_fork")]

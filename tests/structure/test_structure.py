@@ -9,12 +9,10 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "pllm_notebook"
+from tests.structure.parsed import ROOT, files
 
 # Of one warm prompt through `df.llm.parse`: 315 to 318, and the timers of a busy machine add some. A person who follows
 # it by hand is at home below 150.
@@ -24,9 +22,9 @@ MOST_CHANGES_OF_FILE = 309
 def rooms_of_classes() -> dict[str, set[str]]:
     """Return the rooms that define a public class of each name; a file beside them is a room of its own."""
     rooms: defaultdict[str, set[str]] = defaultdict(set)
-    for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0]
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for path, tree in files().items():
+        room = path.partition("/")[0]
+        for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 rooms[node.name].add(room)
     return rooms
@@ -72,11 +70,10 @@ NAMED_AFTER_PROVIDERS = {"prompt_lists/utilities.py", "request_files/prepare_req
 def test_no_room_compares_providers_by_name() -> None:
     """What sets a provider apart is in its folder: the other rooms ask its `Provider`."""
     naming = set()
-    for path in PACKAGE.rglob("*.py"):
-        place = str(path.relative_to(PACKAGE))
+    for place, tree in files().items():
         if place.startswith(("sim/", "providers/anthropic/", "providers/google/")):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and node.value in ("anthropic", "google"):
                 naming.add(place)
 

@@ -12,6 +12,7 @@ import pytest
 
 import pllm_notebook
 from pllm_notebook.frames.pandas.adapter import FrameLLM, SeriesLLM
+from tests.forked import run_forked
 
 HEAVY = [
     "openai",
@@ -39,11 +40,13 @@ HEAVY = [
 
 
 def loaded_after(code: str) -> set[str]:
+    """Return what code loads in a process that has imported pandas, and nothing of what this package needs beside."""
     told = (
         f"import sys, pandas\nbefore = set(sys.modules)\n{code}\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules and name not in before])"
     )
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    done = run_forked("-c", told, imported=["pandas"])
+    assert done.returncode == 0, done.stderr
     return set(eval(done.stdout))
 
 
@@ -52,6 +55,7 @@ def test_importing_loads_hardly_more_than_pandas() -> None:
 
 
 def run_python(code: str) -> None:
+    """Run code in an interpreter of its own, which has imported nothing."""
     subprocess.run([sys.executable, "-c", f"import sys\n{code}"], check=True)
 
 

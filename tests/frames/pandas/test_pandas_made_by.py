@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError
 from pllm_notebook.execution import run_registry
+from tests.forked import run_forked
 from tests.frames.known_answers import Label, Sent
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
@@ -111,7 +110,7 @@ def test_a_process_of_its_own_knows_the_rows(sent: Sent, cache_dir: Path, tmp_pa
         print(out.llm.status.tolist(), pllm.runs()[-1].id, out.llm.run.state, out.llm.usage["attempts"].tolist())
     """
 
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    done = run_forked("-c", textwrap.dedent(script))
 
     assert done.stderr == ""
     assert done.stdout == f"['ok', 'failed', 'ok'] {out.attrs['pllm_run']} done [1, <NA>, 1]\n"
