@@ -350,7 +350,11 @@ _FIELD_HEAD = ("field", "changed", "churn", "95 % interval", "asked twice", "kap
 
 
 def _field_line(one: FieldChange) -> tuple[str, ...]:
-    mean = "" if one.means is None else f"{one.means[0]:.3g} → {one.means[1]:.3g}{' ' + one.unit if one.unit else ''}"
+    mean = (
+        ""
+        if one.means is None
+        else f"{_mean(one.means[0])} → {_mean(one.means[1])}{' ' + one.unit if one.unit else ''}"
+    )
     return (
         one.field,
         f"{one.changed:,} of {one.compared:,}",
@@ -386,3 +390,7 @@ def _cost_lines(names: tuple[str, str], costs: tuple[RunCosts, RunCosts]) -> lis
 
 def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
+
+
+def _mean(number: float) -> str:
+    return f"{number:,.0f}" if 1_000 <= abs(number) < 1e15 else f"{number:.3g}"

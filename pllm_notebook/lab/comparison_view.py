@@ -14,15 +14,19 @@ __all__ = ["ComparisonView", "RowsOfMove"]
 _MOST_MOVES = 12
 _LONG_PROMPT = 4_000
 _CELL = 300
+_ONE_LINE = 24
 
 _STYLE = """<style>
 .pllm-compare{--t:var(--jp-ui-font-color1,var(--vscode-foreground,light-dark(#1f2328,#e6e6e6)));
 --w:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,light-dark(#59636e,#a8adb3)));
 --l:var(--jp-border-color2,var(--vscode-panel-border,light-dark(#d9dde1,#444)));
 color:var(--t);font-variant-numeric:tabular-nums;line-height:1.45;max-width:1200px}
-.pllm-compare table{border-collapse:collapse;margin:4px 0 10px}
-.pllm-compare :is(th,td){text-align:left;vertical-align:top;padding:2px 10px 2px 0;border-bottom:1px solid var(--l);
+.pllm-compare.pllm-compare table{display:block;width:max-content;max-width:100%;overflow-x:auto;
+border-collapse:collapse;margin:4px 0 10px;border:0}
+.pllm-compare.pllm-compare table tr>:is(th,td){text-align:left;vertical-align:top;
+padding:2px 10px 2px 0;border-bottom:1px solid var(--l);
 white-space:pre-wrap;overflow-wrap:anywhere;max-width:42em;color:var(--t);background:none}
+.pllm-compare.pllm-compare table tr>.s{white-space:nowrap}
 .pllm-compare p{margin:2px 0}.pllm-compare .w{color:var(--w)}.pllm-compare summary{cursor:pointer}
 .pllm-compare ins{background:light-dark(#d6f5dc,#1d4428);color:var(--t)}
 .pllm-compare del{background:light-dark(#ffe0dd,#5a2320);color:var(--t)}
@@ -123,11 +127,17 @@ class ComparisonView:
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
     head, *rest = lines
-    top = "".join(f"<th>{escape_html(cell)}</th>" for cell in head)
+    top = "".join(f"<th{_short(cell)}>{escape_html(cell)}</th>" for cell in head)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape_html(_cut(cell, _CELL))}</td>" for cell in line) + "</tr>" for line in rest
+        "<tr>" + "".join(f"<td{_short(cell)}>{escape_html(_cut(cell, _CELL))}</td>" for cell in line) + "</tr>"
+        for line in rest
     )
     return f"<table><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _short(text: str) -> str:
+    """Return the class of a cell that is not broken where there is little room."""
+    return " class='s'" if len(text) <= _ONE_LINE else ""
 
 
 def _cut(text: str, length: int) -> str:

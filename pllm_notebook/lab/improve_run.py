@@ -105,6 +105,7 @@ def improve_table(
         proposed=found.proposed - len(proposing.failures),
         cost_usd=runs.cost_usd,
         left_out=left_out,
+        simulated=runs.simulated,
     )
 
 

@@ -31,6 +31,7 @@ class Improvement:
         proposed: Number of proposals made.
         cost_usd: US dollars paid by this call. None for an unknown price.
         left_out: The work that the ceiling did not cover. "" for none.
+        simulated: Whether answers or proposals are simulated.
     """
 
     task: TaskQuestion
@@ -41,6 +42,7 @@ class Improvement:
     proposed: int
     cost_usd: float | None
     left_out: str
+    simulated: bool = False
 
     @property
     def found(self) -> bool:
@@ -81,6 +83,10 @@ class Improvement:
         return strip_control_chars(f"{said}{changed}")
 
     def _lines(self) -> Sequence[str]:
+        first, *others = self._said()
+        return [f"SIMULATED: {first}" if self.simulated else first, *others]
+
+    def _said(self) -> Sequence[str]:
         proposals, held = counted(self.proposed, "proposal"), counted(self.rows[2], "held-out row")
         paid = f"Paid now: {format_usd_or(self.cost_usd, 'an unknown amount')}."
         if self.test is None:

@@ -70,9 +70,11 @@ class Comparisons(Mapping[str, Comparison]):
 
     def _title(self) -> str:
         paid = format_usd_or(self.cost_usd, "an unknown amount")
+        sides = (side for one in self.values() for side in (one.rows.old, one.rows.new))
+        marked = "SIMULATED: " if any(side.is_simulated for side in sides) else ""
         return (
-            f"{counted(len(self), 'variant')} beside {self.first!r}; p values are corrected for their number (Holm). "
-            f"Paid now: {paid} for all variants together."
+            f"{marked}{counted(len(self), 'variant')} beside {self.first!r}; p values are corrected for their number "
+            f"(Holm). Paid now: {paid} for all variants together."
         )
 
     def _lines(self) -> list[tuple[str, ...]]:

@@ -71,6 +71,7 @@ class Race:
         cost_usd: US dollars paid by this call. None for an unknown price. A call that several arms share is paid for
             and counted once; cached answers add nothing.
         left_out: The work that the ceiling did not cover. "" for none.
+        simulated: Whether an arm's answers are simulated.
     """
 
     arms: Sequence[RacedArm]
@@ -81,6 +82,7 @@ class Race:
     examples: int
     cost_usd: float | None
     left_out: str
+    simulated: bool = False
 
     def __repr__(self) -> str:
         return strip_control_chars("\n".join([*self._lines(), "", text_table([_HEAD, *self._rows()])]))
@@ -231,9 +233,10 @@ class Race:
         if self.questions.labels != len(self.questions):
             copies = f", {len(self.questions):,} of them distinct (equal rows count once)"
         paid = format_usd_or(self.cost_usd, "an unknown amount")
+        marked = "SIMULATED: " if self.simulated else ""
         lines = [
             (
-                f"{counted(total, 'arm')} on {counted(self.questions.labels, 'labelled row')}{copies}: "
+                f"{marked}{counted(total, 'arm')} on {counted(self.questions.labels, 'labelled row')}{copies}: "
                 f"{self.questions.field} against {self.questions.named}. Paid now: {paid} for all arms together."
             ),
             (

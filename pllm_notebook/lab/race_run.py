@@ -189,6 +189,7 @@ class _Comparisons:
             examples=max(one.examples for one in self._answers),
             cost_usd=cost_usd,
             left_out=left_out,
+            simulated=any(one.run is not None and one.run.execution.simulated for one in self._answers),
         )
 
     def _skipped(self) -> Numbers:

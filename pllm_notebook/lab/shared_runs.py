@@ -47,11 +47,13 @@ class SharedRuns:
     Attributes:
         budget: The shared budget.
         cost_usd: US dollars paid by the runs that have ended. None for an unknown price. Shared calls count once.
+        simulated: Whether a run that has ended was answered by a simulator.
     """
 
     def __init__(self, max_cost_usd: float | None, shown: bool, label: str) -> None:
         self.budget = RunBudget(max_cost_usd)
         self.cost_usd: float | None = 0.0
+        self.simulated = False
         self._label = label
         self._whole = f"{label} {secrets.token_hex(4)}"
         self._progress = WindowProgress(shown, label)
@@ -127,6 +129,7 @@ class SharedRuns:
         self._going.remove(run)
         counts = run.progress()
         self._progress.add(counts)
+        self.simulated = self.simulated or counts.simulated
         forget(run)
         if not counts.done and not counts.failed:  # a run that sent nothing gets no registry entry
             run.recorder = None
