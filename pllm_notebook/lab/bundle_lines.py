@@ -110,7 +110,7 @@ def record_of_lines(table: Table, source: Source, row: Numbers) -> RowRecord:
 
 
 def _subset(whole: RowRecord, row: Numbers, content: Numbers) -> RowRecord:
-    """Return some rows of a record, with one line each; -1 stands for an unknown row."""
+    """Return some rows of a record, with one line each; -1 is an unknown row."""
     known = row >= 0
     at = np.where(known, row, 0)
     later = {int(one): key for one, key in zip(whole.later_rows, whole.later_keys, strict=True)}

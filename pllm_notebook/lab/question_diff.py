@@ -75,7 +75,7 @@ def html_diff(changes: list[WordChange]) -> str:
 
 
 def schema_diff(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Return (path, old, new) for each part that differs between two JSON schemas. "" stands for a missing part."""
+    """Return (path, old, new) for each part that differs between two JSON schemas, with "" for a missing part."""
     before, after = dict(_leaves(old or {})), dict(_leaves(new or {}))
     return [
         (path, before.get(path, ""), after.get(path, ""))
@@ -93,7 +93,7 @@ def _leaves(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def option_diff(old: Source, new: Source) -> list[tuple[str, str, str]]:
-    """Return (option, old, new) for each option that makes a different question. "" stands for an option not given."""
+    """Return (option, old, new) for each option that makes a different question, with "" for an option not given."""
     before, after = _options_of(old), _options_of(new)
     names = [name for name in dict.fromkeys([*before, *after]) if name not in _NO_QUESTION | {"system", "model"}]
     return [(name, before.get(name, ""), after.get(name, "")) for name in names if before.get(name) != after.get(name)]

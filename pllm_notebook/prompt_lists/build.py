@@ -1,8 +1,8 @@
 """Group the prompts of a list by spec.
 
-Prompts with the same configuration and instruction share a spec, so that they share its prompt prefix and, if they are
-plain text, their cache entries with `df.llm`. An instruction of only a few prompts is sent as part of the prompt
-instead: two thousand different instructions must not become two thousand specs.
+Prompts with the same configuration and instruction share a spec. They thus share its prompt prefix and, if they are
+plain text, cache entries with `df.llm`. An instruction of only a few prompts is sent as part of the prompt instead, so
+that two thousand different instructions do not become two thousand specs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pllm_notebook.tools import StructuredTool
 
 __all__ = ["PreparedPrompts", "as_prompt_list", "output_of", "prepare_prompts"]
 
-# Number of prompts from which their instruction is part of the spec.
+# Minimum number of prompts with the same instruction for it to be part of the spec.
 _MIN_SHARED = 8
 
 
@@ -46,7 +46,7 @@ class PreparedPrompts(NamedTuple):
 
 
 class _SpecKey(NamedTuple):
-    """What determines a spec."""
+    """The values that determine a spec."""
 
     model: str
     system: str | None
@@ -93,7 +93,7 @@ def prepare_prompts(
         UsageError: For an option outside its range. An invalid prompt is a failure of that prompt alone.
     """
     options_for(given)
-    # Equal tools of different prompts become one object, since comparing them means comparing their schemas.
+    # Equal tools of different prompts become one object, because comparing them means comparing their schemas.
     tools: dict[StructuredTool, StructuredTool] = {}
     spec_keys = [(_spec_key(context, tools), context.instruction) for context in contexts]
     shared = Counter(spec_keys)

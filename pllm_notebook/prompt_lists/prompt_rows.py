@@ -28,7 +28,7 @@ from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["PromptRows"]
 
-# Replies that are read at once: a thousand bodies are a few megabytes.
+# Number of replies read at once: a thousand bodies are a few megabytes.
 _CHUNK = 1_000
 
 
@@ -60,11 +60,11 @@ class PromptRows(WholePrompts):
         """Start a run over them; return None if the list has no valid prompt.
 
         Args:
-            engine: The engine it runs on, None for this process's own.
-            run_budget: Its money, None for `max_cost_usd` of its own.
+            engine: The engine to run on. None for this process's engine.
+            run_budget: The budget. None for a separate one of `max_cost_usd`.
 
         Raises:
-            NotConfirmedError: If the list would go as batch jobs and that was not confirmed. Nothing was sent.
+            NotConfirmedError: If the list would be sent as batch jobs and this was not confirmed. Nothing was sent.
         """
         if not self.parts:
             return None
@@ -74,7 +74,7 @@ class PromptRows(WholePrompts):
         return start_list(self.parts, self, run_budget=run_budget, on_engine=engine)
 
     def result(self, run: LiveRun | None, called_by: Caller) -> list[LLMOutput]:
-        """Return the outputs of a run that has ended, or raise what ended it.
+        """Return the outputs of a run that has ended, or raise the error that ended it.
 
         Args:
             run: The run, None if the list has no valid prompt.

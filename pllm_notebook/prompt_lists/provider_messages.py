@@ -24,7 +24,7 @@ __all__ = [
 
 Message = Mapping[str, Any]
 AnthropicMessages = tuple[list[dict[str, Any]], list[dict[str, Any]]]
-"""The blocks of the instruction, empty for none, and the messages."""
+"""The blocks of the instruction (empty for none) and the messages."""
 GoogleMessages = tuple[dict[str, Any] | None, list[dict[str, Any]]]
 """The `systemInstruction`, None for none, and the contents."""
 

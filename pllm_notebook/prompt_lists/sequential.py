@@ -32,9 +32,9 @@ def sequential_outputs(
     Args:
         rows: These prompts; their options set `concurrency=1`.
         places: Their places in the list, by which the outputs are returned.
-        paid_usd: What the broken run has paid, which counts against max_cost_usd.
+        paid_usd: US dollars paid by the broken run, which count against max_cost_usd.
         called_by: The line that warnings name.
-        engine: That other engine.
+        engine: The other engine.
     """
     budget = RunBudget(rows.parts[0].spec.options.max_cost_usd if rows.parts else None)
     budget.paid_usd = paid_usd

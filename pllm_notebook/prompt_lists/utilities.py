@@ -34,8 +34,8 @@ class ParallelAIUtilities:
 
     All prompts of a list are one run: one budget, one progress display, one Stop. Rates are kept per provider, account
     and model, so that a slow one does not delay the others; without limits given, they are learned from the provider.
-    A failed prompt has its failure in its output's `error`, and the others continue. An answer that is in the cache,
-    of a list or of `df.llm`, is not requested again.
+    A failed prompt has its failure in its output's `error`, and the others continue. Cached answers, of a list or of
+    `df.llm`, are not requested again.
 
     Args:
         oai_request_limits: Rate limits for the prompts whose `client` is "openai", or the `provider` that it names.
@@ -48,7 +48,7 @@ class ParallelAIUtilities:
         **options: Options of all prompts, as for `df.llm.parse`; `max_cost_usd` applies to each list.
 
     Raises:
-        UsageError: For an unknown option, a value outside its range, or two limits for one provider.
+        UsageError: For an unknown option, a value out of range, or two limits for one provider.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ParallelAIUtilities:
                 raise UsageError(f"Limits are RequestLimits(…), not {type(limits).__name__}. Nothing was sent.")
             provider = (limits.provider or default).removeprefix("sim:")
             if provider in self._ceilings:
-                raise UsageError(f"Two of the limits are for {provider!r}: give one. Nothing was sent.")
+                raise UsageError(f"Two of the limits are for {provider!r}: pass only one. Nothing was sent.")
             self._ceilings[provider] = UserRateLimit(limits.max_requests_per_minute, limits.max_tokens_per_minute)
 
     def __repr__(self) -> str:
@@ -94,7 +94,7 @@ class ParallelAIUtilities:
         Cancelling the task cancels calls in flight; answers that have arrived are kept.
 
         Args:
-            prompts: Any mix of providers, models and configurations. Two may have the same `id`; equal ones are sent
+            prompts: Any mix of providers, models and configurations. Ids need not be unique. Equal prompts are sent
                 once.
 
         Raises:
@@ -151,12 +151,12 @@ class ParallelAIUtilities:
     def _outputs(
         self, prompts: Iterable[LLMPromptContext], called_by: Caller, further: list[Engine]
     ) -> Steps[list[LLMOutput]]:
-        """Send a list; what an engine that cannot run leaves unanswered is sent on a second one, where that is wanted.
+        """Send a list. With a fallback, prompts that a broken engine leaves unanswered are sent on a second one.
 
         Args:
             prompts: The list.
             called_by: The line that warnings name.
-            further: Takes the second engine, to be closed by the caller.
+            further: Receives the second engine, which the caller must close.
         """
         contexts = as_prompt_list(prompts)
         rows, run = self._rows(contexts), None
@@ -190,7 +190,7 @@ def _with_tools(prompts: Iterable[LLMPromptContext]) -> list[LLMPromptContext]:
     if without:
         shown = ", ".join(map(repr, without[:5])) + (f" and {len(without) - 5:,} more" if len(without) > 5 else "")
         raise UsageError(
-            f"{len(without):,} of {len(asked):,} prompts have no tools: {shown}. Give each tools=[…], or use "
+            f"{len(without):,} of {len(asked):,} prompts have no tools: {shown}. Set tools=[…] for each, or use "
             f"run_parallel_ai_completion. Nothing was sent."
         )
     return asked

@@ -1,20 +1,20 @@
 """JSONL files of requests: read, sent in chunks, and written as JSONL results.
 
-A line is a complete request of some provider, sent as it is. A file may have any number of lines, so a line costs some
-bytes in memory and nothing else until its turn:
+A line is a complete request in some provider's format, sent unchanged. A file may have any number of lines, so a line
+takes only a few bytes of memory until its turn:
 
-    index_of(path)                  read once: the offset of each line, and which model each is for
+    index_of(path)                  read once: the offset and the model of each line
     for each model:                 no model waits for another
-        for each wave:              lines that differ only in their output limit go one after the other
+        for each wave:              lines that differ only in their output limit go in separate waves
             a window of chunks      a chunk is a run over some thousand lines, read again from the file
-    ResultWriter                    writes each line's result as its run has it, in a thread of its own
+    ResultWriter                    writes each line's result as it arrives, in its own thread
     ResultsFile.put_in_order()      when every line has a result
 
 | module               | holds                                                                |
 | -------------------- | -------------------------------------------------------------------- |
 | `process_file`       | the public functions and their configuration                         |
-| `open_file_run`      | everything is read and checked before anything is sent or written    |
-| `request_index`      | where each line and its result are, and the lines of each model      |
+| `open_file_run`      | reads and checks everything before anything is sent or written       |
+| `request_index`      | the offsets of lines and results, and the lines of each model        |
 | `line_formats`       | OpenAI's, Anthropic's and Google's lines, and bare bodies            |
 | `endpoints`          | the model of each line                                               |
 | `output_limit_waves` | lines that differ only in their output limit                         |
@@ -29,9 +29,9 @@ bytes in memory and nothing else until its turn:
 
 Invariants:
 
-- A line has one result, whatever was interrupted: the results file says which lines are done.
-- A result is written after its reply is in the cache, which is where the writer reads it.
-- Lines that are open, and chunks that wait for a late line, are bounded for each model.
-- A model that refuses every line (key, model, credit) fails its own lines alone.
-- What the money does not suffice for has no result, and is left for the next run.
+- A line has exactly one result, also after interruptions: the results file shows which lines are done.
+- A result is written after its reply is in the cache, from which the writer reads it.
+- Open lines, and chunks that wait for a late line, are bounded for each model.
+- A model that refuses every line (key, model, credit) fails only its own lines.
+- Lines that the budget does not cover have no result and are left for the next run.
 """

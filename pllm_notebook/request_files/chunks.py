@@ -22,7 +22,7 @@ __all__ = ["ChunkMaker", "LineChunk", "OnDone"]
 
 
 OnDone = Callable[["LineChunk", int], None]
-"""Called on the engine's loop with each line of a chunk that has ended, by its index in the chunk."""
+"""Called on the engine's loop for each finished line of a chunk, with its index in the chunk."""
 
 
 class RequestBodies(Sequence[Prompt]):
@@ -54,9 +54,9 @@ class LineChunk(WholePrompts):
     Attributes:
         run: Set when its run was started; from another thread, see `started_run`.
         rows: The lines, by their index among the file's requests.
-        left: Lines that have not been written; counted down by the writer.
+        left: Number of lines that have not been written. Counted down by the writer.
         fatal_failure: A rejection that affects all lines of the model (key, model or credit), after which nothing more
-            is sent to it; None for none. Set by the writer.
+            is sent to it. None for none. Set by the writer.
     """
 
     run: LiveRun
@@ -83,12 +83,12 @@ class LineChunk(WholePrompts):
         """Start its run."""
         try:
             self.run = start_list([part], self, on_done, cache_dir=cache_dir, run_budget=run_budget)
-            forget(self.run)  # not listed in pllm.runs(): the caller started a file, not these
+            forget(self.run)  # not listed in pllm.runs(): the caller started a file, not these runs
         finally:
             self._begun.set()
 
     def started_run(self) -> LiveRun | None:
-        """Return the run, None if it could not be started. Waits for the start; from any thread."""
+        """Wait for the start and return the run, or None if it could not be started. Callable from any thread."""
         # The first results may arrive before `start_list` returns.
         self._begun.wait()
         return getattr(self, "run", None)
@@ -99,7 +99,7 @@ class LineChunk(WholePrompts):
             self.run.table.clear()
 
     def is_over(self) -> bool:
-        """Return whether no more results will arrive, and those of a run that was not stopped are written."""
+        """Return whether no more results will arrive and, unless the run was stopped, all are written."""
         return self.run.done() and (self.left == 0 or self.run.state != "done")
 
     def open_rows(self, counts: Progress) -> int:

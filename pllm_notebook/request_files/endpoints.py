@@ -20,7 +20,7 @@ _ENDPOINTS = ("/chat/completions", "/responses", "/messages", "/embeddings", "/c
 
 @dataclass(frozen=True)
 class EndpointModel(ResolvedModel):
-    """A model at another endpoint than its default one, with a dispatcher of its own."""
+    """A model at an endpoint other than its default, with its own dispatcher."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,12 +29,12 @@ class EndpointModel(ResolvedModel):
 
 
 class EndpointResolver:
-    """Resolve each line's model; every model is resolved once.
+    """Resolve each line's model. Every model is resolved once.
 
     Args:
         client: A provider, or a configured server or client, for lines of its format whose model names no provider;
             "sim:openai" and other simulators take lines of every format. None for the provider of each line's format.
-        model: Model of lines that name none; None to require one in each line.
+        model: Model of lines that name none. None to require one in each line.
         request_url: An endpoint of *client*'s provider, or of an OpenAI-compatible server to use instead of *client*.
             None for the provider's default.
         key: API key of *client*, or of the server. None for the environment's.
@@ -56,8 +56,8 @@ class EndpointResolver:
         known = {*registry.names(), *self._servers, *self._clients}
         if self._home is not None and self._home.partition(":")[0] not in known:
             raise UsageError(
-                f"client is {self._home!r}; expected one of {', '.join(sorted(known))}, sim:openai, or what "
-                f"pllm.configure(servers=…, clients=…) names. Nothing was sent."
+                f"client is {self._home!r}; expected one of {', '.join(sorted(known))}, sim:openai, or a name from "
+                f"pllm.configure(servers=…, clients=…). Nothing was sent."
             )
         self._known = known
         self._model = model
@@ -76,7 +76,7 @@ class EndpointResolver:
         if isinstance(found, ResolvedModel) and not isinstance(line.body, str):
             needed = found.wire.input_field
             if not line.body.get(needed):
-                return f"{found.label} takes a request with {needed!r}, which the line has not."
+                return f"{found.label} takes a request with {needed!r}, which the line does not have."
         return found
 
     def _find(self, endpoint: str, model: str) -> ResolvedModel | str:
@@ -90,7 +90,7 @@ class EndpointResolver:
         home = self._home
         if home is not None and home in self._known and target.provider != home:
             return (
-                f"The line is for {target.label}, and client is {home!r}, whose account alone is billed. Leave client "
+                f"The line is for {target.label}, but only the account of client {home!r} is billed. Leave client "
                 f"out to let each line choose."
             )
         spoken = target.wire.format_name
@@ -129,13 +129,13 @@ class EndpointResolver:
         home, shown = self._home, provider_of(model)
         maker = speaker_of(endpoint).name if endpoint else None
         if home is not None and home.startswith("sim"):
-            # With a simulator as client, no line goes to a real provider.
+            # With a simulator as the client, no line goes to a real provider.
             invented = home if maker in (None, self._maker(home)) else f"sim:{maker}"
             return f"{invented}/{model}"
         if home is not None and maker in (None, self._maker(home)):
             elsewhere = maker is None and is_hosted(home) and shown is not None
             return f"{shown if elsewhere else home}:{model}"
-        # A bare body of an unknown model is what most servers take.
+        # Most servers accept a bare body with an unknown model.
         return f"{shown or maker or COMPATIBLE.name}:{model}"
 
     def _maker(self, home: str) -> str:
@@ -155,8 +155,8 @@ class EndpointResolver:
         endpoint = {"/responses": "responses", "/chat/completions": "chat"}.get(end, "")
         if end in ("/embeddings", "/completions"):
             raise UsageError(
-                f"request_url ends in {end}, which is not asked here: only texts are, by /chat/completions, /responses "
-                f"or /messages. Nothing was sent."
+                f"request_url ends in {end}, which is not supported: text is requested from /chat/completions, "
+                f"/responses or /messages. Nothing was sent."
             )
         others = [provider for provider in registry.hosted() if provider is not COMPATIBLE]
         for provider in (COMPATIBLE, *others):
@@ -173,7 +173,7 @@ class EndpointResolver:
         for name, address in self._servers.items():
             if Address(address).rstrip("/") == base:
                 return name, endpoint
-        # Named by its host, which no provider's name is: its answers are kept apart from theirs.
+        # Named by its host, which is never a provider's name, so that its answers have separate cache entries.
         name = (urlsplit(base).netloc or "server").replace(":", "-")
         self._servers[name] = base
         return name, endpoint

@@ -37,7 +37,7 @@ _POLL_S = 0.05
 
 
 class FileRun:
-    """Process one request file, in a thread of its own. Made by `open_file_run.open_run`."""
+    """Process one request file in a separate thread. Created by `open_file_run.open_run`."""
 
     def __init__(
         self, index: RequestIndex, file: ResultsFile, store: Store, maker: ChunkMaker, *, progress: bool
@@ -71,7 +71,7 @@ class FileRun:
         self._thread = threading.Thread(target=self._main, name="pllm-file", daemon=True)
 
     def begin(self) -> None:
-        """Open the display and start. On the caller's thread, so that a kernel shows output in the running cell."""
+        """Open the display and start. Called on the caller's thread, so that output appears in the running cell."""
         try:
             self._display.open(self._progress(), self.cancel)
         finally:
@@ -89,7 +89,7 @@ class FileRun:
         return self._ended.is_set()
 
     def cancel(self) -> None:
-        """Send nothing more, cancel calls in flight, and keep every result. From any thread."""
+        """Send nothing more, cancel calls in flight, and keep every result. Callable from any thread."""
         self._stop.set()
         self._woken.set()
 
@@ -103,14 +103,14 @@ class FileRun:
         )
 
     async def until_ended(self) -> None:
-        """Wait for its end on the caller's own loop. Cancelling the task cancels it, and keeps every result."""
+        """Wait for its end on the caller's event loop. Cancelling the task cancels the run and keeps every result."""
         await await_end(self._ended, self.cancel, message=self._stopped)
 
     def _stopped(self) -> str:
         return f"Stopped. {self.status()}. Run it again to continue."
 
     def result(self, called_by: Caller | None = None) -> FileStatus:
-        """Return the final status, or raise the error that ended it; warn of lines that were not sent."""
+        """Return the final status, or raise the error that ended the run. Warn about lines that were not sent."""
         status = self.status()
         if self._error is not None:
             raise self._error
@@ -148,7 +148,7 @@ class FileRun:
             failed_before=index.failed_before,
         )
 
-    # In its own thread.
+    # In the run's thread.
 
     def _main(self) -> None:
         try:

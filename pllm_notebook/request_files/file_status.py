@@ -53,7 +53,7 @@ class FileStatus:
 
     @property
     def put_off(self) -> int:
-        """`not_sent` by its former name, which goes with the next release."""
+        """Former name of `not_sent`, to be removed in the next release."""
         return self.not_sent
 
     def __str__(self) -> str:

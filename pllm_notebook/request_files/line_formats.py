@@ -38,8 +38,8 @@ class RequestFileLine:
         id: Its `custom_id` or `key`, any JSON value; None for none.
         endpoint: The wire format of its body (`Wire.format_name`); "" if that depends on the model.
         body: The request as written; the line's text if it is not a JSON object.
-        metadata: As given, None for none.
-        fault: Why it cannot be sent, "" if it can.
+        metadata: The line's metadata. None for none.
+        fault: The reason why the line cannot be sent. "" if it can.
     """
 
     form: str
@@ -84,7 +84,7 @@ class ResultFileLine:
 
 
 def read_line(raw: bytes) -> RequestFileLine:
-    """Read one line; `fault` says why it cannot be sent."""
+    """Read one line. Its `fault` gives the reason if it cannot be sent."""
     try:
         said = orjson.loads(raw.removeprefix(codecs.BOM_UTF8))  # some editors write one
     except ValueError as error:
@@ -92,7 +92,7 @@ def read_line(raw: bytes) -> RequestFileLine:
     if not isinstance(said, dict):
         return _no_request(raw, "The line is not a JSON object")
     try:
-        orjson.dumps([[[[said]]]])  # at the depth that it has in a result
+        orjson.dumps([[[[said]]]])  # nested as deeply as in a result
     except TypeError as error:
         return _no_request(raw, f"The line cannot be written as JSON again ({error})")
     for provider, lines in _forms():
@@ -119,11 +119,11 @@ def result_line(
 
     Args:
         line: The request.
-        number: Of its line, counted from 1.
-        answer: The provider's response, or why there is none.
-        request_id: The provider's name for the call, "" for none.
-        cost_usd: What the call cost, None for unknown.
-        latency_s: What it took, None for unknown.
+        number: The number of its line, counted from 1.
+        answer: The provider's response, or the reason why there is none.
+        request_id: The provider's id of the call. "" for none.
+        cost_usd: Cost of the call. None if unknown.
+        latency_s: Duration of the call in seconds. None if unknown.
     """
     failure = answer if isinstance(answer, Failure) else None
     if line.form == BARE:
@@ -171,7 +171,7 @@ def read_result(raw: bytes) -> ResultFileLine | None:
 
 
 def identity_of(one: RequestFileLine | ResultFileLine) -> int:
-    """Return the identity of a request in 64 bits, equal for its line and its result's line."""
+    """Return a 64-bit hash of a request, equal for its line and its result's line."""
     said = orjson.dumps([one.form, one.id, one.request if isinstance(one, ResultFileLine) else one.body, one.metadata])
     return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "big")
 
@@ -200,7 +200,7 @@ def _of_provider(provider: Provider, lines: JsonLines, said: dict[str, Any]) -> 
 
 
 def _no_request(raw: bytes, why: str) -> RequestFileLine:
-    # In a form whose result has a place for everything.
+    # In the format whose results have a field for everything.
     return _invalid_line(RequestFileLine(COMPATIBLE.name, None, "", raw.strip().decode("utf-8", "replace")), why)
 
 
@@ -216,7 +216,7 @@ def _checked(line: RequestFileLine) -> RequestFileLine:
     assert isinstance(body, dict)
     if body.get("stream") or body.get("background"):
         named = "stream" if body.get("stream") else "background"
-        return _invalid_line(line, f"The request asks for {named!r}, and its response would come in pieces, or later")
+        return _invalid_line(line, f"The request asks for {named!r}: its response would arrive in pieces, or later")
     for name in _OBJECTS:
         if body.get(name) is not None and not isinstance(body[name], dict):
             return _invalid_line(line, f"{name!r} is an object, not {body[name]!r:.100}")
@@ -225,7 +225,7 @@ def _checked(line: RequestFileLine) -> RequestFileLine:
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             return _invalid_line(line, f"{name!r} is a list of objects, not {value!r:.100}")
     if "input" in body and line.endpoint != "responses" and "messages" not in body:
-        return _invalid_line(line, "The line has 'input' and no 'messages': embeddings are not asked for here")
+        return _invalid_line(line, "The line has 'input' but no 'messages': embeddings are not supported here")
     needed = next((wire.input_field for wire, _ in wires() if wire.format_name == line.endpoint), "messages")
     if not body.get(needed) and not (line.form == BARE and body.get("contents")):
         return _invalid_line(line, f"The request has no {needed!r}")

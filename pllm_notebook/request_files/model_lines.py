@@ -18,11 +18,11 @@ __all__ = ["ModelLines", "StartChunk"]
 
 # Lines of one chunk; the store looks up at most five thousand keys at once.
 CHUNK_LINES = 4_000
-# Lines with images are large, and a chunk is read whole when it is planned.
+# Lines with images are large, and a whole chunk is read when it is planned.
 _MAX_CHUNK_BYTES = 16 * 2**20
-# With fewer lines open the next chunk starts, so one late reply delays nothing.
+# If fewer lines are open, the next chunk starts, so that one late reply delays nothing.
 _WANTED_LINES = CHUNK_LINES // 2 + 1
-# Chunks that wait for a late line hold their results until it is written: at most a dozen do.
+# Limit on lines held by chunks that wait for a late line, in chunks: they hold their results until it is written.
 _MOST_HELD = 24
 
 StartChunk = Callable[[LineGroup, "array[int]"], LineChunk]
@@ -40,7 +40,7 @@ class ModelLines:
     Attributes:
         target: The model.
         begun: Number of lines in chunks that were started.
-        refusal: Why the model takes no line (key, model or credit), None while it does.
+        refusal: Why the model refuses every line (key, model or credit). None while it does not.
     """
 
     def __init__(self, groups: Sequence[LineGroup], start: StartChunk, size: Callable[[int], int]) -> None:
@@ -58,7 +58,7 @@ class ModelLines:
 
     @property
     def error(self) -> Exception | None:
-        """Why a chunk could not be started, None while each could."""
+        """Why a chunk could not be started. None if each could."""
         return self._window.error
 
     @property
@@ -67,7 +67,7 @@ class ModelLines:
         return self._window.is_over and not self._waves
 
     def fill(self) -> None:
-        """Start the chunks that are wanted now; those of a wave when the one before it is over."""
+        """Start the chunks that are due now. A wave starts when the previous one is over."""
         if self._window.is_over and self._waves:
             self._open_wave()
         self._window.fill(self._started)
@@ -75,7 +75,7 @@ class ModelLines:
             self._waves.clear()
 
     def take_over(self) -> list[LiveRun]:
-        """Remove the chunks that are over, and return their runs. After a refusal no further one is started."""
+        """Remove the finished chunks and return their runs. After a refusal, no further chunk is started."""
         if self.refusal is None:
             self.refusal = next(filter(None, (chunk.fatal_failure for chunk in self._window.pieces)), None)
             if self.refusal is not None:
@@ -86,13 +86,13 @@ class ModelLines:
         return [chunk.run for chunk in over]
 
     def take_rest(self) -> Iterator[Sequence[int]]:
-        """Return the lines that are in no chunk yet, which are not sent from here on."""
+        """Return the lines that are not in a chunk yet, which will not be sent."""
         rest = chain(self._lines, *self._waves)
         self._waves.clear()
         return (rows for _, rows in rest)
 
     def stop(self) -> None:
-        """Start no more chunks, and cancel those that go."""
+        """Start no more chunks, and cancel the running ones."""
         self._waves.clear()
         self._window.stop()
 

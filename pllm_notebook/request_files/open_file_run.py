@@ -19,7 +19,7 @@ from pllm_notebook.request_files.results_file import ResultsFile, new_path, requ
 
 __all__ = ["open_run"]
 
-# A line is a complete request: it is sent unchanged and answered once, whatever is configured for rows.
+# A line is a complete request: it is sent unchanged and answered once, regardless of the options configured for rows.
 _PLAIN: Mapping[str, Any] = {
     **{name: None for name, each in fields_of(Options).items() if each.keyed and name != "model"},
     **dict.fromkeys(("samples", "models", "decide", "judge", "run_tools"), None),
@@ -64,7 +64,7 @@ def open_run(
     # Before an empty results file is created.
     require_file(requests, "each request is read again when it is sent")
     if results is not None and os.path.exists(results) and os.path.samefile(requests, results):
-        raise UsageError(f"Results cannot go into {requests} itself. Give another save_filepath. Nothing was sent.")
+        raise UsageError(f"Results cannot go into {requests} itself. Use another save_filepath. Nothing was sent.")
     with ExitStack() as opened:
         file = ResultsFile(results or new_path(requests), retry_errors=retry_errors)
         opened.callback(file.close)

@@ -1,7 +1,7 @@
-"""Waves of lines: lines that differ only in their output limit are sent one after the other.
+"""Waves of lines: lines that differ only in their output limit are sent in separate waves.
 
-A cache key leaves the output limit out, since a complete reply satisfies every limit that it fits. If both were in
-flight at once, one line would receive the other's reply, truncated at the other's limit.
+A cache key does not include the output limit, because a complete reply satisfies every limit that it fits. If two such
+lines were in flight at once, one would receive the other's reply, truncated at the other's limit.
 """
 
 from __future__ import annotations

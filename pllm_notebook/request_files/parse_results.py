@@ -35,15 +35,15 @@ def parse_results_file(
 ) -> list[LLMOutput]:
     """Read a results file: one output for each line, in the order of the requests. Sends nothing.
 
-    A complete file is already in that order. An interrupted one is sorted by the numbers in its lines, which bare lines
-    do not have. Results of a provider's own batch can be read too, in their order.
+    A complete file is already in that order. An interrupted file is sorted by the numbers in its lines, which bare
+    lines do not have. Results of a provider's own batch can also be read, in their order.
 
     Nothing is validated or repaired: a line is a provider's response to one request. An answer has a `json_object` if
     the request asked for JSON in the provider's format, or if its text is a JSON object.
 
     Args:
         path: Path of the results file.
-        filepath: The same, by its other name.
+        filepath: Alias of *path*.
 
     Returns:
         Outputs whose `source_id` is the line's `custom_id` or `key`, or "line_1" and so on without one. Their `cost` is
@@ -84,14 +84,14 @@ def _output(result: ResultFileLine, place: int, rates: dict[tuple[str, str], Rat
         output._request = lambda: request
     found = next((one for one in wires() if any(field in body for field in one[0].reply_fields)), None)
     if found is None:
-        output.error = f"{FailureKind.MALFORMED}: The response is in no format that is known."
+        output.error = f"{FailureKind.MALFORMED}: The format of the response is unknown."
         return output
     wire, provider = found
     output.result_type = wire.format_name
     try:
         reply = decoded(wire, body)
     except MalformedReply as error:
-        output.error = f"{FailureKind.MALFORMED}: The provider's reply is not what it documents: {error}."
+        output.error = f"{FailureKind.MALFORMED}: The provider's reply does not match its documentation: {error}."
         return output
     output.str_content = _with_prefill(_prefill_of(result.request), reply.text)
     output.tool_calls = [_call(call) for call in reply.calls]
@@ -139,7 +139,7 @@ def _prefill_of(request: dict[str, Any] | str) -> str:
 
 
 def _with_prefill(beginning: str, text: str) -> str:
-    """Return an answer with its prefill; after a bracket as prefill, a model may start the object again."""
+    """Return an answer with its prefill. After a bracket as prefill, a model may start the object again."""
     return text if beginning == "{" and text.lstrip().startswith("{") else beginning + text
 
 

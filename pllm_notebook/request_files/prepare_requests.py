@@ -36,8 +36,8 @@ def prepare_requests_file(
 
     Args:
         prompts: Any mix of providers, models and configurations.
-        path: Of the file to write, which appears under its name when it is whole. None for a new file in the working
-            directory, `requests_TIME_RANDOM.jsonl`, with a unique name.
+        path: Path of the file to write, which is replaced atomically. None for a new file in the working directory,
+            `requests_TIME_RANDOM.jsonl`, with a unique name.
         form: "openai" or "anthropic" to require that batch format of all lines. None for the format of each prompt's
             provider, Google's included.
         overwrite: Whether an existing file is replaced, atomically.
@@ -46,7 +46,7 @@ def prepare_requests_file(
         The path.
 
     Raises:
-        UsageError: For an invalid prompt, one with another format than *form*, or a file that exists. Nothing was
+        UsageError: For an invalid prompt, one in a format other than *form*, or a file that exists. Nothing was
             written.
         FileError: If the file cannot be written. Nothing was written.
     """
@@ -54,7 +54,7 @@ def prepare_requests_file(
         raise UsageError(f"form is 'openai', 'anthropic' or None, not {form!r}. Nothing was written.")
     path = _new_path() if path is None else file_path(path, "a request file", _NOTHING)
     if os.path.isfile(path) and not overwrite:
-        raise UsageError(f"{path} exists. Give another name, or overwrite=True. {_NOTHING}")
+        raise UsageError(f"{path} exists. Use another name, or overwrite=True. {_NOTHING}")
     contexts = as_prompt_list(prompts)
     asked = prepare_prompts(contexts, {"mode": "async"}, {})
     for place, failure in asked.failures.items():
@@ -67,8 +67,8 @@ def prepare_requests_file(
             source = contexts[asked.places[row]].id
             if form not in (None, spoken):
                 raise UsageError(
-                    f"The prompt {source!r} is for {target.label}, whose requests have {spoken}'s form, not {form}'s. "
-                    f"Leave form out for a file of several. Nothing was written."
+                    f"The prompt {source!r} is for {target.label}, whose requests have {spoken}'s format, not "
+                    f"{form}'s. Leave form out for a file with several formats. Nothing was written."
                 )
             try:
                 line = orjson.dumps(_line(source, target, part.spec.whole(prompt)), option=orjson.OPT_APPEND_NEWLINE)
@@ -92,7 +92,7 @@ def _write(path: str, lines: list[bytes]) -> None:
 
 
 def _line(source: str, target: ResolvedModel, body: Mapping[str, Any]) -> dict[str, Any]:
-    # A provider's own file has the bare name; anything else could not find its way back without.
+    # A provider's own batch file needs the bare name. Any other model could not be resolved without its prefix.
     name = target.model if is_hosted(target.provider) else target.label
     if not target.wire.model_in_path:
         body = {**body, "model": name}

@@ -2,7 +2,7 @@
 
     process_api_requests_from_file_sync(OAIApiFromFileConfig(requests_filepath="requests.jsonl", client="openai"))
 
-A line that is in the cache is not sent. An interrupted file is resumed: its results show which lines are done.
+Cached lines are not sent. An interrupted file is resumed: its results show which lines are done.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ class OAIApiFromFileConfig(ArgumentModel):
     Attributes:
         requests_filepath: JSON lines, in any mix: OpenAI's, Anthropic's or Google's batch lines, and bare bodies with
             `model`, `messages` and optionally `metadata` (the OpenAI cookbook's).
-        save_filepath: Path of the results file; an existing one is resumed. None for a new file beside the requests,
+        save_filepath: Path of the results file. An existing one is resumed. None for a new file beside the requests,
             with a unique name.
         client: Provider of lines of its format whose model names none: "openai", "anthropic", "google", or a
             configured server or client; "sim:openai" and other simulators for a rehearsal of all lines. None for the
             provider of each line's format.
         model: Model of lines that name none.
-        api_key: API key of the client; None for the environment's. It appears in no repr, error or file.
+        api_key: API key of the client. None for the environment's. It never appears in a repr, error or file.
         request_url: The endpoint of bare bodies, or of a server with OpenAI's format to use instead of the client.
             None for the provider's own.
         max_requests_per_minute: Your own limit, for all models of a provider together. None to learn the limit from
             the provider.
         max_tokens_per_minute: The same, for input and output tokens together.
-        max_attempts: Attempts for a line before its error becomes its result; a rate-limit refusal counts only while
+        max_attempts: Attempts for a line before its error becomes its result. A rate-limit refusal counts only while
             the provider accepts no other line.
-        max_cost_usd: Limit for the whole file, in US dollars; lines that are not sent because of it have no result,
+        max_cost_usd: Limit for the whole file, in US dollars. Lines that are not sent because of it have no result
             and are left for the next run.
-        cache: As for `df.llm.parse`: "use", "refresh", "only", "off". None: "use", whatever is configured.
+        cache: As for `df.llm.parse`: "use", "refresh", "only", "off". None for "use", regardless of the configuration.
         cache_dir: Directory of the cache, None for the configured one.
         retry_errors: Whether lines with an error in an existing results file are sent again.
         logging_level: Level of this package's log.
@@ -104,7 +104,7 @@ class OAIApiFromFileConfig(ArgumentModel):
         return EndpointResolver(self.client, self.model, self.request_url, key)
 
     def prepared(self, stopped: Callable[[], bool] = lambda: False) -> FileRun:
-        """Read the request file, and open what is needed to process it. Sends nothing.
+        """Read the request file and open the files and store for processing it. Sends nothing.
 
         Args:
             stopped: Polled while the file is read; True stops.
@@ -130,11 +130,11 @@ async def process_api_requests_from_file(
     """Send every line of a request file, and write one result line for each. Cached lines are not sent.
 
     Results are appended as they arrive, complete lines only, and are sorted in the order of the requests at the end.
-    Cancelling the task keeps all results; the same call resumes from there.
+    Cancelling the task keeps all results. The same call resumes from there.
 
     Args:
         config: The file and its options.
-        api_cfg: The same, by its other name.
+        api_cfg: Alias of *config*.
 
     Returns:
         Counts of the lines by result, and the path of the results.
@@ -171,7 +171,7 @@ def process_api_requests_from_file_sync(
 
 async def _prepare_in_thread(config: OAIApiFromFileConfig) -> FileRun:
     """Read the file in a thread, so that the caller's loop is not blocked."""
-    engine(current().loop)  # here, since a notebook's loop can only be found from its own thread
+    engine(current().loop)  # here, because a notebook's loop can only be found from its own thread
     stop = threading.Event()
     work = asyncio.get_running_loop().run_in_executor(None, config.prepared, stop.is_set)
     try:
@@ -196,5 +196,5 @@ def one_of(**given: Any) -> Any:
     values = [value for value in given.values() if value is not None]
     if len(values) != 1:
         names = " and ".join(f"{name}=" for name in given)
-        raise UsageError(f"{names} are names of one argument: give exactly one of them. Nothing was sent.")
+        raise UsageError(f"{names} are names of the same argument: pass exactly one. Nothing was sent.")
     return values[0]

@@ -1,7 +1,7 @@
 """An index of a request file: the offset of each line, and of its result, in a few bytes per line.
 
-A file is read twice: here from end to end, to group its lines by model and output limit; and then chunk by chunk. In
-between only numbers are in memory.
+A file is read twice: here from beginning to end, to group its lines by model and output limit, and then chunk by chunk.
+In between, only numbers are in memory.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class LineGroup(NamedTuple):
 
     Attributes:
         target: The model.
-        output_limit: Most tokens of one reply, None for no limit.
+        output_limit: Maximum tokens of one reply. None for no limit.
         rows: The lines, by their index among the file's requests, in order.
-        wave: Started when all groups of the same model with a lower wave are written.
+        wave: The group starts when all groups of the same model with a lower wave are written.
     """
 
     target: ResolvedModel
@@ -146,7 +146,7 @@ def index_of(path: str, results: str | None, addresses: EndpointResolver, stoppe
 
 
 def output_limit(line: RequestFileLine, target: ResolvedModel) -> int | None:
-    """Return the most tokens of a line's reply, for all choices together; None for no limit."""
+    """Return the maximum tokens of a line's reply, for all choices together. None for no limit."""
     assert isinstance(line.body, dict)
     limit, choices = target.wire.output_limit(line.body), line.body.get("n", 1)
     if not isinstance(limit, int) or limit < 1:
@@ -223,5 +223,5 @@ class _ExistingResults:
         if count:
             raise UsageError(
                 f"{results} has {count:,} lines that are not results of {path}: they belong to another request file, "
-                f"or the file has changed since. Give another save_filepath. Nothing was sent."
+                f"or the file has changed since. Use another save_filepath. Nothing was sent."
             )

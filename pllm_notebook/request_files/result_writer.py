@@ -1,4 +1,4 @@
-"""Write the result of each finished line, in a thread of its own.
+"""Write the result of each finished line, in a separate thread.
 
 The engine's loop passes only the index of the line. The response is read from the store, where it was committed first,
 so that nothing large waits in the queue.
@@ -29,7 +29,7 @@ __all__ = ["LineCounts", "ResultWriter", "offsets_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Most lines in one write.
+# Maximum number of lines in one write.
 _MAX_WRITE_LINES = 500
 # Queue length from which lines that fail without being sent are held back.
 _MAX_QUEUED_LINES = 5_000
@@ -80,7 +80,7 @@ class _FinishedLine(NamedTuple):
 
 
 class ResultWriter:
-    """Write results in a thread of its own; lines may be added from any thread.
+    """Write results in a separate thread. Lines may be added from any thread.
 
     Args:
         index: The requests.
@@ -119,7 +119,7 @@ class ResultWriter:
 
     @property
     def is_behind(self) -> bool:
-        """Whether lines that fail without being sent are to wait."""
+        """Whether lines that fail without being sent should wait."""
         return self._queue.qsize() > _MAX_QUEUED_LINES
 
     def fail(self, rows: Sequence[int], failure: Failure) -> None:
@@ -178,7 +178,7 @@ class ResultWriter:
                 continue
             line = self._index.line(one.row)
             number = self._index.numbers[one.row]
-            # A complete reply is a response, even if it is truncated, a refusal, or calls tools.
+            # A stored reply is a response, even if it is truncated, refuses, or calls tools.
             if entry is not None:
                 written, failure = self._response(line, number, entry)
             else:

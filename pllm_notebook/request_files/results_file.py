@@ -29,7 +29,7 @@ class ResultsFile:
     """A results file with an exclusive lock. A partial line of a killed process is cut off first.
 
     Args:
-        path: Created if it does not exist, else resumed.
+        path: Created if it does not exist, otherwise resumed.
         retry_errors: Whether lines with an error are removed, to be sent again.
 
     Raises:
@@ -97,7 +97,7 @@ class ResultsFile:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             raise UsageError(
-                f"{self.path} is being written by another run. Wait for it, or give another save_filepath. "
+                f"{self.path} is being written by another run. Wait for it, or use another save_filepath. "
                 f"Nothing was sent."
             ) from None
 
@@ -163,13 +163,13 @@ def require_file(path: str, why: str) -> None:
 
     Raises:
         UsageError: For anything else. Nothing was sent.
-        FileError: If it does not exist, or may not be looked at. Nothing was sent.
+        FileError: If it does not exist or cannot be accessed. Nothing was sent.
     """
     with file_errors(path, "a request file"):
         mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise UsageError(f"{path} is {kind}, and {why}. Give the path of a file. Nothing was sent.")
+        raise UsageError(f"{path} is {kind}, and {why}. Pass the path of a file. Nothing was sent.")
 
 
 def new_path(requests: str) -> str:

@@ -1,7 +1,7 @@
 """Resumable programs: plain Python that calls models through agents, under one of four strategies.
 
-A session is a directory of answers, jobs and failures. Its agents make calls and get lazy replies; one function,
-`SessionStore.retrieve`, decides whether an answer is missing.
+A session is a directory of answers, jobs and failures. Its agents make calls and get lazy replies. Only
+`SessionStore.retrieve` decides whether an answer is missing.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class AgentSession(Protocol):
     documents: Documents
 
     def model_of(self, llm: str | LLMIdentity | None) -> str:
-        """Return the model of a call that names *llm*, or none."""
+        """Return the model of a call, whose own model is *llm* or None."""
 
     def hash_by_for(self, hash_by: Sequence[str] | None) -> Sequence[str] | None:
         """Return the `hash_by` of a call."""
@@ -51,12 +51,12 @@ class AgentSession(Protocol):
 
 
 class Agent:
-    """One agent of a session. Made by `session.agent`; agents share answers, unless they salt their calls.
+    """One agent of a session. Created by `session.agent`. Agents share answers unless they salt their calls.
 
     Attributes:
         name: Its name.
         history: Its replies, in the order of the calls.
-        metadata: Its notes, which outlive the program.
+        metadata: Its notes, which persist between runs of the program.
     """
 
     def __init__(self, session: AgentSession, name: str, notes: Mapping[str, Any] | None) -> None:
@@ -116,7 +116,7 @@ class Agent:
         Besides the options below, keywords of OpenAI's client (max_tokens, top_p, stop, seed, reasoning_effort,
         reasoning={"effort": …}, …) are accepted, and translated for other providers.
 
-        An answer that is in the session's directory is read from there. The strategy decides when the call is sent:
+        An answer in the session's directory is read from there. The strategy decides when the call is sent:
         "sync" sends it and waits, "async" sends it, "batch" and "hybrid" collect it.
 
         Args:
@@ -126,15 +126,15 @@ class Agent:
             llm: The model, as `provider:name`, `provider/name`, a bare name or an `LLMIdentity`; None for the
                 session's.
             salt: Any string or integer. Change it to request a fresh answer instead of the stored one.
-            hash_by: "seq" puts the agent's call counter into the key, so that equal calls get an answer each. "llm",
-                "tools", "tool_names", "structured_output", "kwargs" and "all" are accepted and change nothing: these
-                are in every key.
+            hash_by: "seq" adds the agent's call counter to the key, so that each of several equal calls gets its own
+                answer. "llm", "tools", "tool_names", "structured_output", "kwargs" and "all" are accepted but have no
+                effect, because they are part of every key.
             response_format: A type for the answer (see `LazyReply.resolve_parsed`).
             tools: Functions, models or `StructuredTool`s that the model may call (see `LazyReply.resolve_tool_calls`).
             tag: A label to find the call by.
             replicate: Index among several answers to the same call; None and 0 are the plain call.
-            text_format: `response_format` by an older name.
-            structured_output: `response_format` by another older name.
+            text_format: Older name of `response_format`.
+            structured_output: Older name of `response_format`.
             save_input: None or True; documents are always kept (`session.documents`).
             **params: Options, and keywords of OpenAI's client.
 
@@ -153,7 +153,8 @@ class Agent:
         formats = [given for given in (response_format, text_format, structured_output) if given is not None]
         if len(formats) > 1:
             raise UsageError(
-                "response_format, text_format and structured_output are one argument: give one. Nothing was sent."
+                "response_format, text_format and structured_output are the same argument: pass only one. Nothing was "
+                "sent."
             )
         wanted = formats[0] if formats else None
         if wanted is not None:
@@ -185,26 +186,26 @@ class Agent:
         return reply
 
     def state(self, name: str = "messages", *, resume: bool = False) -> MessageState:
-        """Open a conversation of this agent that is kept in the session's directory.
+        """Open a conversation of this agent, stored in the session's directory.
 
         Args:
             name: Name of the conversation.
-            resume: Whether to continue after the newest message, of this run of the program or an earlier one. Without
-                it the conversation starts empty, and the earlier messages stay in its tree.
+            resume: Whether to continue after the newest message of this or an earlier run of the program. Otherwise
+                the conversation starts empty, and earlier messages stay in its tree.
 
         Raises:
-            UsageError: For a name that is not a string, or is longer than a file's. Nothing was sent.
+            UsageError: For a name that is not a string, or is too long for a file name. Nothing was sent.
         """
         return open_message_state(
             self._session.directory, self.name, name, self._session.documents, asking=self, resume=resume
         )
 
     def get_msg_state(self, *, persist: bool = False) -> MessageState:
-        """Return this agent's own conversation, one per session.
+        """Return this agent's default conversation, one per session.
 
         Args:
-            persist: Whether to continue where an earlier run of the program ended, rather than start empty. Messages
-                are kept in the session's directory in either case (see `state`).
+            persist: Whether to continue where an earlier run of the program ended instead of starting empty. Messages
+                are stored in the session's directory in either case (see `state`).
         """
         if self._state is None or (persist and not self._resumed):
             self._state, self._resumed = self.state(resume=persist), persist
@@ -234,12 +235,12 @@ class Agent:
 
     @property
     def calls(self) -> list[SessionCall]:
-        """The calls it has made, in order; equal calls are one object, listed once for each."""
+        """The calls it has made, in order. Equal calls are the same object, listed once per call."""
         return [reply.session_call for reply in self.history if reply.session_call is not None]
 
     @property
     def asked(self) -> list[SessionCall]:
-        """`calls` by its former name, which goes with the next release."""
+        """Former name of `calls`, to be removed in the next release."""
         return self.calls
 
     def print(self, *values: Any) -> None:

@@ -36,7 +36,7 @@ class CallParameters(CallOptions, OpenAIKeywords, total=False):
 _HASHED = ("llm", "seq", "tools", "tool_names", "structured_output", "response_format", "kwargs", "all")
 # Names of OpenAI's client for options of a call.
 _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
-# Options of frames that a call of a program has an argument of another name for.
+# Options of dataframes for which a program's call has an argument with another name.
 _MEANT = {"model": "llm", "system": "instructions"}
 
 
@@ -158,7 +158,7 @@ def check_params(params: Mapping[str, Any], model: str) -> dict[str, Any]:
             continue
         option = _RENAMED.get(name, name)
         if option in own:
-            raise UsageError(f"{name}= and another keyword are both {option}: give one of them. Nothing was sent.")
+            raise UsageError(f"{name}= and another keyword are both {option}: pass only one. Nothing was sent.")
         (own if option in PARAMETERS else keywords)[option] = value
     if not keywords:
         return own
@@ -166,7 +166,7 @@ def check_params(params: Mapping[str, Any], model: str) -> dict[str, Any]:
         keywords["reasoning_effort"] = keywords.pop("reasoning")["effort"]
     for name in keywords:
         if name in _MEANT:
-            raise UsageError(f"A program's call takes {_MEANT[name]}= in place of {name}=. Nothing was sent.")
+            raise UsageError(f"A program's call takes {_MEANT[name]}= instead of {name}=. Nothing was sent.")
         if name not in CARRIED and name not in NOT_CARRIED:
             raise UnknownOptionError(name, PARAMETERS | CARRIED | _MEANT.keys() | set(_MEANT.values()))
     target = resolve_model(options_for({"model": model}))
@@ -177,13 +177,13 @@ def salt_for(salt: str | int | None, hash_by: Sequence[str] | None, agent: str, 
     """Return the salt of a call.
 
     Args:
-        salt: The caller's own, None for none.
+        salt: The caller's salt. None for none.
         hash_by: "seq" makes the agent's counter part of the key; the other names are always part of it.
         agent: Name of the agent.
         number: Number among the agent's calls.
 
     Raises:
-        UsageError: For another name. Nothing was sent.
+        UsageError: For an unknown name. Nothing was sent.
     """
     if salt is not None and (isinstance(salt, bool) or not isinstance(salt, str | int)):
         raise UsageError(f"salt is a string or an integer, not {salt!r}. Nothing was sent.")
@@ -194,7 +194,7 @@ def salt_for(salt: str | int | None, hash_by: Sequence[str] | None, agent: str, 
         raise UsageError(f"hash_by is a list of {known}, not {hash_by!r}. Nothing was sent.")
     if "seq" not in names:
         return salt
-    # JSON, so that no agent's name can collide with another's name and number.
+    # JSON, so that no agent name can collide with another agent's name and number.
     return orjson.dumps([salt, agent, number]).decode()
 
 
@@ -209,7 +209,7 @@ def _is_kept(source: Any) -> bool:
 
 
 def _packed(tool: StructuredTool, source: Any) -> tuple[str, Any]:
-    """Return the picklable form of a tool: its source, else its fields without the function."""
+    """Return the picklable form of a tool: its source, or otherwise its fields without the function."""
     try:
         pickle.dumps(source)
     except Exception:  # a nested function, a type defined in a cell, an unpicklable attribute

@@ -23,7 +23,7 @@ __all__ = ["STATES", "AgentStatus", "Dashboard", "SessionDisplay", "SessionStatu
 
 logger = logging.getLogger("pllm_notebook")
 
-# As often as a run's own display, and never a large share of the time: counting 10,000 calls takes milliseconds.
+# As often as a run's display. Never a large share of the time: counting 10,000 calls takes milliseconds.
 _REDRAW_S = 0.1
 _SHARE = 0.05
 
@@ -128,8 +128,8 @@ class Dashboard:
     """Show a session until it ends. A failing display is dropped and affects nothing else.
 
     Args:
-        read_status: Called on this dashboard's own thread too.
-        display: Where the session is shown, None for the environment's default.
+        read_status: Returns the status. Also called on this dashboard's thread.
+        display: Where the session is shown. None for the environment's default.
     """
 
     def __init__(self, read_status: Callable[[], SessionStatus], display: SessionDisplay | None = None) -> None:

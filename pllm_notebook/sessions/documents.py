@@ -1,6 +1,6 @@
 """The documents of a session: each is kept once, in a file named by its content hash.
 
-A path is read when the call is made, so the folder has what the model was shown, even if the file changes later.
+A path is read when the call is made, so the folder has the contents shown to the model even if the file changes later.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SUFFIXES = {
     "text/uri-list": _ADDRESS,
 }
 _KINDS = {suffix: kind for kind, suffix in _SUFFIXES.items()}
-# Media that several calls share are in memory once; the most recently used ones, up to this size.
+# Media shared by several calls are held in memory once: the most recently used ones, up to this size.
 _SHARED_BYTES = 64 * 2**20
 _BEGINNING = 60
 _MAX_LISTED = 50
@@ -212,7 +212,7 @@ class Documents:
         path = os.path.join(self._folder, name + suffix)
         if not os.path.exists(path):
             make_directory(self._folder)
-            # Not synced: the caller still has it, and answers' keys do not depend on this file.
+            # Not synced: the caller still has the content, and the keys of answers do not depend on this file.
             write_atomic(path, content, synced=False)
         with self._lock:
             self._known.add(name)

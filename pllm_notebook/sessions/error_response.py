@@ -9,8 +9,8 @@ from pllm_notebook.sessions.call import Call
 
 __all__ = ["STORED_KINDS", "ErrorResponse"]
 
-# A rejected key or an unknown model is the account's failure, not the call's: the next run of the program sends the
-# call again.
+# A rejected key or an unknown model is a failure of the account, not of the call: the next run of the program sends
+# the call again.
 STORED_KINDS = frozenset(kind for kind in FailureKind if kind.facts.logged and not kind.fatal)
 """Kinds of failures that are stored, and not retried until `retry_failed`."""
 
@@ -20,7 +20,7 @@ class ErrorResponse(PllmError):
 
     Attributes:
         call: The call.
-        failure: Why there is no answer.
+        failure: The reason why there is no answer.
     """
 
     def __init__(self, call: Call, failure: Failure) -> None:

@@ -18,7 +18,7 @@ from pllm_notebook.types import Usage
 
 __all__ = ["Answering", "LazyReply"]
 
-# Time for the other tasks of an awaiting program to make their own calls, before all are submitted as one batch.
+# Time for other tasks of an awaiting program to make their calls before all are submitted as one batch.
 _GATHER_S = 0.02
 
 
@@ -41,7 +41,7 @@ class Answering(Protocol):
 
 
 class LazyReply(LLMResponse):
-    """A lazy reply. Made by `ask_llm`.
+    """A lazy reply, created by `ask_llm`.
 
     Each of `resolve`, `resolve_json`, `resolve_parsed` and `resolve_tool_calls` waits for the answer, as the session's
     strategy defines it; `await reply` returns what `resolve` returns. A reply pickles as its call and directory, and
@@ -81,7 +81,7 @@ class LazyReply(LLMResponse):
 
     @property
     def question(self) -> SessionCall | None:
-        """`session_call` by its former name, which goes with the next release."""
+        """Former name of `session_call`, to be removed in the next release."""
         return self._session_call
 
     @property

@@ -1,4 +1,4 @@
-"""The model of a call: by name, by provider and name, or under a name of the caller's own."""
+"""The model of a call: by name, by provider and name, or under the caller's own alias."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ __all__ = ["LLMIdentity", "model_of"]
 
 
 class LLMIdentity:
-    """A model, optionally under a name of the caller's own. Hashable; equal if all three parts are equal.
+    """A model, optionally under the caller's own alias. Hashable; equal if all three parts are equal.
 
         LLMIdentity("gpt-6-luna")
         LLMIdentity("gpt-6-luna", provider="openai")
         LLMIdentity("the thrifty one", "google", "gemini-3.5-flash-lite")
 
     Args:
-        identity: The provider's name of the model, `provider:name` or `provider/name`; with *model_name*, any name of
-            the caller's own. It is shown in listings of calls, and is not part of a call's key, which has the model.
+        identity: The provider's name of the model, `provider:name` or `provider/name`. With *model_name*, any alias. It
+            is shown in listings of calls but is not part of a call's key, which contains the model.
         provider: None to infer it from the model's name.
         model_name: None if *identity* is the model.
-        provider_type: *provider* by its other name.
+        provider_type: Alias of *provider*.
 
     Attributes:
         identity: As given.
-        provider: The provider, "" if neither an argument nor the model's name shows it; then the session's is used.
+        provider: The provider. "" if neither an argument nor the model's name identifies it, to use the session's.
         model_name: The provider's name of the model.
 
     Raises:
@@ -53,7 +53,7 @@ class LLMIdentity:
 
     @property
     def provider_type(self) -> str:
-        """`provider` by its other name."""
+        """Alias of `provider`."""
         return self.provider
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class LLMIdentity:
 def split_name(name: str) -> tuple[str | None, str]:
     """Split `provider:name` or `provider/name`; the provider is None if there is none.
 
-    Names of many models contain a slash; it separates a provider only if a provider of that name is known.
+    Many model names contain a slash. It separates a provider only if a provider of that name is known.
     """
     provider, colon, model = name.partition(":")
     if colon:
@@ -98,7 +98,7 @@ def model_of(llm: str | LLMIdentity | None, provider: str | None, model: str | L
     Args:
         llm: The call's model: `provider:name`, `provider/name`, a bare name, or an identity; None for the session's.
         provider: The session's provider, None for none.
-        model: The session's model; None for the cheap current model of its provider.
+        model: The session's model. None for the current low-cost model of its provider.
 
     Raises:
         UsageError: For a value that is not a model's name. Nothing was sent.

@@ -16,7 +16,7 @@ __all__ = ["LLMResponse"]
 
 
 class LLMResponse:
-    """The answer of a model: the lazy one that `ask_llm` returns, or a text of the program's own.
+    """The answer of a model: a lazy one from `ask_llm`, or a text from the program itself.
 
         LLMResponse("lion").resolve()                            # 'lion'
         agent.ask_llm("Name an animal.", LLMResponse("lion"), "Another one.")    # an assistant turn
@@ -69,7 +69,7 @@ class LLMResponse:
                 except ValueError:
                     continue
         raise UsageError(
-            f"There is no JSON in the answer, which begins {text[:80]!r}. Ask for it, or give response_format=."
+            f"There is no JSON in the answer, which begins {text[:80]!r}. Ask for JSON, or pass response_format=."
         )
 
     def resolve_function_calls(self) -> list[CalledTool]:

@@ -1,4 +1,4 @@
-"""Conversations of a program: a list of messages that keeps all its earlier states."""
+"""Conversations of a program: lists of messages that keep all their earlier states."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class MessageState(Sequence[Turn]):
             self._stands_at = self._tree.say(self._stands_at, said).hash
         return self._stands_at
 
-    # A list that grows.
+    # The conversation as a list that grows.
 
     def append(self, *said: Any) -> None:
         """Add a message: `append("user", "Why?")`, or one document of any kind, such as an earlier reply.
@@ -150,7 +150,7 @@ class MessageState(Sequence[Turn]):
         """Return the whole conversation."""
         return Dialogue(self.turns, self.system)
 
-    # A tree.
+    # The conversation as a tree.
 
     def fork(self) -> MessageState:
         """Return an independent state at the same message of the same tree."""
@@ -169,13 +169,13 @@ class MessageState(Sequence[Turn]):
         """Return the states that follow this one in the tree."""
         return [self._state_at(at) for at in self._tree.after(self._at)]
 
-    # A program's.
+    # Calls to the model.
 
     def ask_llm(self, *documents: Any, **how: Any) -> Any:
         """Ask with the conversation so far and the documents, and return the lazy reply (see `Agent.ask_llm`).
 
-        Documents and reply are added to the conversation, which waits for the reply when it is read or continued. A
-        failed reply raises there once, and is not part of the conversation. To ask several questions from one state,
+        The documents and the reply are added to the conversation, which waits for the reply when it is read or
+        continued. A failed reply raises there once and is not added. To ask several questions from one state,
         use a `fork()` for each, or `agent.ask_llm(state, …)`.
 
         Raises:
@@ -259,7 +259,7 @@ def open_message_state(
     asking: AskingAgent | None = None,
     resume: bool = False,
 ) -> MessageState:
-    """Open a conversation that is kept in a session's directory, by the names of its agent and its own.
+    """Open a conversation stored in a session's directory, by agent name and conversation name.
 
     Args:
         directory: The session's directory.
@@ -267,12 +267,12 @@ def open_message_state(
         name: Name of the conversation.
         documents: The session's documents.
         asking: The agent.
-        resume: Whether to continue after the newest message, of this run of the program or an earlier one. Without it
-            the conversation starts empty and earlier messages stay in its tree: a program that is run again adds the
-            same messages, and reaches the same state.
+        resume: Whether to continue after the newest message of this or an earlier run of the program. Otherwise the
+            conversation starts empty and earlier messages stay in its tree: a program that is run again adds the same
+            messages and reaches the same state.
 
     Raises:
-        UsageError: For a name that is not a string, or is longer than a file's. Nothing was sent.
+        UsageError: For a name that is not a string, or is too long for a file name. Nothing was sent.
         StoreError: If a document of the conversation is missing. Nothing was sent.
     """
     if not isinstance(name, str):
@@ -281,8 +281,8 @@ def open_message_state(
     file = f"{quote(agent, safe='')}.{quote(name, safe='')}.jsonl"
     if len(file) > _LONGEST_FILE:
         raise UsageError(
-            f"The agent's name and the conversation's name are together a file's name, and too long for one: "
-            f"{len(file)} characters of at most {_LONGEST_FILE}. Give a shorter name. Nothing was sent."
+            f"The agent's name and the conversation's name together form a file name that is too long: "
+            f"{len(file)} characters of at most {_LONGEST_FILE}. Use a shorter name. Nothing was sent."
         )
     tree = MessageTree(os.path.join(os.fspath(directory), FOLDER, file), documents)
     return MessageState(agent=asking, name=name, keep=documents, tree=tree, at=tree.latest if resume else None)

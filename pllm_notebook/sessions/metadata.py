@@ -1,4 +1,4 @@
-"""Notes of a session or an agent: a dictionary of JSON values that outlives the program."""
+"""Notes of a session or an agent: a dictionary of JSON values that persists between runs of the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Metadata"]
 class Metadata(MutableMapping[str, Any]):
     """Names and JSON values of a session or an agent, written on each change. Use from one thread at a time.
 
-    A change inside a list or dictionary is not detected until the session ends, which writes everything again.
+    A change inside a list or dictionary is detected only at the end of the session, which writes everything again.
 
     Args:
         values: Notes of earlier runs of the program.
@@ -71,6 +71,6 @@ def _check(name: str, value: Any) -> None:
         if orjson.loads(orjson.dumps({name: value})) == {name: value}:
             return
     raise UsageError(
-        f"The note {name!r} holds {value!r:.80}, of type {type(value).__name__}; a note is kept as JSON: text, finite "
-        f"numbers (whole ones of at most 64 bits), True, False, None, and lists and dictionaries of these."
+        f"The note {name!r} holds {value!r:.80}, of type {type(value).__name__}; a note is stored as JSON: text, "
+        f"finite numbers (integers of at most 64 bits), True, False, None, and lists and dictionaries of these."
     )

@@ -1,4 +1,4 @@
-"""Arguments of `resume_directory` by the names of another package."""
+"""Arguments of `resume_directory` under the names of another package."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class MinorTweaks(TypedDict, total=False):
 
     Attributes:
         max_concurrent: `max_concurrent`.
-        async_max_concurrent: `max_concurrent` by another name.
+        async_max_concurrent: Another name of `max_concurrent`.
         batch_user_confirmation: `confirm`.
         batch_wait_until_complete: `wait`.
-        error_mode: `errors`: "raise" is "raise"; "emit" and "ignore" are "coerce", which logs failures and goes on.
+        error_mode: `errors`: "raise" is "raise"; "emit" and "ignore" are "coerce", which logs failures and continues.
     """
 
     max_concurrent: int | None
@@ -61,6 +61,6 @@ def apply_tweaks(tweaks: MinorTweaks | None, given: Mapping[str, Any]) -> dict[s
             value = _ERRORS[value]
         default = fields_of(SessionConfig)[name].default
         if merged.get(name, default) not in (default, value):
-            raise UsageError(f"{name}={merged[name]!r} and the tweak {tweak!r} differ: give one. Nothing was sent.")
+            raise UsageError(f"{name}={merged[name]!r} and the tweak {tweak!r} differ: pass one. Nothing was sent.")
         merged[name] = value
     return merged

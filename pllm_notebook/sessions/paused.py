@@ -24,9 +24,9 @@ class Summary:
         submitted: Calls that this run of the program submitted.
         jobs: Number of their batch jobs.
         cost_usd: Expected cost of these jobs, None if unknown.
-        awaited: Calls that the program waits for, the submitted ones included.
+        awaited: Calls that the program waits for, including the submitted ones.
         awaited_jobs: Number of their batch jobs.
-        estimate: In a dry run, the estimate of the calls that it would send; None otherwise.
+        estimate: In a dry run, the estimate of the calls that it would send. Otherwise None.
         simulated: Whether the answers come from a simulator.
     """
 
@@ -49,7 +49,7 @@ class Summary:
         """Return the summary as lines of text."""
         where = strip_control_chars(self.directory) + (" SIMULATED" if self.simulated else "")
         if self.estimate is not None:
-            heading = "A dry run ends here, before these calls. Nothing was sent."
+            heading = "The dry run ends here, before these calls. Nothing was sent."
             return [f"{where}: {heading}", *repr(self.estimate).splitlines()]
         parts = []
         if self.submitted:
@@ -83,7 +83,7 @@ class Paused(BaseException):
 
 
 def _paused_in(error: BaseException | None) -> Paused | None:
-    """Return *error* as a pause, None if it is none; the tasks of a group pause together."""
+    """Return the pause that *error* is or contains, or None. The tasks of a group pause together."""
     if isinstance(error, BaseExceptionGroup):
         found = [_paused_in(each) for each in error.exceptions]
         return None if None in found else found[-1]
@@ -122,5 +122,5 @@ class _Hooks:
         sys.excepthook, threading.excepthook = uncaught, uncaught_in_thread
 
 
-# Kept: what is wrapped once must not be wrapped again.
+# Kept across resets: the hooks must not be wrapped twice.
 _HOOKS: Slot[_Hooks] = Slot("exception hooks", _Hooks, is_kept=True)

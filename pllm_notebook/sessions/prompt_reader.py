@@ -1,7 +1,7 @@
 """Read the documents of a call into a prompt.
 
-A single text is sent unchanged, so that its call equals that of a dataframe's row with the same text. Several texts of
-one turn are delimited: the model sees where each ends, and ("ab", "c") differs from ("a", "bc").
+A single text is sent unchanged, so that its call equals that of a dataframe row with the same text. Several texts of
+one turn are delimited, so that the model sees where each ends and ("ab", "c") differs from ("a", "bc").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["dialogue_of", "prompt_of", "turns_from"]
 
 
 def prompt_of(documents: Iterable[Any], store: DocumentStore | None = None) -> Prompt:
-    """Read documents into a prompt: a string if they are a single text, else a conversation.
+    """Read documents into a prompt: a string for a single text, otherwise a conversation.
 
     Args:
         documents: Texts, data (dictionaries, Pydantic models), messages in a provider's format, (role, text), images
@@ -43,11 +43,11 @@ def dialogue_of(documents: Iterable[Any], store: DocumentStore | None = None) ->
     reader.read_all(documents)
     dialogue = reader.whole()
     if not dialogue.turns:
-        raise UsageError("There is no document; give at least one. Nothing was sent.")
+        raise UsageError("There is no document; pass at least one. Nothing was sent.")
     if reader.ends_with_answer:
         raise UsageError(
             "The last document is an earlier reply, so there is no question after it. Put the question after the "
-            "reply, or give the reply's text: reply.resolve(). Nothing was sent."
+            "reply, or pass the reply's text: reply.resolve(). Nothing was sent."
         )
     return dialogue
 

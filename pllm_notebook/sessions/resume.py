@@ -30,19 +30,19 @@ def resume_directory(
 ) -> Session:
     """Open a session in a directory, with the answers, jobs and failures of earlier runs of the program.
 
-    A context manager, also for `async with`; it saves its state at the end of the block. A program works unchanged
-    under every strategy, and an answer of one strategy is reused by all others.
+    Use it as a context manager, also with `async with`; it saves its state at the end of the block. A program works
+    unchanged under every strategy, and answers are shared by all strategies.
 
     Args:
         directory: Directory of answers, jobs and failures, in the format of the notebook's cache.
         dashboard: Whether to show the session's dashboard.
-        llm: *model* by its other name.
-        tweaks: Some of these arguments by other names (see `MinorTweaks`).
+        llm: Alias of *model*.
+        tweaks: Some of these arguments under other names (see `MinorTweaks`).
         save_input: None or True; documents are always kept (`session.documents`).
         **options: See below.
 
     Raises:
-        UsageError: For a value outside its range. Nothing was sent.
+        UsageError: For a value out of range. Nothing was sent.
         StoreError: If the directory cannot be opened. Nothing was sent.
     """
     if save_input is False:
@@ -50,7 +50,7 @@ def resume_directory(
     given: dict[str, Any] = {**options}
     check(fields_of(SessionConfig), given, allow_none=False)
     if given.get("model") is not None and llm is not None:
-        raise UsageError("model and llm are one argument: give one of them. Nothing was sent.")
+        raise UsageError("model and llm are the same argument: pass only one. Nothing was sent.")
     if llm is not None:
         given["model"] = llm
     config = SessionConfig(**apply_tweaks(tweaks, given))

@@ -29,7 +29,7 @@ from pllm_notebook.settings import current
 
 __all__ = ["SessionSender"]
 
-# How often a condition that has no event is checked.
+# Polling interval for conditions without an event.
 _POLL_S = 0.05
 
 
@@ -41,7 +41,7 @@ class SessionSender:
         options: Options of every run of the session.
 
     Attributes:
-        runs: All runs that were started, oldest first.
+        runs: All started runs, oldest first.
     """
 
     def __init__(self, session_store: SessionStore, options: dict[str, Any]) -> None:
@@ -59,12 +59,12 @@ class SessionSender:
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars that the session's calls cost so far, None once one has an unknown price."""
+        """US dollars of the session's calls so far. None once one has an unknown price."""
         costs = [run.cost for run in self.runs]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
     def send(self, session_calls: Sequence[SessionCall], mode: str = "async", *, keep: bool = True) -> list[LiveRun]:
-        """Start to send calls, and return the runs at once: one, and a second for outdated answers.
+        """Start sending calls and return the runs immediately: one, and a second one for outdated answers.
 
         Args:
             session_calls: Calls that are not done, each once.
@@ -114,11 +114,11 @@ class SessionSender:
         self.wait(threading.Event(), seconds)
 
     def stop_first(self, stop: Callable[[], None]) -> None:
-        """Register a callback for `stop`, for calls that are queued elsewhere."""
+        """Register a callback that `stop` runs first, for calls that are queued elsewhere."""
         self._waiting.append(stop)
 
     def stop(self) -> None:
-        """Send nothing more, and cancel live calls in flight. From any thread. Batch jobs keep running."""
+        """Send nothing more and cancel live calls in flight. Callable from any thread. Batch jobs keep running."""
         for stop in self._waiting:
             stop()
         for run in self.runs:
@@ -143,7 +143,7 @@ class SessionSender:
                 relay.on_result,
                 cache_dir=session_store,
                 run_budget=self._run_budget,
-                # A job's answer may arrive between the look at the store and this run.
+                # A job's answer may arrive between the lookup in the store and this run.
                 refresh_since=max((call.since for call in session_calls if call.since is not None), default=None),
             )
         except BaseException:
@@ -161,8 +161,8 @@ class SessionSender:
         asked = [(session_call.call.how, session_call.call.prompt) for session_call in session_calls]
 
         def spec(how: Hashable) -> CallSpec:
-            # Of its own for each run: a run learns about its prompts, and keeps that in its spec. What the program's
-            # earlier calls began with, such as one document in all of them, is known from the start.
+            # A new spec for each run: a run learns about its prompts and stores that in its spec. The prefix of the
+            # program's earlier calls, such as a document in all of them, is passed on.
             made = spec_of(calls[how], **{**self._options, **options})
             begun = self._session_store.spec(calls[how]).lead
             if begun:

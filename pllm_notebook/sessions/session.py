@@ -46,13 +46,13 @@ DEFAULT_AGENT = "default-agent"
        "get_session_counter", "is_open", "load_userdata", "metadata", "persist", "print", "resolve_all", "retrieve",
        "retry_failed", "save_userdata", "session_counter", "summary", "total_cost_usd", "userdata")  # fmt: skip
 class Session(SessionContext):
-    """A program's calls, answers and notes in one directory. Made by `resume_directory`.
+    """A program's calls, answers and notes in one directory. Created by `resume_directory`.
 
     Attributes:
         config: The arguments of `resume_directory`.
         agents: Agents by name.
         documents: The documents of all calls, each kept once.
-        metadata: Notes that outlive the program.
+        metadata: Notes that persist between runs of the program.
     """
 
     def __init__(self, session_store: SessionStore, config: SessionConfig) -> None:
@@ -70,7 +70,7 @@ class Session(SessionContext):
         # Equal calls of several threads share one SessionCall.
         self._lock = threading.Lock()
         self._retried: frozenset[FailureKind] | None = None
-        # An interrupted refresh continues: answers that it has brought already are not requested again.
+        # An interrupted refresh continues: answers that it has already received are not requested again.
         self._refresh_since = (self._file.refresh_since or time.time()) if config.ignore_cache else None
         self._sender = SessionSender(
             session_store, {} if config.max_cost_usd is None else {"max_cost_usd": config.max_cost_usd}
@@ -95,7 +95,7 @@ class Session(SessionContext):
 
     @property
     def terms(self) -> SessionConfig:
-        """`config` by its former name, which goes with the next release."""
+        """Former name of `config`, to be removed in the next release."""
         return self.config
 
     # Calls.
@@ -126,7 +126,7 @@ class Session(SessionContext):
 
         Raises:
             UsageError: For a value that is not a reply. Nothing was sent.
-            ErrorResponse: At the first failure, with `errors="raise"`; with "coerce" the list holds the error instead.
+            ErrorResponse: At the first failure, with `errors="raise"`. With "coerce" the list has the error instead.
         """
         values: list[Any] = []
         given: list[Any] = list(replies) if isinstance(replies, Iterable) else [replies]
@@ -148,8 +148,8 @@ class Session(SessionContext):
     def barrier(self) -> None:
         """Block until every call made so far is answered or failed.
 
-        The program then finds the same state after this point in every run, whichever job finished first. Batch and
-        hybrid sessions do this wherever a value is needed.
+        The program then finds the same state after this point in every run, regardless of which job finished first.
+        Batch and hybrid sessions do this whenever a value is needed.
         """
         self._strategy.barrier()
 
@@ -177,7 +177,7 @@ class Session(SessionContext):
     # Used by agents and replies (see `AgentSession`, `Answering`).
 
     def hash_by_for(self, hash_by: Sequence[str] | None) -> Sequence[str] | None:
-        """Return the `hash_by` of a call: its own, else the session's."""
+        """Return the `hash_by` of a call: its own, or otherwise the session's."""
         return self.config.hash_by if hash_by is None else hash_by
 
     @property
@@ -221,7 +221,7 @@ class Session(SessionContext):
         return self.session_counter
 
     def model_of(self, llm: str | LLMIdentity | None) -> str:
-        """Return the model of a call that names *llm*; the session's or the configured model for None."""
+        """Return the model of a call whose own model is *llm*. For None, the session's or the configured model."""
         return model_of(llm, self.config.provider, self.config.model) or resolve_model(options_for({})).label
 
     def read(self, documents: Sequence[Any]) -> tuple[Prompt, tuple[str, ...]]:
@@ -304,17 +304,17 @@ class Session(SessionContext):
 
     @property
     def questions(self) -> list[SessionCall]:
-        """`calls` by its former name, which goes with the next release."""
+        """Former name of `calls`, to be removed in the next release."""
         return self.calls
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars paid so far by this run of the program, None if unknown; for jobs, while it was running."""
+        """US dollars paid so far by this run of the program, for jobs only while it was running. None if unknown."""
         return self._sender.cost_usd
 
     @property
     def total_cost_usd(self) -> float | None:
-        """US dollars that the answers of this run's calls cost, whichever run of the program paid; None if unknown."""
+        """US dollars of the answers to this run's calls, also if an earlier run paid for them. None if unknown."""
         costs = [session_call.cost_usd for session_call in self.calls]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 

@@ -65,19 +65,19 @@ class SessionCall:
         return found
 
     def reopen(self) -> None:
-        """Discard its result, so that it can be sent again."""
+        """Discard the result, so that the call can be sent again."""
         with self._lock:
             self.stage, self.refresh_cache, self.run_error, self.submitted = "asked", False, None, False
             self._answer = self._error = self._outcome = self._relay = None
             self.done.clear()
 
     def reset(self) -> None:
-        """Reopen it, and treat stored answers as outdated."""
+        """Reopen the call and treat stored answers as outdated."""
         self.reopen()
         self.refresh_cache, self.since = True, time.time()
 
     def sent(self, relay: object, stage: Stage) -> None:
-        """Mark it as sent; from here on results are accepted from *relay* alone."""
+        """Mark the call as sent. From now on, only results of *relay* are accepted."""
         with self._lock:
             self.stage, self._relay = stage, relay
 
@@ -91,12 +91,12 @@ class SessionCall:
         self._end("stored" if failure is None else "failed")
 
     def reject(self, error: ErrorResponse) -> None:
-        """Fail it without sending."""
+        """Fail the call without sending it."""
         self._error = error
         self._end("failed")
 
     def on_abort(self, relay: object, run_error: BaseException | None) -> None:
-        """Fail it because its run ended without a result for it; *run_error* is None if the run was stopped."""
+        """Fail the call because its run ended without a result. *run_error* is None if the run was stopped."""
         if self.done.is_set() or relay is not self._relay:
             return
         self.run_error = run_error
@@ -107,7 +107,7 @@ class SessionCall:
 
     @property
     def error(self) -> ErrorResponse | None:
-        """Why there is no answer, None if there is one or it is not done."""
+        """The reason why there is no answer. None if there is one or the call is not done."""
         return self._error
 
     def answer(self) -> AnswerRecord:
@@ -122,7 +122,7 @@ class SessionCall:
         if self._error is not None:
             raise self._error
         if self._answer is None:
-            # Read on use: a program that makes 10,000 calls may read few of the answers.
+            # Read on demand: a program that makes 10,000 calls may read few of the answers.
             self._answer = self._read()
         return self._answer
 
@@ -154,7 +154,7 @@ class SessionCall:
 
     @property
     def cost_usd(self) -> float | None:
-        """Cost of its answer or failure when it was paid; 0.0 until it is done, None if unknown."""
+        """Cost of the answer or failure when it was paid for. 0.0 until the call is done, None if unknown."""
         if not self.done.is_set() or self.run_error is not None:
             return 0.0
         if self._error is not None:
@@ -164,7 +164,7 @@ class SessionCall:
         return None if self._outcome is None else self._outcome.cost_usd
 
     async def ended(self) -> None:
-        """Wait until it is done, on the caller's own loop."""
+        """Wait until the call is done, on the caller's event loop."""
         await await_end(self.done, message=lambda: STOPPED_LINE)
 
     def _set_waiting(self, stage: Stage, stale: bool) -> None:

@@ -1,4 +1,4 @@
-"""The checked arguments of a session, and the strategy that they select."""
+"""The validated arguments of a session, and the strategy that they select."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pllm_notebook.sessions.throttler import Throttler
 __all__ = ["BATCH_FROM", "SessionConfig"]
 
 BATCH_FROM = 20
-"""In "hybrid", the number of calls from which a group goes by batch."""
+"""In "hybrid", the minimum number of calls that are submitted as a batch."""
 
-# In place of a provider: each model's own.
+# Value of `provider` for each model's own provider.
 _EVERY = "multi"
 _CHECKED_BELOW: tuple[str, Callable[[Any], bool]] = ("", lambda _: True)
 
@@ -38,7 +38,7 @@ class SessionConfig:
     """The arguments of `resume_directory`, which documents each.
 
     Raises:
-        UsageError: For a value outside its range. Nothing was sent.
+        UsageError: For a value out of range. Nothing was sent.
     """
 
     strategy: Literal["sync", "async", "concurrent", "batch", "hybrid"] = option(

@@ -1,4 +1,4 @@
-"""The `with` block of a session: how it ends, and what is written and shown then."""
+"""The `with` block of a session: how it ends, and the state written and shown at its end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SessionContext(ABC):
         """Return the session's status, as its dashboard shows it."""
 
     def standing(self) -> SessionStatus:
-        """Return `status()`, whose former name goes with the next release."""
+        """Return `status()`. This is its former name, to be removed in the next release."""
         return self.status()
 
     @abstractmethod
@@ -127,7 +127,7 @@ class SessionContext(ABC):
             )
 
     def _own_pause(self, error: BaseException) -> Paused | None:
-        """Return *error* as a pause of this session, None if it is none; the tasks of a group pause together."""
+        """Return *error* if it is a pause of this session, else None. The tasks of a group pause together."""
         if isinstance(error, BaseExceptionGroup):
             found = [self._own_pause(each) for each in error.exceptions]
             return None if None in found else found[-1]

@@ -60,10 +60,10 @@ _JSON = ("documents", "parsed", "tool_calls")
 
 
 def export_calls(agents: Iterable[Agent], path: str | os.PathLike[str]) -> int:
-    """Write one line for each call of the agents, with its reply, error and usage; return the number of calls.
+    """Write one line for each call of the agents, with its reply, error and usage. Return the number of calls.
 
-    Calls are listed by agent, in the order in which they were made. Nothing waits: `state` is "present", "pending",
-    "failed" or "absent". API keys are redacted.
+    Calls are listed by agent, in the order in which they were made. Calls without an answer are not waited for: `state`
+    is "present", "pending", "failed" or "absent". API keys are redacted.
 
     Args:
         agents: The agents whose calls are written.

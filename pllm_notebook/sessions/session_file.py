@@ -26,8 +26,8 @@ logger = logging.getLogger("pllm_notebook")
 class SessionFile:
     """The file `session.json` of a directory.
 
-    It holds notes only: if it is lost or damaged, no answer is lost and none is paid for again. Concurrent sessions in
-    one directory, also of other processes, each write their own changes and keep those of the others.
+    It contains only notes: if it is lost or damaged, no answer is lost or paid for again. Concurrent sessions in one
+    directory, including those of other processes, each write their own changes and keep those of the others.
 
     Args:
         directory: An existing directory.
@@ -51,7 +51,7 @@ class SessionFile:
         self.sessions = (begun if isinstance(begun, int) else 0) + 1
         since = read.get("anew_since")
         self.refresh_since: float | None = float(since) if isinstance(since, int | float) else None
-        # As this session last read or wrote them; the difference is what the session itself has changed.
+        # The notes as this session last read or wrote them. The difference is the session's own changes.
         self._known = _copy({"metadata": self.metadata, "agents": self.agents})
 
     def begin(self) -> None:

@@ -1,6 +1,6 @@
 """The state of a call in a session's directory: answered, pending in a job, failed, or absent.
 
-`SessionStore.retrieve` alone decides whether an answer is missing, for every strategy. It sends nothing.
+Only `SessionStore.retrieve` decides whether an answer is missing, for every strategy. It sends nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class AnswerRecord:
         value: A string, the parsed value, or `Called` for a call with tools.
         text: Text of the last reply, as the model wrote it.
         calls: Tool calls of the last reply, as the model wrote them.
-        echo: The last reply in the form that its provider needs in later turns, None if that is its text alone.
+        echo: The last reply in the form that its provider needs in later turns. None if the text is enough.
         model: The model as the provider named it.
         usage: Tokens of all replies that led to the answer, None if a provider did not report them.
         cost_usd: Cost of these replies when they were paid, None if unknown.
@@ -150,17 +150,17 @@ class SessionStore:
 
     @property
     def is_writable(self) -> bool:
-        """Whether new answers are stored here; those of a read-only directory would go elsewhere."""
+        """Whether new answers are stored here. With a read-only directory they would go elsewhere."""
         return os.path.realpath(self.store.directory) == os.path.realpath(self.directory)
 
     @property
     def journal(self) -> Journal | None:
-        """The journal of batch jobs, None if there never was one."""
+        """The journal of batch jobs. None if there has never been one."""
         store = self.store
         return batch_service(engine(current().loop), store).journal if has_journal(store.directory) else None
 
     def spec(self, call: Call) -> CallSpec:
-        """Return the spec of a call, for lookups; each run gets a spec of its own.
+        """Return the spec of a call for lookups. Each run gets its own spec.
 
         Raises:
             UsageError: If the call is invalid. Nothing was sent.
@@ -210,7 +210,7 @@ class SessionStore:
             seen = _LastReplyStore(store, entry)
             (settled,) = ReplyParser(spec, seen, lambda row: call.prompt).read([UnreadReply(0, key, entry, 0)])
             if not isinstance(settled, Outcome):
-                # The answer needs a follow-up call with a key of its own: a repair turn, or the turn after a tool.
+                # The answer needs a follow-up call with its own key: a repair turn, or the turn after a tool.
                 key = settled.key
             elif settled.failure is None:
                 return Present(AnswerRecord.of(spec, settled, seen.last))

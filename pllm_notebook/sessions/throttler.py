@@ -1,4 +1,4 @@
-"""A caller's own rate limit for the calls of a session, in addition to the provider's."""
+"""The caller's rate limit for the calls of a session, in addition to the provider's."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Throttler"]
 class Throttler:
     """Limit the number of calls that start within any window of some seconds.
 
-    Sessions may share one throttler. It counts the program's calls; retries and repair turns follow the learned limits
-    of the provider. Calls that go by batch are not counted.
+    Sessions may share one throttler. It counts only the program's calls: retries and repair turns follow the learned
+    limits of the provider, and batch calls are not counted.
 
     Args:
         max_requests_per_window: At least 1, None for no limit.
         window_seconds: Above 0.
-        clock: Returns seconds, monotonically.
+        clock: Returns monotonic seconds.
 
     Raises:
-        UsageError: For a value outside its range. Nothing was sent.
+        UsageError: For a value out of range. Nothing was sent.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Throttler:
         self.window_seconds = window_seconds
         self.clock = clock
         self._lock = threading.Lock()
-        # Start times of the last calls, earliest first; at most one window's worth.
+        # Start times of the last calls, earliest first, for at most one window.
         self._slots: deque[float] = deque(maxlen=max_requests_per_window)
 
     def __repr__(self) -> str:
         return f"Throttler({self.max_requests_per_window}, {self.window_seconds})"
 
     def book(self, count: int = 1) -> list[float]:
-        """Book slots; return the clock times from which the calls may start. From any thread."""
+        """Book slots and return the earliest start times of the calls. Callable from any thread."""
         with self._lock:
             return [self._next() for _ in range(count)]
 

@@ -181,9 +181,9 @@ def test_a_request_file_with_the_words_of_the_cookbook(
 def test_one_argument_by_two_names_is_given_once(tmp_path: Path) -> None:
     config = OAIApiFromFileConfig(requests_filepath="a.jsonl")
 
-    with pytest.raises(UsageError, match="path= and filepath= are names of one argument"):
+    with pytest.raises(UsageError, match="path= and filepath= are names of the same argument"):
         parse_results_file()
-    with pytest.raises(UsageError, match="config= and api_cfg= are names of one argument"):
+    with pytest.raises(UsageError, match="config= and api_cfg= are names of the same argument"):
         asyncio.run(process_api_requests_from_file(config, api_cfg=config))
 
 

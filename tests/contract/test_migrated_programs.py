@@ -294,7 +294,7 @@ def test_what_is_no_tweak_is_refused(place: Path) -> None:
         pllm.resume_directory(place, max_concurrent=0)
     with pytest.raises(UsageError, match="documents are always kept"):
         pllm.resume_directory(place, save_input=False)
-    with pytest.raises(UsageError, match="model and llm are one argument"):
+    with pytest.raises(UsageError, match="model and llm are the same argument"):
         pllm.resume_directory(place, model="gpt-4o", llm="gpt-4o")
     with pytest.raises(UsageError, match="an LLMIdentity, not ''"):
         pllm.resume_directory(place, model="")

@@ -195,7 +195,7 @@ def test_notes_are_there_in_the_next_run(model: str, tmp_path: Path) -> None:
         session.metadata["round"] = 1
         session.agent("judge").metadata["seen"] = ["a"]
         session.agent("judge").metadata["seen"].append("b")
-        with pytest.raises(UsageError, match="a note is kept as JSON"):
+        with pytest.raises(UsageError, match="a note is stored as JSON"):
             session.metadata["made"] = object()
 
     with resume_directory(tmp_path / "program", model=model) as session:

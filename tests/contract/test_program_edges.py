@@ -358,7 +358,7 @@ def test_sessions_that_go_on_at_once_keep_each_others_notes(luna: str, sim: Simu
 
 @pytest.mark.parametrize("value", [2**70, "\ud800", (1, 2), float("nan"), {1: 2}, [b"x"]])
 def test_a_note_that_json_has_no_words_for_is_refused_and_not_noted(value: Any, directory: Path) -> None:
-    with session_in(directory) as session, pytest.raises(UsageError, match="a note is kept as JSON"):
+    with session_in(directory) as session, pytest.raises(UsageError, match="a note is stored as JSON"):
         session.metadata["note"] = value
 
     assert dict(session.metadata) == {}

@@ -315,7 +315,7 @@ def test_a_file_for_a_named_client_bills_no_other_account(
 
     assert (status.succeeded, status.failed) == (1, 2)
     assert [request["provider"] for request in sim.requests(10)] == ["openai"]
-    assert "client is 'openai', whose account alone is billed" in results(config)[1][1][0]
+    assert "only the account of client 'openai' is billed" in results(config)[1][1][0]
 
 
 def test_a_path_in_a_line_is_text_and_no_file_is_read(files: Files, sim: Simulator, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_line_for_another_account_than_the_client_named_is_refused(said: dict[
     told = EndpointResolver(client, None, None, None).of(line_of(said))
 
     assert told == (
-        f"The line is for anthropic:claude-haiku-5-5, and client is '{client}', whose account alone is billed. "
+        f"The line is for anthropic:claude-haiku-5-5, but only the account of client '{client}' is billed. "
         f"Leave client out to let each line choose."
     )
 

@@ -1,4 +1,4 @@
-"""Advance the batch calls of a program as far as possible in one run, and pause where answers are pending."""
+"""Advance the batch calls of a program as far as possible in one run, and pause at pending answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pllm_notebook.sessions.throttler import Throttler
 
 __all__ = ["StrategyContext", "advance", "await_jobs", "jobs_of"]
 
-# Longest wait for jobs to be idle before a pause; another kernel may be working on them.
+# Maximum wait for jobs to become idle before a pause; another kernel may be working on them.
 _MAX_IDLE_WAIT_S = 2.0
 _PROBE_OWNER = "resting"
 _UNSENT = frozenset({JobState.PLANNED, JobState.UPLOADED, JobState.CREATING})
@@ -25,16 +25,16 @@ _UNSENT = frozenset({JobState.PLANNED, JobState.UPLOADED, JobState.CREATING})
 
 @dataclass(frozen=True)
 class StrategyContext:
-    """What the strategies of a session share.
+    """The state shared by the strategies of a session.
 
     Attributes:
         session_store: The store of the answers.
         sender: Starts runs.
         throttler: The caller's own rate limit, None for none.
         confirm: Whether to ask for confirmation before a batch is submitted.
-        wait: Whether to wait for batch jobs, rather than end the block.
+        wait: Whether to wait for batch jobs instead of ending the block.
         keep: Whether answers are stored.
-        max_in_flight: Most live calls in flight at once, None for no limit.
+        max_in_flight: Maximum number of live calls in flight. None for no limit.
     """
 
     session_store: SessionStore
@@ -81,7 +81,7 @@ def advance(context: StrategyContext, session_calls: Sequence[SessionCall], subm
     if before:
         running, store = sender.engine, context.session_store.store
         BatchCommands(running, store, batch_service(running, store)).fetch(list(before.values()))
-        # Results are stored a moment later, and a repair turn goes into a job of its own.
+        # Results are stored a moment later, and a repair turn goes into a separate job.
         sender.wait_until(lambda: _are_settled(context, session_calls))
     left = [session_call for session_call in session_calls if not session_call.done.is_set()]
     if left:
@@ -104,7 +104,7 @@ def _are_settled(context: StrategyContext, session_calls: Sequence[SessionCall])
     for session_call in undone:
         job = jobs.get(session_call.key)
         if job is None:
-            # It may wait for a follow-up call by now: a repair turn, or the turn after a tool.
+            # The call may now wait for a follow-up call: a repair turn, or the turn after a tool.
             found = session_call.refresh()
             job = found.job if isinstance(found, Pending) else None
         if not session_call.done.is_set() and (job is None or job.final or job.state in _UNSENT):

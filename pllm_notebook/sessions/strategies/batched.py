@@ -16,10 +16,10 @@ __all__ = ["BatchStrategy", "DryRunStrategy", "HybridStrategy"]
 
 
 class BatchStrategy(Strategy):
-    """Collect calls until a missing value is needed; then submit all of them as batch jobs, and end the block.
+    """Collect calls until a missing value is needed, then submit all of them as batch jobs and end the block.
 
-    The program continues past a point where it waits only when all calls collected there are done, so that every run
-    of the program takes the same path.
+    The program continues past a waiting point only when all calls collected there are done, so that every run of the
+    program takes the same path.
     """
 
     def __init__(self, context: StrategyContext) -> None:
@@ -33,7 +33,7 @@ class BatchStrategy(Strategy):
 
     def wait_for(self, session_call: SessionCall) -> None:
         with self._lock:
-            # Pruned first: a program that reads 10,000 stored answers would scan all of them each time.
+            # Pruned first: otherwise a program that reads 10,000 stored answers would scan all of them each time.
             self._open = [each for each in self._open if not each.done.is_set()]
             if not session_call.done.is_set() or any(each.stage == "pending" for each in self._open):
                 if session_call not in self._open:
@@ -57,7 +57,7 @@ class BatchStrategy(Strategy):
         keys = [session_call.key for session_call in session_calls]
         there, jobs = session_store.store.get_many(keys), session_store.jobs(keys)
         for session_call in session_calls:
-            # Looked up one by one only if something has changed since the call was made.
+            # Looked up one by one, and only if something has changed since the call was made.
             if (
                 session_call.stage == "pending"
                 or session_call.key in jobs
@@ -80,7 +80,7 @@ class HybridStrategy(BatchStrategy):
 
     Args:
         context: Shared by the session's strategies.
-        batch_from: Size of a group from which it goes by batch.
+        batch_from: Minimum size of a group that is submitted as a batch.
     """
 
     def __init__(self, context: StrategyContext, batch_from: int) -> None:

@@ -1,4 +1,4 @@
-"""Strategies that send each call when it is made; those that collect calls are in `strategies.batched`.
+"""Strategies that send each call when it is made. Strategies that collect calls are in `strategies.batched`.
 
 A strategy decides when calls are sent and how a program waits for one. Whether an answer is missing is decided by
 `SessionStore.retrieve` alone.
@@ -16,11 +16,11 @@ __all__ = ["AsyncStrategy", "Strategy", "SyncStrategy"]
 
 
 class Strategy(ABC):
-    """When calls are sent, and how to wait for one. Used from the program's threads."""
+    """Decide when calls are sent, and how to wait for one. Used from the program's threads."""
 
     def __init__(self, context: StrategyContext) -> None:
         self._context = context
-        # Calls made since the last barrier that were not answered at once.
+        # Calls made since the last barrier that were not answered immediately.
         self._open: list[SessionCall] = []
 
     @property
@@ -29,7 +29,7 @@ class Strategy(ABC):
         return False
 
     def submit(self, session_call: SessionCall) -> None:
-        """Send a call, or collect it; the store has been checked for it."""
+        """Send or collect a call that is not in the store."""
         if not session_call.done.is_set():
             self._open.append(session_call)
 
@@ -95,7 +95,7 @@ class SyncStrategy(Strategy):
 
 
 class AsyncStrategy(Strategy):
-    """Calls are sent as they are made, in groups of a few milliseconds; only the value that is needed is waited for."""
+    """Send calls as they are made, in groups of a few milliseconds, and wait only for the value that is needed."""
 
     def __init__(self, context: StrategyContext) -> None:
         super().__init__(context)

@@ -1,4 +1,4 @@
-"""Calls that are collected for a moment and sent together, from a thread of their own: `ask_llm` never blocks."""
+"""Collect calls for a moment and send them together from a separate thread, so that `ask_llm` never blocks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _WINDOW_S = 0.003
 
 
 class MicroBatcher:
-    """Calls that are not sent yet. Its thread lives as long as there are any.
+    """Queue calls that are not sent yet. The thread ends when the queue is empty.
 
     Args:
         sender: Starts the runs.
         throttler: The caller's own rate limit, None for none.
         keep: Whether answers are stored.
-        max_in_flight: Most calls in flight at once, None for no limit.
+        max_in_flight: Maximum number of calls in flight. None for no limit.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class MicroBatcher:
         return f"MicroBatcher(new={len(self._new)}, held={len(self._queued)}, later={len(self._later)})"
 
     def add(self, session_call: SessionCall) -> None:
-        """Queue a call; returns at once."""
+        """Queue a call and return immediately."""
         with self._changed:
             self._new.append(session_call)
             if not self._working:
@@ -63,7 +63,7 @@ class MicroBatcher:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Drop the queued calls; they fail as cancelled."""
+        """Drop the queued calls, which fail as cancelled."""
         with self._changed:
             dropped = [*self._new, *self._queued, *(session_call for _, _, session_call in self._later)]
             self._new.clear()
@@ -85,7 +85,7 @@ class MicroBatcher:
                     session_call.on_abort(None, error)
 
     def _next(self) -> Sequence[SessionCall] | None:
-        """Wait for calls to send; return None, which ends the thread, when none are left."""
+        """Wait for calls to send. Return None, which ends the thread, when none are left."""
         with self._changed:
             while True:
                 if self._new and not self._flush_now:
@@ -118,7 +118,7 @@ class MicroBatcher:
         return due
 
     def _admitted(self, due: Sequence[SessionCall]) -> Sequence[SessionCall]:
-        """Return the calls that may be sent now; each frees its slot when it is done."""
+        """Return the calls that may be sent now. Each frees its slot when it is done."""
         if self._max_in_flight is None:
             return due
         self._queued.extend(due)
@@ -138,5 +138,5 @@ class MicroBatcher:
 
     def _wait_s(self) -> float:
         assert self._throttler is not None
-        # The clock may be a caller's own and run faster, so never wait long.
+        # The caller's clock may run faster than real time, so never wait long.
         return min(max(self._later[0][0] - self._throttler.clock(), 0.0), 0.1) or 0.001
