@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from pllm_notebook.exceptions import MissingPackageError, ProviderRejectedError, UnknownModelError
 from pllm_notebook.providers.local.llama import CONTEXT_TOKENS, SLOTS, LocalTransport, weights_of
+from tests.faults.test_exits import NO_LATE_THREADS
 from tests.test_quickstart import needs_local_model
 
 with_model = [pytest.mark.local_model, needs_local_model]
@@ -135,6 +136,9 @@ class TestWithTheModel:
 
         assert asyncio.run(served()) == 401
 
+    @pytest.mark.skipif(
+        NO_LATE_THREADS, reason="this Python starts no thread once the main thread has ended (gh-113964)"
+    )
     def test_a_program_ends_while_the_model_is_at_work_and_nothing_is_printed(self, tmp_path: Path) -> None:
         program = (
             "import time, pandas as pd, pllm_notebook as pllm\n"

@@ -29,7 +29,7 @@ _TABLE = (
     " field TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, own INTEGER NOT NULL, id INTEGER)"
 )
 _NAMES = "columns, content, field, by, at"
-_SAME = "WHERE columns = ?1 AND content = ?2 AND field = ?3 AND by = ?4 AND at = ?5"
+_SAME = "WHERE columns = :columns AND content = :content AND field = :field AND by = :by AND at = :at"
 _HALF, _WHOLE = 2**63, 2**64
 
 Place = tuple[tuple[str, ...], int, str, str]
@@ -76,10 +76,19 @@ def add_removals(connection: sqlite3.Connection, removals: Iterable[LabelRemoval
     connection.execute(_TABLE)
     known = {(one.place, one.at) for one in removals_in(connection)}
     new = list({(one.place, one.at): one for one in removals if (one.place, one.at) not in known}.values())
-    lines = [(orjson.dumps(list(one.columns)).decode(), _signed(one.content), one.field, one.by, one.at) for one in new]
+    lines = [
+        {
+            "columns": orjson.dumps(list(one.columns)).decode(),
+            "content": _signed(one.content),
+            "field": one.field,
+            "by": one.by,
+            "at": one.at,
+        }
+        for one in new
+    ]
     connection.executemany(
         f"INSERT INTO removals ({_NAMES}, own, id) "
-        f"VALUES (?1, ?2, ?3, ?4, ?5, 0, (SELECT max(id) FROM labels {_SAME}))",
+        f"VALUES (:columns, :content, :field, :by, :at, 0, (SELECT max(id) FROM labels {_SAME}))",
         lines,
     )
     connection.executemany(f"DELETE FROM labels {_SAME}", lines)
