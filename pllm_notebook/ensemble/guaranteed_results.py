@@ -172,8 +172,10 @@ class GuaranteedResults(EnsembleResults):
         return Outcome(None, failure, self.table.keys[group], metas, False, further.entry), Decision("failed", None)
 
     def _unanswered(self, group: int, failure: Failure) -> tuple[Outcome, Decision]:
-        """Return the outcome of a group whose strong call was not sent: no reply belongs to the row."""
-        return Outcome(None, failure, self.table.keys[group], (), False), Decision("failed", None)
+        """Return the outcome of a group whose strong call was not sent: no reply is the row's answer."""
+        unsent = Outcome(None, failure, self.table.keys[group], (), False)
+        unsent.earlier = tuple(meta for outcome in self._answers(group) for meta in outcome.metas)
+        return unsent, Decision("failed", None)
 
     def _settle(self, group: int, outcome: Outcome, decision: Decision) -> None:
         self.decisions[group] = decision

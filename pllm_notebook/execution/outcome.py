@@ -24,7 +24,8 @@ class Outcome:
         cached: Whether all of them were in the store.
         last: Key of the last reply, where that is one to a further turn; "" where it is the first.
         entry: The last reply itself, where no store keeps it (`cache="off"`) or a failure shows it.
-        earlier: `StoredReply.meta` of the replies that were paid for before the row was sent again.
+        earlier: `StoredReply.meta` of the replies that were paid for before the row was sent again, or in vain: a
+            stronger model was to answer, and was not asked.
     """
 
     __slots__ = ("cached", "earlier", "entry", "failure", "key", "last", "metas", "value")
@@ -51,7 +52,8 @@ class Outcome:
     def follow(self, before: Outcome) -> None:
         """Note how the row had ended before it was sent again: what was paid then is part of what it cost."""
         # A retry may go on from a reply that it finds in the store.
-        self.earlier = tuple(meta for meta in (*before.earlier, *before.metas) if meta not in self.metas)
+        known = dict.fromkeys((*before.earlier, *before.metas, *self.earlier))
+        self.earlier = tuple(meta for meta in known if meta not in self.metas)
 
     @property
     def not_sent(self) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.results import SKIPPED, ResultTable
+from pllm_notebook.execution.spent_record import SpentRecord
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompts import prompt_as_text
@@ -100,6 +101,7 @@ class RowRecord:
         example: Shape (n_rows,), bool: whether the row, or a near-duplicate, was among the run's examples; None where
             it had none.
         second: Whose answer is of two replies, None for no row: the last one, and the one before.
+        spent: What rows took that took several replies, or failed; None for none, and in records of earlier versions.
     """
 
     content: Numbers
@@ -115,6 +117,7 @@ class RowRecord:
     samples: SampleRecord | None = None
     example: Numbers | None = None
     second: SecondRecord | None = None
+    spent: SpentRecord | None = None
     _order: Numbers | None = None
     _lines: dict[str, Numbers] = field(default_factory=dict)
 
@@ -156,6 +159,8 @@ class RowRecord:
             given |= {f"sample:{name}": array for name, array in vars(self.samples).items()}
         if self.second is not None:
             given |= {f"second:{name}": array for name, array in vars(self.second).items()}
+        if self.spent is not None:
+            given |= self.spent.arrays()
         given |= {name: array for name in ("origin", "example") if (array := getattr(self, name)) is not None}
         return given
 
@@ -180,6 +185,7 @@ class RowRecord:
             samples=SampleRecord(**samples) if (samples := _named(arrays, "sample:")) else None,
             example=arrays.get("example"),
             second=SecondRecord(**second) if (second := _named(arrays, "second:")) else None,
+            spent=SpentRecord(**spent) if (spent := _named(arrays, "spent:")) else None,
         )
         made._check()
         return made
@@ -215,6 +221,11 @@ class RowRecord:
             within += [(second.rows, 0, rows), (second.keys, 0, 128)]
             flags.append((second.fields, (again, second.fields.shape[-1])))
         shares = [(array, (rows,)) for array in self.agreement.values()]
+        if (spent := self.spent) is not None:
+            own = len(spent.rows)
+            whole += [(spent.rows, (own,)), (spent.tokens, (own, 5)), (spent.attempts, (own,))]
+            within.append((spent.rows, 0, rows))
+            shares += [(spent.cost_usd, (own,)), (spent.latency_s, (own,))]
         for arrays, kinds in ((whole, "ui"), (flags, "b"), (shares, "f")):
             if any(array.shape != shape or array.dtype.kind not in kinds for array, shape in arrays):
                 raise ValueError("its arrays are not of the same rows")

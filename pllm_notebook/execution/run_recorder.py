@@ -20,7 +20,8 @@ import numpy as np
 import orjson
 
 from pllm_notebook.execution.results import UNPLANNED
-from pllm_notebook.execution.row_record import RowRecord
+from pllm_notebook.execution.row_record import STATUSES, RowRecord
+from pllm_notebook.execution.spent_record import SpentRecord
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.options import given_options
 from pllm_notebook.redaction import redact
@@ -163,7 +164,7 @@ class RunRecorder:
 
     def _write(self, run: RecordableRun, rows: RecordableRows | None) -> None:
         try:
-            arrays = None if rows is None else rows.record(run).arrays()
+            arrays = None if rows is None else _arrays(run, rows)
             if self._fixed is None:
                 self._fixed = _fixed(run)
             header = _redacted(self._fixed | _changing(run))
@@ -173,6 +174,15 @@ class RunRecorder:
             if not self._failed and not RunFiles(self._directory).is_gone():
                 logger.warning("The run %s could not be written to the registry of runs: %s", run.id, error)
             self._failed = True
+
+
+def _arrays(run: RecordableRun, rows: RecordableRows) -> Mapping[str, Any]:
+    record = rows.record(run)
+    if run.done():
+        # The rest took one reply, which the cache has.
+        odd = record.several | (record.failure != 0) | (record.status == STATUSES.index("not_sent"))
+        record.spent = SpentRecord.of(run.table, np.flatnonzero(odd))
+    return record.arrays()
 
 
 def _rows_of(run: RecordableRun) -> RecordableRows:

@@ -84,8 +84,9 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
     def usage(self) -> FrameT:
         """Tokens, US dollars and seconds for each row of this frame; NA for unknown, and for a row that no run made.
 
-        Cached rows show what they cost when they were paid; each row that shared a call shows its cost. For a run
-        that is no longer in memory, rows whose answer took several replies are NA.
+        Cached rows show what they cost when they were paid; each row that shared a call shows its cost. A row of
+        several replies has all of them. For a run that is no longer in memory, such rows are NA where an earlier
+        version recorded it, or where there are more than 200,000.
 
         Raises:
             PllmError: When no known run made a row of this frame.

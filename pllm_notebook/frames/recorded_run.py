@@ -90,7 +90,8 @@ class RecordedRun(RegisteredRun):
     def usage(self) -> Any:
         """Tokens, US dollars and seconds of each row, by position (see `df.llm.usage`).
 
-        NA for a row whose answer took several replies, and for one whose reply is no longer in the cache.
+        NA for a row whose reply is no longer in the cache; and for one of several replies, where an earlier version
+        recorded the run, or where more than 200,000 rows took several.
         """
         rows = range(0 if self.record is None else len(self.record))
         known = self.usage_of(rows)

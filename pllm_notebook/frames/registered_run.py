@@ -150,9 +150,14 @@ class RegisteredRun:
         return _entries({row: one for row in answered if (one := _answer_prefix(record, row))})
 
     def usage_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Return tokens, cost and latency of each row among *rows* that one reply answered (see `df.llm.usage`)."""
+        """Return tokens, cost and latency of each row among *rows* of which they are known (see `df.llm.usage`)."""
         record = self.record
-        found = {}
+        if record is None:
+            return {}
+        found: dict[int, dict[str, Any]] = {}
+        if (spent := record.spent) is not None:
+            took = {row: one for row in rows if (one := spent.usage_of(row)) is not None}
+            found = {row: {**one, "cached": bool(record.status[row] == 1)} for row, one in took.items()}
         for row, (_, entry) in self.replies_of(rows).items():
             metadata, usage = entry.metadata, entry.usage
             found[row] = {
@@ -164,7 +169,7 @@ class RegisteredRun:
                 "cost_usd": metadata["cost_usd"],
                 "latency_s": metadata["latency_s"],
                 "attempts": metadata["attempts"],
-                "cached": None if record is None else bool(record.status[row] == 1),
+                "cached": bool(record.status[row] == 1),
             }
         return found
 

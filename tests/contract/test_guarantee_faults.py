@@ -16,6 +16,7 @@ import pytest
 import pllm_notebook as pllm
 from pllm_notebook.batch_jobs import service as offices
 from pllm_notebook.exceptions import PllmError, ProviderRejectedError, RunInterrupted, UsageError
+from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimAnswer, SimRequest, Simulator
 from tests.contract.two_models import CHEAP, PROMPT, STRONG, Review, TwoModels, ask, frame, options
 from tests.faults.children import until
@@ -65,6 +66,10 @@ def test_a_ceiling_leaves_a_true_statement_and_a_higher_one_goes_on(
     assert set(status) <= {"ok", "not_sent"}
     assert (status == "not_sent").any()
     assert out["mood"].isna().equals(status == "not_sent")
+    usage = out.llm.usage  # what a low-cost answer took is the row's, though it could not be kept
+    assert usage["cost_usd"].sum() == pytest.approx(out.llm.run.cost)
+    run_registry.forget_all()
+    assert out.llm.usage["cost_usd"].sum() == pytest.approx(usage["cost_usd"].sum())
     rest = ask(df, max_output_tokens=60)
     assert sim.stats().answered == 2 * needed, "what was answered is not paid for again"
     pd.testing.assert_frame_equal(rest, whole)

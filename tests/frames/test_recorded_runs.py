@@ -222,7 +222,41 @@ def test_an_answer_after_a_repair_is_read_from_its_last_reply(cache_dir: Path, k
     assert kit.column(out, "mark") == [5, 5]
     run = let_go(out)
     assert kit.column(run.to_frame(frame), "mark") == [5, 5]
-    assert kit.column(kit.llm(out).usage, "attempts") == [None, None]
+
+
+_SPENT = ("input_tokens", "output_tokens", "cost_usd", "latency_s", "attempts", "cached")
+
+
+@pytest.mark.parametrize("how", ["repaired", "refused", "sampled", "retried"])
+def test_the_usage_of_rows_of_several_replies_and_of_failed_ones_is_known_later(
+    cache_dir: Path, kit: FrameKit, how: str
+) -> None:
+    refuses = [how in ("refused", "retried")]
+
+    def answer(request: SimRequest) -> Any:
+        if refuses[0] and "bb" in request.prompt:
+            return SimAnswer.refusal()
+        if how == "repaired" and len(request.messages) == 1 and "bb" in request.prompt:
+            return SimAnswer.text('{"mark": "none"}')
+        return {"mark": len(request.prompt)}
+
+    pllm.configure(sim={"answers": answer}, model="sim:openai")
+    options: dict[str, Any] = {"samples": 3} if how == "sampled" else {}
+    run = kit.llm(kit.frame({"t": ["a", "bb", "ccc"]})).submit(Mark, "{t}", **options)
+    run.wait()
+    if how == "retried":
+        refuses[0] = False
+        run.retry(["refusal"]).wait()
+    out = run.to_frame()
+    live = kit.rows(kit.llm(out).usage)
+    del run
+
+    recorded = let_go(out)
+
+    assert live[1]["attempts"] == {"repaired": 2, "refused": 1, "sampled": 3, "retried": 2}[how]
+    for later in (recorded.usage_of(range(3)), kit.rows(kit.llm(out).usage)):
+        for row in range(3):
+            assert [later[row][name] for name in _SPENT] == pytest.approx([live[row][name] for name in _SPENT])
 
 
 def test_a_run_that_is_not_held_tells_its_question_cost_usage_and_errors(ready: Path, kit: FrameKit) -> None:
