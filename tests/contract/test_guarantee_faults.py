@@ -285,7 +285,7 @@ def test_a_model_that_turns_out_to_give_no_probabilities_stops_the_run(luna: str
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
     sim.set(answers=lambda request: SimAnswer.status(200, body={"id": "x", "choices": [choice]}))
 
-    with pytest.raises(PllmError, match="gives no token probabilities"):
+    with pytest.raises(PllmError, match="returns no token probabilities"):
         ask(frame(ROWS), concurrency=4)
 
     assert sim.stats().requests <= ROWS, "the strong model was not asked"
