@@ -89,7 +89,7 @@ class Drift(HTMLFacts):
             few = "" if rows >= _ROWS_FOR_5_PERCENT else " With so few rows, a larger change may be, too."
             said = (f"No change found in {counted(rows, 'row')} beyond what asking twice changes. A change of less "
                     f"than 5 % of rows may be missed.{few}")  # fmt: skip
-        facts = [("drift", said), ("model", self.model)]
+        facts = [("drift", said), ("model", f"{self.model} SIMULATED" if self.model.startswith("sim:") else self.model)]
         then, now = (", ".join(names) or "not known" for names in self.served)
         facts.append(("served", then if then == now else f"{then}, now {now}"))
         if any(self.fingerprints):

@@ -42,7 +42,7 @@ def report_page(facts: Facts) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
         f'content="{_POLICY}"><title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>{simulated}'
-        f'<p class="w">Made {escape_html(facts["made_at"])} by pllm_notebook {escape_html(facts["package"])}. '
+        f'<p class="w">Made {escape_html(_moment(facts["made_at"]))} by pllm_notebook {escape_html(facts["package"])}. '
         f"{escape_html(rows)}</p>{sections}</body></html>"
     )
 
@@ -87,7 +87,7 @@ def _run_line(run: Facts) -> dict[str, str]:
         "run": run["id"],
         "model": f"{run['model']}{retiring}",
         "answered as": ", ".join(run["served"]) or "not known",
-        "began": run["began"],
+        "began": _moment(run["began"]),
         "state": run["state"],
         "rows": f"{run['total']:,}",
         "cost of the run": format_usd_or(run["cost_usd"], "unknown"),
@@ -114,7 +114,7 @@ def _answers(facts: Facts) -> str:
     for one in facts["answers"]:
         said = "; ".join(f"{value} {count:,}" for value, count in one.get("values", {}).items())
         if "mean" in one:
-            said = f"mean {one['mean']:.4g} ({one['smallest']:.4g} to {one['largest']:.4g})"
+            said = f"mean {_size(one['mean'])} ({_size(one['smallest'])} to {_size(one['largest'])})"
         elif "characters" in one:
             said = f"text, {one['characters']:.0f} characters on average"
         agreement = facts["agreement"].get(one["field"])
@@ -227,6 +227,15 @@ def _is_simulated(facts: Facts) -> bool:
 
 def _number(value: float | None, places: int) -> str:
     return "not known" if value is None else f"{value:,.{places}f}"
+
+
+def _moment(iso: str) -> str:
+    """Return a moment, which is in UTC, as a person reads it."""
+    return f"{iso[:16].replace('T', ' ')} UTC"
+
+
+def _size(value: float) -> str:
+    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _text(value: Any) -> str:

@@ -66,7 +66,7 @@ def _legend(s: SessionStatus) -> str:
     """Render every state with its number of calls, even 0, so that nothing moves."""
     width = max(3, len(f"{s.total:,}"))
     parts = [
-        f"<span style='white-space:nowrap;margin-right:14px;opacity:{1 if s.counts.get(state) else 0.45}'>"
+        f"<span style='white-space:nowrap;margin-right:14px;opacity:{1 if s.counts.get(state) else 0.6}'>"
         f"<span style='display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:5px;"
         f"background:{_COLOURS[state]}'></span>{state} "
         f"<span style='display:inline-block;min-width:{width}ch'>{s.counts.get(state, 0):,}</span></span>"
