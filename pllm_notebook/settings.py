@@ -60,9 +60,9 @@ class Settings:
     )
     cache_share: str | None = option(
         None,
-        "Directory that several machines share their answers through, such as `s3://team/pllm` or `/mnt/team/pllm`. "
-        "None: `PLLM_CACHE_SHARE`, else answers stay here.",
-        more="New answers are written there within seconds, and those of others are taken in when a run starts; see "
+        "Directory through which several machines share answers, such as `s3://team/pllm` or `/mnt/team/pllm`. "
+        "None: `PLLM_CACHE_SHARE`, otherwise answers are not shared.",
+        more="New answers are written there within seconds, and those of others are read when a run starts; see "
         "[sharing](cache.md#sharing-answers).",
         accepts="str | os.PathLike[str] | None",
         expects=("a path or an address", _is_path),
@@ -70,7 +70,7 @@ class Settings:
     servers: Mapping[str, str] = option(
         {},
         'OpenAI-compatible servers, name to address: `{"vllm": "http://localhost:8000/v1"}`.',
-        more="The key of a server `vllm` is in `VLLM_API_KEY`, if it wants one.",
+        more="The key of a server `vllm` is read from `VLLM_API_KEY`, if it requires one.",
     )
     clients: Mapping[str, Any] = option(
         {}, 'Your own SDK clients (Azure, Bedrock, Vertex), name to client: `{"azure": AsyncAzureOpenAI(…)}`.'
@@ -87,13 +87,13 @@ class Settings:
     )
     loop: Literal["private", "notebook"] = option(
         "private",
-        '`"private"` does network work in a thread of its own; `"notebook"` on the notebook\'s event loop. Set before '
+        '`"private"` does network work in a separate thread; `"notebook"` on the notebook\'s event loop. Set it before '
         "the first run.",
     )
     poll: bool = option(True, "Poll open [batch jobs](batch.md) of earlier kernels in the background.")
     on_event: Callable[[Event], object] | Sequence[Callable[[Event], object]] | None = option(
         None,
-        "A function, or several, called with [what happens](telemetry.md): a run's start, each call's end, the run's "
+        "A function, or several, called with each [event](telemetry.md): a run's start, each call's end, the run's "
         "end. None: nothing is called.",
         accepts="Callable[[Event], object] | Sequence[Callable[[Event], object]] | None",
         expects=("a function, or a list of functions, none of them async or a class", _is_listening),

@@ -69,9 +69,9 @@ class AnswerOptions:
     )
     probabilities: bool | str | None = option(
         None,
-        'A [probability for each option](confidence.md) of a field whose values are known: `"logprobs"`, the '
-        'model\'s own, of its tokens, `"decisions"`, those of a [decision endpoint](decisions.md), which answers in '
-        'its place, or `"samples"`, the share of `samples=k` answers. `True` is the first. None: none.',
+        'Source of a [probability for each option](confidence.md) of fields whose values are known: `"logprobs"`, the '
+        'model\'s own token probabilities; `"decisions"`, a [decision endpoint](decisions.md), which answers these '
+        'fields; `"samples"`, the share of `samples=k` answers. `True` means `"logprobs"`. None: no probabilities.',
         more="`.llm.probabilities`, `.llm.confidence` and `.llm.doubtful` show them.",
         accepts='bool | Literal["decisions", "logprobs", "samples"] | None',
         choices=_PROBABILITIES,
@@ -80,8 +80,8 @@ class AnswerOptions:
     )
     decision_model: str | None = option(
         None,
-        'The model behind the decision endpoint that `probabilities="decisions"` asks, `"provider:name"`. None: that '
-        "of the provider or server of `model`.",
+        'Model of the decision endpoint for `probabilities="decisions"`, as `"provider:name"`. None: that of the '
+        "provider or server of `model`.",
         takes=PARSE,
     )
     confidence_column: str | None = option(
@@ -91,8 +91,8 @@ class AnswerOptions:
     )
     calibration: tuple[str, ...] | None = option(
         None,
-        "Names of [calibrations](confidence.md#calibration) that the confidence of their fields is read through. They "
-        "are of this very question and model. None: the confidence as stated.",
+        "Names of [calibrations](confidence.md#calibration), which correct the confidence of their fields. Each must "
+        "come from the same question and model. None: the confidence as stated.",
         accepts="str | Sequence[str] | None",
         expects=("a name, or a list of names", is_stop),
         takes=PARSE,
@@ -101,7 +101,7 @@ class AnswerOptions:
         False,
         "Ask for a quote from the row for each field, and [verify](evidence.md) that it is in the row word for word. "
         '`"retry"` asks once more for the fields whose quote is not.',
-        more="`.llm.evidence` has the quotes and where they are. It is another question, with answers of its own.",
+        more="`.llm.evidence` has the quotes and their positions. A question with evidence has separate answers.",
         accepts='bool | Literal["retry"]',
         choices=("retry",),
         expects=('True, False or "retry"', lambda value: isinstance(value, bool) or value == "retry"),
@@ -110,20 +110,20 @@ class AnswerOptions:
     guarantee: float | None = option(
         None,
         'With `decide="escalate"`, the share of rows, above 0 and below 1, whose answers must '
-        "[not suffer](guarantee.md) from a low-cost model. None: nothing is promised.",
+        "[not suffer](guarantee.md) from a low-cost model. None: no guarantee.",
         expects=("a number above 0 and below 1", _is_share),
         takes=PARSE - LAB,
     )
     confidence_level: float = option(
         0.95,
-        "With `guarantee`, probability with which the promise holds, above 0 and below 1.",
+        "With `guarantee`, the probability that the promise holds, above 0 and below 1.",
         expects=("a number above 0 and below 1", _is_share),
         takes=PARSE - LAB,
     )
     against: Any = option(
         None,
         "With `guarantee`, known labels of a field: a column's name, a Series, or a mapping from fields to these. The "
-        "promise is then about accuracy lost. Labels are not sent. None: about agreement with `judge`.",
+        "promise is then about lost accuracy. Labels are not sent. None: the promise is about agreement with `judge`.",
         expects=("the name of a column, a Series, or a mapping from fields to these", lambda value: True),
         variable=False,
         takes=PARSE - LAB,

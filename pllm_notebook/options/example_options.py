@@ -26,8 +26,8 @@ class ExampleOptions:
         None,
         "[Examples](examples.md): rows with right answers that the model is shown first. A frame with the prompt's "
         "columns and the answer's, a list of such rows as mappings, a list of pairs of input and answer, or "
-        '`"labels"`, the stored labels. None: none.',
-        more="A row is never shown itself, nor a near-duplicate.",
+        '`"labels"`, the stored labels. None: no examples.',
+        more="A row is never shown itself or a near-duplicate.",
         accepts="Any",
         expects=('a frame, a list of rows or of pairs, or "labels"', _is_source),
         variable=False,
@@ -44,8 +44,7 @@ class ExampleOptions:
     )
     max_examples: int | None = option(
         None,
-        "Maximum number of examples before a row. None: 8, and for the first as many as `max_example_tokens` has "
-        "room for.",
+        'Maximum number of examples before a row. None: 8; with `"first"`, as many as fit into `max_example_tokens`.',
         at_least=1,
         takes=ROWS,
         read_with="examples",

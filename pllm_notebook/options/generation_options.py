@@ -43,8 +43,8 @@ class GenerationOptions:
     service_tier: ServiceTier | None = option(
         None,
         'The provider\'s [service tier](effort.md#service-tier): `"flex"` is cheaper and slower, `"priority"` faster '
-        "and dearer. None: not sent.",
-        more="It changes the price and not the question, so it is not part of the cache key.",
+        "and more expensive. None: not sent.",
+        more="It changes the price, not the question, so it is not part of the cache key.",
         choices=get_args(ServiceTier),
         takes=LISTS,
     )
@@ -58,7 +58,8 @@ class GenerationOptions:
     )
     seed: int | None = option(
         None,
-        "Seed of the provider's sampling, where it takes one. None: not sent.",
+        "Seed of the provider's sampling. None: not sent.",
+        more="It is an error for a provider without one.",
         takes=LISTS,
         keyed=True,
     )
@@ -79,7 +80,7 @@ class GenerationOptions:
     )
     extra_body: Mapping[str, Any] = option(
         {},
-        "Provider-specific fields, added to the request as they are.",
+        "Provider-specific fields, added to the request unchanged.",
         expects=("a mapping of fields for the provider", lambda value: isinstance(value, Mapping)),
         takes=CALLS,
         keyed=True,

@@ -37,9 +37,9 @@ class LimitOptions:
     )
     prices: Mapping[str, Any] = option(
         {},
-        "Prices that no table has, in US dollars for a million tokens: of input, or of input and output: "
+        "Prices by model, in US dollars per million tokens, of input or of (input, output): "
         '`{"google:gemini-decision-1": 0.10, "mine:large": (0.50, 2.00)}`.',
-        more="They are in force before the table's, for `estimate`, the cost of a run and its ceiling.",
+        more="They take precedence over the price table, for `estimate`, the cost of a run and its ceiling.",
         expects=("a mapping from models to one price, or to a pair of them", is_prices),
         takes=LISTS,
     )
@@ -65,10 +65,9 @@ class LimitOptions:
     )
     shard: tuple[int, int] | None = option(
         None,
-        "`(i, k)`: send the calls of the `i`-th of `k` senders alone, from 0; rows of the others stay pending. None: "
-        "all calls.",
-        more="Which sender a call belongs to follows from its content, so [senders](scale.md#several-senders) need not "
-        "know of each other.",
+        "`(i, k)`: send only the calls of the `i`-th of `k` senders, counted from 0; rows of the others stay pending. "
+        "None: all calls.",
+        more="The content of a call determines its sender, so [senders](scale.md#several-senders) need no contact.",
         accepts="tuple[int, int] | None",
         expects=("a pair (i, k) of whole numbers with 0 <= i < k", is_shard),
         takes=PARSE - LAB,

@@ -104,8 +104,8 @@ class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, Qu
     )
     save_rows: bool = option(
         False,
-        "Whether the page that a run leaves in the notebook has its last sample rows, which everybody who gets the "
-        "file can read.",
+        "Whether the page that a run leaves in the notebook contains its last sample rows. Everyone who gets the file "
+        "can read them.",
         takes=LISTS,
     )
 
