@@ -17,6 +17,9 @@ from pllm_notebook.engine.limits.limiter import Limiter
 __all__ = ["LimitDivision"]
 
 COUNT_EVERY_S = 1.0
+# Hardly any provider answers sooner, and until an answer nothing is known of its limits. A process that is done by then
+# need not say that it sends.
+_FIRST_AFTER_S = 0.1
 
 logger = logging.getLogger("pllm_notebook")
 
@@ -39,6 +42,7 @@ class LimitDivision:
         self._count = count
         self._stop = stop
         self._task: asyncio.Task[None] | None = None
+        self._has_counted = False
 
     def begin(self) -> None:
         """Count the processes from now on."""
@@ -50,12 +54,16 @@ class LimitDivision:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        if self._has_counted:
+            self._has_counted = False
             self._limiter.divide(1)
             with suppress(RuntimeError):  # at the end of the process there are no workers; others notice in seconds
                 self._workers.submit(self._stop)
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
+        await asyncio.sleep(_FIRST_AFTER_S)
+        self._has_counted = True
         while True:
             try:
                 self._limiter.divide(max(1, await loop.run_in_executor(self._workers, self._count)))
