@@ -51,7 +51,7 @@ def starting(
 def test_processes_that_begin_together_pay_for_each_row_once(
     sim: Simulator, address: str, cache_dir: Path, number: int
 ) -> None:
-    children = starting(number, cache_dir, address, 2000)
+    children = starting(number, cache_dir, address, 800)
     sim.set(latency_s=LATENCY_S)
     before = sim.stats()
 
@@ -62,8 +62,8 @@ def test_processes_that_begin_together_pay_for_each_row_once(
         child.end()
 
     after = sim.stats()
-    assert [(event["right"], event["answered"]) for event in ended] == [(True, 2000)] * number
-    assert (after.requests - before.requests, after.repeated - before.repeated) == (2000, 0)
+    assert [(event["right"], event["answered"]) for event in ended] == [(True, 800)] * number
+    assert (after.requests - before.requests, after.repeated - before.repeated) == (800, 0)
     assert [child.stderr for child in children] == [""] * number
 
 

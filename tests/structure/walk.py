@@ -17,6 +17,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import aiohttp  # noqa: F401  # what the first call would import
+import openai  # noqa: F401
+import pandas as pd
+from pydantic import BaseModel
+
+import pllm_notebook as pllm
+from pllm_notebook.sim import Simulator
+from pllm_notebook.store import finish_writes
+
 _SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 ROOT = str(Path(__file__).parents[2] / "pllm_notebook") + "/"
@@ -56,16 +65,9 @@ def _is_resumed(frame: FrameType) -> bool:
 
 
 def main() -> None:
-    # Before the package is imported: threads that begin later are heard too.
+    # Before any thread of the package begins, and after what others' imports call, which is far more.
     threading.setprofile(_note)
     sys.setprofile(_note)
-
-    import pandas as pd
-    from pydantic import BaseModel
-
-    import pllm_notebook as pllm
-    from pllm_notebook.sim import Simulator
-    from pllm_notebook.store import finish_writes
 
     class Read(BaseModel):
         """What was read."""

@@ -63,6 +63,7 @@ def test_importing_loads_no_dataframe_library() -> None:
     run_python("import pllm_notebook\nassert not {'numpy', 'pandas', 'polars', 'pyarrow'} & set(sys.modules)")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 @pytest.mark.parametrize("first", [True, False])
 def test_the_accessors_are_there_whichever_is_imported_first(library: str, first: bool) -> None:
