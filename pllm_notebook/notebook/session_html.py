@@ -66,7 +66,7 @@ def _legend(s: SessionStatus) -> str:
     """Render every state with its number of calls, even 0, so that nothing moves."""
     width = max(3, len(f"{s.total:,}"))
     parts = [
-        f"<span style='white-space:nowrap;margin-right:14px;opacity:{1 if s.counts.get(state) else 0.6}'>"
+        f"<span style='white-space:nowrap;margin-right:14px;opacity:{1 if s.counts.get(state) else 0.72}'>"
         f"<span style='display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:5px;"
         f"background:{_COLOURS[state]}'></span>{state} "
         f"<span style='display:inline-block;min-width:{width}ch'>{s.counts.get(state, 0):,}</span></span>"
@@ -88,7 +88,7 @@ def _agents(s: SessionStatus) -> str:
 def _agent(status: AgentStatus) -> str:
     a = status
     share = 100 * a.done / a.calls if a.calls else 0
-    failed = f"<span style='color:{_COLOURS['failed']}'>{a.failed:,} failed</span>" if a.failed else ""
+    failed = f"<b>{a.failed:,} failed</b>" if a.failed else ""  # no red is readable on white and on black
     # A notebook styles tables in an output differently from those in a widget.
     cell = "padding:0 10px 0 0;text-align:left;background:none;line-height:18px;border:0"
     return (
