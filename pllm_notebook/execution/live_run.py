@@ -105,7 +105,8 @@ class LiveRun:
         )
 
     def __repr__(self) -> str:
-        return f"<Run {self.id} {live_lines(self.id, self.progress(), '', '')[0]}>"
+        p = self.progress()
+        return f"<Run {self.id} {live_lines(self.id, p, '', '')[0]}{' SIMULATED' if p.simulated else ''}>"
 
     @property
     def state(self) -> State:

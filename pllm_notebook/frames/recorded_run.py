@@ -34,7 +34,8 @@ class RecordedRun(RegisteredRun):
     """
 
     def __repr__(self) -> str:
-        return f"<RecordedRun {self.id} {recorded_lines(self.header, self.state)[0]}>"
+        mark = " SIMULATED" if self.header["simulated"] else ""
+        return f"<RecordedRun {self.id} {recorded_lines(self.header, self.state)[0]}{mark}>"
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_") or not hasattr(Run, name):

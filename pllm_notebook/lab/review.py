@@ -100,7 +100,8 @@ class Review:
     def __repr__(self) -> str:
         done = len(self.labels) - len(self._skipped)
         left = "; .ask() goes on in a terminal" if self.at < len(self.items) else ". All are done"
-        return f"<Review by {self.by!r}: {done:,} of {len(self.items):,} labelled{left}.>"
+        mark = ", SIMULATED" if self.is_simulated else ""
+        return f"<Review by {self.by!r}{mark}: {done:,} of {len(self.items):,} labelled{left}.>"
 
     def _repr_html_(self) -> str:
         return review_html(self.by, len(self.items), self.decisions(), simulated=self.is_simulated)
@@ -341,7 +342,7 @@ def _marked(name: str, cell: Any, quotations: Sequence[Quotation]) -> list[list[
 
 def _lines(state: dict[str, Any]) -> list[str]:
     sure = "" if state["confidence"] is None else f" (confidence {state['confidence']:.2f})"
-    lines = [f"\n{state['at'] + 1} of {state['total']}"]
+    lines = [f"\n{state['at'] + 1} of {state['total']}{' SIMULATED' if state['simulated'] else ''}"]
     lines += [f"  {name}: {text}" for name, text, *_ in [*state["row"], *state["others"]]]
     lines += [f"  quoted from {name}: {piece}" for name, _, pieces in state["row"] for piece, field in pieces if field]
     lines += [f"  quoted, and not in the row: {quote}" for quote in state["lost"]]

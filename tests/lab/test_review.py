@@ -159,11 +159,11 @@ def test_a_review_is_shown_as_text_where_there_is_no_view(out: pd.DataFrame) -> 
 
     with pytest.raises(NotImplementedError):
         review._ipython_display_()
-    assert repr(review) == "<Review by 'me': 0 of 2 labelled; .ask() goes on in a terminal.>"
+    assert repr(review) == "<Review by 'me', SIMULATED: 0 of 2 labelled; .ask() goes on in a terminal.>"
     review.accept()
     review.accept()
 
-    assert repr(review) == "<Review by 'me': 2 of 2 labelled. All are done.>"
+    assert repr(review) == "<Review by 'me', SIMULATED: 2 of 2 labelled. All are done.>"
 
 
 def test_what_has_been_decided_is_html_with_the_rows_that_were_looked_at(cache_dir: Path) -> None:
