@@ -331,8 +331,9 @@ def _text_of(path: str, what: str) -> str:
 def _type_of(text: str) -> Any:
     """Return the type that `module:name` names, or the JSON schema of a file."""
     if text.endswith(".json"):
+        content = _text_of(text, "a JSON schema")
         try:
-            return json.loads(_text_of(text, "a JSON schema"))
+            return json.loads(content)
         except ValueError as error:
             raise UsageError(f"--schema {text} is not JSON: {error}. Nothing was sent.") from None
     module, _, name = text.partition(":")

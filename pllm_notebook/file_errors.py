@@ -24,7 +24,8 @@ def file_path(path: object, what: str, nothing: str = _NOTHING_SENT) -> str:
     Raises:
         UsageError: If it is neither text nor a path object, or is empty.
     """
-    if isinstance(path, (str, os.PathLike)) and (text := os.fspath(path)) and isinstance(text, str):
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if isinstance(text, str) and text and "\0" not in text:
         return text
     raise UsageError(f"The path of {what} is expected, not {path!r}. {nothing}")
 

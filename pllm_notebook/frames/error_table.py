@@ -51,12 +51,15 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
     if known and not filtered and directory is None:
         return known[-1].errors
     kinds = [str(each) for each in FailureKind]
-    if kind is not None and kind not in kinds:
+    if kind is not None and not (isinstance(kind, str) and kind in kinds):
         raise UsageError(f"There is no kind of failure {kind!r}.{guess(kind, kinds)} There are {', '.join(kinds)}.")
     if isinstance(since, timedelta):
         earliest: float | None = time.time() - since.total_seconds()
     elif since is None or isinstance(since, datetime):
-        earliest = None if since is None else since.timestamp()
+        try:
+            earliest = None if since is None else since.timestamp()
+        except (ValueError, OverflowError, OSError):  # a year that the system's clock does not have
+            earliest = None
     else:
         raise UsageError(f"since= is a datetime, or a timedelta back from now, not {since!r}.")
     return kept_errors(model, kind, earliest, directory)

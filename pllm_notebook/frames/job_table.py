@@ -101,14 +101,14 @@ class Jobs:
 
     def refresh(self, job: str | None = None) -> Jobs:
         """Poll one job, or all open ones, once, now."""
-        return self._of(self._open().refresh(self._some(job))) if job or len(self) else self
+        return self._of(self._open().refresh(self._some(job))) if job is not None or len(self) else self
 
     def fetch(self, job: str | None = None) -> Jobs:
         """Advance one job, or all open ones, as far as they go now; results of ended jobs are then in the cache.
 
         A job that was planned and never sent because its kernel ended is submitted.
         """
-        return self._of(self._open().fetch(self._some(job))) if job or len(self) else self
+        return self._of(self._open().fetch(self._some(job))) if job is not None or len(self) else self
 
     def cancel(self, job: str) -> Jobs:
         """Cancel a job; what is answered by then is paid for and kept.

@@ -86,7 +86,13 @@ class Labels(Sequence[Label]):
             field: Of the answer.
             one: A person's name (`by`).
             other: Another's.
+
+        Raises:
+            UsageError: When one of them is no text.
         """
+        for name in (field, one, other):
+            if not isinstance(name, str):
+                raise UsageError(f"kappa takes a field and two persons by their names, not {name!r}.")
         said: dict[str, dict[tuple[Any, int], str]] = {one: {}, other: {}}
         for label in self._labels:
             if label.field == field and label.by in said:

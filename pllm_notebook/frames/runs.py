@@ -64,6 +64,11 @@ class Runs(Sequence[Handle]):
     @overload
     def __getitem__(self, at: slice) -> Runs: ...
     def __getitem__(self, at: int | slice) -> Handle | Runs:
+        index: object = at
+        if isinstance(index, str):
+            raise UsageError(
+                f"Runs are in the order of time: [-1] is the newest. pllm.run({index!r}) opens one by its id."
+            )
         return Runs(self._handles[at]) if isinstance(at, slice) else self._handles[at]
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -236,7 +237,7 @@ def age_in_seconds(older_than: timedelta | float | None) -> float | None:
     if older_than is None:
         return None
     age_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-    if isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not age_s >= 0:
+    if isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not 0 <= age_s <= sys.float_info.max:
         raise UsageError(
             f"older_than is a timedelta, such as timedelta(days=90), or a number of seconds, not {older_than!r}. "
             "Nothing was deleted."

@@ -144,13 +144,26 @@ class RunFiles:
         return (None if name is None else self._read(name, _arrays)) or None
 
     def clear(self, older_than_s: float | None = None) -> int:
-        """Delete the files of runs that began at least so many seconds ago (None: of all); return their number."""
+        """Delete the files of runs that began at least so many seconds ago (None: of all); return their number.
+
+        Raises:
+            StoreError: If one of them cannot be deleted; the others are.
+        """
         finish_writes()
         before = None if older_than_s is None else self._wall_clock() - older_than_s
-        removed = 0
+        removed, fault = 0, ""
         for name in self._names():
-            if before is None or _start_of(name) <= before:
-                removed += self._delete(name)
+            if before is not None and _start_of(name) > before:
+                continue
+            try:
+                os.unlink(os.path.join(self.folder, name))
+                removed += 1
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                fault = error.strerror or str(error)
+        if fault:
+            raise StoreError(f"Records of runs in {self.folder} cannot be deleted: {fault}. {removed:,} were deleted.")
         return removed
 
     @property

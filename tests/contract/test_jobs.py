@@ -415,6 +415,9 @@ def test_an_id_may_be_shortened_while_it_is_one_jobs(luna: str, sim: Simulator) 
     job = pending(luna, sim, 3)
 
     assert [found.id for found in pllm.jobs().refresh(job.id[:4])] == [job.id]
+    for work in (pllm.jobs().refresh, pllm.jobs().fetch):
+        with pytest.raises(UsageError, match=r"^There is no batch job ''\. Give at least 4 characters"):
+            work("")
     with pytest.raises(UsageError, match=r"^There is no batch job 'zzzz'\. Nothing was sent\.$"):
         pllm.jobs().refresh("zzzz")
     with pytest.raises(UsageError, match=r"Give at least 4 characters of its id\."):

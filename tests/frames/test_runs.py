@@ -99,6 +99,8 @@ def test_a_run_is_opened_by_its_id(ready: Path, kit: FrameKit, texts: Texts) -> 
         pllm.run("none")
     with pytest.raises(UsageError):
         pllm.run(3)
+    with pytest.raises(UsageError, match=r"\[-1\] is the newest\. pllm\.run\('3f2a'\) opens one"):
+        pllm.runs()["3f2a"]
 
 
 def test_the_registry_holds_no_text_of_rows_and_no_key(ready: Path, kit: FrameKit, texts: Texts) -> None:

@@ -132,7 +132,7 @@ def test_clear_by_age_counts_from_when_the_answer_came(store: DiskStore, handle:
     assert handle.clear(older_than=1000.0, model="m") == 0
 
 
-@pytest.mark.parametrize("age", [-1, timedelta(days=-1), float("nan"), "90 days", True])
+@pytest.mark.parametrize("age", [-1, timedelta(days=-1), float("nan"), float("inf"), 10**400, "90 days", True])
 def test_what_is_no_age_deletes_nothing(store: DiskStore, handle: CacheHandle, age: Any) -> None:
     put(store, entry(0, created_at=1000.0))
 
@@ -168,6 +168,13 @@ def test_export_and_import_go_through_the_handle(store: DiskStore, handle: Cache
     handle.clear()
     assert handle.import_(tmp_path / "out") == 3
     assert held_by(store, range(3)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("file", ["", "\0", b"x", None, 5])
+def test_what_is_no_path_of_a_file_is_named(handle: CacheHandle, file: Any) -> None:
+    for work, nothing in ((handle.export, "written"), (handle.import_, "imported")):
+        with pytest.raises(UsageError, match=rf"^The path of an export is expected, not .*\. Nothing was {nothing}\.$"):
+            work(file)
 
 
 def test_a_handle_opens_nothing_before_it_is_asked() -> None:

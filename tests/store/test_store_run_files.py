@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pllm_notebook.exceptions import StoreError
 from pllm_notebook.store.run_files import RunFiles
 
 
@@ -172,6 +173,18 @@ def test_runs_are_cleared_by_their_age(tmp_path: Path) -> None:
     assert files.clear(older_than_s=5.0) == 6
     assert len(list(files.headers())) == 4
     assert files.clear() == 4
+
+
+def test_a_record_that_cannot_be_deleted_is_told(tmp_path: Path) -> None:
+    files = RunFiles(str(tmp_path))
+    for number in (1, 2, 3):
+        files.write(header(number))
+    (name,) = [name for name in os.listdir(files.folder) if name.endswith("00000002.run")]
+    os.unlink(tmp_path / "runs" / name)
+    (tmp_path / "runs" / name).mkdir()  # which cannot be deleted as a file, whoever asks
+
+    with pytest.raises(StoreError, match=r"runs cannot be deleted: Is a directory\. 2 were deleted\.$"):
+        files.clear()
 
 
 def test_a_kill_at_any_moment_leaves_whole_files(tmp_path: Path) -> None:
