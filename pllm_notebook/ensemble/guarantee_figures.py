@@ -110,10 +110,10 @@ class GuaranteeFigures:
         made.append(f"Rows: {self.kept:,} by {self.low_cost}, {self.escalated:,} by {self.strong}.")
         if self.cost_usd is not None and self.alone_usd is not None:
             saved = self.saving_usd or 0.0
-            word = f"saves {format_usd(saved)}" if saved >= 0 else f"costs {format_usd(-saved)} more"
+            word = f"{format_usd(abs(saved))} {'less' if saved >= 0 else 'more'}"
             made.append(
-                f"Cost: {format_usd(self.cost_usd)} instead of about {format_usd(self.alone_usd)} for {self.strong} "
-                f"alone, which {word}."
+                f"Cost: {format_usd(self.cost_usd)}, about {word} than {self.strong} alone "
+                f"({format_usd(self.alone_usd)})."
             )
         return made
 

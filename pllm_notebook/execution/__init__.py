@@ -52,7 +52,7 @@ from pllm_notebook.execution.row_source import (
 )
 from pllm_notebook.execution.run import Run, handle_of, live_of
 from pllm_notebook.execution.run_recorder import RecordableRows
-from pllm_notebook.execution.run_registry import find, forget, runs
+from pllm_notebook.execution.run_registry import find, forget, runs, unlisted
 from pllm_notebook.execution.run_summary import live_lines, recorded_lines, shown
 from pllm_notebook.execution.run_view.counts_model import CountsModel
 from pllm_notebook.execution.run_view.failure_groups import retry_advice, retry_price
@@ -159,6 +159,7 @@ __all__ = [
     "start_list",
     "start_simulator",
     "store_for",
+    "unlisted",
     "user_threads",
     "view_model",
 ]

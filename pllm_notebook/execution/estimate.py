@@ -59,6 +59,7 @@ class Estimate(HTMLFacts):
         least_strong: Of these, the rows that it is asked about at least: the first draw.
         again: With `evidence="retry"`, the calls that are asked once more at most, at a cost that is not in here.
         again_usd: What these cost then through the live API; None for an unknown price.
+        unsendable: Rows that would fail before they are sent (kind `input`), such as those with half a surrogate pair.
     """
 
     rows: int
@@ -85,6 +86,7 @@ class Estimate(HTMLFacts):
     least_strong: int = 0
     again: int = 0
     again_usd: float | None = None
+    unsendable: int = 0
 
     @property
     def jobs(self) -> int:
@@ -103,6 +105,7 @@ class Estimate(HTMLFacts):
         return Estimate(
             rows=self.rows,
             skipped=self.skipped,
+            unsendable=self.unsendable,
             cached=self.cached + other.cached,
             duplicates=self.duplicates,
             calls=self.calls + other.calls,
@@ -136,6 +139,7 @@ class Estimate(HTMLFacts):
             ("service tier", self.service_tier),
             ("rows", f"{self.rows:,}"),
             ("skipped", f"{self.skipped:,} with a missing value"),
+            ("cannot be sent", f"{self.unsendable:,}, which would fail; a run says why" if self.unsendable else ""),
             ("duplicates", f"{self.duplicates:,}"),
             ("cached calls", f"{self.cached:,}"),
             ("pending calls", f"{self.pending:,} in batch jobs" if self.pending else ""),
@@ -222,6 +226,7 @@ def estimate(
     return Estimate(
         rows=rows.total,
         skipped=unsent.skipped,
+        unsendable=unsent.unsendable,
         cached=unsent.cached,
         duplicates=unsent.sendable - unsent.distinct,
         calls=calls,

@@ -35,7 +35,8 @@ class EstimatePlan:
         pending: Tells which keys wait in batch jobs already.
 
     Attributes:
-        skipped: Rows so far that cannot be sent, as all that follows: whole at the end of the walk.
+        skipped: Rows so far with a missing value, as all that follows: whole at the end of the walk.
+        unsendable: Rows that would fail before they are sent.
         sendable: Rows that can.
         distinct: Calls of those rows; equal rows share one.
         cached: Of the calls, those that the store answers.
@@ -57,7 +58,7 @@ class EstimatePlan:
         self._rows = rows
         self._store = store
         self._waiting = pending
-        self.skipped = self.sendable = self.distinct = 0
+        self.skipped = self.unsendable = self.sendable = self.distinct = 0
         self.cached = self.rejected = self.pending = self.calls = self.lacking = 0
         spec.evidence = rows.evidence if isinstance(rows, QuotedRows) else None
         self.replies: list[StoredReply] = []
@@ -95,9 +96,12 @@ class EstimatePlan:
             new: dict[str, tuple[int, EncodedPrompt]] = {}
             held = 0
             for row, prompt in zip(chunk, self._rows.prompts(chunk), strict=True):
-                encoded = None if prompt is None or isinstance(prompt, Failure) else self._spec.encoded(prompt)
-                if encoded is None or isinstance(encoded, Failure):
+                if prompt is None:
                     self.skipped += 1
+                    continue
+                encoded = prompt if isinstance(prompt, Failure) else self._spec.encoded(prompt)
+                if isinstance(encoded, Failure):
+                    self.unsendable += 1
                     continue
                 self.sendable += 1
                 key = self._spec.key(encoded)

@@ -64,12 +64,14 @@ class LiveRun:
         origin: The notebook and cell, or the script, that it comes from.
         recorder: Writes it into the registry on disk, None for a run that is not recorded.
         on_taken: Called when its result has been given to the caller.
+        on_over: Called with the run each time it ends, on the engine's loop.
         handle: The `Run` that a person holds, weakly; None before there is one.
     """
 
     recorder: RunRecorder | None = None
     origin = ""
     on_taken: Callable[[], None] | None = None
+    on_over: Callable[[LiveRun], None] | None = None
     handle: weakref.ref[Any] | None = None
 
     def __init__(self, spec: CallSpec, rows: Rows, execution: Execution, sink: Display | None) -> None:
@@ -291,6 +293,8 @@ class LiveRun:
             self.endings += 1
             self.ending = self.endings
             self.is_taken = False
+            if self.on_over is not None:
+                self.on_over(self)
             self._end.ended.set()
         if self.recorder is not None:
             with suppress(RuntimeError):  # the loop ends, and the exit of the process writes what is left
@@ -313,7 +317,7 @@ class LiveRun:
         """Warn the caller of rows that have no answer or are not saved, and of what else the run has to say."""
         execution, news = self.execution, list[str]()
         counts, unsaved = execution.counts, execution.results.unsaved
-        if counts.failed or counts.not_sent or unsaved:
+        if counts.failed or counts.not_sent or counts.skipped or unsaved:
             # In a notebook the last line of the display says it, in the same cell.
             news = closing_lines(self.progress(), counts.failed, unsaved, display_stays=self.displays.stays)
         for line in (*news, *execution.warnings):

@@ -85,10 +85,11 @@ def live_lines(run: str, progress: Progress, prompt: str | None, origin: str) ->
     """Return what a run of this kernel is: its counts, its question, how to go on."""
     p = progress
     unsent = f", {p.not_sent:,} not sent" if p.not_sent else ""
+    skipped = f", {p.skipped:,} skipped" if p.skipped else ""
     perhaps = f", {maybe_paid_note(p.maybe_paid_requests, p.maybe_paid_usd)}" if p.maybe_paid_requests else ""
     counts = (
         f"{p.state}: {p.done + p.cached:,} of {counted(p.total, p.unit)} answered ({p.cached:,} from cache, "
-        f"{p.failed:,} failed{unsent}), {format_usd(p.cost_usd)}{perhaps}, {p.model}"
+        f"{p.failed:,} failed{skipped}{unsent}), {format_usd(p.cost_usd)}{perhaps}, {p.model}"
     )
     on = "result() waits for it, cancel() stops it." if p.state == "running" else "retry() sends what failed again."
     return (
@@ -121,6 +122,11 @@ def closing_lines(progress: Progress, failed: int, unsaved: int, *, display_stay
         display_stays: Whether a person still sees the display, which says most of it.
     """
     lines = []
+    if progress.skipped == progress.total > 0:
+        lines.append(
+            f"Every row was skipped ({progress.total:,} of {progress.total:,}): each lacks a value that its prompt "
+            f"would have. Look at the columns, or give na='send'. Nothing was sent."
+        )
     if progress.not_sent and not display_stays:
         lines.append(f"{budget_stop_note(progress)}. Raise it and run the cell again to go on.")
     elif failed and not display_stays:

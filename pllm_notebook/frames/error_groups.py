@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from pllm_notebook.formatting import counted, escape_html, strip_control_chars
 
 __all__ = ["error_head_html", "error_head_text"]
 
+_NUMBER = re.compile(r"\d+")
 _LEFT = "style='text-align:left;vertical-align:top'"
 
 
@@ -50,13 +52,17 @@ def error_head_html(kinds: Sequence[str], messages: Sequence[str], price_usd: fl
 
 def _groups(kinds: Sequence[str], messages: Sequence[str], price_usd: float | None) -> list[_Group]:
     said: dict[str, Counter[str]] = {}
+    first: dict[str, str] = {}
     for kind, message in zip(kinds, messages, strict=True):
-        said.setdefault(kind, Counter())[message] += 1
+        # The same is wrong in rows whose messages differ in a number alone, such as the place in the row's own text.
+        alike = _NUMBER.sub("0", message)
+        first.setdefault(alike, message)
+        said.setdefault(kind, Counter())[alike] += 1
     found = []
     for kind, texts in said.items():
-        (message, times), count = texts.most_common(1)[0], texts.total()
+        (alike, times), count = texts.most_common(1)[0], texts.total()
         price = None if price_usd is None else price_usd * count
-        found.append(_Group(kind, count, message, count - times, retry_advice(kind, count, price, "run")))
+        found.append(_Group(kind, count, first[alike], count - times, retry_advice(kind, count, price, "run")))
     return sorted(found, key=lambda group: (-group.rows, group.kind))
 
 

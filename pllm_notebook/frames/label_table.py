@@ -14,7 +14,7 @@ from typing import IO, Any
 import orjson
 
 from pllm_notebook.callers import caller_stack_level
-from pllm_notebook.exceptions import MissingPackageError, UsageError, guess
+from pllm_notebook.exceptions import FileError, MissingPackageError, UsageError, guess
 from pllm_notebook.file_errors import file_errors, file_path
 from pllm_notebook.files import replacing
 from pllm_notebook.formatting import escape_html
@@ -223,6 +223,8 @@ def read_labels(path: str | os.PathLike[str]) -> list[Label]:
         with file_errors(target, _WHAT, "Nothing was stored."):
             lines = _read_parquet(target) if is_parquet else _read_csv(target)
         return [_label(line) for line in lines]
+    except FileError:  # which is a ValueError too, and says all there is to say
+        raise
     except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise UsageError(
             f"{target} holds no labels: a line lacks what pllm.labels.export writes ({type(error).__name__}: "

@@ -83,7 +83,9 @@ def accessor_of(data: Any, asked: str = "pllm.frame") -> Any:
     """
     found = find_accessor(data)
     if found is None:
-        raise UsageError(f"{asked} takes a DataFrame or a Series, not {type(data).__name__}. Nothing was sent.")
+        made = "pd.Series(texts) or pd.DataFrame(rows)" if isinstance(data, list) else "pd.DataFrame(columns)"
+        advice = f" Make one of it: {made}." if isinstance(data, list | dict) else ""
+        raise UsageError(f"{asked} takes a DataFrame or a Series, not {type(data).__name__}.{advice} Nothing was sent.")
     return found
 
 

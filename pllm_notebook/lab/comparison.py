@@ -113,7 +113,7 @@ class Comparison:
             failure_old and failure_new (the kind, missing for none). With labels, also `verdict`.
 
         Raises:
-            UsageError: For an unknown field or verdict.
+            UsageError: For an unknown field or verdict, or a value that the type does not list.
         """
         at = np.flatnonzero(self._selected(field, old, new, verdict))
         return self._lines(at)
@@ -291,12 +291,7 @@ class Comparison:
                 raise UsageError("old= and new= are values of a field: pass field= with its name.")
             return chosen
         self._change(field)
-        values = self.fields[field]
-        chosen = chosen & values.differs
-        for wanted, cells in ((old, values.old), (new, values.new)):
-            if wanted is not ...:
-                chosen = chosen & np.array([cell == wanted for cell in cells], dtype=bool)
-        return chosen
+        return chosen & self.fields[field].moved(old, new)
 
     def _lines(self, at: Numbers) -> Any:
         library, lines, rows = self.table.frame_library, at.tolist(), self.rows

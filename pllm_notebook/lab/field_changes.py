@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import chain
 from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from pllm_notebook.exceptions import UsageError, guess
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.lab.paired_tests import effective_count, holm, marginal_p, share_interval
 
@@ -117,6 +119,24 @@ class FieldValues(NamedTuple):
         """Build the values of two columns. *both*: whether each line has an answer on both sides."""
         was, becomes, values = coded(old, new)
         return cls(column, old, new, (was, becomes), values, (was != becomes) & both)
+
+    def moved(self, old: Any, new: Any) -> Numbers:
+        """Return which lines differ and have these values, `...` for any; an Enum's member is its value.
+
+        Raises:
+            UsageError: For a value that the type does not list and no line has.
+        """
+        chosen = self.differs
+        for wanted, cells in ((old, self.old), (new, self.new)):
+            if wanted is not ...:
+                value = wanted.value if isinstance(wanted, Enum) else wanted
+                known = self.column.categories
+                if known and value is not None and value not in known and value not in self.values:
+                    raise UsageError(
+                        f"{self.column.name!r} is one of {list(known)}, not {wanted!r}.{guess(value, known)}"
+                    )
+                chosen = chosen & np.array([cell == value for cell in cells], dtype=bool)
+        return chosen
 
 
 # Sets of types in which no two values of different types are equal.

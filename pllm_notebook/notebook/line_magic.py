@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from pllm_notebook.display_registry import show_in_cell
 from pllm_notebook.engine import engine
 from pllm_notebook.exceptions import PllmError, UnknownModelError, UsageError, guess
-from pllm_notebook.execution import LiveRun, Run, handle_of, options_for, resolve_model, runs
+from pllm_notebook.execution import LiveRun, Run, handle_of, options_for, resolve_model, runs, unlisted
+from pllm_notebook.formatting import counted
 from pllm_notebook.frames.error_table import errors_of
 from pllm_notebook.frames.job_table import Jobs
 from pllm_notebook.notebook import progress_format
@@ -96,7 +97,7 @@ def overview() -> Overview:
         ("model", f"{model} ({source})"),
         *([("configured", others)] if others else []),
         ("cache", str(answer_cache.directory)),
-        ("runs", f"{len(runs()):,} in this session, {_total(_all_costs())}"),
+        ("runs", f"{len(runs()) + unlisted().runs:,} in this session, {_total(_all_costs())}"),
         ("commands", f"%pllm {' | '.join(COMMANDS)}; %%pllm --help"),
     ]
     return Overview(tuple(lines))
@@ -140,7 +141,10 @@ def retry() -> Run:
 
 
 def cost() -> pd.DataFrame:
-    """Return what each run of this session cost, newest last, and the sum; NA where a price is unknown."""
+    """Return what each run of this session cost, newest last, and the sum; NA where a price is unknown.
+
+    Runs that are not in memory, such as the rounds of a race, are one line, "others".
+    """
     import pandas as pd
 
     table = pd.DataFrame(
@@ -155,12 +159,20 @@ def cost() -> pd.DataFrame:
         columns=["run", "asked", "model", "state", "rows", "answered", "from_cache", "failed", "not_sent",
                  "input_tokens", "output_tokens", "cost_usd"],
     ).astype({"cost_usd": "Float64"})  # fmt: skip
-    counted = ["rows", "answered", "from_cache", "failed", "not_sent", "input_tokens", "output_tokens"]
+    numbers = ["rows", "answered", "from_cache", "failed", "not_sent", "input_tokens", "output_tokens"]
+    others = unlisted()
+    if others.runs:
+        table.loc[len(table)] = {
+            **{name: value for name, value in others._asdict().items() if name in table},
+            **dict.fromkeys(("model", "state"), ""),
+            "run": "others",
+            "asked": f"{counted(others.runs, 'further run')}, which pllm.runs() lists",
+        }
     # An unknown price makes the sum unknown: a partial sum would be taken for the whole.
     table.loc[len(table)] = {
         **dict.fromkeys(("asked", "model", "state"), ""),
         "run": "total",
-        **{name: table[name].sum() for name in counted},
+        **{name: table[name].sum() for name in numbers},
         "cost_usd": table["cost_usd"].sum(skipna=False),
     }
     return table.set_index("run")
@@ -245,7 +257,7 @@ def _newest() -> LiveRun:
 
 
 def _all_costs() -> list[float | None]:
-    return [run.cost for run in runs()]
+    return [*(run.cost for run in runs()), unlisted().cost_usd]
 
 
 def _total(costs: list[float | None]) -> str:

@@ -115,7 +115,7 @@ def test_the_promise_is_one_sentence() -> None:
         "Nothing is promised of `note`.",
         "Threshold: 0.75 confidence (token probabilities); 1 of 400 sampled rows would be bad at it.",
         "Rows: 1,500 by cheap, 490 by strong.",
-        "Cost: $1.00 instead of about $4.00 for strong alone, which saves $3.00.",
+        "Cost: $1.00, about $3.00 less than strong alone ($4.00).",
     ]
 
 

@@ -265,8 +265,8 @@ def test_a_frame_can_be_asked_without_the_accessor(ready: Path, kit: FrameKit) -
 
     assert kit.column(pllm.frame(frame).parse(Mark, "{t}"), "mark") == [1]
     assert kit.column(pllm.frame(frame["t"]).parse(Mark, "{value}"), "mark") == [1]
-    with pytest.raises(UsageError, match=r"^pllm.frame takes a DataFrame or a Series, not list. Nothing was sent.$"):
-        pllm.frame([1])
+    with pytest.raises(UsageError, match=r"^pllm.frame takes a DataFrame or a Series, not int. Nothing was sent.$"):
+        pllm.frame(1)
 
 
 @pytest.mark.parametrize("frame_class", [pd.DataFrame, pl.DataFrame])

@@ -7,6 +7,7 @@ import random
 import textwrap
 from collections.abc import Callable
 from datetime import date, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,11 @@ mpl.use("Agg")
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed", "ignore:.*row failed")
 
 Mood = Literal["good", "bad", "mixed"]
+
+
+class Tone(Enum):
+    GOOD = "good"
+    BAD = "bad"
 
 
 class Review(BaseModel):
@@ -114,6 +120,10 @@ def test_rows_are_chosen_by_field_and_direction(sim_model: Sim) -> None:
     assert "mood: good → bad: 2" in repr(found)
     with pytest.raises(UsageError, match=r"no field 'moods' on both sides.*Did you mean 'mood'"):
         found.select("moods")
+    assert len(found.select("mood", Tone.GOOD, Tone.BAD)) == 2
+    assert len(found.select("stars", 17)) == 0
+    with pytest.raises(UsageError, match=r"'mood' is one of \['good', .*, not 'godo'. Did you mean 'good'"):
+        found.select("mood", "godo")
     with pytest.raises(UsageError, match="pass field="):
         found.select(old="good")
     with pytest.raises(UsageError, match="with labels"):

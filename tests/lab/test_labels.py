@@ -183,6 +183,8 @@ def test_what_is_unclear_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match="holds no labels"):
         pllm.labels.import_(tmp_path / "other.csv")
+    with pytest.raises(FileError, match=r"^There is no file 'absent.csv'"):
+        pllm.labels.import_(tmp_path / "absent.csv")
     assert len(pllm.labels()) == 0
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import PllmError, RunInterrupted, UsageError
 from pllm_notebook.execution import run_registry
+from pllm_notebook.notebook.line_magic import run_command
 from pllm_notebook.sim import SimAnswer, SimRequest
 from tests.frames.frame_libraries import LIBRARIES, FrameKit
 
@@ -90,6 +91,8 @@ def test_the_best_arm_is_found_for_a_part_of_the_calls_and_its_answers_are_kept(
     assert 0 < race.gap < 0.2
     assert race.cost_usd is not None
     assert race.cost_usd > 0
+    # Its rounds are not in memory, and are in what the session cost all the same.
+    assert run_command("cost").loc[["others", "total"], "cost_usd"].tolist() == pytest.approx([race.cost_usd] * 2)
     assert f"No arm is better by more than {100 * race.gap:.1f} points (95 %)." in repr(race)
     assert "likely to be too high: it is the best of 4 on these rows" in repr(race)
 

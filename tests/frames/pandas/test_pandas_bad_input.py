@@ -31,6 +31,38 @@ def test_half_a_surrogate_pair_fails_its_row_alone_and_is_not_sent(echo: Callabl
     assert echo() == 1
 
 
+def test_an_estimate_counts_a_row_that_cannot_be_sent_apart_from_one_without_a_value(echo: Callable[[], int]) -> None:
+    frame = pd.DataFrame({"t": ["fine", "half \ud800 pair", None]}, dtype=object)
+
+    estimate = frame.llm.estimate(Named, "{t}")
+
+    assert (estimate.skipped, estimate.unsendable, estimate.calls) == (1, 1, 1)
+    assert "cannot be sent  1, which would fail" in repr(estimate)
+    assert echo() == 0
+
+
+def test_messages_that_differ_in_a_number_alone_are_one(echo: Callable[[], int]) -> None:
+    frame = pd.DataFrame({"t": ["half \ud800 pair", "one half \ud800 pair", "fine"]}, dtype=object)
+
+    with pytest.warns(UserWarning, match="2 of 3 rows failed"):
+        out = frame.llm.parse(Named, "{t}")
+
+    head = repr(out.llm.errors).splitlines()[0]
+    assert head.startswith("2 rows: input: The prompt has half a surrogate pair")
+    assert "other message" not in head
+
+
+def test_a_run_that_skips_every_row_says_so(echo: Callable[[], int]) -> None:
+    frame = pd.DataFrame({"t": [None, None], "u": ["a", "b"]})
+
+    with pytest.warns(UserWarning, match=r"^Every row was skipped \(2 of 2\)"):
+        out = frame.llm.parse(Named, "{t}")
+
+    assert out["name"].isna().all()
+    assert "(0 from cache, 0 failed, 2 skipped)" in repr(pllm.runs()[-1])
+    assert echo() == 0
+
+
 def test_a_column_name_that_stands_twice_is_refused_only_where_it_is_used(echo: Callable[[], int]) -> None:
     frame = pd.DataFrame([["a", "b", "c"]], columns=["t", "x", "x"])
 
