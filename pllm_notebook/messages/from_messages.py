@@ -1,6 +1,6 @@
-"""From messages in any of three dialects to the turns that every wire format is written from.
+"""Convert messages in any of three formats to turns, from which every wire format is written.
 
-One reader for OpenAI's, Anthropic's and Google's words, since they do not collide: a list may even mix them.
+One reader handles OpenAI's, Anthropic's and Google's formats, which do not conflict: a list may even mix them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ _RESULTS = ("tool", "function")
 
 
 def dialogue_from_messages(messages: Iterable[Any], system: str | None = None) -> Dialogue:
-    """Read messages.
+    """Convert messages to a conversation.
 
-    Those of "system" and "developer" become one instruction, wherever they are. Results of tools that follow each
-    other become one turn; other turns stay as they are; the writer merges those that must alternate. Within
-    a turn, media come before the text.
+    "system" and "developer" messages become one system prompt, wherever they are. Consecutive tool results become one
+    turn. Other turns are not changed; the writer merges turns that must alternate. Within a turn, media come before the
+    text.
 
     Args:
-        messages: Mappings, or the message objects of an SDK; in OpenAI's, Anthropic's or Google's words.
-        system: An instruction that comes before those of the messages, None for none.
+        messages: Mappings, or message objects of an SDK, in OpenAI's, Anthropic's or Google's format.
+        system: A system prompt that precedes those of the messages. None for none.
 
     Raises:
-        UsageError: For a role or a part that cannot be carried, and for a result of a call that was not made. Nothing
-            was sent.
+        UsageError: For an unsupported role or part, and for a result of a call that was not made. Nothing was sent.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
         raise UsageError("messages is a list of {'role': …, 'content': …}. Nothing was sent.")
@@ -47,7 +46,7 @@ def dialogue_from_messages(messages: Iterable[Any], system: str | None = None) -
 
 
 class _Reader:
-    """Read one message after another.
+    """Read messages one after another.
 
     Attributes:
         system: The instructions so far.
@@ -57,7 +56,7 @@ class _Reader:
     def __init__(self) -> None:
         self.system: list[str] = []
         self.turns: list[Turn] = []
-        # Calls that have no result yet, id to name, in order.
+        # Calls without a result so far, from id to name, in order.
         self._open: dict[str, str] = {}
         self._calls = 0
 
@@ -94,7 +93,7 @@ class _Reader:
             elif isinstance(part, ToolCallOutput):
                 results.append(part)
             else:
-                raise UsageError(f"{where} is a user's and has a tool call or reasoning in it. Nothing was sent.")
+                raise UsageError(f"{where} is a user message but contains a tool call or reasoning. Nothing was sent.")
         if results:
             self._results(results, where)
         if texts or media or not results:
@@ -110,11 +109,11 @@ class _Reader:
             elif isinstance(part, ProviderOnlyPart):
                 private = True
             else:
-                raise UsageError(f"{where} is an assistant's and shows media or results of tools. Nothing was sent.")
+                raise UsageError(f"{where} is an assistant message with media or tool results. Nothing was sent.")
         calls += [call_of(call, where) for call in fields.get("tool_calls") or ()]
         named = []
         for call in calls:
-            # Google may give no id; a place in the conversation is one as well.
+            # Google may omit the id. The position in the conversation serves as one.
             call = call if call.id else replace(call, id=f"call_{self._calls}")
             self._calls += 1
             self._open[call.id] = call.name
@@ -130,7 +129,7 @@ class _Reader:
             self.turns.append(Turn("tool", "", results=answered))
 
     def _answered(self, result: ToolCallOutput, where: str) -> ToolCallOutput:
-        """Find the call that a result is of: by its id, or where it has none, the first of its name."""
+        """Match a result to its call: by id, or without one, the first call of that name."""
         found = result.id if result.id in self._open else None
         if found is None and not result.id:
             found = next((own for own, name in self._open.items() if not result.name or name == result.name), None)
@@ -151,7 +150,7 @@ def _fields(message: Any, at: int) -> Mapping[str, Any]:
 
 
 def _echo(fields: Mapping[str, Any], content: Any, private: bool) -> ProviderMessage | None:
-    """Keep a message as its provider wrote it, where something in it is for that provider alone."""
+    """Keep a message in its provider's form if parts of it are only for that provider."""
     kept = fields.get("echo")
     if isinstance(kept, Mapping):
         return ProviderMessage(str(kept["form"]), str(kept["content"]))

@@ -1,4 +1,4 @@
-"""The parts of one message: text, images, documents, calls and results, as each provider names them."""
+"""The parts of one message: text, images, documents, calls and results, in each provider's format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Part", "ProviderOnlyPart", "as_json", "call_of", "parts_of", "text_o
 
 
 class ProviderOnlyPart:
-    """A part that only its own provider can read: reasoning, a signature, a tool of the provider's own."""
+    """A part that only its provider can read: reasoning, a signature, or a tool that the provider runs."""
 
 
 Part = str | Media | ToolCall | ToolCallOutput | ProviderOnlyPart
@@ -32,12 +32,12 @@ def parts_of(content: Any, where: str) -> Iterator[Part]:
     """Read a message's content, in order.
 
     Args:
-        content: Text, one part or a list of them: mappings in the words of OpenAI, Anthropic or Google, or media
-            as `load_media` takes them (bytes, a `Path`, a PIL image). None for nothing.
-        where: Names the message for errors.
+        content: Text, one part or a list of parts: mappings in the format of OpenAI, Anthropic or Google, or media
+            that `load_media` accepts (bytes, a `Path`, a PIL image). None for no content.
+        where: Name of the message for errors.
 
     Raises:
-        UsageError: For a part that cannot be carried. Nothing was sent.
+        UsageError: For an unsupported part. Nothing was sent.
     """
     if content is None:
         return
@@ -46,7 +46,7 @@ def parts_of(content: Any, where: str) -> Iterator[Part]:
 
 
 def text_of(content: Any, where: str) -> str:
-    """Read content that is text alone.
+    """Read content that must be text only.
 
     Raises:
         UsageError: For anything else. Nothing was sent.
@@ -54,13 +54,13 @@ def text_of(content: Any, where: str) -> str:
     texts = []
     for part in parts_of(content, where):
         if not isinstance(part, str):
-            raise UsageError(f"{where} holds more than text, which cannot be carried there. Nothing was sent.")
+            raise UsageError(f"{where} contains more than text, which is not supported there. Nothing was sent.")
         texts.append(part)
     return "\n".join(texts)
 
 
 def call_of(call: Any, where: str) -> ToolCall:
-    """Read a call as OpenAI's messages have it beside their content."""
+    """Read a call in OpenAI's format, in which calls are beside the content."""
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not function.get("name"):
         raise UsageError(f"{where} has a tool call without a function's name. Nothing was sent.")
@@ -68,7 +68,7 @@ def call_of(call: Any, where: str) -> ToolCall:
 
 
 def as_json(part: Any) -> Any:
-    """Return a part as plain JSON: bytes among it, as the providers' SDKs have files and signatures, as base64."""
+    """Return a part as plain JSON. Bytes, which the SDKs use for files and signatures, become base64."""
     if isinstance(part, (bytes, bytearray)):
         return base64.b64encode(part).decode("ascii")
     if isinstance(part, Mapping):
@@ -86,14 +86,14 @@ def _part(part: Any, where: str) -> Part:
     if read is None:
         named = kind if kind is not None else ", ".join(map(str, part))
         raise UsageError(
-            f"{where} has a part of type {named!r}; text, images, documents, tool calls and tool results are carried. "
-            f"Nothing was sent."
+            f"{where} has a part of type {named!r}; supported are text, images, documents, tool calls and tool "
+            f"results. Nothing was sent."
         )
     return read
 
 
 def _typed(kind: str, part: Mapping[str, Any], where: str) -> Part | None:
-    """Read a part of OpenAI's or Anthropic's, or one of ours; None for one that cannot be sent."""
+    """Read a part in OpenAI's, Anthropic's or this package's format. None for one that cannot be sent."""
     if kind in _TEXTS and isinstance(part.get("text"), str):
         return str(part["text"])
     if kind == "refusal":
@@ -124,14 +124,14 @@ def _media(kind: str, part: Mapping[str, Any]) -> Media | None:
             return None
     media = load_media(source)
     if kind in _FILES:
-        # What is called a document is one, also where its address does not show it.
+        # A part declared as a document is one, even if its URL does not show it.
         mime = "application/pdf" if media.mime == ANY_IMAGE else media.mime
         return replace(media, mime=mime, name=name or media.name)
     return media
 
 
 def _google(part: Mapping[str, Any], where: str) -> Part | None:
-    """Read a part of Google's, in JSON's or in Python's names; None for one that cannot be sent."""
+    """Read a part in Google's format, with JSON or Python names. None for one that cannot be sent."""
     inline = part.get("inlineData") or part.get("inline_data")
     if isinstance(inline, Mapping):
         mime = str(inline.get("mimeType") or inline.get("mime_type") or "")

@@ -1,4 +1,4 @@
-"""From turns back to messages: plain JSON in OpenAI's words, which the reader takes again without loss."""
+"""Convert turns back to messages: plain JSON in OpenAI's format, which can be read again without loss."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["write_content", "write_messages"]
 
 
 def write_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
-    """Write turns as messages that hold nothing but JSON.
+    """Write turns as messages of plain JSON.
 
-    Two things are not OpenAI's: `echo` beside an assistant's message, which is the same in its provider's own words,
-    and `failed` beside a result.
+    Two fields are not OpenAI's: `echo` of an assistant message, which is the same message in its provider's format, and
+    `failed` of a result.
     """
     messages: list[dict[str, Any]] = []
     for turn in turns:
@@ -45,9 +45,9 @@ def write_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
 
 
 def write_content(content: Any) -> Any:
-    """Return a message's content as plain JSON: pictures, bytes and paths among its parts become parts with the file.
+    """Return a message's content as plain JSON. Images, bytes and paths become parts that contain the file.
 
-    Parts that are JSON already stay as they are, in any provider's format.
+    Parts that are already JSON are not changed, in any provider's format.
 
     Raises:
         UsageError: For a file that cannot be read, or is neither an image nor a PDF. Nothing was sent.

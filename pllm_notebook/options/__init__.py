@@ -1,8 +1,8 @@
-"""The options of a run and how a setting is declared: a field with its default, bounds and meaning.
+"""The options of a run, and how an option is declared: a field with its default, bounds and description.
 
-To add an option, add a field to the class of its subject: what is asked, with which examples, how it is generated, how
-many answers, within which limits. The check, docs/options.md, the magic's `--help`, environment variables, signatures
-and the types of `**options` are made from that field.
+To add an option, add a field to the class of its subject: question, examples, generation, answers or limits. The
+validation, docs/options.md, the magic's `--help`, environment variables, signatures and the types of `**options` are
+derived from that field.
 """
 
 from pllm_notebook.options.example_options import STORED_LABELS

@@ -1,4 +1,4 @@
-"""The options of several rows or answers together: packing, samples, models, decisions."""
+"""Options for several rows or answers together: packing, samples, models, decisions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _is_share(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """How many answers a row gets, from whom, and how one is chosen."""
+    """The number of answers for a row, their models, and how one is chosen."""
 
     pack: int | None = option(
         None,
-        "Rows per call: `10` sends ten rows in one call, and stores each answer separately. None or 1: one row per "
+        "Rows per call: `10` sends ten rows in one call and stores each answer separately. None or 1: one row per "
         "call.",
         more="[Benefits and risks](packing.md).",
         at_least=1,
@@ -37,30 +37,31 @@ class AnswerOptions:
     )
     samples: int = option(
         1,
-        "[Answers to each row](ensembles.md) from each model. The first is the plain call; each is stored separately.",
+        "Number of [answers to each row](ensembles.md) from each model. The first is the plain call; each is stored "
+        "separately.",
         at_least=1,
         takes=ROWS - {"improve", "recheck"},
     )
     models: tuple[str, ...] | None = option(
         None,
-        'Several models: `["openai:…", "anthropic:…"]`. Each gives its samples. None: `model` alone.',
+        'Several models: `["openai:…", "anthropic:…"]`, each of which answers `samples` times. None: only `model`.',
         accepts="Sequence[str] | None",
         expects=("a list of models", is_models),
         takes=ROWS - LAB,
     )
     decide: Any = option(
         None,
-        'How one of several answers is chosen: `"vote"` (each field\'s majority), `"judge"` (a model decides where '
-        'they differ), `"escalate"` (a stronger model answers where they differ), `Vote(…)`, or a function from the '
-        'answers to one answer. None: `"judge"` if `judge` is given, else `"vote"`.',
+        'How one of several answers is chosen: `"vote"` (each field\'s majority), `"judge"` (a model decides if '
+        'they differ), `"escalate"` (a stronger model answers if they differ), `Vote(…)`, or a function that takes '
+        'the answers and returns one. None: `"judge"` if `judge` is given, otherwise `"vote"`.',
         accepts='Literal["vote", "judge", "escalate"] | Voting | Callable[..., Any] | None',
         choices=_DECIDE,
-        # What is no text, a function or `Vote`, is checked where it is used.
+        # A function or `Vote` is checked where it is used.
         expects=(one_of(_DECIDE), lambda value: not isinstance(value, str) or value in _DECIDE),
         takes=ROWS,
     )
     judge: str | None = option(
-        None, "The judge, or the stronger model. None: the model that answers.", takes=ROWS | {"decide"}
+        None, "Model of the judge, or the stronger model. None: the model that answers.", takes=ROWS | {"decide"}
     )
     agreement_column: str | None = option(
         None,
@@ -86,7 +87,7 @@ class AnswerOptions:
     )
     confidence_column: str | None = option(
         None,
-        "Name of a column for the probability of the row's least sure value, 0 to 1. None: no such column.",
+        "Name of a column for the probability of the row's least certain value, 0 to 1. None: no such column.",
         takes=PARSE,
     )
     calibration: tuple[str, ...] | None = option(
@@ -99,8 +100,8 @@ class AnswerOptions:
     )
     evidence: bool | str = option(
         False,
-        "Ask for a quote from the row for each field, and [verify](evidence.md) that it is in the row word for word. "
-        '`"retry"` asks once more for the fields whose quote is not.',
+        "Ask for a quote from the row for each field, and [verify](evidence.md) that the row contains it word for "
+        'word. `"retry"` asks once more for the fields whose quote it does not contain.',
         more="`.llm.evidence` has the quotes and their positions. A question with evidence has separate answers.",
         accepts='bool | Literal["retry"]',
         choices=("retry",),

@@ -1,4 +1,4 @@
-"""The options of examples: what a model is shown before a row, how it is chosen, and how much it may take."""
+"""Options for examples shown before a row: their source, selection and size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pllm_notebook.options.option_values import ROWS
 __all__ = ["STORED_LABELS", "ExampleOptions"]
 
 STORED_LABELS = "labels"
-"""What `examples=` means by this word: the labels of the cache directory."""
+"""The value of `examples=` for the labels of the cache directory."""
 
 
 def _is_source(value: Any) -> bool:
@@ -20,12 +20,12 @@ def _is_source(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class ExampleOptions:
-    """What a model is shown of rows with right answers."""
+    """The rows with right answers that are shown to a model."""
 
     examples: Any = option(
         None,
-        "[Examples](examples.md): rows with right answers that the model is shown first. A frame with the prompt's "
-        "columns and the answer's, a list of such rows as mappings, a list of pairs of input and answer, or "
+        "[Examples](examples.md): rows with right answers, shown to the model before each row. A frame with the "
+        "columns of the prompt and the answer, a list of such rows as mappings, a list of pairs of input and answer, "
         '`"labels"`, the stored labels. None: no examples.',
         more="A row is never shown itself or a near-duplicate.",
         accepts="Any",
@@ -36,8 +36,8 @@ class ExampleOptions:
     )
     example_selection: Literal["first", "diverse", "nearest"] = option(
         "first",
-        'Which examples are shown: the `"first"`; `"diverse"` ones, the same for every row; or for each row the '
-        '`"nearest"` by its text.',
+        'Which examples are shown: the `"first"`; `"diverse"` ones, the same for every row; or the `"nearest"` to each '
+        "row by text.",
         more="The last two need the extra `evaluate`.",
         takes=ROWS,
         read_with="examples",
@@ -51,7 +51,7 @@ class ExampleOptions:
     )
     max_example_tokens: int = option(
         2000,
-        "Maximum number of tokens of the examples before a row, estimated at four bytes each.",
+        "Maximum tokens of the examples before a row, estimated at four bytes a token.",
         at_least=1,
         takes=ROWS,
         read_with="examples",

@@ -1,4 +1,4 @@
-"""The options that a provider samples an answer by."""
+"""Options for how a provider generates an answer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["GenerationOptions"]
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How a model writes its answer."""
+    """Options for how a model writes its answer."""
 
     temperature: float | None = option(
         None,
         "Sampling temperature. None: not sent.",
-        more="Models that reject it are called without it, and the log says so.",
+        more="It is left out for models that reject it, which is logged.",
         at_least=0,
         takes=FRAMES | {"ask_llm"},
         keyed=True,
@@ -27,16 +27,16 @@ class GenerationOptions:
     effort: Effort | None = option(
         None,
         'How much the model [reasons](effort.md) before it answers: `"none"`, `"minimal"`, `"low"`, `"medium"`, '
-        '`"high"` or `"max"`, in the provider\'s own words. None: the provider\'s default for the model.',
-        more="A model that does not take the value is an error that names what it takes.",
+        '`"high"` or `"max"`, mapped to the provider\'s values. None: the provider\'s default for the model.',
+        more="A value that the model does not accept is an error that names the accepted ones.",
         choices=get_args(Effort),
         takes=LISTS | {"ask_llm"},
         keyed=True,
     )
     judge_effort: Effort | None = option(
         None,
-        "`effort` of the judge, or of the stronger model. None: a judge's is its provider's default, a stronger "
-        "model's is `effort`.",
+        "`effort` of the judge, or of the stronger model. None: the provider's default for a judge, `effort` for a "
+        "stronger model.",
         choices=get_args(Effort),
         takes=ROWS,
     )
@@ -50,7 +50,7 @@ class GenerationOptions:
     )
     top_p: float | None = option(
         None,
-        "Nucleus sampling: the share of probability that tokens are drawn from. None: not sent.",
+        "Nucleus sampling: the probability mass that tokens are sampled from. None: not sent.",
         more="A model known to reject it is an error.",
         expects=("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1),
         takes=LISTS,
@@ -65,7 +65,7 @@ class GenerationOptions:
     )
     stop: tuple[str, ...] | None = option(
         None,
-        "Texts at which the answer ends. None: not sent.",
+        "Strings at which the answer ends. None: not sent.",
         accepts="str | Sequence[str] | None",
         expects=("a text, or a list of texts", is_stop),
         takes=LISTS,
@@ -74,7 +74,7 @@ class GenerationOptions:
     max_output_tokens: int | None = option(
         None,
         "Maximum length of an answer, in tokens. None: sent only if the provider requires a limit.",
-        more="An answer that is cut off there is a failure, [`truncated`](errors.md), and its text is in `errors`.",
+        more="An answer that is cut off is a failure, [`truncated`](errors.md), and its text is in `errors`.",
         at_least=1,
         takes=FRAMES | {"ask_llm"},
     )

@@ -1,4 +1,4 @@
-"""The options that bound a run: retries, cost, rates, times."""
+"""Options that limit a run: retries, cost, rates, times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LimitOptions"]
 
 @dataclass(frozen=True)
 class LimitOptions:
-    """What a run may take: attempts, money, requests, time."""
+    """The limits of a run: attempts, money, requests, time."""
 
     max_retries: int = option(
         5,
@@ -52,14 +52,14 @@ class LimitOptions:
     )
     requests_per_min: float | None = option(
         None,
-        "A limit of your own on requests per minute, for the whole run. None: only the provider's.",
+        "Your own limit on requests per minute, for the whole run. None: only the provider's limit.",
         at_least=ABOVE_ZERO,
         takes=FRAMES,
     )
     tokens_per_min: float | None = option(
         None,
-        "A limit of your own on tokens per minute, input and output together, for the whole run. None: only the "
-        "provider's.",
+        "Your own limit on tokens per minute, input and output together, for the whole run. None: only the provider's "
+        "limit.",
         at_least=ABOVE_ZERO,
         takes=FRAMES,
     )
@@ -87,16 +87,16 @@ class LimitOptions:
     timeout_s: float = option(120.0, "Time limit of one request, in seconds.", at_least=ABOVE_ZERO, takes=CALLS)
     validator_timeout_s: float = option(
         60.0,
-        "Time limit, in seconds, of the type's own validators (or a `decide` function) for replies that are read "
-        "together, and again for each reply alone.",
-        more="A row whose validator takes longer fails alone, as [`schema`](errors.md); its answer is kept.",
+        "Time limit, in seconds, of the type's validators (or a `decide` function) for a group of replies, and then "
+        "for each reply alone.",
+        more="Only a row whose validator takes longer fails, as [`schema`](errors.md); its answer is kept.",
         at_least=ABOVE_ZERO,
         takes=FRAMES,
     )
     tool_timeout_s: float = option(
         300.0,
         "With `run_tools`, time limit of one tool call, in seconds.",
-        more="After it the model sees that the tool did not return, and its thread is abandoned.",
+        more="After that, the model sees that the tool did not return, and the tool's thread is abandoned.",
         at_least=ABOVE_ZERO,
         takes=ROWS | {"decide"},
     )

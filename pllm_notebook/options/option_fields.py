@@ -1,11 +1,11 @@
-"""What one option is: a dataclass field with its text, its bounds and who takes it, and everything made from that.
+"""One option as a dataclass field: its description, bounds and front ends, and everything derived from them.
 
     @dataclass(frozen=True)
     class Options:
         max_turns: int = option(8, "Maximum number of replies for one answer.", at_least=1)
 
-`fields_of(Options)` reads the fields; the check, the environment, the signatures, the command line and the
-documentation are made from what it returns.
+`fields_of(Options)` reads the fields. Validation, environment variables, signatures, the command line and the
+documentation are derived from its result.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ __all__ = [
 ]
 
 ABOVE_ZERO = "above zero"
-"""A lower bound that is not itself allowed."""
+"""An exclusive lower bound of 0."""
 
 CHECKS: Slot[dict[str, Callable[[Any], None]]] = Slot("checks of settings", dict, is_kept=True)
-"""Checks of settings by those who read them, which `check_with` adds."""
+"""Further checks of settings, added with `check_with` by the code that uses them."""
 
-# A memo: what it holds is a function of the class.
+# A memo: its contents depend only on the class.
 _known: dict[type[Any], dict[str, OptionField]] = {}
 
 _INT64 = 2**63
@@ -57,10 +57,10 @@ class OptionField:
 
     Attributes:
         owner: The dataclass.
-        name: As a keyword.
-        default: In force unless it is set.
-        accepts: The type that callers may give, as source text.
-        about: What `option` was given.
+        name: Its name as a keyword.
+        default: The default value.
+        accepts: The type that callers may pass, as source text.
+        about: The arguments of `option`.
     """
 
     owner: type[Any]
@@ -71,7 +71,7 @@ class OptionField:
 
     @property
     def text(self) -> str:
-        """What it does, with its unit: Markdown, one or two sentences."""
+        """Its description with the unit: Markdown, one or two sentences."""
         return str(self.about["text"])
 
     @property
@@ -86,25 +86,25 @@ class OptionField:
 
     @property
     def read_with(self) -> str:
-        """The option that it says more about, without which it does nothing; "" for an option that is read alone."""
+        """The option that it refines, without which it has no effect. "" for an independent option."""
         return str(self.about["read_with"])
 
     @cached_property
     def variable(self) -> str | None:
-        """Its environment variable, None for an option that no text can say."""
+        """Its environment variable. None for an option that cannot be written as text."""
         return f"PLLM_{self.name.upper()}" if self.about["variable"] else None
 
     @cached_property
     def hint(self) -> Any:
-        """Its type once resolved."""
+        """Its resolved type."""
         hints = get_type_hints(self.owner)
-        for each in fields_of(self.owner).values():  # of all at once: one look at the class costs as much as of all
+        for each in fields_of(self.owner).values():  # for all fields: resolving one costs as much as resolving all
             vars(each).setdefault("hint", hints[each.name])
         return hints[self.name]
 
     @cached_property
     def kinds(self) -> tuple[Any, ...]:
-        """The types in its hint, None left out; () for a choice."""
+        """The types in its hint, without None. () for a choice."""
         if get_origin(self.hint) is Literal:
             return ()
         union = get_origin(self.hint) in (Union, UnionType)
@@ -112,7 +112,7 @@ class OptionField:
 
     @cached_property
     def choices(self) -> tuple[Any, ...]:
-        """The words that it takes, () for others."""
+        """The strings that it accepts. () if it is not a choice."""
         return get_args(self.hint) if get_origin(self.hint) is Literal else tuple(self.about["choices"])
 
     @cached_property
@@ -122,12 +122,12 @@ class OptionField:
 
     @property
     def is_list(self) -> bool:
-        """Whether a text of it is several, joined by commas."""
+        """Whether its text form is a comma-separated list."""
         return any(get_origin(kind) is tuple for kind in self.kinds)
 
     @cached_property
     def rule(self) -> tuple[str, Callable[[Any], bool]]:
-        """What a value must be, as an error says it, and whether one is. None is not asked."""
+        """The description of a valid value for errors, and a check. None is not checked."""
         return self.about["expects"] or _rule(self.kinds, self.choices, self.about["at_least"])
 
 
@@ -148,17 +148,17 @@ def option(
     """Return a dataclass field that describes an option.
 
     Args:
-        default: The option's; a dict is a default of each instance's own.
-        text: What it does, its unit and what None means.
-        more: Sentences for the documentation alone.
-        at_least: Lower bound of a number, `ABOVE_ZERO` for one that is not itself allowed.
-        choices: The words that a text may be, where the annotation is no `Literal`.
-        expects: For what the annotation does not say: what a value must be, and whether one is.
-        accepts: Type that callers may give, where it is not the annotation.
+        default: The default value. A dict is copied for each instance.
+        text: Its description, with the unit and the meaning of None.
+        more: Further sentences for the documentation only.
+        at_least: Lower bound of a number. `ABOVE_ZERO` for an exclusive bound of 0.
+        choices: The allowed strings, if the annotation is not a `Literal`.
+        expects: Description and check of valid values, for rules that the annotation does not express.
+        accepts: Type that callers may pass, if it differs from the annotation.
         variable: Whether the environment can set it.
         takes: The front ends that take it.
         keyed: Whether it is part of the cache key.
-        read_with: Name of the option that it says more about.
+        read_with: Name of the option that it refines.
     """
     about = {
         "text": text,
@@ -178,7 +178,7 @@ def option(
 
 
 def fields_of(kind: type[Any]) -> Mapping[str, OptionField]:
-    """Return the options of a dataclass by name, in order; a field that is not described is not an option."""
+    """Return the options of a dataclass by name, in order. Fields without a description are not options."""
     if kind in _known:
         return _known[kind]
     found = {}
@@ -186,7 +186,7 @@ def fields_of(kind: type[Any]) -> Mapping[str, OptionField]:
         if about := each.metadata:
             default = each.default if each.default_factory is MISSING else each.default_factory()
             found[each.name] = OptionField(kind, each.name, default, about["accepts"] or str(each.type), about)
-    _known[kind] = found  # only when it is whole: several threads may ask
+    _known[kind] = found  # only once complete: several threads may read it
     return found
 
 
@@ -196,11 +196,11 @@ def taken_by(kind: type[Any], front_end: str) -> dict[str, OptionField]:
 
 
 def check_with(name: str, check: Callable[[Any], None]) -> None:
-    """Check a setting's values before they are in force.
+    """Register a check of a setting's values, run before they take effect.
 
     Args:
-        name: Of the setting.
-        check: Raises `UsageError` for a value that could not be used.
+        name: Name of the setting.
+        check: Raises `UsageError` for an unusable value.
     """
     CHECKS.value[name] = check
 
@@ -215,14 +215,14 @@ def check(
     """Check names and values.
 
     Args:
-        known: The options that there are.
-        given: Name to value.
-        allow_none: Whether None is a value of every option, rather than of those whose type has it.
-        error: What is raised for a value outside its range.
+        known: The known options.
+        given: Values by name.
+        allow_none: Whether None is allowed for every option, rather than only for those whose type includes it.
+        error: The exception raised for a value out of range.
 
     Raises:
-        UnknownOptionError: For a name that is not known. Nothing was sent.
-        UsageError: For a value outside its range. Nothing was sent.
+        UnknownOptionError: For an unknown name. Nothing was sent.
+        UsageError: For a value out of range. Nothing was sent.
     """
     for name, value in given.items():
         if name not in known:
@@ -231,11 +231,11 @@ def check(
 
 
 def unread(given: Mapping[str, Any], options: Any) -> dict[str, str]:
-    """Return the options of a call that say more about another one, where that is not asked for: name to the other.
+    """Return the options of a call that refine an option which is not set, mapped to that option.
 
     Args:
-        given: Of the call, all of them known.
-        options: As resolved.
+        given: The options of the call, all of them known.
+        options: The resolved options.
     """
     known, found = fields_of(type(options)), {}
     for name, value in given.items():
@@ -249,7 +249,7 @@ def unread(given: Mapping[str, Any], options: Any) -> dict[str, str]:
 
 
 def refuse_unread(given: Mapping[str, Any], options: Any) -> None:
-    """Refuse options of a call that do nothing in it; one that is configured is for other calls.
+    """Refuse options of a call that would have no effect. Configured options may apply to other calls.
 
     Raises:
         UsageError: For such an option that differs from its default. Nothing was sent.
@@ -263,7 +263,7 @@ def from_environment(known: Iterable[OptionField]) -> dict[str, Any]:
     """Return the options that the environment sets.
 
     Raises:
-        UsageError: For a text that is no value of its option. Nothing was sent.
+        UsageError: For a text that is not a valid value of its option. Nothing was sent.
     """
     found: dict[str, Any] = {}
     for each in known:
@@ -275,33 +275,33 @@ def from_environment(known: Iterable[OptionField]) -> dict[str, Any]:
 
 
 def one_of(choices: tuple[Any, ...]) -> str:
-    """Return choices in words: `'a' or 'b'`, `one of 'a', 'b' or 'c'`."""
+    """Return choices as a phrase: `'a' or 'b'`, `one of 'a', 'b' or 'c'`."""
     *others, last = map(repr, choices)
     return f"{'one of ' if len(others) > 1 else ''}{', '.join(others)} or {last}"
 
 
 def plain(text: str) -> str:
-    """Return Markdown as plain text: links by their labels."""
+    """Return Markdown as plain text, with links replaced by their labels."""
     return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text)
 
 
 def is_number(value: Any, *, whole: bool = False) -> bool:
-    """Return whether a value is a number, and neither a truth value nor NaN."""
+    """Return whether a value is a number other than a boolean or NaN."""
     return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value == value
 
 
 def check_row_count(rows: Any) -> None:
-    """Check `rows=` of a call that takes rows in pieces.
+    """Check `rows=` of a call that processes rows in pieces.
 
     Raises:
-        UsageError: If it is not a whole number of at least 1. Nothing was sent.
+        UsageError: If it is not an integer of at least 1. Nothing was sent.
     """
     if not is_number(rows, whole=True) or rows < 1:
         raise UsageError(f"rows is a whole number of at least 1, not {rows!r}. Nothing was sent.")
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether a text can be written as UTF-8: it has no half of a surrogate pair."""
+    """Return whether a text can be encoded as UTF-8, that is, has no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -310,7 +310,7 @@ def is_unicode(text: str) -> bool:
 
 
 def is_finite(value: Any) -> bool:
-    """Return whether a value is a number that is not infinite."""
+    """Return whether a value is a finite number."""
     return is_number(value) and math.isfinite(value)
 
 
@@ -324,15 +324,15 @@ def _check(
 ) -> None:
     if value is None and (allow_none or each.takes_none):
         return
-    if isinstance(value, int) and not -_INT64 <= value < _INT64:  # neither a request nor a file of ours holds it
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:  # neither a request nor our files can represent it
         raise error(f"{source}{each.name} is {value!r:.60}, which is beyond 64 bits. Nothing was sent.")
     for text in value if isinstance(value, (list, tuple)) else (value,):
-        if isinstance(text, str) and not is_unicode(text):  # neither a request nor a file of ours holds it
+        if isinstance(text, str) and not is_unicode(text):  # neither a request nor our files can represent it
             raise error(f"{source}{each.name} has half a surrogate pair: {text!r:.100}. Nothing was sent.")
     expected, fits = each.rule
     try:
         fitting = bool(fits(value))
-    except Exception:  # an array or a frame, which is not one truth value; a number, which has no items
+    except Exception:  # an array or frame has no single truth value; a number has no items
         fitting = False
     if not fitting:
         meant = guess(value, each.choices) if isinstance(value, str) else ""
@@ -361,7 +361,7 @@ def _from_text(each: OptionField, text: str) -> Any:
 def _rule(
     kinds: tuple[Any, ...], choices: tuple[Any, ...], at_least: float | str | None
 ) -> tuple[str, Callable[[Any], bool]]:
-    """Return what a value must be by its annotation."""
+    """Return the description and check of a valid value, derived from the annotation."""
     if choices:
         return one_of(choices), lambda value: isinstance(value, Hashable) and value in choices
     if bool in kinds:

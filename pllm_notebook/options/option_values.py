@@ -1,4 +1,4 @@
-"""What options share: the front ends that take them, their words, and checks that no annotation says."""
+"""Shared parts of options: the front ends that take them, their choices, and checks beyond annotations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ServiceTier = Literal["auto", "standard", "flex", "priority"]
 
 
 class Voting(Protocol):
-    """What `Vote(…)` is to a type checker."""
+    """The type of `Vote(…)` for type checkers."""
 
     @property
     def numbers(self) -> str:
@@ -29,7 +29,7 @@ class Voting(Protocol):
 
 
 # The front ends: methods of `df.llm`, lists of prompts, one call of a program, one request of `ParallelLLM`. The lab's
-# methods take what `parse` takes, but for what they decide themselves.
+# methods take the options of `parse`, except for those that they set themselves.
 LAB = frozenset({"race", "improve", "recheck"})
 PARSE = LAB | {"parse"}
 ROWS = PARSE | {"complete"}
@@ -46,9 +46,9 @@ def is_names(value: Any) -> bool:
 
 
 def is_columns(value: Any) -> bool:
-    """Return whether a value is several texts in an order, whatever holds them: a list, an Index, an array.
+    """Return whether a value is an ordered collection of strings: a list, an Index or an array.
 
-    What can be gone through only once would be empty when it is read, and a set has another order in each process.
+    An iterator would be empty on the second read, and the order of a set differs between processes.
     """
     if isinstance(value, (str, Mapping, set, frozenset)) or not hasattr(value, "__len__"):
         return False
@@ -61,7 +61,7 @@ def is_text(value: Any) -> bool:
 
 
 def is_models(value: Any) -> bool:
-    """Return whether a value is at least one text, whatever holds them."""
+    """Return whether a value is a non-empty collection of strings."""
     return is_columns(value) and len(value) > 0
 
 
@@ -85,7 +85,7 @@ def is_prices(value: Any) -> bool:
 
 
 def is_shard(value: Any) -> bool:
-    """Return whether a value is the number of a sender, and how many there are; on a command line they are text."""
+    """Return whether a value is a sender's index and the number of senders, as numbers or, on a command line, text."""
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         return False
     if not all(type(each) is int or (isinstance(each, str) and each.isdecimal()) for each in value):

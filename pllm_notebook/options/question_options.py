@@ -1,4 +1,4 @@
-"""The options of a question and its result: what is asked, of which rows, and what comes back."""
+"""Options for a question and its result: model, prompt, rows and result columns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["QuestionOptions"]
 
 @dataclass(frozen=True)
 class QuestionOptions:
-    """What is asked, of which rows, and what the result looks like."""
+    """The question, its rows, and the form of the result."""
 
     model: str | None = option(
         None,
@@ -56,7 +56,7 @@ class QuestionOptions:
         None,
         "Wait for a batch's answers. `False`: rows stay pending until the cell is run again. None: a batch waits for "
         "its own jobs; a live run does not wait for rows that are in a job.",
-        more="Such a live run names the job and sends nothing for these rows; with `True` it waits for the job.",
+        more="Such a live run names the job and sends nothing for these rows. With `True` it waits for the job.",
         takes=FRAMES - LAB,
     )
     cache: CacheUse = option(
@@ -79,9 +79,9 @@ class QuestionOptions:
     prefix: str = option("", "Prefix of every result column's name.", takes=FRAMES)
     replace: bool = option(
         False,
-        "Replace columns that have a result column's name, whatever they hold.",
-        more="Otherwise only columns that hold, unchanged, the answers of an earlier run are replaced; any other "
-        "column of the name is an error before anything is sent.",
+        "Replace existing columns that have the name of a result column, regardless of their contents.",
+        more="Otherwise only columns with unchanged answers of an earlier run are replaced. Any other column of the "
+        "same name is an error before anything is sent.",
         takes=FRAMES,
     )
     error_column: str | None = option(
@@ -95,28 +95,28 @@ class QuestionOptions:
     )
     columns: tuple[str, ...] | None = option(
         None,
-        "Columns that are sent as data if there is no prompt, at least one. None: all.",
+        "Columns to send as data if there is no prompt, at least one. None: all.",
         accepts="Sequence[str] | None",
         expects=("a list of column names", is_columns),
         takes=DATA,
     )
     column: str = option(
         "answer",
-        "Name of the result column if the type has no fields (`bool`, plain text, …); an error for one that has.",
+        "Name of the result column if the type has no fields (`bool`, plain text, …). An error for a type with fields.",
         takes=FRAMES,
     )
     explode: bool | str = option(
         False,
-        "With a list type, one row per item, with the row's index repeated. The name of a list field: one row per "
-        "item of that list, the other fields repeated.",
+        "With a list type, one row per item, with the row's index repeated. Or the name of a list field: one row per "
+        "item of that list, with the other fields repeated.",
         expects=("True, False or the name of a field", lambda value: isinstance(value, bool) or is_text(value)),
         takes=DATA - LAB,
     )
     validation_context: Any = option(
         None,
-        "What [validators of the type](examples.md#validators-that-need-their-row) find in `info.context`: a column "
-        "or several, as a dict of the row's cells; a mapping, the same for all rows; or a function from the row's "
-        "cells, as a dict, to the context. It is not sent. None: no context.",
+        "`info.context` of the [type's validators](examples.md#validators-that-need-their-row): one or several "
+        "columns, for a dict of the row's cells; a mapping, the same for all rows; or a function that takes the row's "
+        "cells as a dict and returns the context. It is not sent. None: no context.",
         accepts="str | Sequence[str] | Mapping[str, Any] | Callable[[dict[str, Any]], Any] | None",
         expects=(
             "a column, a list of columns, a mapping or a function",
@@ -131,4 +131,4 @@ class QuestionOptions:
         "as JSON text.",
         takes=DATA,
     )
-    flatten: bool = option(False, "Make the fields of a nested model columns of their own: `address.city`.", takes=DATA)
+    flatten: bool = option(False, "Put the fields of a nested model into separate columns: `address.city`.", takes=DATA)

@@ -1,4 +1,4 @@
-"""The options of a run, one field each: to add one, add a field to the class of its subject (and what reads it)."""
+"""The options of a run. To add one, add a field to the class of its subject, and the code that reads it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _VIEWS = ("view", "bar")
 # The last base's fields come first.
 @dataclass(frozen=True, slots=True)
 class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, QuestionOptions):
-    """The options of one run, as resolved. Every front end uses the same names.
+    """The resolved options of one run. Every front end uses the same names.
 
-    What each does, its default and its bounds are in its field; docs/options.md is made from them.
+    Each field has the option's description, default and bounds; docs/options.md is generated from them.
     """
 
     images: tuple[str, ...] | None = option(
@@ -50,8 +50,8 @@ class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, Qu
     )
     images_from: tuple[str, ...] | None = option(
         None,
-        "Directories (each with everything below it) that paths in `images` columns may lead to, after symlinks are "
-        'followed. None: the working directory. `"anywhere"` allows any file.',
+        "Directories, including their subdirectories, in which files of `images` columns must be, after resolving "
+        'symlinks. None: the working directory. `"anywhere"` allows any file.',
         accepts="str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None",
         expects=("a directory, or a list of them", is_paths),
         takes=FRAMES,
@@ -59,7 +59,7 @@ class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, Qu
     )
     tools: tuple[Any, ...] | None = option(
         None,
-        "What the model [may call](tools.md): functions, Pydantic models, `StructuredTool`s, or definitions as "
+        "Tools that the model [may call](tools.md): functions, Pydantic models, `StructuredTool`s, or definitions as "
         "mappings. None: no tools.",
         accepts="Sequence[Any] | None",
         expects=("a list of functions, models or definitions", lambda value: isinstance(value, (list, tuple))),
@@ -69,8 +69,8 @@ class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, Qu
     )
     tool_choice: str = option(
         "auto",
-        '`"auto"` lets the model choose; `"required"` makes it call a tool, `"none"` prevents it; or the name of one '
-        "tool.",
+        '`"auto"` lets the model choose, `"required"` makes it call a tool, `"none"` prevents tool calls, and a name '
+        "makes it call that tool.",
         takes=CALLS,
         keyed=True,
     )
@@ -82,21 +82,21 @@ class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, Qu
     )
     run_tools: bool = option(
         False,
-        "Run the functions that the model calls and send their results back, until it answers.",
+        "Run the functions that the model calls and send back their results, until it answers.",
         takes=CALLS - {"call_tools"},
     )
     max_turns: int = option(
         8,
-        "With `run_tools`, maximum number of replies for one answer, the answer included.",
+        "With `run_tools`, the maximum number of replies for one answer, including the answer.",
         at_least=1,
         takes=CALLS - {"call_tools"},
         read_with="run_tools",
     )
     progress: bool | str = option(
         True,
-        'What is shown while it runs: `"view"`, which in a notebook includes a sample of rows and answers; `"bar"`, '
-        "which shows counts and no text of rows; or nothing.",
-        more="`True` is the view. In a terminal or a script, both are a bar.",
+        'Progress display: `"view"`, which in a notebook includes a sample of rows and answers; `"bar"`, which shows '
+        "counts but no text of rows; or `False` for nothing.",
+        more='`True` is `"view"`. In a terminal or a script, both are a bar.',
         accepts='bool | Literal["view", "bar"]',
         choices=_VIEWS,
         expects=('True, False, "view" or "bar"', lambda value: isinstance(value, bool) or value in _VIEWS),
@@ -116,7 +116,7 @@ _DEFAULTS = Options()
 def given_options(options: Options) -> dict[str, Any]:
     """Return the options that differ from their defaults, by name."""
     given = {each.name: getattr(options, each.name) for each in fields(Options)}
-    # A frame is not compared with a default of None: pandas would compare each of its cells.
+    # A frame is not compared with a default of None, because pandas would compare each of its cells.
     return {
         name: value
         for name, value in given.items()

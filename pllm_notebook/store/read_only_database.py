@@ -12,7 +12,7 @@ from pllm_notebook.store.location import DATABASE, database_in
 
 __all__ = ["ReadOnlyDatabase"]
 
-# SQLite reads a -wal file by an index that processes share in a -shm file, which a full disk or one that cannot be
+# SQLite reads a -wal file by an index that processes share in a -shm file, which a full or read-only disk has no room
 # written has no room for. Without locks it keeps the index in memory instead (sqlite.org/wal.html#noshm): no other
 # process can be writing there. Taken as a file that never changes, the database is read without its -wal file.
 _WITHOUT_LOCKS, _WITHOUT_WAL = "vfs=unix-none", "immutable=1"

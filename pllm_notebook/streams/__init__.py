@@ -1,50 +1,50 @@
-"""Tables one after the other, in bounded memory.
+"""Streams of tables, in bounded memory.
 
-A table is a run of its own (`execution.execute`), so limits, cached answers, repairs and failures are those of
-`df.llm.parse`, and two streams at once share them as two runs do. What a stream adds is a window of runs
-(`execution.RunWindow`, which request files have as well), taken in order:
+Each table is a run (`execution.execute`), so limits, cached answers, repairs and failures are those of
+`df.llm.parse`, and two concurrent streams share them as two runs do. A stream adds a window of runs
+(`execution.RunWindow`, also used by request files), taken in order:
 
     window.fill(started)                  while more rows are wanted, the next piece is read, and its run starts
     while window.head is not None:
-        yield window.take()               the first one that was started, when it has ended; nothing holds it then
+        yield window.take()               the oldest run, once it has ended; nothing refers to it afterwards
         window.fill(started)
     window.finish()                       one warning, or the error that ended it
 
-Closing a stream early cancels what is going, and waits until what has arrived is stored.
+Closing a stream early cancels the calls in flight and waits until the answers that have arrived are stored.
 
 | module            | holds                                                              |
 | ----------------- | ------------------------------------------------------------------ |
 | `batches`         | `parse_batches` and `aparse_batches`: frames in, frames out        |
 | `dataset_run`     | `parse_dataset`: rows in, part files out                           |
-| `dataset`         | what a directory of parts holds: progress, failures, retry         |
-| `dataset_source`  | what a dataset is made from: pieces, each the rows of one part     |
+| `dataset`         | a directory of parts: progress, failures, retry                    |
+| `dataset_source`  | the source of a dataset: pieces, each with the rows of one part    |
 | `parquet_source`  | Parquet files and their pieces                                     |
-| `stream_source`   | LazyFrames, and what streams Arrow data                            |
-| `manifest`        | what a dataset's parts are answers to                              |
+| `stream_source`   | LazyFrames and streams of Arrow data                               |
+| `manifest`        | the question that a dataset's parts answer                         |
 | `part_answers`    | the answers to the rows of a part, written when all have arrived   |
-| `part_files`      | the directory of the parts: each there whole or not at all         |
-| `dataset_retry`   | failed rows of the parts, asked again                              |
-| `table_window`    | the tables whose runs go: their display, and the end of the whole  |
+| `part_files`      | the directory of the parts, each written completely or not at all  |
+| `dataset_retry`   | retry of failed rows of the parts                                  |
+| `table_window`    | the running tables: their display, and the end of the stream       |
 
 Invariants:
 
-- A piece is taken in the order in which it was added, whatever ends first.
-- At most three times the wanted rows are held, so a late row delays, and does not fill the memory.
-- A run that was taken is known to nothing of this package but the registry on disk: when its frame goes, so does
-  everything else. A cycle would keep it until Python looks for garbage, which it rarely does while runs are going.
-- An error of the source, or of a piece that cannot be asked, comes after the answers of what was started before it.
-- One thread adds and takes. Stopping may come from any: the display's Stop button is on another.
-- A sum of counts is all that is left of a run that was taken, so a display of the whole costs the same at the
-  thousandth table as at the first.
-- A part file of a dataset is there whole, with an outcome for every row, or not at all; one that is there is done, and
-  not read. Its name follows from its piece, so no order of events changes it.
-- What the money does not suffice for ends the stream: the pieces that were started are answered as far as they can be,
-  and nothing further is read.
+- Pieces are taken in the order in which they were added, regardless of which ends first.
+- At most three times the wanted rows are held, so a late row delays the stream but does not fill the memory.
+- After a run is taken, only the registry on disk knows it: it is freed together with its frame. A reference cycle would
+  keep it until Python collects garbage, which rarely happens while runs are going.
+- An error of the source, or of an invalid piece, is raised after the answers of the pieces started before it.
+- One thread adds and takes. Stopping may come from any thread: the display's Stop button is on another.
+- Only the sum of its counts is kept of a taken run, so the display costs the same at the thousandth table as at the
+  first.
+- A part file of a dataset is complete, with an outcome for every row, or does not exist. An existing one is done and is
+  not read. Its name follows from its piece, so the order of events does not change it.
+- An exhausted budget ends the stream: the started pieces are answered as far as possible, and nothing more is read.
 
-What a run costs beside its rows (a thread's turn, a look into the store, a record in the registry) is a few
-milliseconds, so tables of some hundreds of rows are as fast as one run; see docs/performance.md.
+The fixed overhead of a run (a thread switch, a store lookup, a registry record) is a few milliseconds, so tables of a
+few hundred rows are as fast as one run; see docs/performance.md.
 
-The room is above `frames`, since a piece is a frame of any library that has an adapter; it imports none of them.
+This package is a layer above `frames`, because a piece is a frame of any library with an adapter. It imports none of
+these libraries.
 """
 
 from pllm_notebook.streams.batches import aparse_batches, parse_batches

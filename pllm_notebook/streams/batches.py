@@ -1,4 +1,4 @@
-"""`parse_batches`: an iterator of tables in, an iterator of tables out, in bounded memory."""
+"""`parse_batches`: an iterator of tables with answers from an iterable of tables, in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pllm_notebook.streams.table_window import Answered, TablePiece, TableWindow
 
 __all__ = ["answered", "aparse_batches", "cut", "parse_batches", "window_for"]
 
-# How often a wait looks whether another table is wanted, and shows the progress.
+# How often a wait checks whether another table is wanted and updates the progress.
 _TICK_S = 0.05
 _ROWS = 20_000
-# What is stopped may take this long to store what has arrived.
+# Maximum time for stopped runs to store the answers that have arrived.
 _GRACE_S = 10.0
 
 
@@ -40,26 +40,27 @@ def parse_batches(
 ) -> Generator[Any, None, None]:
     r"""Ask the same question about every row of many tables, and yield each with its answers.
 
-    Memory is bounded: a few tables are read ahead of the one that is yielded next, and nothing of those that were
-    yielded is held. They share limits, answers, `max_cost_usd` and one display. Closing the iterator early cancels
-    what is going; what has arrived is in the cache.
+    Memory is bounded: a few tables are read ahead of the next one to yield, and yielded tables are not kept. All tables
+    share limits, cached answers, `max_cost_usd` and one display. Closing the iterator early cancels the calls in
+    flight; answers that have arrived are in the cache.
 
     Args:
-        tables: Frames of any library that `.llm` knows, read one at a time, as late as keeps the model busy.
+        tables: Frames of any library that `.llm` supports, read one at a time, as late as possible without making the
+            model wait.
         response_format: As for `df.llm.parse`.
         prompt: As for `df.llm.parse`.
-        rows: Rows of one run at most: a larger table comes back in pieces of so many.
+        rows: Maximum rows of one run. A larger table is returned in pieces of this many rows.
         **options: As for `df.llm.parse`.
 
     Yields:
-        Each table as `df.llm.parse` returns it, in order. A row without an answer has NA; one warning at the end
+        Each table as `df.llm.parse` returns it, in order. Rows without an answer have NA, and one warning at the end
         counts them.
 
     Raises:
-        UsageError: When a table cannot be asked as written; the tables before it are yielded first.
-        BudgetError: When `max_cost_usd` was reached, after everything paid was yielded.
-        ProviderRejectedError: When key, model or quota were refused; what finished is kept.
-        KeyboardInterrupt: After an interrupt; what finished is kept, and the next run resumes.
+        UsageError: If a table or the arguments are invalid. The tables before it are yielded first.
+        BudgetError: If `max_cost_usd` was reached, after everything paid for was yielded.
+        ProviderRejectedError: If the key, model or quota was refused. Finished answers are kept.
+        KeyboardInterrupt: After an interrupt. Finished answers are kept, and the next run resumes.
 
     Example:
         for part in pllm.parse_batches(pd.read_csv("big.csv", chunksize=20_000), Review, "Read:\n{text}"):
@@ -81,13 +82,13 @@ def aparse_batches(
     rows: int = _ROWS,
     **options: Unpack[ParseOptions],
 ) -> AsyncGenerator[Any, None]:
-    """Run `parse_batches` in `async for`: the notebook's loop stays free. Cancelling stops it.
+    """Run `parse_batches` in `async for`, without blocking the notebook's event loop. Cancelling stops it.
 
     Args:
         tables: As for `parse_batches`, or an async iterable. It is read in a thread, one table at a time.
         response_format: As for `df.llm.parse`.
         prompt: As for `df.llm.parse`.
-        rows: Rows of one run at most.
+        rows: Maximum rows of one run.
         **options: As for `df.llm.parse`.
     """
     if not isinstance(tables, Iterable | AsyncIterable) or _is_table(tables):
@@ -100,24 +101,24 @@ def aparse_batches(
 def window_for(
     response_format: Any, prompt: str | None, options: dict[str, Any], rows: int, where: str, *, written: bool = True
 ) -> TableWindow:
-    """Return a window for the runs of some tables; options and type are checked before anything is read or sent.
+    """Return a window for the runs of some tables. Checks options and type before anything is read or sent.
 
     Args:
         response_format: As for `df.llm.parse`.
         prompt: As for `df.llm.parse`.
-        options: As given; `progress` is that of the whole.
-        rows: Rows that are wanted ahead at least.
+        options: The caller's options. `progress` applies to the whole stream.
+        rows: Minimum number of rows to have in progress.
         where: Name of the function, for errors.
-        written: Whether the options are of this call, and not of an earlier one.
+        written: Whether the options come from this call rather than an earlier one.
 
     Raises:
-        UsageError: When the options or the type cannot be used. Nothing was sent.
+        UsageError: If the options or the type are invalid. Nothing was sent.
     """
     kind = format_of(response_format, options, where)
     resolved = options_for(options)
     refuse_in_pieces(resolved)
     if resolved.mode == "batch" and resolved.wait is False:
-        raise UsageError(f"{where} yields answers, so it cannot go on without them: leave wait= out. Nothing was sent.")
+        raise UsageError(f"{where} yields answers, so it must wait for them: leave wait= out. Nothing was sent.")
     output = output_of(kind, resolved)
     if written:
         refuse_unread(options, resolved)
@@ -133,10 +134,10 @@ def window_for(
 
 
 def cut(tables: Iterable[Any], rows: int) -> Iterator[TablePiece]:
-    """Cut tables into pieces of at most so many rows, in order.
+    """Cut tables into pieces of at most *rows* rows, in order.
 
     Raises:
-        UsageError: At something that is no table.
+        UsageError: At an item that is not a table.
     """
     for at, data in enumerate(tables):
         table = table_of(data)
@@ -152,7 +153,7 @@ def cut(tables: Iterable[Any], rows: int) -> Iterator[TablePiece]:
 
 
 def answered(window: TableWindow, pieces: Iterator[TablePiece], called_by: Caller) -> Generator[Answered, None, None]:
-    """Yield the pieces with their runs, in order, each when its run has ended. Closing it early stops them all."""
+    """Yield the pieces with their runs, in order, each once its run has ended. Closing it early stops all runs."""
     started = map(window.start, pieces)
     try:
         window.fill(started)
@@ -200,7 +201,7 @@ async def _async_frames(window: TableWindow, source: _AsyncPieces, called_by: Ca
 
 
 class _AsyncPieces:
-    """Pieces of tables that are read without blocking the caller's loop."""
+    """Pieces of tables, read without blocking the caller's event loop."""
 
     def __init__(self, tables: Iterable[Any] | AsyncIterable[Any], rows: int) -> None:
         self._rows = rows
@@ -208,7 +209,7 @@ class _AsyncPieces:
         self._pieces = iter(()) if isinstance(tables, AsyncIterable) else cut(tables, rows)
 
     async def fill(self, window: TableWindow) -> None:
-        """Start as many pieces as are wanted now."""
+        """Start as many pieces as are currently wanted."""
         while window.wants_more:
             with window.reading():
                 piece = await self._next()
@@ -216,7 +217,7 @@ class _AsyncPieces:
         window.show()
 
     async def _next(self) -> TablePiece | None:
-        # A source may read a file, or wait for a database.
+        # In a thread, because a source may read a file or wait for a database.
         piece = await asyncio.to_thread(next, self._pieces, None)
         while piece is None and self._tables is not None:
             try:
@@ -229,7 +230,7 @@ class _AsyncPieces:
 
 
 def _is_table(tables: Any) -> bool:
-    # An Arrow reader is both: as an iterator it yields batches, as a table it would be read whole.
+    # An Arrow reader is both an iterator and a table: as an iterator it yields batches, as a table it is read whole.
     return not isinstance(tables, Iterator) and table_of(tables) is not None
 
 

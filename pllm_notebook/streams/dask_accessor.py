@@ -1,6 +1,6 @@
-"""`ddf.llm` of Dask: the cluster makes partitions, this process asks, and the answers are in files.
+"""`ddf.llm` of Dask: the cluster computes partitions, this process sends the calls, and the answers go to files.
 
-It is loaded with the first use: importing Dask alone registers it.
+Importing Dask registers the accessor, and this module is loaded on first use.
 """
 
 from __future__ import annotations
@@ -71,22 +71,22 @@ class DaskFrameLLM:
         status: bool = True,
         **options: Unpack[ParseOptions],
     ) -> Any:
-        r"""Ask about every row at once, write part files, and return them as a Dask frame. Blocks until all are there.
+        r"""Ask about every row, write part files, and return them as a Dask frame. Blocks until all are written.
 
-        This process sends: the cluster makes partitions, and no task ever pays. The same call resumes (see
-        `parse_dataset`), and a finished one sends nothing.
+        This process sends the calls: the cluster only computes partitions, and no Dask task ever pays. Repeating the
+        call resumes it (see `parse_dataset`); once finished, it sends nothing.
 
         Args:
             response_format: As for `df.llm.parse`.
             prompt: As for `df.llm.parse`.
-            to: Directory of the part files, a path or an address that all machines reach.
-            rows: Rows of a part at most.
+            to: Directory of the part files, a path or URL that all machines can reach.
+            rows: Maximum rows of a part.
             status: Whether parts have the columns `_pllm_status` and `_pllm_error`.
             **options: As for `df.llm.parse`; `max_cost_usd` is for all partitions together.
 
         Returns:
-            `dd.read_parquet` of the parts: the frame's rows in its order with its index, and the fields. A partition of
-            more than *rows* rows has become several. For a series and a type without fields: the answers as a series.
+            `dd.read_parquet` of the parts: the frame's rows in order, with its index and the fields. A partition of
+            more than *rows* rows becomes several. For a series and a type without fields, the answers as a series.
 
         Raises:
             UsageError: Without *to*, and as `parse_dataset`. Nothing was sent.
@@ -110,7 +110,7 @@ class DaskFrameLLM:
         status: bool = True,
         **options: Unpack[CompleteOptions],
     ) -> Any:
-        """Ask for plain text into a column, as `parse` does: the rows with their texts are in part files.
+        """Ask for plain text in a new column, like `parse`: the rows with their texts go to part files.
 
         Args:
             prompt: As for `df.llm.complete`.
@@ -156,7 +156,7 @@ class DaskFrameLLM:
         return self._data
 
     def _result(self, answered: Any, frame: Any, kind: Any, given: dict[str, Any]) -> Any:
-        """Return what the caller gets of the parts."""
+        """Return the result of a call from the parts."""
         return answered
 
     @shows(taken_by(Options, "parse"))
@@ -168,7 +168,7 @@ class DaskFrameLLM:
         rows: int = 5,
         **options: Unpack[ParseOptions],
     ) -> Preview:
-        """Ask about the first rows, and estimate what all would cost. Computes all partitions; sends few calls.
+        """Ask about the first rows and estimate the cost of all. Computes all partitions, sends few calls.
 
         Args:
             response_format: As for `df.llm.parse`.
@@ -186,9 +186,9 @@ class DaskFrameLLM:
     def estimate(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Estimate:
-        """Estimate what `parse` would send and cost. Computes all partitions; sends nothing and needs no key.
+        """Estimate the calls and cost of `parse`. Computes all partitions, sends nothing and needs no key.
 
-        Equal rows of different pieces of 20,000 count as calls of their own here, and share one when they are asked.
+        Equal rows in different pieces of 20,000 rows count as separate calls here, but share one call when asked.
         """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "estimate")
@@ -203,9 +203,9 @@ class DaskFrameLLM:
 
 
 class DaskSeriesLLM(DaskFrameLLM):
-    """`series.llm` of Dask: the same about every value, `{value}` in the prompt.
+    """`series.llm` of Dask: asks the same question about every value, `{value}` in the prompt.
 
-    The parts have the values too, in a column of the series' name, or `value` where the prompt says so.
+    The parts also contain the values, in a column with the series' name, or `value` if the prompt uses it.
     """
 
     _KIND, _SHOWN = "series", "ddf['text']"
@@ -227,7 +227,7 @@ class DaskSeriesLLM(DaskFrameLLM):
 
 
 def _followed(first: Estimate, second: Estimate) -> Estimate:
-    """Return the estimate of rows and of those after them."""
+    """Return the combined estimate of two consecutive groups of rows."""
     times = (first.time_s, second.time_s)
     return replace(
         first + second,

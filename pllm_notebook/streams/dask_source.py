@@ -1,6 +1,6 @@
-"""Partitions of a Dask frame: the cluster makes them, and this process takes them, a few at a time.
+"""Partitions of a Dask frame: the cluster computes them, and this process takes them, a few at a time.
 
-No call is made in a task: Dask may repeat a task, or run it again for another result, and each would be paid for.
+No call is made in a Dask task: Dask may repeat a task, or run it again for another result, and each run would be paid.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 __all__ = ["DaskSource", "dask_source"]
 
-# Partitions that the cluster makes, or holds for this process, at once.
+# Maximum number of partitions that the cluster computes or holds for this process at a time.
 _WINDOW = 4
-# As Dask's own `to_parquet` names an index without a name.
+# The name that Dask's `to_parquet` gives to an unnamed index.
 _UNNAMED = "__null_dask_index__"
 
 
 class DaskSource(DatasetSource):
-    """The rows of a Dask frame, partition by partition. A partition whose parts are there is not computed.
+    """The rows of a Dask frame, partition by partition. A partition whose parts exist is not computed.
 
-    The parts of a partition are known by the name of Dask's graph, which is that of another process for the same
-    frame, and each says how many there are.
+    The parts of a partition are identified by the name of Dask's graph, which is the same in every process for the same
+    frame. Each part's name also has their number.
 
     Args:
         data: A Dask DataFrame.
-        rows: Rows of a piece at most.
+        rows: Maximum rows of a piece.
 
     Attributes:
-        index: Column that has the index.
+        index: Name of the column for the index.
     """
 
     def __init__(self, data: Any, rows: int) -> None:
@@ -53,26 +53,26 @@ class DaskSource(DatasetSource):
         self._digest = hashlib.sha256(repr((data._name, rows)).encode()).hexdigest()[:12]
 
     def schema(self) -> pa.Schema:
-        """Return the columns and their types, from the frame's own description of itself."""
+        """Return the columns and their types, from the frame's metadata."""
         import pyarrow as pa
 
         meta = self._data._meta_nonempty.rename_axis(index=self.index)
-        # Python's objects are text, unless a partition shows otherwise; Dask's example of them is one of no type.
+        # Object columns count as text unless a partition shows otherwise: Dask's metadata has no type for them.
         meta = meta.astype({name: "string" for name, kind in meta.dtypes.items() if kind.kind == "O"})
         return pa.Schema.from_pandas(meta, preserve_index=True).remove_metadata()
 
     def described(self, there: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the kind and the columns: the graph is in the names of the parts."""
+        """Return the kind and the columns. The graph's name is in the names of the parts."""
         return {"source": {"kind": "dask", "columns": [[each.name, str(each.type)] for each in self.schema()]}}
 
     def question(self, prompt: str | None, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options: without a prompt all columns are data, and the index is none."""
+        """Return the options. Without a prompt, all columns except the index are data."""
         if prompt is not None or options.get("columns") is not None:
             return options
         return options | {"columns": [str(name) for name in self._data.columns]}
 
     def pieces(self, there: Collection[str]) -> Iterator[SourcePiece]:
-        """Yield all pieces; partitions with a missing part are computed, a few ahead."""
+        """Yield all pieces. Partitions with a missing part are computed, a few ahead."""
         whole = self._whole(there)
         missing = [at for at in range(self._data.npartitions) if at not in whole]
         with closing(self._computed(missing)) as tables:
@@ -88,14 +88,14 @@ class DaskSource(DatasetSource):
                     yield SourcePiece(name, None if name in there else data)
 
     def tables(self) -> Generator[pa.Table, None, None]:
-        """Yield the rows, at most so many at once."""
+        """Yield the rows, in tables of limited size."""
         with closing(self._computed(range(self._data.npartitions))) as tables:
             for table in tables:
                 for first in range(0, table.num_rows, self._rows):
                     yield table.slice(first, self._rows)
 
     def _whole(self, there: Collection[str]) -> dict[int, list[str]]:
-        """Return the parts of each partition that has all of them."""
+        """Return the parts of each partition whose parts all exist."""
         found: defaultdict[int, list[str]] = defaultdict(list)
         for name in sorted(there):
             match = re.fullmatch(rf"part-(\d+)-\d+of(\d+)-{self._digest}\.parquet", name)
@@ -131,7 +131,7 @@ class DaskSource(DatasetSource):
         """Return a partition as a table of the frame's columns.
 
         Raises:
-            UsageError: If a column holds what its type does not say.
+            UsageError: If a column has values that do not match its type.
         """
         import pyarrow as pa
 
@@ -154,7 +154,7 @@ def dask_source(data: Any, rows: int) -> DaskSource | None:
 
 
 def _client() -> Any:
-    """Return the cluster that is in use, None for none."""
+    """Return the current cluster's client, or None."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None

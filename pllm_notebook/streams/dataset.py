@@ -1,4 +1,4 @@
-"""A dataset: a directory of part files that hold rows with their answers, and what is known of them."""
+"""A dataset: a directory of part files with rows and their answers."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["Dataset", "DatasetProgress", "open_dataset"]
 
 
 class DatasetProgress(NamedTuple):
-    """How far a dataset is, as its directory says.
+    """The progress of a dataset, from its directory.
 
     Attributes:
-        parts: Parts that are there.
-        total_parts: Parts of the whole; None while that is unknown: a stream tells its length at its end.
-        rows: Rows of the parts that are there; with `explode`, lines.
-        total_rows: Rows of the source, None for unknown.
-        answered: Rows that have an answer; None where the parts have no status.
-        failed: Rows that failed; None where the parts have no status.
-        skipped: Rows that had a missing value; None where the parts have no status.
+        parts: Number of existing parts.
+        total_parts: Number of all parts. None while unknown: the length of a stream is known only at its end.
+        rows: Rows of the existing parts. With `explode`, lines.
+        total_rows: Rows of the source. None if unknown.
+        answered: Rows with an answer. None if the parts have no status.
+        failed: Rows that failed. None if the parts have no status.
+        skipped: Rows with a missing value. None if the parts have no status.
     """
 
     parts: int
@@ -50,7 +50,7 @@ class DatasetProgress(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all parts are there."""
+        """Whether all parts exist."""
         return self.parts == self.total_parts
 
     def __str__(self) -> str:
@@ -65,17 +65,17 @@ class DatasetProgress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The part files of a dataset, and what one call did for them.
+    """The part files of a dataset, and the counts of one call.
 
     Attributes:
         address: The directory.
-        paths: Of all parts, in the order of the rows.
-        written: Number of parts that this call wrote; the others were there.
+        paths: Paths of all parts, in the order of the rows.
+        written: Number of parts that this call wrote. The others existed before.
         rows: Rows that this call asked about, in the parts that it wrote.
-        answered: Those of them that have an answer.
-        failed: Those of them that failed.
-        skipped: Those of them that had a missing value.
-        cost_usd: What this call cost, None for unknown.
+        answered: How many of them have an answer.
+        failed: How many of them failed.
+        skipped: How many of them had a missing value.
+        cost_usd: Cost of this call in US dollars. None if unknown.
     """
 
     address: str
@@ -87,29 +87,29 @@ class Dataset:
     skipped: int
     cost_usd: float | None
     _parts: PartFiles = field(repr=False)
-    # None where the directory was opened: the manifest has it.
+    # None for an opened directory: the manifest has the question.
     _question: Question | None = field(repr=False, default=None)
 
     @property
     def cost(self) -> float | None:
-        """What this call cost in US dollars, None for unknown."""
+        """Cost of this call in US dollars. None if unknown."""
         return self.cost_usd
 
     @property
     def files(self) -> Any:
-        """The file system of the parts, as fsspec has it."""
+        """The fsspec file system of the parts."""
         return self._parts.files
 
     def scan(self) -> Any:
         """Return a `pyarrow.dataset.Dataset` of all parts, in the order of the rows. Reads no row.
 
         Raises:
-            UsageError: If a part is no longer there, or is no Parquet.
+            UsageError: If a part is missing or is not Parquet.
         """
         return self._parts.scan(self.paths)
 
     def errors(self) -> pa.Table:
-        """Return the rows that failed, of all parts, with their messages in `_pllm_error`. Sends nothing.
+        """Return the failed rows of all parts, with their messages in `_pllm_error`. Sends nothing.
 
         Raises:
             UsageError: If the parts have no status, or one cannot be read.
@@ -122,7 +122,7 @@ class Dataset:
         return self._parts.scan(self.paths, ds.field(STATUS) == "failed").drop_columns([STATUS])
 
     def progress(self) -> DatasetProgress:
-        """Count the parts and rows that are there. Reads the status of each row, and sends nothing."""
+        """Count the existing parts and rows. Reads the status of each row, and sends nothing."""
         manifest, names = self._manifest(), self._parts.part_names()
         counts: Counter[str] = Counter()
         rows = 0
@@ -150,22 +150,22 @@ class Dataset:
         response_format: Any = NOT_GIVEN,
         **options: Unpack[ParseOptions],
     ) -> Dataset:
-        """Ask again about rows that failed, and write their parts with what came; the source is not read.
+        """Retry failed rows and write their parts with the new answers. The source is not read.
 
-        May be killed at any time: a part has either its old rows or its new ones.
+        The call may be killed at any time: each part has either its old rows or its new ones.
 
         Args:
-            kinds: Kinds of failure to try again; None for those that can succeed unchanged. A paid failure (refusal,
-                truncated, schema) that is named here is paid for again.
-            response_format: The type, where it cannot be imported by its name in this process.
-            **options: Options of sending, such as `max_cost_usd`. Others must be those of the dataset.
+            kinds: Failure kinds to retry. None for those that can succeed unchanged. A paid failure (refusal,
+                truncated, schema) named here is paid for again.
+            response_format: The type, if it cannot be imported by its name in this process.
+            **options: Options for sending, such as `max_cost_usd`. Others must be those of the dataset.
 
         Returns:
-            The dataset, with the counts of this call: `written` parts, and `rows` that were asked again.
+            The dataset with the counts of this call: `written` parts, and `rows` that were retried.
 
         Raises:
-            UsageError: When the parts do not say which rows failed, or the question is another one. Nothing was sent.
-            BudgetError: When `max_cost_usd` was reached; a part that lacks a row for it stays as it is.
+            UsageError: If the parts do not record which rows failed, or the question differs. Nothing was sent.
+            BudgetError: If `max_cost_usd` was reached. A part with a row that was not sent is not changed.
         """
         given: dict[str, Any] = {**options}
         manifest = self._manifest()
@@ -190,7 +190,7 @@ class Dataset:
     def _manifest(self) -> dict[str, Any]:
         manifest = self._parts.manifest()
         if manifest is None:
-            raise UsageError(f"{self.address} has no manifest, so it is no dataset of parse_dataset. Nothing was sent.")
+            raise UsageError(f"{self.address} has no manifest, so it is not a dataset. Nothing was sent.")
         return manifest
 
     def _require_status(self) -> None:
@@ -202,14 +202,14 @@ def open_dataset(address: str | os.PathLike[str]) -> Dataset:
     """Open a directory that `parse_dataset` wrote, complete or not, on this machine or another. Sends nothing.
 
     Args:
-        address: The directory, a path or an address that fsspec opens.
+        address: The directory, a path or a URL that fsspec opens.
 
     Returns:
-        Its parts, with counts of 0: `progress()`, `errors()`, `scan()`, `retry()`.
+        The dataset, with counts of 0. See its `progress()`, `errors()`, `scan()` and `retry()`.
 
     Raises:
         UsageError: If there is no dataset.
-        MissingPackageError: Without PyArrow.
+        MissingPackageError: If PyArrow is not installed.
     """
     require_pyarrow()
     parts = PartFiles(file_path(address, "a dataset's directory"))

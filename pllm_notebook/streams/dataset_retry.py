@@ -1,4 +1,4 @@
-"""Failed rows of a dataset, asked again: from the parts alone, which have the columns of the source."""
+"""Retry the failed rows of a dataset, using only the parts, which have the columns of the source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["retry_parts"]
 
-# What a manifest says of the rows, which a retry does not read.
+# Manifest fields about the source, which a retry does not read.
 _OF_SOURCE = ("files", "pieces", "source")
 
 
@@ -30,17 +30,17 @@ def retry_parts(
     kinds: Sequence[str] | None,
     called_by: Caller,
 ) -> PartCounts:
-    """Ask again about failed rows, and write their parts with what came.
+    """Retry failed rows and write their parts with the new answers.
 
     Args:
         parts: The directory.
         manifest: Its manifest.
-        question: What is asked; that of the manifest.
-        kinds: Kinds of failure; None for those that can pass.
-        called_by: Whose line warnings name.
+        question: The question of the manifest.
+        kinds: Failure kinds to retry. None for those that can succeed unchanged.
+        called_by: The line that warnings name.
 
     Raises:
-        UsageError: When the parts do not say which rows failed, or the question is another. Nothing was sent.
+        UsageError: If the parts do not record which rows failed, or the question differs. Nothing was sent.
     """
     wanted = _passing() if kinds is None else kinds_named(kinds)
     if not manifest["status"] or "columns" not in manifest:
@@ -50,7 +50,7 @@ def retry_parts(
         )
     source = {name: manifest[name] for name in _OF_SOURCE if name in manifest}
     check_same(manifest, manifest_of(question, source, manifest["columns"]), parts.address)
-    options = question.given | {"cache": "refresh"}  # a failure that is kept is not to come from there
+    options = question.given | {"cache": "refresh"}  # a stored failure must not be returned again
     window = window_for(question.response_format, question.prompt, options, question.rows, "retry", written=False)
     lines: dict[str, list[int]] = {}
 
@@ -78,7 +78,7 @@ def _passing() -> frozenset[FailureKind]:
 
 
 def _with_new_lines(part: pa.Table, one: Answered, lines: Sequence[int]) -> pa.Table:
-    """Return a part with the lines of a run in place of its *lines*."""
+    """Return a part with *lines* replaced by the lines of a run."""
     import pyarrow as pa
 
     made = part_table(one.run, status=STATUS in part.schema.names)

@@ -1,4 +1,4 @@
-"""`parse_dataset`: rows in, part files with answers out; what is there is not asked again."""
+"""`parse_dataset`: write part files with rows and their answers. Existing parts are not asked again."""
 
 from __future__ import annotations
 
@@ -46,32 +46,33 @@ def parse_dataset(
 ) -> Dataset:
     r"""Ask the same question about every row of a source, and write the rows with their answers to part files.
 
-    Memory is bounded, and the call may be killed at any time: the same call again asks only about rows that have no
-    part file yet, and what was answered meanwhile is in the cache. Needs the extra `dataset`.
+    Memory is bounded, and the call may be killed at any time: repeating it asks only about rows without a part file,
+    and answers received before are in the cache. Needs the extra `dataset`.
 
     Args:
-        source: A Parquet file, a directory or a pattern (`in/*.parquet`), or several; paths, or addresses that fsspec
-            opens (`s3://…`). All files have the same columns. Or a Polars LazyFrame, a Dask frame, or what streams
-            Arrow data, such as a DuckDB relation or a Spark DataFrame.
-        out: Directory of the part files, a path or an address. It holds one dataset.
+        source: A Parquet file, a directory or a pattern (`in/*.parquet`), or several of these, as paths or URLs that
+            fsspec opens (`s3://…`). All files must have the same columns. Or a Polars LazyFrame, a Dask frame, or an
+            object that streams Arrow data, such as a DuckDB relation or a Spark DataFrame.
+        out: Directory of the part files, a path or URL. It holds one dataset.
         response_format: As for `df.llm.parse`.
         prompt: As for `df.llm.parse`.
-        rows: Rows of a part at most.
+        rows: Maximum rows of a part.
         status: Whether parts have the columns `_pllm_status` (as `df.llm.status`) and `_pllm_error` (text, null for
             none).
         **options: As for `df.llm.parse`; `max_cost_usd` is for all parts together.
 
     Returns:
-        The parts' paths, counts and cost of this call; `scan()`, `errors()`, `progress()` and `retry()`.
+        The dataset: the parts' paths, and the counts and cost of this call. See its `scan()`, `errors()`, `progress()`
+        and `retry()`.
 
     Raises:
-        UsageError: When the call cannot be carried out as written, the files' columns differ, or *out* holds answers to
-            another question. Nothing was sent.
-        MissingPackageError: Without PyArrow. Nothing was sent.
-        BudgetError: When `max_cost_usd` was reached. Parts that lack a row for it are not written; the same call with
-            a higher one goes on.
-        ProviderRejectedError: When key, model or quota were refused; what finished is kept.
-        KeyboardInterrupt: After an interrupt; what finished is kept, and the same call resumes.
+        UsageError: If the arguments are invalid, the files' columns differ, or *out* holds answers to another question.
+            Nothing was sent.
+        MissingPackageError: If PyArrow is not installed. Nothing was sent.
+        BudgetError: If `max_cost_usd` was reached. Parts with a row that was not sent are not written. The same call
+            with a higher limit continues.
+        ProviderRejectedError: If the key, model or quota was refused. Finished answers are kept.
+        KeyboardInterrupt: After an interrupt. Finished answers are kept, and the same call resumes.
 
     Example:
         pllm.parse_dataset("in/*.parquet", "out/", Review, "Read:\n{text}", max_cost_usd=20).scan().to_table()
@@ -83,7 +84,7 @@ def parse_dataset(
     given: dict[str, Any] = {**options}
     kind = format_of(response_format, given, "parse_dataset")
     question = Question(kind, prompt, given, rows, status)
-    window_for(kind, prompt, {**given}, rows, "parse_dataset")  # a wrong option is refused before a file is opened
+    window_for(kind, prompt, {**given}, rows, "parse_dataset")  # refuses a wrong option before a file is opened
     require_pyarrow()
     rows_in, parts = _source_of(source, rows), PartFiles(address)
     parts.check_place()
@@ -131,27 +132,27 @@ def _source_of(source: Any, rows: int) -> DatasetSource:
     found = dask_source(source, rows) or lazy_source(source, rows) or stream_of(source, rows)
     if found is None:
         raise UsageError(
-            f"parse_dataset reads Parquet files, a LazyFrame, a Dask frame, or what streams Arrow data: give a path, a "
+            f"parse_dataset reads Parquet files, a LazyFrame, a Dask frame or a stream of Arrow data: pass a path, a "
             f"pattern, a list of them, or such a frame, not {type(source).__name__}. Nothing was sent."
         )
     return found
 
 
 def _prepared(source: DatasetSource, parts: PartFiles, question: Question) -> dict[str, Any]:
-    """Return the manifest of the directory, which is written where there is none.
+    """Return the manifest of the directory, writing it if there is none.
 
     Raises:
-        UsageError: If the question cannot be asked, or the directory holds something else. Nothing was sent.
+        UsageError: If the question is invalid, or the directory holds something else. Nothing was sent.
     """
     there = parts.manifest()
     if there is None:
         schema = source.schema()
-        # A question that cannot be asked is refused before a manifest holds the directory to it.
+        # An invalid question is refused before a manifest binds the directory to it.
         accessor = accessor_of(schema.empty_table())
         accessor.estimate(question.response_format, question.prompt, **question.given)
         names, clash = made_columns(accessor, question.response_format, question.prompt, question.given)
         check_columns([*schema.names, *names], status=question.status)
-        # Each part would find out for itself, when those before it are paid for.
+        # Checked here: otherwise a part would fail only after the parts before it are paid for.
         if clash and not options_for({**question.given}).replace:
             raise NameClashError(clash, unread=True)
     described = source.described(there)
@@ -162,7 +163,7 @@ def _prepared(source: DatasetSource, parts: PartFiles, question: Question) -> di
         return there
     if parts.part_names() or any(name.endswith(".parquet") for name in parts.names()):
         raise UsageError(
-            f"{parts.address} holds Parquet files and no manifest, so it is no dataset of parse_dataset. Write to "
+            f"{parts.address} holds Parquet files but no manifest, so it is not a dataset of parse_dataset. Write to "
             f"another directory. Nothing was sent."
         )
     parts.write_manifest(manifest)
@@ -170,7 +171,7 @@ def _prepared(source: DatasetSource, parts: PartFiles, question: Question) -> di
 
 
 def _complete(parts: PartFiles, manifest: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Note which parts are the whole. Parts of rows that the source no longer has are no parts any more."""
+    """Record the complete list of parts. Parts with rows that the source no longer has are set aside."""
     former = sorted({*parts.part_names()}.difference(names))
     for name in former:
         parts.set_aside(name)

@@ -1,4 +1,4 @@
-"""What a dataset is made from: rows that come in pieces, each of them the rows of one part file."""
+"""The source of a dataset: rows in pieces, each with the rows of one part file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SourcePiece(NamedTuple):
 
     Attributes:
         name: Name of the part.
-        data: The rows, None where the part is there already.
+        data: The rows. None if the part already exists.
     """
 
     name: str
@@ -26,34 +26,34 @@ class SourcePiece(NamedTuple):
 
 
 class DatasetSource(ABC):
-    """Rows in a fixed order, whatever they come from."""
+    """Rows in a fixed order, from any origin."""
 
     @abstractmethod
     def schema(self) -> pa.Schema:
         """Return the columns and their types. Reads no row.
 
         Raises:
-            UsageError: If it has no such columns. Nothing was sent.
+            UsageError: If the columns are unusable. Nothing was sent.
         """
 
     @abstractmethod
     def described(self, there: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return what a manifest has of it; *there* is the manifest of the directory, None for none."""
+        """Return the source's entry in a manifest. *there* is the directory's manifest, or None."""
 
     @abstractmethod
     def pieces(self, there: Collection[str]) -> Iterator[SourcePiece]:
         """Yield all pieces in order, without the rows of those whose part is in *there*."""
 
     def question(self, prompt: str | None, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options for its rows: a source may have columns that are no data."""
+        """Return the options for its rows. A source may have columns that are not data."""
         return options
 
 
 def content_digest(table: pa.Table) -> str:
-    """Return 12 characters that tell the content of a table from another's, the same in each process."""
+    """Return a digest of a table's content in 12 characters, the same in every process."""
     import pyarrow as pa
 
-    # A slice is written with what is around it, a copy is not.
+    # A slice is serialized with its surrounding buffers, a copy is not.
     plain = table.replace_schema_metadata(None).take(pa.array(range(table.num_rows), pa.int64())).combine_chunks()
     content = pa.BufferOutputStream()
     with pa.ipc.new_stream(content, plain.schema) as stream:
@@ -62,7 +62,7 @@ def content_digest(table: pa.Table) -> str:
 
 
 def storable(schema: pa.Schema) -> pa.Schema:
-    """Return a schema whose text and binary columns are of types that all readers of Parquet know."""
+    """Return a schema whose text and binary columns have types that all Parquet readers support."""
     import pyarrow as pa
 
     views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}

@@ -1,4 +1,4 @@
-"""The manifest of a dataset: what its parts are answers to, so that no other answers are put beside them."""
+"""The manifest of a dataset: the question that its parts answer, so that no other answers are mixed with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pllm_notebook.options import Options, fields_of
 __all__ = ["Question", "check_same", "manifest_of", "recorded_options", "recorded_type"]
 
 _FORMAT = 1
-# Options that change how a call is sent, what it costs, or what is shown, and never which answer a row has.
+# Options that change only how a call is sent, its cost, or the display, but never a row's answer.
 _TRANSPORT = frozenset({
     "cache", "concurrency", "confirm", "errors", "hedge", "images_from", "max_cost_usd", "max_retries", "mode",
     "prices",
@@ -27,19 +27,19 @@ _TRANSPORT = frozenset({
     "tool_timeout_s",
     "validator_timeout_s", "wait",
 })  # fmt: skip
-# Options of which a manifest has a hash or names alone.
+# Options of which a manifest has only a hash or names.
 _DIGESTED = ("decide", "examples", "extra_body", "tools")
 
 
 class Question(NamedTuple):
-    """What is asked about every row of a dataset.
+    """The question about every row of a dataset.
 
     Attributes:
-        response_format: As for `df.llm.parse`, its old names resolved.
+        response_format: As for `df.llm.parse`, with old argument names resolved.
         prompt: As for `df.llm.parse`.
-        given: The options that the call gave.
-        rows: Rows of a part at most.
-        status: Whether parts have the columns of the status.
+        given: The options passed to the call.
+        rows: Maximum rows of a part.
+        status: Whether parts have the status columns.
     """
 
     response_format: Any
@@ -53,8 +53,8 @@ def manifest_of(question: Question, source: Mapping[str, Any], columns: Sequence
     """Return the manifest of a dataset.
 
     Args:
-        question: What is asked.
-        source: What the source says of itself.
+        question: The question.
+        source: The source's description.
         columns: The source's columns.
     """
     options = options_for({**question.given})
@@ -80,10 +80,10 @@ def manifest_of(question: Question, source: Mapping[str, Any], columns: Sequence
 
 
 def recorded_options(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a manifest that are not the defaults, as far as a manifest holds them.
+    """Return the options of a manifest that differ from the defaults, as far as a manifest stores them.
 
-    Those of sending are left out: none is written, and a manifest from elsewhere must not say which files are sent, or
-    what a call may cost.
+    Options for sending are not included: they are never written, and a foreign manifest must not decide which files
+    are sent or how much a call may cost.
     """
     known = {name: one for name, one in fields_of(Options).items() if name not in _TRANSPORT.union(_DIGESTED)}
     return {
@@ -117,7 +117,7 @@ def check_same(there: Mapping[str, Any], manifest: Mapping[str, Any], address: s
     """Check that a directory's manifest is that of this call.
 
     Raises:
-        UsageError: If it is not; it names what differs. Nothing was sent.
+        UsageError: If it differs. The message names the differences. Nothing was sent.
     """
     differs = [
         _difference(name, there.get(name), manifest.get(name))
@@ -135,7 +135,7 @@ def check_same(there: Mapping[str, Any], manifest: Mapping[str, Any], address: s
 
 
 def _difference(name: str, there: Any, here: Any) -> str:
-    # As JSON they are equal where a tuple has become a list.
+    # Compared as JSON, in which tuples are lists.
     before, now = (json.dumps(value, sort_keys=True) for value in (there, here))
     if before == now:
         return ""
@@ -157,7 +157,7 @@ def _files_differ(there: Sequence[Sequence[Any]], here: Sequence[Sequence[Any]])
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return what a manifest has of an option: the same in each process, and no secret that a body may hold."""
+    """Return an option's manifest entry: the same in every process, and without secrets from a body."""
     if name == "extra_body" and value:
         return hashlib.sha256(json.dumps(value, sort_keys=True, default=_name_of).encode()).hexdigest()
     if name == "examples":
@@ -166,7 +166,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _type_name(kind: Any) -> str | None:
-    """Return `module:name` of a type that has one, else None."""
+    """Return `module:name` of a type, or None if it has none."""
     name, module = getattr(kind, "__qualname__", None), getattr(kind, "__module__", None)
     # `list[int]` has the name of `list`.
     if not isinstance(kind, type) or get_origin(kind) is not None or name is None or "<" in name:

@@ -1,4 +1,4 @@
-"""Parquet files as pieces: the same files give the same pieces, whatever was done before."""
+"""Parquet files as pieces: the same files always give the same pieces."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetSource", "SourceFile", "require_pyarrow"]
 
-# What file systems call the moment or the content of a version, the surest first.
+# Names that file systems use for the time or content hash of a version, most reliable first.
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
-# Rows that are decoded at once: less than a piece, so that a long row group is never in memory whole.
+# Number of rows decoded at once: less than a piece, so that a long row group is never completely in memory.
 _BATCH_ROWS = 8192
 _SUFFIX = ".parquet"
-# Directories in directories that are looked into for a file to name.
+# Depth of nested directories searched for a file to suggest.
 _DEPTH = 4
 _KEPT = "What was answered is in the cache: when the file is whole, write its rows to another directory."
 
@@ -31,9 +31,9 @@ class SourceFile(NamedTuple):
     """One version of a file.
 
     Attributes:
-        path: In its file system, with the protocol where it is not local.
-        size: In bytes.
-        stamp: Its etag or time of change, as text.
+        path: Path in its file system, with the protocol unless it is local.
+        size: Size in bytes.
+        stamp: Its ETag or modification time, as text.
         files: Its file system.
     """
 
@@ -44,7 +44,7 @@ class SourceFile(NamedTuple):
 
     @property
     def version(self) -> list[Any]:
-        """What tells it from another file, and from another version of it."""
+        """The values that distinguish it from other files and other versions."""
         return [self.path, self.size, self.stamp]
 
 
@@ -52,7 +52,7 @@ class ParquetPiece(NamedTuple):
     """Consecutive rows of a file.
 
     Attributes:
-        name: Of the part file that holds them with their answers.
+        name: Name of the part file with these rows and their answers.
         file: The file.
         first: The first row's position in the file.
         total: Number of rows.
@@ -65,11 +65,11 @@ class ParquetPiece(NamedTuple):
 
 
 class ParquetSource(DatasetSource):
-    """Parquet files. A file whose parts are there is not opened.
+    """Parquet files. A file whose parts exist is not opened.
 
     Args:
         source: Paths, directories and patterns.
-        rows: Rows of a piece at most.
+        rows: Maximum rows of a piece.
 
     Attributes:
         files: The files, in sorted order.
@@ -91,7 +91,7 @@ class ParquetSource(DatasetSource):
         return self._schema
 
     def described(self, there: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the files' versions and numbers of rows; those in a manifest of the same files are not read again."""
+        """Return the files' versions and row counts. Counts in a manifest of the same files are not read again."""
         self._counts = _known_counts(there, self.files)
         if self._counts is None:
             self._counts, self._schema = read_footers(self.files)
@@ -111,7 +111,7 @@ class ParquetSource(DatasetSource):
 
 
 def _known_counts(manifest: Mapping[str, Any] | None, files: Sequence[SourceFile]) -> list[int] | None:
-    """Return the number of rows of each file where a manifest of the same files has them, else None."""
+    """Return the number of rows of each file from a manifest of the same files, or None."""
     known = [] if manifest is None else manifest.get("files", [])
     if [each[:3] for each in known] != [file.version for file in files]:
         return None
@@ -158,7 +158,7 @@ def find_files(source: str | Sequence[str]) -> list[SourceFile]:
 
 
 def _paths_at(files: Any, path: str) -> list[str]:
-    """Return the paths of a file, of the Parquet files in a directory, or of a pattern; what is there is no pattern."""
+    """Return the paths of a file, a directory's Parquet files, or a pattern. An existing path is not a pattern."""
     if files.isdir(path):
         return [str(each) for each in files.ls(path, detail=False) if str(each).endswith(_SUFFIX)]
     if files.exists(path):
@@ -167,7 +167,7 @@ def _paths_at(files: Any, path: str) -> list[str]:
 
 
 def _advice(files: Any, path: str, address: str) -> str:
-    """Return what to give in place of a directory that has no Parquet file of its own, "" for another path."""
+    """Return the advice for a directory without Parquet files of its own. "" for any other path."""
     if not files.isdir(path):
         return ""
     if any(str(each).endswith(_SUFFIX) for each in files.find(path, maxdepth=_DEPTH)):
@@ -179,7 +179,7 @@ def _advice(files: Any, path: str, address: str) -> str:
 
 
 def read_footers(files: Sequence[SourceFile]) -> tuple[list[int], pa.Schema]:
-    """Return the number of rows of each file, and the schema that all have.
+    """Return the number of rows of each file, and their common schema.
 
     Raises:
         UsageError: If a file is not Parquet, or a column differs between files. Nothing was sent.
@@ -198,7 +198,7 @@ def read_footers(files: Sequence[SourceFile]) -> tuple[list[int], pa.Schema]:
 
 
 def pieces_of(files: Sequence[SourceFile], counts: Sequence[int], rows: int) -> list[ParquetPiece]:
-    """Cut files into pieces of at most so many rows, in order. An empty file is an empty piece."""
+    """Cut files into pieces of at most *rows* rows, in order. An empty file is an empty piece."""
     pieces: list[ParquetPiece] = []
     for file, total in zip(files, counts, strict=True):
         for first in range(0, max(total, 1), rows):
@@ -209,7 +209,7 @@ def pieces_of(files: Sequence[SourceFile], counts: Sequence[int], rows: int) -> 
 
 
 def read_pieces(pieces: Sequence[ParquetPiece]) -> Generator[tuple[ParquetPiece, pa.Table], None, None]:
-    """Yield pieces with their rows. A file is read forward, and only from the first row group that is wanted."""
+    """Yield pieces with their rows. A file is read forward, starting at the first row group that is needed."""
     reader: _FileRows | None = None
     try:
         for piece in pieces:
@@ -230,7 +230,7 @@ class _FileRows:
         self.file = file
         self._parquet = _open(file, _KEPT)
         self._batches: Iterator[Any] = iter(())
-        # The rest of the batch that was read last begins at this row.
+        # The rest of the last batch read begins at this row.
         self._rest: Any = None
         self._at = -1
 

@@ -1,4 +1,4 @@
-"""The answers to the rows of a part, as its file has them, and what became of the parts of one call."""
+"""The answers to the rows of a part as its file has them, and the counts of one call's parts."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["ERROR", "STATUS", "PartCounts", "check_columns", "part_table", "row_of_line", "write_parts"]
 
 STATUS, ERROR = "_pllm_status", "_pllm_error"
-"""Columns of a part: what became of each row, and the message of a failure."""
+"""Columns of a part: the status of each row, and the message of a failure."""
 
 
 class PartCounts(NamedTuple):
-    """What one call did for the parts of a dataset.
+    """The counts of one call for the parts of a dataset.
 
     Attributes:
-        written: Number of parts that it wrote.
-        rows: Rows that it asked about in them.
-        answered: Those that have an answer.
-        failed: Those that failed.
-        skipped: Those that had a missing value.
-        unwritten: Number of parts that lack a row, and were not written.
-        cost_usd: What it cost, None for unknown.
+        written: Number of parts written.
+        rows: Number of rows asked about in them.
+        answered: Rows with an answer.
+        failed: Rows that failed.
+        skipped: Rows with a missing value.
+        unwritten: Number of parts that were not written because a row has no outcome.
+        cost_usd: Cost in US dollars. None if unknown.
     """
 
     written: int
@@ -47,7 +47,7 @@ class PartCounts(NamedTuple):
 def write_parts(
     window: TableWindow, pieces: Iterator[TablePiece], called_by: Caller, write: Callable[[Answered], None]
 ) -> PartCounts:
-    """Ask about the rows of some parts, and write each when all its rows have an outcome."""
+    """Ask about the rows of some parts, and write each part once all its rows have an outcome."""
     done: Counter[str] = Counter()
     costs: list[float | None] = []
     with closing(answered(window, pieces, called_by)) as each:
@@ -55,7 +55,7 @@ def write_parts(
             counts = one.run.progress()
             costs.append(counts.cost_usd)
             if counts.not_sent or counts.pending:
-                done["unwritten"] += 1  # a part is whole: another call writes it
+                done["unwritten"] += 1  # only complete parts are written: a later call writes this one
                 continue
             write(one)
             done.update(
@@ -71,7 +71,7 @@ def write_parts(
 
 
 def part_table(run: LiveRun, *, status: bool) -> pa.Table:
-    """Return the rows of a run with their answers and, with *status*, what became of each."""
+    """Return the rows of a run with their answers and, with *status*, their status columns."""
     import pyarrow as pa
 
     frame = run.to_frame()
@@ -88,13 +88,13 @@ def part_table(run: LiveRun, *, status: bool) -> pa.Table:
 
 
 def row_of_line(run: LiveRun) -> list[int] | None:
-    """Return the row that each line of a run's result belongs to; None where each row has one line."""
+    """Return the row of each line of a run's result, or None if each row has one line."""
     rows: Any = run.rows
     return rows.shape.table(run.table)[1] if rows.shape.explode else None
 
 
 def check_columns(names: list[str], *, status: bool) -> None:
-    """Check that no column has a name that the parts have for the status.
+    """Check that no column has the name of a status column.
 
     Raises:
         UsageError: If one has. Nothing was sent.

@@ -1,4 +1,4 @@
-"""The directory that a dataset is written to: a manifest and part files, each there whole or not at all."""
+"""The directory of a dataset: a manifest and part files, each written completely or not at all."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class PartFiles:
     """The part files of one dataset, on any file system that fsspec opens.
 
     Args:
-        address: A path, or an address such as `s3://bucket/out`.
+        address: A path, or a URL such as `s3://bucket/out`.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.files, self.path = open_directory(address)
-        # Some file systems remember listings, and a part of another process would be asked again.
+        # Some file systems cache listings: a part written by another process would then be asked again.
         self.files.invalidate_cache()
 
     def names(self) -> set[str]:
-        """Return the names of the files that are there whole.
+        """Return the names of the complete files.
 
         Raises:
             UsageError: If the directory cannot be read. Nothing was sent.
@@ -51,40 +51,40 @@ class PartFiles:
         return {str(path).rstrip("/").rpartition("/")[2] for path in paths}
 
     def check_place(self) -> None:
-        """Check that no file is where the directory would be.
+        """Check that the directory's path is not a file.
 
         Raises:
             FileError: If one is. Nothing was sent.
         """
         if self.files.isfile(self.path):
             raise FileError(
-                f"{self.address} is a file, and parts are written to a directory. Name another path; a directory "
-                f"that does not exist is made. Nothing was sent.",
+                f"{self.address} is a file, and parts are written to a directory. Use another path; a directory "
+                f"that does not exist is created. Nothing was sent.",
                 errno=errno.ENOTDIR,
                 path=self.address,
             )
 
     def part_names(self) -> list[str]:
-        """Return the names of the parts that are there, in the order of the rows."""
+        """Return the names of the existing parts, in the order of the rows."""
         return sorted(name for name in self.names() if name.startswith(_PART) and name.endswith(".parquet"))
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return a part, or some of its columns."""
         import pyarrow.parquet as pq
 
-        # One file, so that no column is made from the names of its directories.
+        # Read as one file, so that no column is derived from directory names.
         path = self.path_of(name)
         try:
             with self.files.open(path, "rb") as file, pq.ParquetFile(file) as parquet:
                 return parquet.read(None if columns is None else list(columns))
-        except (ValueError, OSError, NotImplementedError) as error:  # Arrow's own are of these
+        except (ValueError, OSError, NotImplementedError) as error:  # the base classes of Arrow's errors
             raise _unreadable(path, error) from None
 
     def scan(self, paths: Sequence[str], where: Any = None) -> Any:
-        """Return a `pyarrow.dataset.Dataset` of parts; with *where*, the rows for which that expression holds.
+        """Return a `pyarrow.dataset.Dataset` of parts, filtered by the expression *where*.
 
         Raises:
-            UsageError: If a part is no longer there, or is no Parquet.
+            UsageError: If a part is missing or is not Parquet.
         """
         import pyarrow.dataset as ds
 
@@ -99,14 +99,14 @@ class PartFiles:
             found = ds.dataset(list(paths), filesystem=self.files, format="parquet")
             return found if where is None else found.to_table(filter=where)
         except (ValueError, OSError, NotImplementedError) as error:
-            for path in paths:  # its message says to delete the file that is named
+            for path in paths:  # raises an error that names the file to delete
                 self.read(path.rpartition("/")[2], [])
             raise UsageError(
                 f"The parts of {self.address} cannot be read together: {error}. Nothing was sent."
             ) from None
 
     def set_aside(self, name: str) -> None:
-        """Rename a part so that no reader takes it for one."""
+        """Rename a part so that readers ignore it."""
         self.files.mv(self.path_of(name), self.path_of(f"_{name}.old"))
 
     def path_of(self, name: str) -> str:
@@ -114,7 +114,7 @@ class PartFiles:
         return f"{self.path}/{name}"
 
     def manifest(self) -> dict[str, Any] | None:
-        """Return the manifest that is there, None for none.
+        """Return the existing manifest, or None.
 
         Raises:
             UsageError: If it cannot be read. Nothing was sent.
@@ -130,19 +130,19 @@ class PartFiles:
             raise UsageError(f"{path} cannot be read: {error}. Nothing was sent.") from error
         if not _is_manifest(content):
             raise UsageError(
-                f"{path} is no manifest of a dataset: it is damaged, or another program's. Write to another "
+                f"{path} is not a manifest of a dataset: it is damaged, or another program's. Write to another "
                 f"directory. Nothing was sent."
             )
         manifest: dict[str, Any] = content
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Write the manifest, before anything is sent or when all parts are there."""
+        """Write the manifest, before anything is sent or once all parts exist."""
         so_far = "What was answered is kept." if "parts" in manifest else "Nothing was sent."
         self._write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode(), so_far)
 
     def write(self, name: str, table: pa.Table) -> None:
-        """Write a part, or replace it."""
+        """Write or replace a part."""
         import pyarrow.parquet as pq
 
         content = io.BytesIO()
@@ -153,13 +153,13 @@ class PartFiles:
         path = self.path_of(name)
         if not self.is_local:
             try:
-                # An object store shows a file when it is whole.
+                # An object store shows a file only once it is complete.
                 self.files.pipe_file(path, content)
             except OSError as error:
                 message = f"{self.address} cannot be written: {error}. Give another address, or the right to write."
                 raise FileError(f"{message} {so_far}", errno=error.errno, path=path) from error
             return
-        # A directory would show it while it grows. Readers of datasets leave out names that begin with a dot.
+        # A directory would show the growing file. Dataset readers ignore names that begin with a dot.
         partial = f"{self.path}/.{name}.{os.getpid()}.tmp"
         try:
             with file_errors(path, "a file of a dataset", so_far, writing=True):
@@ -176,7 +176,7 @@ class PartFiles:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a directory of this machine."""
+        """Whether it is a directory on this machine."""
         protocol = self.files.protocol
         return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
@@ -189,7 +189,7 @@ def _unreadable(path: str, error: Exception) -> UsageError:
     )
 
 
-# What every manifest has, and of which type.
+# The fields of every manifest and their types.
 _FIELDS: dict[str, tuple[type, ...]] = {
     "format": (int,),
     "prompt": (str, NoneType),
@@ -215,5 +215,5 @@ def _is_manifest(content: Any) -> bool:
 
 
 def _is_version(file: Any) -> bool:
-    """Return whether a value is what a manifest has of a source's file: path, size, stamp and number of rows."""
+    """Return whether a value is a manifest's entry for a source file: path, size, stamp and number of rows."""
     return isinstance(file, list) and list(map(type, file)) == [str, int, str, int]

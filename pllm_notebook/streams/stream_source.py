@@ -1,7 +1,7 @@
-"""Rows that stream: a LazyFrame, or whatever streams Arrow data, read once from the beginning to the end.
+"""Streams of rows: a LazyFrame, or any object that streams Arrow data, read once from beginning to end.
 
-Such rows have no address, so a part is known by its place and its content. A repeated call reads all rows again, and
-asks only about those whose part is not there.
+Such rows have no address, so a part is identified by its position and content. A repeated call reads all rows again and
+asks only about those without a part.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class StreamSource(DatasetSource):
     """Batches of rows in the order in which they come.
 
     Args:
-        kind: What streams them, for the manifest.
-        schema: Their columns.
-        batches: Reads them; called once.
-        rows: Rows of a piece at most.
+        kind: The kind of the source, for the manifest.
+        schema: The columns.
+        batches: Reads the batches. Called once.
+        rows: Maximum rows of a piece.
     """
 
     def __init__(self, kind: str, schema: pa.Schema, batches: Iterable[pa.Table], rows: int) -> None:
@@ -40,11 +40,11 @@ class StreamSource(DatasetSource):
         return self._schema
 
     def described(self, there: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the kind and the columns: the content is in the names of the parts."""
+        """Return the kind and the columns. The content's digest is in the names of the parts."""
         return {"source": {"kind": self._kind, "columns": [[each.name, str(each.type)] for each in self._schema]}}
 
     def pieces(self, there: Collection[str]) -> Iterator[SourcePiece]:
-        """Yield pieces of the same size, whatever the size of the batches."""
+        """Yield pieces of equal size, regardless of the size of the batches."""
         for at, table in enumerate(self._tables()):
             name = f"part-{at:05d}-{content_digest(table)}.parquet"
             yield SourcePiece(name, None if name in there else table)
@@ -68,7 +68,7 @@ class StreamSource(DatasetSource):
 
 
 def lazy_source(data: Any, rows: int) -> StreamSource | None:
-    """Return a LazyFrame of Polars as a source, None for anything else."""
+    """Return a Polars LazyFrame as a source, or None for anything else."""
     polars = sys.modules.get("polars")
     if polars is None or not isinstance(data, polars.LazyFrame):
         return None
@@ -79,7 +79,7 @@ def lazy_source(data: Any, rows: int) -> StreamSource | None:
 
 
 def stream_of(data: Any, rows: int) -> StreamSource | None:
-    """Return what streams Arrow data as a source, None for anything else.
+    """Return a stream of Arrow data as a source, or None for anything else.
 
     Raises:
         UsageError: If it streams one column without a name. Nothing was sent.

@@ -1,4 +1,4 @@
-"""The tables of one stream whose runs go: their money, their display, and the end of the whole."""
+"""The running tables of one stream: their budget, display and end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Answered", "Submit", "TablePiece", "TableWindow"]
 
 
 class TablePiece(NamedTuple):
-    """Rows that are one run.
+    """The rows of one run.
 
     Attributes:
-        name: What the caller knows them by.
+        name: The caller's name for them.
         data: A frame.
     """
 
@@ -26,11 +26,11 @@ class TablePiece(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A piece whose run was started, and has ended when it is taken.
+    """A piece whose run was started. The run has ended when the piece is taken.
 
     Attributes:
         piece: The piece.
-        run: Its run, which nothing else holds then.
+        run: Its run, to which nothing else refers once it is taken.
     """
 
     piece: TablePiece
@@ -42,21 +42,21 @@ class Answered(NamedTuple):
 
     def open_rows(self, counts: Progress) -> int:
         """Return the number of its rows without an outcome."""
-        # A run that has ended leaves rows pending where other senders ask about them.
+        # An ended run leaves rows pending if other senders ask about them.
         return counts.pending if counts.state == "running" else 0
 
 
 Submit = Callable[[Any], LiveRun]
-"""Starts the run of one frame, with money that it shares."""
+"""Starts the run of one frame, with the shared budget."""
 
 
 class TableWindow(RunWindow[Answered]):
-    """The runs of one stream of tables, taken in order. Used from one thread at a time, but for `stop`.
+    """The runs of one stream of tables, taken in order. Used from one thread at a time, except for `stop`.
 
     Args:
         submit: Starts a run.
-        rows: Rows without an outcome that are wanted at least.
-        progress: The display of all of them.
+        rows: Minimum number of rows in progress.
+        progress: The display of all runs.
     """
 
     def __init__(self, submit: Submit, rows: int, progress: WindowProgress) -> None:
@@ -70,31 +70,31 @@ class TableWindow(RunWindow[Answered]):
         """Start the run of a piece.
 
         Raises:
-            UsageError: If it cannot be asked. Nothing was sent for it.
+            UsageError: If it is invalid. Nothing was sent for it.
         """
         return Answered(piece, self._submit(piece.data))
 
     def add(self, piece: Answered | None) -> None:
-        """Hold a piece whose run was started, and show it; None for the end of the source."""
+        """Add a piece whose run was started, and show it. None for the end of the source."""
         super().add(piece)
         if piece is not None:
             self._progress.open(self, piece.run)
 
     def fill(self, started: Iterator[Answered]) -> None:
-        """Start as many pieces as are wanted now, and show what goes."""
+        """Start as many pieces as are currently wanted, and update the display."""
         super().fill(started)
         self.show()
 
     def show(self) -> None:
-        """Show the counts of this moment."""
+        """Show the current counts."""
         self._progress.update(self.runs)
 
     def take(self) -> Answered:
         """Remove the first piece, whose run has ended.
 
         Raises:
-            StoppedError: What ended the run.
-            UsageError: When nothing could be sent (no key, no package).
+            StoppedError: If the run was ended by an error.
+            UsageError: If nothing could be sent (no key, no package).
         """
         answered = super().take()
         run, counts = answered.run, answered.run.progress()
@@ -107,18 +107,18 @@ class TableWindow(RunWindow[Answered]):
         if run.state == "cancelled":
             raise RunInterrupted("Stopped.", kept=self._kept, total=self._total)
         if counts.not_sent:
-            self.is_read = True  # the money is spent: what follows could only be answered in part
+            self.is_read = True  # the budget is exhausted: further tables could only be answered in part
         if run.execution.unsaved:
             self._news["The cache cannot be written, so some answers are in these tables alone: keep them."] = None
         self._news.update(dict.fromkeys(run.execution.warnings))
         return answered
 
     def finish(self, called_by: Caller) -> None:
-        """Close the display, and say what is wrong with the whole.
+        """Close the display, and warn or raise for the whole stream.
 
         Raises:
-            BudgetError: When rows were not sent because of `max_cost_usd`.
-            Exception: What the source of the tables raised.
+            BudgetError: If rows were not sent because of `max_cost_usd`.
+            Exception: Any exception of the source of the tables.
         """
         self._progress.close(self.runs, "done" if self.error is None else "failed")
         failed = self._progress.failed
@@ -129,7 +129,7 @@ class TableWindow(RunWindow[Answered]):
         if self._not_sent:
             raise BudgetError(
                 f"max_cost_usd was reached: {self._not_sent:,} rows of the tables that were read were not sent, and "
-                f"no further table was read. Raise it to go on.",
+                f"no further table was read. Raise it to continue.",
                 kept=self._kept,
                 total=self._total,
             )
@@ -137,7 +137,7 @@ class TableWindow(RunWindow[Answered]):
             raise self.error
 
     def abandon(self) -> list[LiveRun]:
-        """Stop, show it, and return the runs that have not ended; from here on none is held."""
+        """Stop, update the display, drop all runs, and return those that have not ended."""
         self.stop()
         self._progress.close(self.runs, "cancelled")
         return super().abandon()

@@ -1,9 +1,9 @@
-"""Test a pipeline of your own without a key, a network or a provider: `fake` scripts answers, `record` records them.
+"""Test your own pipeline without a key, network or provider: `fake` scripts answers, `record` records them.
 
     with pllm.testing.fake({"Is a good?": True, "Is b good?": False}):
         out = df.llm.parse(bool, "Is {text} good?", model="openai:gpt-6-luna")
 
-As fixtures of pytest: `pllm_fake` and `pllm_record`.
+The pytest fixtures are `pllm_fake` and `pllm_recording`.
 """
 
 from __future__ import annotations

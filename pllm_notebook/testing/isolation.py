@@ -1,4 +1,4 @@
-"""A block that uses no settings, no cache and no network of the machine it runs on."""
+"""Isolation of a block from the machine's settings, cache and network."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MODEL = "openai:gpt-6-luna"
 
 
 class NetworkClosedError(PllmError, OSError):
-    """Something tried to reach another machine inside `fake`."""
+    """A connection to another machine was attempted inside `fake`."""
 
 
 @contextmanager
 def throwaway_settings(*, network: bool) -> Iterator[None]:
-    """Use an empty cache inside the block, and put the settings back after it."""
+    """Use an empty cache inside the block, and restore the settings after it."""
     before = settings.current()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="pllm-fake-", ignore_cleanup_errors=True))
@@ -41,12 +41,12 @@ def throwaway_settings(*, network: bool) -> Iterator[None]:
 
 @contextmanager
 def _closed_network() -> Iterator[None]:
-    """Refuse connections to other machines; those to this one, and to kernels and databases on it, are let through."""
+    """Refuse connections to other machines, but allow those to kernels and databases on this one."""
     connect, connect_ex, look_up = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 
     def refuse(host: object) -> None:
         if not _is_here(host):
-            raise NetworkClosedError(f"Inside fake(), {host!r} was to be reached. network=True allows it.")
+            raise NetworkClosedError(f"A connection to {host!r} was attempted inside fake(). network=True allows it.")
 
     def guarded_connect(self: socket.socket, address: Any) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6):

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of a pipeline of one's own. pytest loads this by its entry point."""
+"""Fixtures for the tests of your own pipeline. pytest loads this module through its entry point."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--pllm-record",
         action="store_true",
-        help="Ask the real models what the recordings of pllm_recording lack, and record it. Sends and pays.",
+        help="Send requests that the recordings of pllm_recording lack to the real models, and record the replies. "
+        "Sends and pays.",
     )
 
 
 @pytest.fixture
 def pllm_fake() -> Iterator[Callable[[Answers], Fake]]:
-    """Script the answers of every model until the end of the test: the fixture is `pllm.testing.fake`, called."""
+    """Script the answers of every model until the end of the test. Call the fixture like `pllm.testing.fake`."""
     from pllm_notebook.testing.scripted import fake
 
     with ExitStack() as stack:
@@ -35,7 +36,7 @@ def pllm_fake() -> Iterator[Callable[[Answers], Fake]]:
 
 @pytest.fixture
 def pllm_recording(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Answer from `recordings/TEST.jsonl` beside the test's file; with `--pllm-record`, record what it lacks."""
+    """Answer from `recordings/TEST.jsonl` beside the test file. With `--pllm-record`, record missing replies."""
     from pllm_notebook.testing.recording import record
     from pllm_notebook.testing.scripted import fake
 

@@ -1,4 +1,4 @@
-"""Answers recorded into a file that anybody can read, and replayed from it without a key."""
+"""Record answers in a readable file, and replay them without a key."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from pllm_notebook.types import RawReply
 
 __all__ = ["Recording", "UnscriptedPromptError", "excerpt", "record", "unscripted_error"]
 
-# Marks of the providers' prompt caches: they depend on what was asked before, and change no answer.
+# Fields for the providers' prompt caches: they depend on earlier requests and do not change answers.
 _MARKS = frozenset({"prompt_cache_key", "prompt_cache_retention", "cache_control"})
 _SHOWN = 3
 _SHOWN_CHARS = 300
 
 
 class UnscriptedPromptError(PllmError):
-    """A prompt was asked for which no answer is scripted or recorded. Nothing was sent to a provider."""
+    """A prompt has no scripted or recorded answer. Nothing was sent to a provider."""
 
 
 class Recording:
-    """Requests and their replies, a JSON object a line. Holds no key and no header. Thread-safe.
+    """Requests and their replies, one JSON object per line. Contains no keys or headers. Thread-safe.
 
-    Equal requests (samples of one row) are answered in the order they were recorded, the last one again and again.
+    Equal requests (samples of one row) get their replies in the order of the recording, the last one repeatedly.
 
     Args:
         path: The file.
-        must_exist: Whether it is an error if it is not there.
+        must_exist: Whether a missing file is an error.
 
     Raises:
-        UsageError: If it is not a recording, or not there.
+        UsageError: If it is not a recording, or is missing.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, must_exist: bool = False) -> None:
@@ -55,7 +55,7 @@ class Recording:
         except FileNotFoundError:
             if must_exist:
                 raise UsageError(
-                    f"There is no recording {self.path}. Make it with pllm.testing.record(…), which needs a key."
+                    f"There is no recording {self.path}. Create it with pllm.testing.record(…), which needs a key."
                 ) from None
             lines = []
         except OSError as error:
@@ -70,7 +70,7 @@ class Recording:
                 raise UsageError(f"{self.path} is not a recording: line {number} cannot be read.") from None
 
     def find(self, model: ResolvedModel, content: bytes) -> RawReply | None:
-        """Return the next recorded reply to a request, None for none."""
+        """Return the next recorded reply to a request, or None."""
         key = _key(model.label, model.wire.format_name, orjson.loads(content))
         with self._lock:
             replies = self._replies.get(key)
@@ -80,13 +80,13 @@ class Recording:
             return RawReply(200, {}, replies[min(at, len(replies) - 1)])
 
     def has(self, model: ResolvedModel, content: bytes) -> bool:
-        """Return whether a reply is recorded that was not replayed yet."""
+        """Return whether there is a recorded reply that has not been replayed yet."""
         key = _key(model.label, model.wire.format_name, orjson.loads(content))
         with self._lock:
             return self._replayed[key] < len(self._replies.get(key, ()))
 
     def add(self, model: ResolvedModel, content: bytes, raw: RawReply) -> None:
-        """Append a reply; what is not JSON, or no success, is left out."""
+        """Append a successful JSON reply. Other replies are ignored."""
         try:
             reply = orjson.loads(raw.body)
         except orjson.JSONDecodeError:
@@ -102,23 +102,23 @@ class Recording:
             try:
                 with open(self.path, "ab") as file:
                     file.write(orjson.dumps(line) + b"\n")
-            except OSError as error:  # it is paid for, and its row has it; the block's end raises
+            except OSError as error:  # the reply is paid for and its row has it; raised at the end of the block
                 self.lost = self.lost or error
 
 
 @contextmanager
 def record(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Ask the real models inside the block, and record requests and replies for `fake(path)`. Sends and pays.
+    """Use the real models inside the block, and record requests and replies for `fake(path)`. Sends and pays.
 
-    What the file holds already is replayed from it, and only what is missing is asked, so a second recording pays for
-    what is new. The cache is not used. The file holds prompts and answers as plain text, and no key.
+    Replies that the file already contains are replayed, so a second recording pays only for new requests. The cache is
+    not used. The file contains prompts and answers as plain text, but no keys.
 
     Args:
-        path: A file of JSON lines, made if it is not there.
+        path: A JSONL file, created if it does not exist.
 
     Raises:
         UsageError: If the file is not a recording. Nothing was sent.
-        FileError: If it cannot be written: before anything is sent, or at the end of the block.
+        FileError: If it cannot be written. Raised before anything is sent, or at the end of the block.
     """
     recording = Recording(path)
     with file_errors(recording.path, "a recording", writing=True), open(recording.path, "ab"):
@@ -134,7 +134,7 @@ def record(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class _Recorder(Transport):
-    """A model's own transport, with the recording before it. Its connection is opened when something is missing."""
+    """Answer from the recording, or otherwise through the model's transport, which is opened on first use."""
 
     def __init__(self, recording: Recording, model: ResolvedModel) -> None:
         self._recording = recording
@@ -158,12 +158,12 @@ class _Recorder(Transport):
 
 
 def excerpt(text: str) -> str:
-    """Return the beginning of a prompt, as a person sees it in a message."""
+    """Return the beginning of a prompt for a message."""
     return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
 
 
 def unscripted_error(beginning: str, prompts: Sequence[str]) -> UnscriptedPromptError:
-    """Build the error that shows the first of *prompts*."""
+    """Build the error, which shows the first of *prompts*."""
     shown = "".join(f"\n  {excerpt(prompt)}" for prompt in dict.fromkeys(prompts[:_SHOWN]))
     rest = "" if len(prompts) <= _SHOWN else f"\n  and {len(prompts) - _SHOWN:,} more"
     return UnscriptedPromptError(f"{beginning} {len(prompts):,} of the prompts:{shown}{rest}")

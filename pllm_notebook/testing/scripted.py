@@ -1,4 +1,4 @@
-"""Scripted answers in place of every model's."""
+"""Scripted answers that replace those of every model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Answers = Callable[[SimRequest], Any] | Mapping[str, Any] | str | os.PathLike[st
 
 
 class Fake:
-    """What was asked inside a `fake` block.
+    """The requests inside a `fake` block.
 
     Attributes:
         requests: Each request, in the order of arrival: `.prompt`, `.system`, `.model`, `.schema`, `.tools`, `.body`.
@@ -60,8 +60,8 @@ class Fake:
             return SimAnswer.status(412, body={"error": {"message": message, "type": "answers"}})
 
     def note(self, model: ResolvedModel, content: bytes) -> None:
-        """Add a request that is answered elsewhere."""
-        with suppress(Exception):  # a recorded one may have fields that the readers do not know
+        """Record a request that is answered elsewhere."""
+        with suppress(Exception):  # a recorded request may have fields that the readers do not support
             request = read_request(model.wire.format_name, _is_compatible(model), model.model, content, self._next())
             self.requests.append(request)
 
@@ -80,7 +80,7 @@ class Fake:
 
     @contextmanager
     def problems_noted(self) -> Iterator[None]:
-        """Add what the answers raised to an error that leaves the block: it is often its cause."""
+        """Add exceptions of the answers function to an error that leaves the block, since they are often its cause."""
         try:
             yield
         except Exception as error:
@@ -91,7 +91,7 @@ class Fake:
             raise
 
     def raise_problems(self) -> None:
-        """Raise what the answers raised, if they did."""
+        """Raise the exception of the answers function, if there was one."""
         if self._errors:
             raise self._errors[0]
         if self._unscripted:
@@ -102,23 +102,23 @@ class Fake:
 def fake(answers: Answers, *, network: bool = False) -> Iterator[Fake]:
     r"""Answer every model's calls from *answers* inside the block. Nothing is sent, and no key is needed.
 
-    The models keep their names, formats and prices, so the pipeline runs as it would. Answers are kept in a cache
-    that is thrown away with the block, and what `configure` sets inside is forgotten. Without a model of its own, a
-    call is one of `openai:gpt-6-luna`. One block at a time counts, for all threads of the process.
+    The models keep their names, formats and prices, so the pipeline runs as usual. Answers go to a temporary cache that
+    is deleted after the block, and settings made with `configure` inside it are restored. A call without a model uses
+    `openai:gpt-6-luna`. Only one block can be active at a time, for all threads of the process.
 
     Args:
-        answers: A function from `Request` to an answer; or a mapping from a prompt's text to its answer; or the path
-            of a recording (see `record`). An answer is text, a value, a Pydantic model, or an `Answer`
+        answers: A function from `Request` to an answer, a mapping from prompt texts to answers, or the path of a
+            recording (see `record`). An answer is text, a value, a Pydantic model, or an `Answer`
             (`Answer.refusal()`, `Answer.status(500)` …).
-        network: Whether this process may reach other machines inside the block.
+        network: Whether this process may connect to other machines inside the block.
 
     Yields:
-        What was asked: `.requests`, `.prompts`.
+        The requests: `.requests`, `.prompts`.
 
     Raises:
-        UnscriptedPromptError: At the end of the block, if a prompt had no answer; its row has failed. The error
+        UnscriptedPromptError: At the end of the block, if a prompt had no answer and its row failed. The error
             shows the prompts.
-        Exception: What a function of yours raised, at the end of the block.
+        Exception: Any exception of your function, at the end of the block.
 
     Example:
         >>> import pandas as pd
@@ -151,7 +151,7 @@ def fake(answers: Answers, *, network: bool = False) -> Iterator[Fake]:
 
 
 class _Scripted(Transport):
-    """A transport whose other end is a function. The function runs on a thread, never on the engine's loop."""
+    """A transport answered by a function, which runs in a thread, never on the engine's loop."""
 
     def __init__(self, scripted: Fake, model: ResolvedModel) -> None:
         self._scripted = scripted
@@ -165,7 +165,7 @@ class _Scripted(Transport):
 
 
 class _Replayed(_Scripted):
-    """A transport whose other end is a recording."""
+    """A transport answered by a recording."""
 
     def __init__(self, scripted: Fake, model: ResolvedModel, recording: Recording) -> None:
         super().__init__(scripted, model)

@@ -1,6 +1,6 @@
-"""Tools that models may call: what they are, and what becomes of the calls.
+"""Tools that models may call: their definitions, and the validation of calls.
 
-Nothing here sends or stores anything; running a tool's function is left to the caller.
+Nothing here sends or stores anything. The caller runs a tool's function.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model's tool calls become, and what goes back to it."""
+"""The tool calls of a model, and the values sent back to it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Called", "CalledTool", "plain_json"]
 
 @dataclass(frozen=True)
 class CalledTool:
-    """One call that a model made.
+    """One tool call of a model.
 
     Attributes:
-        id: The provider's, which the result must bear; made from its place where the provider gives none.
-        name: Of the tool.
-        arguments: Validated: an instance of the model that the tool was made of, else a dict of validated values.
-            Where nothing validates them, what the JSON says; the text itself where it is no JSON.
-        text: The arguments as the model wrote them, JSON.
+        id: The provider's id, which the result must repeat. Derived from its position if the provider has none.
+        name: Name of the tool.
+        arguments: The validated arguments: an instance of the tool's model, or otherwise a dict of validated values.
+            Without validation, the parsed JSON, or the text itself if it is not JSON.
+        text: The arguments as the model wrote them, as JSON text.
     """
 
     id: str
@@ -33,22 +33,22 @@ class CalledTool:
 
     @property
     def call_id(self) -> str:
-        """`id` by its other name."""
+        """Alias of `id`."""
         return self.id
 
     @property
     def args(self) -> Any:
-        """The arguments as plain data: a dict, whatever the tool was made of."""
+        """The arguments as plain data: always a dict."""
         return plain_json(self.arguments)
 
 
 @dataclass(frozen=True)
 class Called:
-    """What a model answered that was given tools.
+    """The answer of a model that was given tools.
 
     Attributes:
-        text: Its words beside the calls, or in place of them; "" for none.
-        calls: In the order it made them; empty where it answered in words alone.
+        text: Its text beside or instead of the calls. "" for none.
+        calls: The calls in order. Empty if it answered only with text.
     """
 
     text: str
@@ -56,9 +56,9 @@ class Called:
 
 
 def plain_json(value: Any) -> Any:
-    """Return *value* as JSON can hold it: models and dataclasses as objects, at any depth.
+    """Return *value* as JSON data, with models and dataclasses as objects at any depth.
 
-    Beside `cell_text.as_data`, whose words for a row's cells are part of what answers are kept by.
+    Separate from `cell_text.as_data`, whose output for a row's cells is part of cache keys.
     """
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)

@@ -1,4 +1,4 @@
-"""Tools that are written down: as a JSON schema, or as one of the providers' own definitions."""
+"""Tools given as mappings: a JSON schema, or a definition in a provider's format."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SCHEMAS = ("parameters", "input_schema", "parametersJsonSchema", "parameters_js
 
 
 class Definition(NamedTuple):
-    """What a definition says.
+    """The contents of a definition.
 
     Attributes:
-        name: Of the tool.
-        description: "" for none.
+        name: Name of the tool.
+        description: Its description. "" for none.
         schema: JSON schema of the arguments.
-        strict: What it says of that, True where it says nothing.
+        strict: Whether it asks for a strict schema. True if it does not say.
     """
 
     name: str
@@ -33,20 +33,20 @@ class Definition(NamedTuple):
 
 
 def read_definition(given: Mapping[str, Any]) -> Definition:
-    """Read a tool that is a mapping.
+    """Read a tool given as a mapping.
 
     Args:
-        given: Never changed.
+        given: The mapping. Never changed.
 
     Raises:
-        UsageError: For anything else, and for a tool that the provider runs itself. Nothing was sent.
+        UsageError: For an unknown format, and for a tool that the provider runs itself. Nothing was sent.
     """
     declared = given.get("functionDeclarations") or given.get("function_declarations")
     if declared is not None:
         if len(declared) != 1:
             raise UsageError(
-                f"A tool of Google's with {len(declared)} function declarations is so many tools: give each "
-                f"declaration alone. Nothing was sent."
+                f"A Google tool with {len(declared)} function declarations is several tools: pass each declaration "
+                f"separately. Nothing was sent."
             )
         return read_definition(declared[0])
     inner = given.get("function")
@@ -57,8 +57,8 @@ def read_definition(given: Mapping[str, Any]) -> Definition:
     odd = next((word for word in _SCHEMAS if isinstance(given.get(word), (str, list, int))), None)
     if odd is not None:
         raise UsageError(
-            f"The tool {name!r} has {type(given[odd]).__name__} as its {odd!r}, where the JSON schema of an object "
-            f"belongs. Nothing was sent."
+            f"The tool {name!r} has {type(given[odd]).__name__} as its {odd!r} instead of the JSON schema of an "
+            f"object. Nothing was sent."
         )
     if isinstance(name, str):
         if schema is None and given.get("type", "function") not in ("function", "custom"):
@@ -90,7 +90,7 @@ def _run_by_the_provider(given: Mapping[str, Any]) -> UsageError:
 
 
 def _lowered(schema: Any) -> Any:
-    """Write Google's own names of types (`STRING`) as JSON schema does."""
+    """Convert Google's type names (`STRING`) to those of JSON schema."""
     if isinstance(schema, Mapping):
         return {
             key: value.lower() if key == "type" and isinstance(value, str) else _lowered(value)

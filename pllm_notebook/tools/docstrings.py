@@ -1,4 +1,4 @@
-"""Docstrings in Google's, NumPy's and Sphinx's forms: the summary, and what is said of each parameter."""
+"""Parse docstrings in Google, NumPy and Sphinx style: the summary and the description of each parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RULE = re.compile(r"-{3,}\s*")
 _NUMPY_ENTRY = re.compile(r"(?P<names>\*{0,2}\w+(?:\s*,\s*\w+)*)\s*(?::.*)?")
 _SPHINX = re.compile(r":param(?:\s+[^:]*?)?\s+\*{0,2}(?P<name>\w+)\s*:\s*(?P<text>.*)")
 _FIELD = re.compile(r":\w+[^:]*:")
-# What else begins a section: all text before the first of them describes the tool.
+# Headings of sections. All text before the first section describes the tool.
 _SECTION = re.compile(
     r"(?:Args|Arguments|Parameters|Params|Returns?|Yields?|Raises|Examples?|Notes?|Attributes|See Also|References|"
     r"Warns|Warnings?|Other Parameters|Keyword Args|Keyword Arguments):?\s*"
@@ -22,13 +22,13 @@ _SECTION = re.compile(
 
 
 def parse_docstring(doc: str | None) -> tuple[str, dict[str, str]]:
-    """Take a docstring apart.
+    """Split a docstring.
 
     Args:
-        doc: None for none.
+        doc: The docstring, or None.
 
     Returns:
-        All text before the first section, "" for nothing, and what is said of each parameter by name.
+        The text before the first section ("" for none), and the descriptions of the parameters by name.
     """
     lines = inspect.cleandoc(doc or "").splitlines()
     ends = next((at for at in range(len(lines)) if _begins_section(lines, at)), len(lines))

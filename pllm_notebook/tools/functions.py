@@ -1,4 +1,4 @@
-"""From a Python function to the type of its arguments."""
+"""Derive the type of its arguments from a Python function."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Function:
 
     Attributes:
         call: As given.
-        name: Its own.
-        description: What its docstring says before the first section, "" for nothing.
+        name: Its name.
+        description: Its docstring before the first section. "" for none.
         kind: A model with a field for each parameter, read by the parameter's name.
 
     Raises:
@@ -42,7 +42,7 @@ class Function:
                 f"A tool needs a name, and {call!r} has none. Write it as a function with def. Nothing was sent."
             )
         self.description, said = parse_docstring(inspect.getdoc(call))
-        # Parameters are in fields of other names: `schema` or `_x` could be no field's.
+        # Fields have other names than parameters, because `schema` or `_x` cannot be a field's name.
         self._fields: dict[str, str] = {}
         fields: dict[str, Any] = {}
         hints = _hints(call, self.name)
@@ -50,12 +50,12 @@ class Function:
             self._fields[parameter.name] = own = f"argument_{at}"
             if parameter.name not in hints:
                 raise UsageError(
-                    f"The parameter {parameter.name!r} of the tool {self.name!r} has no type, so the model cannot be "
-                    f"shown what to give. Annotate it, for example {parameter.name}: str. Nothing was sent."
+                    f"The parameter {parameter.name!r} of the tool {self.name!r} has no type to show to the model. "
+                    f"Annotate it, for example {parameter.name}: str. Nothing was sent."
                 )
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
             hint = hints[parameter.name]
-            # Words in the annotation itself are nearer than those of the docstring.
+            # A description in the annotation takes precedence over the docstring.
             description = None if _has_description(hint) else said.get(parameter.name)
             more: dict[str, Any] = {} if description is None else {"description": description}
             fields[own] = (hint, Field(default, alias=parameter.name, **more))
@@ -70,12 +70,12 @@ class Function:
             ) from error
 
     def given(self, arguments: BaseModel) -> dict[str, Any]:
-        """Return the arguments that a model gave, by the parameters' names; the others are the function's defaults."""
+        """Return the model's arguments by parameter name. Missing ones are left to the function's defaults."""
         there = arguments.model_fields_set
         return {name: getattr(arguments, own) for name, own in self._fields.items() if own in there}
 
     def run(self, arguments: Mapping[str, Any]) -> Any:
-        """Call the function and wait for what it gives; one that is async runs in a loop of its own."""
+        """Call the function and return its result. An async function runs in a new event loop."""
         result = self.call(**arguments)
         if not inspect.isawaitable(result):
             return result
@@ -96,7 +96,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _in_a_thread(work: Callable[[], Any]) -> Any:
-    """Do *work* in a thread of its own, where no loop runs yet."""
+    """Run *work* in a new thread, which has no running event loop."""
     ended: list[Any] = []
     failed: list[BaseException] = []
 
@@ -119,15 +119,15 @@ def _parameters(call: Callable[..., Any], name: str) -> list[inspect.Parameter]:
         parameters = list(inspect.signature(call).parameters.values())
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"The tool {name!r} does not tell its parameters: {error}. Wrap it in a function with annotated "
+            f"The parameters of the tool {name!r} cannot be read: {error}. Wrap it in a function with annotated "
             f"parameters. Nothing was sent."
         ) from error
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             shown = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))
             raise UsageError(
-                f"The tool {name!r} has the parameter {shown!r}, which cannot be given by name, and a model gives "
-                f"every argument by name. Write each argument as a parameter of its own. Nothing was sent."
+                f"The tool {name!r} has the parameter {shown!r}, which cannot be passed by name, but a model passes "
+                f"every argument by name. Declare each argument as a separate parameter. Nothing was sent."
             )
     return parameters
 

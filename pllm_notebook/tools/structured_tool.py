@@ -1,4 +1,4 @@
-"""One tool: its name, what it is for, its arguments, and the function behind it where there is one."""
+"""One tool: its name, description, arguments, and function if it has one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tools that one question offers, and reading what a model makes of them."""
+"""The tools of one question, and the validation of a model's calls."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from pllm_notebook.tools.structured_tool import StructuredTool
 __all__ = ["ReadCall", "Toolbox", "unvalidated_call"]
 
 _CHOICES = ("auto", "required", "none")
-# Anthropic's page "Structured outputs": so many strict tools a request, with the optional and union-typed parameters
-# of all of them counted together.
+# From Anthropic's page "Structured outputs": the maximum number of strict tools per request. Optional and union-typed
+# parameters are counted over all of them.
 _MAX_STRICT = 20
 
 
 class ReadCall(NamedTuple):
-    """One call, read.
+    """One validated call.
 
     Attributes:
-        call: With validated arguments where they fit.
-        tool: None for a name that was not offered.
-        invalid: Why it cannot be taken, None where it can.
+        call: The call, with validated arguments if they are valid.
+        tool: The tool. None for a name that was not offered.
+        invalid: Why the call is invalid. None if it is valid.
     """
 
     call: CalledTool
@@ -39,12 +39,12 @@ class ReadCall(NamedTuple):
 
 
 class Toolbox:
-    """The tools that one question offers. Made by `Toolbox.of`.
+    """The tools of one question. Created by `Toolbox.of`.
 
     Attributes:
-        tools: In order.
+        tools: The tools, in order.
         choice: "auto", "required", "none" or the name of a tool.
-        parallel: Whether several may be called at once, None for the provider's own way.
+        parallel: Whether several may be called at once. None for the provider's default.
     """
 
     def __init__(self, tools: tuple[StructuredTool, ...], choice: str, parallel: bool | None) -> None:
@@ -58,21 +58,20 @@ class Toolbox:
 
     @classmethod
     def of(cls, sources: Iterable[Any], choice: str = "auto", parallel: bool | None = None) -> Toolbox:
-        """Make ready what a caller gives.
+        """Build the tools from the caller's sources.
 
         Args:
-            sources: Functions, models, mappings, `StructuredTool`s; at least one.
-            choice: As `Toolbox.choice`.
-            parallel: As `Toolbox.parallel`.
+            sources: Functions, models, mappings or `StructuredTool`s, at least one.
+            choice: See `Toolbox.choice`.
+            parallel: See `Toolbox.parallel`.
 
         Raises:
-            UsageError: For what can be no tool, two of one name, none at all, and a choice that is not among them.
-                Nothing was sent.
+            UsageError: For an invalid tool, two tools of one name, no tools, or an unknown choice. Nothing was sent.
         """
         tools = tuple(StructuredTool.of(source) for source in sources)
         names = [tool.name for tool in tools]
         if not tools:
-            raise UsageError("tools= is an empty list. Give at least one tool, or leave it out. Nothing was sent.")
+            raise UsageError("tools= is an empty list. Pass at least one tool, or leave it out. Nothing was sent.")
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise UsageError(
@@ -87,14 +86,14 @@ class Toolbox:
         return cls(tools, choice, parallel)
 
     def fit(self, dialect: Dialect, beside: Mapping[str, Any] | None = None) -> tuple[messages_types.Tool, ...]:
-        """Return the tools as one provider is asked for them.
+        """Return the tools as sent to one provider.
 
-        Where a provider counts over all guaranteed schemas of a request, those that would pass its limits are sent
-        without the guarantee, the last first.
+        If a provider limits the guaranteed schemas of a request, tools beyond the limit are sent without the guarantee,
+        starting with the last.
 
         Args:
-            dialect: The provider's.
-            beside: The fitted schema of the answer, which counts too; None for none.
+            dialect: The provider's dialect.
+            beside: The fitted schema of the answer, which counts too. None for none.
         """
         tools = [tool.fit(dialect) for tool in self.tools]
         if dialect.max_optional is None:
@@ -110,11 +109,11 @@ class Toolbox:
         return tuple(fitted)
 
     def unrunnable(self) -> list[str]:
-        """Name the tools that have no function behind them."""
+        """Return the names of the tools without a function."""
         return [tool.name for tool in self.tools if not tool.runnable]
 
     def read(self, calls: Sequence[ToolCall], dialect: Dialect) -> list[ReadCall]:
-        """Validate calls, in order. Runs the types' own validators; sends nothing."""
+        """Validate calls, in order. Runs the types' validators and sends nothing."""
         return [self._read(call, dialect) for call in calls]
 
     def _read(self, call: ToolCall, dialect: Dialect) -> ReadCall:
@@ -138,7 +137,7 @@ def _within_limits(schemas: Mapping[str, Any], dialect: Dialect) -> bool:
 
 
 def unvalidated_call(call: ToolCall) -> CalledTool:
-    """Return a call with its arguments as the JSON says, not validated."""
+    """Return a call with its arguments parsed from JSON but not validated."""
     arguments: Any
     try:
         arguments = orjson.loads(call.arguments or "{}")

@@ -51,7 +51,7 @@ def test_every_option_of_a_call_is_a_word_and_has_a_help_text() -> None:
         in shown
     )
     assert (
-        "--max-turns N With `run_tools`, maximum number of replies for one answer, the answer included. (default: 8)"
+        "--max-turns N With `run_tools`, the maximum number of replies for one answer, including the answer. (default: 8)"
         in shown
     )
 

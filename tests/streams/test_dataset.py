@@ -297,5 +297,5 @@ def test_what_is_no_manifest_opens_no_dataset(cache_dir: Path, tmp_path: Path, s
     (out / "_pllm.json").write_text(content)
 
     for call in (lambda: pllm.open_dataset(out), lambda: ask(source, out, model="sim:openai")):
-        with pytest.raises(UsageError, match="is no manifest of a dataset"):
+        with pytest.raises(UsageError, match="is not a manifest of a dataset"):
             call()

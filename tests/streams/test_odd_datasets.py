@@ -209,5 +209,5 @@ def test_a_manifest_with_odd_files_is_no_manifest(ready: Simulator, source: str,
     path.write_text(json.dumps(json.loads(path.read_text()) | {"files": files}))
 
     for call in (lambda: pllm.open_dataset(tmp_path / "out"), lambda: ask(source, tmp_path / "out")):
-        with pytest.raises(UsageError, match="is no manifest of a dataset"):
+        with pytest.raises(UsageError, match="is not a manifest of a dataset"):
             call()

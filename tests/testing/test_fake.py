@@ -140,7 +140,9 @@ def test_nothing_is_kept_and_settings_are_put_back(cache_dir: Path) -> None:
 def test_the_network_is_closed_inside() -> None:
     with (
         fake(lambda request: True),
-        pytest.raises(OSError, match=r"Inside fake\(\), '192\.0\.2\.1' was to be reached\. network=True allows it\."),
+        pytest.raises(
+            OSError, match=r"A connection to '192\.0\.2\.1' was attempted inside fake\(\)\. network=True allows it\."
+        ),
     ):
         socket.create_connection(("192.0.2.1", 80), timeout=1)
 

@@ -368,7 +368,7 @@ def test_calls_are_read_by_name_and_a_stranger_is_told_apart() -> None:
         ({"type": "object", "properties": {}}, "needs a name: put it into the schema's title."),
         ({"name": "two words", "input_schema": {"type": "object"}}, "'two words' cannot be the name of a tool"),
         ({"name": "x" * 65, "input_schema": {"type": "object"}}, "cannot be the name of a tool"),
-        ({"functionDeclarations": [{}, {}]}, "with 2 function declarations is so many tools"),
+        ({"functionDeclarations": [{}, {}]}, "with 2 function declarations is several tools"),
     ],
 )
 def test_what_can_be_no_tool_is_refused_in_words(source: Any, told: str) -> None:
@@ -392,8 +392,8 @@ def test_parameters_that_no_model_can_give_are_refused() -> None:
 
     for source, told in (
         (untyped, "The parameter 'a' of the tool 'untyped' has no type"),
-        (many, "has the parameter '*a', which cannot be given by name"),
-        (placed, "has the parameter 'a', which cannot be given by name"),
+        (many, "has the parameter '*a', which cannot be passed by name"),
+        (placed, "has the parameter 'a', which cannot be passed by name"),
         (strange, "The types of the tool 'strange' cannot be read"),
         (opaque, "The tool 'opaque' has a parameter whose type no schema can describe"),
     ):
