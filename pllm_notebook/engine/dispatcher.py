@@ -106,7 +106,7 @@ class Dispatcher:
         """Start sending a run's calls.
 
         Raises:
-            UsageError: When the transport cannot be opened (no key, no package). Nothing was sent.
+            UsageError: If the transport cannot be opened (no key, no package). Nothing was sent.
         """
         if self._transport is None:
             self._transport = self._endpoint.connect()

@@ -111,7 +111,7 @@ class EngineLoop:
         """Run *function* on the loop soon, from any thread.
 
         Raises:
-            PllmError: When the loop has ended, or belongs to another process.
+            PllmError: If the loop has ended, or belongs to another process.
         """
         # A stopped loop accepts callbacks silently, and never runs them; but for those of its own cleaning up.
         if not (self.alive or (self.inside() and self._has_thread)):

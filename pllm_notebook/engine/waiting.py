@@ -86,7 +86,7 @@ def block_until(
 
     Raises:
         KeyboardInterrupt: After an interrupt.
-        PllmError: When the loop ends first, or belongs to another process.
+        PllmError: If the loop ends first, or belongs to another process.
         UsageError: On the engine's own thread, where waiting would never end.
     """
     thread = threading.current_thread()
@@ -159,7 +159,7 @@ async def await_end(
         message: Called after a cancellation, for that line.
 
     Raises:
-        PllmError: When the engine's loop ends first.
+        PllmError: If the engine's loop ends first.
     """
     here = asyncio.get_running_loop()
     woken: asyncio.Future[None] = here.create_future()

@@ -1,7 +1,7 @@
-"""Rows in, columns out: the neutral accessor, and an adapter for each dataframe library.
+"""The library-independent accessor `.llm`, and an adapter for each dataframe library.
 
-Importing this registers `df.llm` and `series.llm` of pandas, Polars and Dask, for when those are imported; it loads
-none of them. What the accessors need (Pydantic, asyncio, the engine) is loaded with the first use.
+Importing this package registers `df.llm` and `series.llm` for pandas, Polars and Dask without loading any of them. The
+dependencies of the accessors (Pydantic, asyncio, the engine) are loaded on first use.
 """
 
 from pllm_notebook.frames import arrow, pandas, polars  # the first is what reports are made of by default

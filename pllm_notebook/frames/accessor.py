@@ -1,4 +1,4 @@
-"""The methods of `.llm` that ask about the rows of a frame, whatever its dataframe library."""
+"""The methods of `.llm` that ask about the rows of a frame, for every dataframe library."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = ["LLMAccessor", "asked_columns", "made_columns", "submit_piece"]
 
 
 class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
-    """`.llm` of a frame or a column alone; an adapter names the types that its library has for them."""
+    """`.llm` of a frame or a single column. An adapter provides its library's types for them."""
 
     @shows(taken_by(Options, "parse"))
     def parse(
@@ -58,29 +58,29 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
 
             df.llm.parse(Review, "Read this review:\n{text}", max_cost_usd=5)
 
-        Calls run at once on the engine's loop; equal rows share one call; rows that the cache
-        answers send nothing. Blocks until done and stays interruptible.
+        Calls run concurrently. Equal rows share one call, and cached rows send nothing. Blocks until done, and can be
+        interrupted.
 
         Args:
             response_format: A Pydantic model, any type Pydantic can validate (`bool`, `Literal[…]`, `list[Item]`, a
                 dataclass), or a JSON schema as a mapping.
-            prompt: Text with `{column}` where a row's values go. None: the type's docstring is the
-                instruction and the row's columns are the data.
-            **options: See `options.Options`; `model`, `max_cost_usd`, `errors` and so on.
+            prompt: Text with `{column}` as a placeholder for the row's value. None: the type's docstring is the
+                instruction, and the row's columns are the data.
+            **options: `model`, `max_cost_usd`, `errors` and so on (see `options.Options`).
 
         Returns:
-            The input columns and one column per field, same index and order: str as string, int as Int64, float as
-            Float64, bool as boolean, Literal and Enum as category (as string where a validator of the type may change
-            the value), dates as datetime64[us], durations as timedelta64[us], nested models, lists and mappings as
-            dicts and lists (see `nested`, `flatten`, `explode`). The dtype follows from the type, never from the
-            rows. A row without an answer has NA in them. The input is not changed. For a series and a type without
-            fields: a Series with the same index, named by `prefix` and `column` ("answer"), unless there is a column
-            beside it (`error_column`, `agreement_column`).
+            The input columns and one column per field, with the same index and order: str as string, int as Int64,
+            float as Float64, bool as boolean, Literal and Enum as category (as string if a validator of the type may
+            change the value), dates as datetime64[us], durations as timedelta64[us], and nested models, lists and
+            mappings as dicts and lists (see `nested`, `flatten`, `explode`). The dtype depends only on the type, never
+            on the rows. Rows without an answer have NA. The input is not changed. For a series and a type without
+            fields, a Series with the same index, named by `prefix` and `column` ("answer"), unless there is another
+            result column (`error_column`, `agreement_column`).
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
-            ProviderRejectedError: When key, model or quota were refused; what finished is kept.
-            KeyboardInterrupt: After an interrupt; what finished is kept, and the next run resumes.
+            UsageError: If the call is invalid. Nothing was sent.
+            ProviderRejectedError: If the key, model or quota was refused. Finished answers are kept.
+            KeyboardInterrupt: After an interrupt. Finished answers are kept, and the next run resumes.
         """
         return self.submit(response_format, prompt, **options).result()
 
@@ -88,20 +88,20 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     async def aparse(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Any:
-        """Run `parse` and await its result: the notebook's loop stays free. Cancelling stops the run."""
+        """Run `parse` and await its result, without blocking the notebook's event loop. Cancelling stops the run."""
         return await self.submit(response_format, prompt, **options)
 
     @shows(taken_by(Options, "parse"), as_for=parse)
     def submit(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Run:
-        """Start `parse` in the background and return a live handle at once.
+        """Start `parse` in the background and return a live handle immediately.
 
         Returns:
-            A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+            A `Run`: `result()` or `await` returns the frame, `to_frame()` the rows so far, and `cancel()` stops it.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "parse")
@@ -109,23 +109,24 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
 
     @shows(taken_by(Options, "complete"))
     def complete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Any:
-        r"""Ask for plain text into a column.
+        r"""Ask for plain text in a new column.
 
             df.llm.complete("Summarise in one sentence:\n{text}", "summary")
 
         Args:
-            prompt: Text with `{column}` where a row's values go.
+            prompt: Text with `{column}` as a placeholder for the row's value.
             column: Name of the new column, dtype string.
             **options: As for `parse`.
 
         Returns:
-            The input columns and the new one, same index and order; for a series, the new column alone, as a Series:
-            `df["fr"] = df["text"].llm.complete("Translate into French: {value}")`. A row without an answer has NA.
+            The input columns and the new one, with the same index and order. For a series, only the new column, as a
+            Series: `df["fr"] = df["text"].llm.complete("Translate into French: {value}")`. Rows without an answer have
+            NA.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
-            ProviderRejectedError: When key, model or quota were refused; what finished is kept.
-            KeyboardInterrupt: After an interrupt; what finished is kept, and the next run resumes.
+            UsageError: If the call is invalid. Nothing was sent.
+            ProviderRejectedError: If the key, model or quota was refused. Finished answers are kept.
+            KeyboardInterrupt: After an interrupt. Finished answers are kept, and the next run resumes.
         """
         return self.submit_text(prompt, column, **options).result()
 
@@ -136,13 +137,13 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
 
     @shows(taken_by(Options, "complete"), as_for=complete)
     def submit_text(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> Run:
-        """Start `complete` in the background and return a live handle at once.
+        """Start `complete` in the background and return a live handle immediately.
 
         Returns:
-            A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+            A `Run`: `result()` or `await` returns the frame, `to_frame()` the rows so far, and `cancel()` stops it.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         return handle_of(ensemble.submit(*self._prepare(None, prompt, options | {"column": column})))
 
@@ -155,16 +156,16 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         rows: int = 5,
         **options: Unpack[ParseOptions],
     ) -> Preview:
-        """Ask about the first rows, and estimate what all rows would cost. Sends at most *rows* calls.
+        """Ask about the first rows, and estimate the cost of all rows. Sends at most *rows* calls.
 
         Args:
             response_format: As for `parse`.
             prompt: As for `parse`.
-            rows: Number of rows, from the top; those with a missing value are skipped.
+            rows: Number of rows, from the top. Rows with a missing value are skipped.
             **options: As for `parse`.
 
         Returns:
-            A `Preview`: `frame` has the first rows with their answers, `estimate` what all rows would send and cost.
+            A `Preview`: `frame` has the first rows with their answers, `estimate` the calls and cost of all rows.
 
         Raises:
             UsageError: If *rows* is not a whole number of at least 1. Nothing was sent.
@@ -181,13 +182,13 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     def estimate(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Estimate:
-        """Estimate what `parse` would send and cost, live and as a batch. Sends nothing and needs no key.
+        """Estimate the calls and cost of `parse`, live and as a batch. Sends nothing and needs no key.
 
         Returns:
-            An `Estimate`: rows, cached, duplicates, tokens, cost and time; None where something is unknown.
+            An `Estimate`: rows, cached, duplicates, tokens, cost and time, with None for unknown values.
 
         Raises:
-            UsageError: When the call cannot be carried out as written.
+            UsageError: If the call is invalid.
         """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "estimate")
@@ -202,19 +203,19 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         rows: int = 3,
         **options: Unpack[ParseOptions],
     ) -> RequestLines:
-        """Show what a batch would submit: the first request lines, id and body. Sends nothing and needs no key.
+        """Show the first request lines that a batch would submit, with id and body. Sends nothing and needs no key.
 
         Args:
-            response_format: As for `parse`; None for plain text.
+            response_format: As for `parse`. None for plain text.
             prompt: As for `parse`.
-            rows: Number of lines. Rows that the cache answers or that wait in a job have none.
+            rows: Number of lines. Cached rows and rows that wait in a job have none.
             **options: As for `parse`.
 
         Returns:
-            `RequestLines`: `lines`, each the JSON that would be submitted, and `total`, how many there are in all.
+            `RequestLines`: `lines` with the JSON that would be submitted, and `total`, the number of all lines.
 
         Raises:
-            UsageError: When the call cannot be carried out as written.
+            UsageError: If the call is invalid.
         """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "request_lines")
@@ -224,27 +225,27 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     def call_tools(
         self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]
     ) -> FrameT:
-        r"""Ask the model which tools to call for every row, and with what. Runs none of them.
+        r"""Ask the model which tools to call for every row, and with which arguments. Runs none of them.
 
             df.llm.call_tools([refund, escalate], "Handle this message:\n{text}")
 
         Args:
             tools: Functions (signature and docstring describe them to the model), Pydantic models, `StructuredTool`s,
                 or definitions as mappings.
-            prompt: Text with `{column}` where a row's values go; None sends the row's columns as data.
-            **options: As for `parse`; `tool_choice` ("required" makes every row call one) and `parallel_tool_calls`.
+            prompt: Text with `{column}` as a placeholder for the row's value. None: the row's columns are sent as data.
+            **options: As for `parse`, and `tool_choice` ("required" makes every row call a tool) and
+                `parallel_tool_calls`.
 
         Returns:
-            The input columns, and from the first call `tool` (string) and `arguments` (an instance of the model that
-            the tool was made from, else a dict of validated values); `calls` lists all of them, each with id, name,
-            arguments and text. With `explode=True` each call has a line of its own, and there is no `calls`. A row
-            for which the model called nothing has NA in `tool` and `arguments` and an empty list in `calls`; a row
-            without an answer has NA in all three. Arguments that do not fit are requested again (`max_repairs`),
-            then are a failure of kind `schema`.
+            The input columns, and for the first call `tool` (string) and `arguments` (an instance of the tool's model,
+            or otherwise a dict of validated values). `calls` lists all calls, each with id, name, arguments and text.
+            With `explode=True`, each call has its own line, and there is no `calls`. If the model called nothing for a
+            row, it has NA in `tool` and `arguments` and an empty list in `calls`. A row without an answer has NA in all
+            three. Invalid arguments are requested again (`max_repairs`), and then are a failure of kind `schema`.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
-            ProviderRejectedError: When key, model or quota were refused; what finished is kept.
+            UsageError: If the call is invalid. Nothing was sent.
+            ProviderRejectedError: If the key, model or quota was refused. Finished answers are kept.
         """
         frame: FrameT = self.submit_calls(tools, prompt, **options).result()
         return frame
@@ -259,13 +260,13 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
 
     @shows(taken_by(Options, "call_tools"), as_for=call_tools)
     def submit_calls(self, tools: Sequence[Any], prompt: str | None = None, **options: Unpack[CallToolsOptions]) -> Run:
-        """Start `call_tools` in the background and return a live handle at once.
+        """Start `call_tools` in the background and return a live handle immediately.
 
         Returns:
-            A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+            A `Run`: `result()` or `await` returns the frame, `to_frame()` the rows so far, and `cancel()` stops it.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         if tools is None or (isinstance(tools, Sequence) and not tools):
             seen = "got None" if tools is None else "the list is empty"
@@ -275,9 +276,9 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     def _prepare(
         self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False, written: bool = True
     ) -> tuple[Spec, TableRows]:
-        """Return what is asked, and the rows; with *written*, of options that this call was given by a person.
+        """Return the spec and the rows. *written*: whether a user wrote the options in this call.
 
-        Those of an earlier run, which are asked with again, have what was configured among them.
+        Options reused from an earlier run include those that were configured then.
         """
         refuse_without_tools(given)
         options = options_for(given)
@@ -303,13 +304,13 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
         if prompt is not None:
             template = template_for(prompt, table, options.images or (), instructed=instruction is not None)
         if options.columns == () and not (options.images or instruction or not table.names):
-            raise UsageError("columns= names no column, so nothing of a row would be sent. Name those that are data, "
+            raise UsageError("columns= names no column, so nothing of a row would be sent. Name the columns to send, "
                              "or leave it out to send all. Nothing was sent.")  # fmt: skip
         shape = ToolCallColumns(options) if calls else ResultColumns(output, options)
         if written:
             check_column(shape, options, given.get("column"))
         label = "tools" if calls else "text" if output is None else output.name
-        # A frame that cannot be asked is refused before the model is resolved: that check costs nothing.
+        # An unusable frame is refused before the model is resolved, because this check costs nothing.
         labels = against.values() if isinstance(against, Mapping) else (against,)
         unsent = tuple(name for name in labels if isinstance(name, str) and name in table.names)
         question = RowQuestion(template, shape, options, label, instruction, unsent, output, takes_examples=not calls)
@@ -326,7 +327,7 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
             first = spec if isinstance(spec, CallSpec) else spec.members[0].spec
             source = None if template is None else template.source
             identity = identity_of(source, first.system, output, first.target.label, options)
-            named_calibrations(options.calibration, identity)  # an error now, and not once all is paid for
+            named_calibrations(options.calibration, identity)  # raises now rather than after everything is paid for
         return spec, rows
 
 
@@ -341,17 +342,17 @@ def submit_piece(
     whole: str = "",
     display: Display | None = None,
 ) -> LiveRun:
-    """Start `parse` for rows that are a piece of something larger, whose pieces share their money.
+    """Start `parse` for rows that are a piece of something larger whose pieces share a budget.
 
     Args:
         accessor: `.llm` of the rows.
         kind: The type of the answer.
         prompt: As for `parse`.
         given: The options, as for `parse`.
-        run_budget: The money of all pieces.
-        part_of: What the run is a step of, such as "race"; "" for rows that are a person's.
-        whole: Names all the pieces together, such as "race 3f2a91c4"; "" for nothing.
-        display: Shows the run, None for one of its own where the options want one.
+        run_budget: The budget of all pieces.
+        part_of: The process that the run is a step of, such as "race". "" for a user's own rows.
+        whole: Name of all the pieces together, such as "race 3f2a91c4". "" for none.
+        display: Shows the run. None for its own display, if the options ask for one.
     """
     refuse_in_pieces(options_for({**given}))
     spec, rows = accessor._prepare(kind, prompt, {**given}, written=False)
@@ -362,10 +363,10 @@ def submit_piece(
 def asked_columns(
     accessor: LLMAccessor[Any, Any, Any], kind: Any, prompt: str | None, given: dict[str, Any]
 ) -> tuple[str, ...]:
-    """Check a question, and return the columns that it is asked about. Sends nothing.
+    """Check a question, and return the columns that it uses. Sends nothing.
 
     Raises:
-        UsageError: When it cannot be asked as written.
+        UsageError: If the question is invalid.
     """
     return accessor._prepare(kind, prompt, {**given}, written=False)[1].asked
 
@@ -373,10 +374,10 @@ def asked_columns(
 def made_columns(
     accessor: LLMAccessor[Any, Any, Any], kind: Any, prompt: str | None, given: dict[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Check a question, and return the columns that its result adds, and those that it would replace. Sends nothing.
+    """Check a question, and return the columns that its result would add and replace. Sends nothing.
 
     Raises:
-        UsageError: When it cannot be asked as written.
+        UsageError: If the question is invalid.
     """
     rows = accessor._prepare(kind, prompt, {**given}, written=False)[1]
     return rows.shape.names, rows.replaced

@@ -1,4 +1,4 @@
-"""What `.llm` reports about the rows of a frame: their run, status, errors, usage, samples and calls."""
+"""The methods of `.llm` that report on a frame's rows: run, status, errors, usage, samples and calls."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ AgreementT = TypeVar("AgreementT")
 
 
 class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
-    """Reports about a frame's rows; they send nothing.
+    """Reports about a frame's rows. They send nothing.
 
     Args:
-        data: The caller's frame, or one column alone; never changed.
+        data: The caller's frame or single column. Never changed.
     """
 
     def __init__(self, data: Any) -> None:
         self._data = data
 
     def _table(self) -> Table:
-        # Read each time: a library may change a frame in place, and keep its accessor.
+        # Read each time, because a library may change a frame in place and keep its accessor.
         table = table_of(self._data)
         if table is None:
             raise UsageError(f"No dataframe library is registered for {type(self._data).__name__}. Nothing was sent.")
@@ -44,23 +44,22 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
 
     @property
     def run(self) -> Run | RecordedRun:
-        """The run that made this frame: by its run id, else by its columns and the content of its rows.
+        """The run that made this frame, found by run id, or otherwise by columns and content of rows.
 
         Raises:
-            PllmError: When no known run made it as it is, or several did.
+            PllmError: If no known run made it as it is, or several did.
         """
         return result_views.run_of(self._table())
 
     @property
     def errors(self) -> FrameT:
-        """The rows of this frame that failed, one a line.
+        """The failed rows of this frame, one per line.
 
-        Columns: position and label in this frame; kind, message, attempts, raw, cost_usd (NA for unknown); what the
-        provider reported: status, field (of the request, that it rejected), request_id; and the beginning of the
-        prompt.
+        Columns: position and label in this frame; kind, message, attempts, raw, cost_usd (NA if unknown); the
+        provider's status, field (the rejected field of the request) and request_id; and the beginning of the prompt.
 
         Raises:
-            PllmError: When no known run made a row of this frame.
+            PllmError: If no known run made a row of this frame.
         """
         errors: FrameT = result_views.errors(self._table())
         return errors
@@ -69,55 +68,55 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
     def status(self) -> ColumnT:
         """The status of each row of this frame: ok, cached, failed, not_sent, skipped, pending or changed.
 
-        `not_sent` rows were left when `max_cost_usd` was exhausted; with a higher limit the cell resumes from there.
+        `not_sent` rows were left when `max_cost_usd` was reached; with a higher limit the cell resumes from there.
         `changed` rows have result columns that differ from the run's answers: they were corrected by hand, or the run
-        was retried since. A row whose own content is not one that the run was asked about (a cell was changed, or the
-        row came from elsewhere) is NA.
+        was retried since. A row whose content is not among the run's rows (a cell was changed, or the row came from
+        elsewhere) is NA.
 
         Raises:
-            PllmError: When no known run made a row of this frame.
+            PllmError: If no known run made a row of this frame.
         """
         status: ColumnT = result_views.status(self._table())
         return status
 
     @property
     def usage(self) -> FrameT:
-        """Tokens, US dollars and seconds for each row of this frame; NA for unknown, and for a row that no run made.
+        """Tokens, US dollars and seconds of each row of this frame. NA if unknown, and for rows that no run made.
 
         Cached rows show what they cost when they were paid; each row that shared a call shows its cost. A row of
         several replies has all of them. For a run that is no longer in memory, such rows are NA where an earlier
         version recorded it, or where there are more than 200,000.
 
         Raises:
-            PllmError: When no known run made a row of this frame.
+            PllmError: If no known run made a row of this frame.
         """
         usage: FrameT = result_views.usage(self._table())
         return usage
 
     @property
     def samples(self) -> FrameT:
-        """The answers behind each decision: a line for each row and sample, those that were decided on first.
+        """The answers behind each decision: a line for each row and sample, decided rows first.
 
         Columns: position and label in this frame, model, sample, chosen (whether the row has this answer; False for all
-        samples if the judge wrote it), decided (how: see `ensemble.Decision`), the fields, score (a judge's mean mark)
-        and failure. For a run that is no longer in memory they are read from the cache: values are those of the replies
-        as JSON, scores are NA, and only the kind of a failure is known.
+        samples if the judge wrote it), decided (see `ensemble.Decision`), the fields, score (a judge's mean score) and
+        failure. For a run that is no longer in memory, they are read from the cache: values are the replies' JSON
+        values, scores are NA, and only the kind of a failure is known.
 
         Raises:
-            PllmError: When the run had one answer a row, or is not known.
+            PllmError: If the run had one answer per row, or is unknown.
         """
         samples: FrameT = result_views.samples(self._table())
         return samples
 
     @property
     def agreement(self) -> AgreementT:
-        """The share of samples that agree: one line a row, a column for each field and one for the whole answer.
+        """The share of samples that agree: one line per row, a column for each field and one for the whole answer.
 
-        The share of the answered samples that have the most common value; NA if there is none, or no run made the row.
-        Float64, 0 to 1. `.plot()` shows where the model is unsure.
+        It is the share of answered samples with the most common value. NA without answers, or if no run made the row.
+        Float64, 0 to 1. `.plot()` shows where the model is uncertain.
 
         Raises:
-            PllmError: When the run had one answer a row, or is not known.
+            PllmError: If the run had one answer per row, or is unknown.
         """
         agreement: AgreementT = result_views.agreement(self._table())
         return agreement
@@ -126,12 +125,12 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """Show everything about one row's call: prompt, body, raw reply, attempts, tokens, cost, key.
 
         Args:
-            position: The row of this frame, counted from 0 whatever the index is; negative from the end.
-            label: In place of a position, the row's label in the index, as for `df.loc`. A frame without an index
-                has its positions as labels.
+            position: The row's position in this frame, from 0, regardless of the index. Negative from the end.
+            label: Instead of a position, the row's label in the index, as for `df.loc`. In a frame without an index,
+                positions are labels.
 
         Raises:
-            PllmError: When no known run made that row.
-            UsageError: For a row that does not exist, and for a label that several have.
+            PllmError: If no known run made that row.
+            UsageError: For a row that does not exist, and for a label of several rows.
         """
         return result_views.explain(self._table(), position, label)

@@ -1,4 +1,4 @@
-"""What `df.llm` shows of itself: what it can do with a frame, or which run made it and what to call next."""
+"""The display of `df.llm`: its methods for a frame, or the frame's run and the next steps."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from pllm_notebook.settings import current
 __all__ = ["summary_html", "summary_text"]
 
 _NAMED = 8
-"""Columns that a summary names."""
+"""Maximum number of columns named in a summary."""
 
-# Each a method, its arguments and what it does; an accessor that has no such method does not show it.
+# Methods, their arguments and their descriptions. An accessor without a method does not show it.
 _CALLS = (
-    ("estimate", "Model, prompt", "what all rows would cost and take; sends nothing"),
-    ("preview", "Model, prompt", "asks the first rows, and shows what all would cost"),
+    ("estimate", "Model, prompt", "estimates cost and time of all rows; sends nothing"),
+    ("preview", "Model, prompt", "asks the first rows, and shows the cost of all"),
     ("parse", "Model, prompt", "asks every row: a typed column for each field"),
     ("complete", "prompt", "asks every row for text"),
     ("submit", "Model, prompt", "parse in the background: pause(), cancel(), retry(), await it"),
     ("decide", "columns, prompt", "a judge decides between columns of answers"),
     ("chunks", "column", "cuts long texts into rows; reduce(prompt) combines their answers"),
-    ("label", "'column'", "stores what is right about rows; evaluate(against='labels') compares with it"),
+    ("label", "'column'", "stores the right values of rows; evaluate(against='labels') compares with them"),
 )
 
 
 def summary_html(accessor: Any, table: Table) -> str:
-    """Return what a notebook shows of an accessor."""
+    """Return the HTML of an accessor for notebooks."""
     title, lines, calls, simulated = _summary(accessor, table)
     return shown(title, lines, simulated=simulated) + html_facts(calls)
 
 
 def summary_text(accessor: Any, table: Table) -> str:
-    """Return what a console shows of an accessor."""
+    """Return the text of an accessor for consoles."""
     title, lines, calls, simulated = _summary(accessor, table)
     mark = " SIMULATED" if simulated else ""
     return strip_control_chars("\n".join([f"{title}{mark}", *lines, text_facts(calls)]))
 
 
 def _summary(accessor: Any, table: Table) -> tuple[str, list[str], list[tuple[str, str]], bool]:
-    """Return a title, lines, calls with what they do, and whether a simulator answered."""
+    """Return a title, lines, calls with their descriptions, and whether a simulator answered."""
     columns = list(table.names)
     size = f"{counted(table.total, 'row')}, {counted(len(columns), 'column')}"
     try:
@@ -79,19 +79,19 @@ def _calls_for(accessor: Any, columns: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _next_calls(source: Source, counts: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """Yield what to call next for the result of a run."""
+    """Yield the next steps for the result of a run."""
     run = source.run
     if counts.get("failed"):
         yield ".errors", f"why {counted(counts['failed'], 'row')} failed, by kind, and whether asking again helps"
     if counts.get("not_sent"):
-        yield "max_cost_usd=", "a higher one, and the cell again, goes on where the ceiling stopped it"
+        yield "max_cost_usd=", "raise it and run the cell again to continue where the ceiling stopped it"
     if promise := promise_of(source):
         yield ".guarantee", promise
     yield ".explain(0)", "one row: messages, reply, tokens, cost"
     options = run.spec.options.probabilities if isinstance(run, LiveRun) else run.header["options"].get("probabilities")
     if options:
-        yield ".doubtful()", "the rows whose answers are the least sure"
-    yield ".usage, .status", "tokens, cost and time; what became of each row"
-    yield ".review()", "accept or correct answers; evaluate(against='labels') says how good they are"
-    yield ".compare('previous')", "what changed since an earlier run on these rows"
+        yield ".doubtful()", "the rows whose answers are least certain"
+    yield ".usage, .status", "tokens, cost and time; the status of each row"
+    yield ".review()", "accept or correct answers; evaluate(against='labels') measures their accuracy"
+    yield ".compare('previous')", "changes since an earlier run on these rows"
     yield f"pllm.run({run.id!r})", "the whole run"

@@ -1,4 +1,4 @@
-"""`.llm` as functions of any frame: `pllm.frame`, `pllm.parse` and its kin."""
+"""`.llm` as functions of any frame: `pllm.frame`, `pllm.parse` and related functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pllm_notebook.frames.response_format import NOT_GIVEN
 from pllm_notebook.options import Options, ParseOptions, taken_by
 from pllm_notebook.signatures import shows
 
-if TYPE_CHECKING:  # a library is loaded by those who use it
+if TYPE_CHECKING:  # a library is loaded only by its users
     import pandas as pd
     import polars as pl
 
@@ -33,11 +33,11 @@ def frame(data: pl.Series) -> PolarsSeriesLLM: ...
 @overload
 def frame(data: Any) -> FrameAccessor[Any, Any, Any]: ...
 def frame(data: Any) -> Any:
-    r"""Return what `df.llm` gives, for data without that accessor, or where another package has taken its name.
+    r"""Return the accessor `df.llm` for data without it, or if another package has taken its name.
 
     Args:
-        data: A DataFrame or a Series of pandas or Polars; a table or an array of PyArrow, or anything that streams
-            Arrow data (`__arrow_c_stream__`), such as a DuckDB relation, which is read whole; a LazyFrame, or a frame
+        data: A DataFrame or Series of pandas or Polars; a table or array of PyArrow, or any object that streams Arrow
+            data (`__arrow_c_stream__`), such as a DuckDB relation, which is read completely; a LazyFrame; or a frame
             or series of Dask. Never changed.
 
     Example:
@@ -45,7 +45,7 @@ def frame(data: Any) -> Any:
 
     Raises:
         UsageError: For anything else.
-        MissingPackageError: For Arrow data without PyArrow.
+        MissingPackageError: For Arrow data, if PyArrow is not installed.
     """
     return accessor_of(data)
 
@@ -57,19 +57,20 @@ def parse(
     """Ask the model the same question about every row of any frame (see `df.llm.parse`).
 
     Args:
-        data: What `pllm.frame` takes: a frame or a column of pandas, Polars or PyArrow, or anything that streams Arrow
-            data, such as a DuckDB relation or a Spark DataFrame. A stream is read whole, once, before anything is sent.
+        data: Any data for `pllm.frame`: a frame or column of pandas, Polars or PyArrow, or an object that streams Arrow
+            data, such as a DuckDB relation or a Spark DataFrame. A stream is read completely, once, before anything is
+            sent.
         response_format: As for `df.llm.parse`.
         prompt: As for `df.llm.parse`.
         **options: As for `df.llm.parse`.
 
     Returns:
-        The input columns and one column per field, in the rows' order: of the library of *data*, for a stream of
-        another library a PyArrow table.
+        The input columns and one column per field, in the rows' order, as a frame of the library of *data*, or as a
+        PyArrow table for a stream of another library.
 
     Raises:
-        UsageError: When the call cannot be carried out as written; nothing was sent.
-        MissingPackageError: For Arrow data without PyArrow; nothing was sent.
+        UsageError: If the call is invalid. Nothing was sent.
+        MissingPackageError: For Arrow data, if PyArrow is not installed. Nothing was sent.
     """
     return accessor_of(data, "pllm.parse").parse(response_format, prompt, **options)
 
@@ -86,13 +87,13 @@ async def aparse(
 def submit(
     data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
 ) -> Run:
-    """Start `parse` in the background and return a live handle at once.
+    """Start `parse` in the background and return a live handle immediately.
 
     Returns:
-        A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+        A `Run`: `result()` or `await` returns the frame, `to_frame()` the rows so far, and `cancel()` stops it.
 
     Raises:
-        UsageError: When the call cannot be carried out as written; nothing was sent.
+        UsageError: If the call is invalid. Nothing was sent.
     """
     run: Run = accessor_of(data, "pllm.submit").submit(response_format, prompt, **options)
     return run
@@ -107,20 +108,20 @@ def preview(
     rows: int = 5,
     **options: Unpack[ParseOptions],
 ) -> Preview:
-    """Ask about the first rows, and estimate what all rows would cost (see `df.llm.preview`).
+    """Ask about the first rows, and estimate the cost of all rows (see `df.llm.preview`).
 
     Args:
         data: As for `parse`.
         response_format: As for `parse`.
         prompt: As for `parse`.
-        rows: Number of rows, from the top; at most so many calls are sent.
+        rows: Number of rows, from the top. At most this many calls are sent.
         **options: As for `parse`.
 
     Returns:
-        A `Preview`: `frame` has the first rows with their answers, `estimate` what all rows would send and cost.
+        A `Preview`: `frame` has the first rows with their answers, `estimate` the calls and cost of all rows.
 
     Raises:
-        UsageError: When the call cannot be carried out as written; nothing was sent.
+        UsageError: If the call is invalid. Nothing was sent.
     """
     shown: Preview = accessor_of(data, "pllm.preview").preview(response_format, prompt, rows=rows, **options)
     return shown
@@ -130,13 +131,13 @@ def preview(
 def estimate(
     data: Any, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
 ) -> Estimate:
-    """Estimate what `parse` would send and cost, live and as a batch. Sends nothing and needs no key.
+    """Estimate the calls and cost of `parse`, live and as a batch. Sends nothing and needs no key.
 
     Returns:
-        An `Estimate`: rows, cached, duplicates, tokens, cost and time; None where something is unknown.
+        An `Estimate`: rows, cached, duplicates, tokens, cost and time, with None for unknown values.
 
     Raises:
-        UsageError: When the call cannot be carried out as written.
+        UsageError: If the call is invalid.
     """
     estimated: Estimate = accessor_of(data, "pllm.estimate").estimate(response_format, prompt, **options)
     return estimated

@@ -1,4 +1,4 @@
-"""The methods of `.llm` that choose how to ask: which prompt, model and effort, by labelled rows."""
+"""The methods of `.llm` that choose prompt, model and effort with labelled rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ChoiceAccessor"]
 
 
 class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
-    """`.llm` of a whole frame whose rows have labels, in part."""
+    """`.llm` of a frame, some of whose rows have labels."""
 
     @shows(taken_by(Options, "race"))
     def race(
@@ -32,38 +32,39 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         rule: Literal["halving", "proof"] = "halving",
         **options: Unpack[RaceOptions],
     ) -> Any:
-        """Find which prompt, model and effort answers the labelled rows best, for a part of what asking all would cost.
+        """Find the prompt, model and effort that answer the labelled rows best, for a part of the cost of asking all.
 
             race = df.llm.race(Review, {"short": "{text}", "long": "Read: {text}"}, against="stars", max_cost_usd=5)
 
-        Every combination of prompt, model and effort is an arm. All arms are asked about the same rows, in an order
-        that a hash of their content gives; then arms leave, and the others are asked about more rows. Equal rows are
-        one observation. A row that failed is wrong. What is paid for is in the cache: the full run sends nothing for
-        these rows, and the same call again goes on where an interrupt or the ceiling ended it. `max_cost_usd` is the
-        ceiling of the whole race.
+        Every combination of prompt, model and effort is an arm. All arms are asked about the same rows, ordered by a
+        hash of their content. After each round some arms are dropped, and the others are asked about more rows. Equal
+        rows are one observation, and failed rows are wrong. Paid answers are in the cache: the full run sends nothing
+        for these rows, and repeating the call continues where an interrupt or the ceiling ended it. `max_cost_usd` is
+        the ceiling of the whole race.
 
         Args:
             response_format: As for `parse`.
-            prompt: As for `parse`; or several by name, each text, None, or a mapping of what differs (`prompt`,
+            prompt: As for `parse`, or several by name. Each is text, None, or a mapping of the differences (`prompt`,
                 `response_format`, and options of `parse` such as `system`).
-            models: Models by name; None for `model=`, or the configured one.
-            effort: Values of `effort`, None among them for the model's default; None for `effort` as it is.
+            models: Models by name. None for `model=`, or the configured one.
+            effort: Values of `effort`, with None in the list for the model's default. None for the usual `effort`.
             against: Known labels: a column of this frame, a Series, or "labels" for those of the cache directory. They
                 are not sent; without a prompt, all other columns are.
-            field: That the labels are of, without a prefix. None for the only one, or the one with their name.
-            rule: "halving": after each round the less accurate half leaves. "proof": only arms that are proven worse
-                leave (95 %), which asks about twice as much, and lets more be said.
-            **options: See `options.Options`; for all arms.
+            field: The field that the labels are for, without a prefix. None for the only one, or the one named like
+                them.
+            rule: "halving" drops the less accurate half after each round. "proof" drops only arms that are proven worse
+                (95 %), which asks about twice as many questions but proves more.
+            **options: Options for all arms (see `options.Options`).
 
         Returns:
-            A `Race`: shown, it has the arms with accuracy, interval, and price and time of the full run; `.table` is
-            that as a frame, `.plot()` a picture, `.gap` the most by which another arm may be better (95 %), and
-            `df.llm.parse(**race.best())` asks all rows in the best way.
+            A `Race`. Its display has the arms with accuracy, interval, and price and duration of the full run. `.table`
+            is the same as a frame, `.plot()` plots it, `.gap` is the most by which another arm may be better (95 %),
+            and `df.llm.parse(**race.best())` asks all rows with the best arm.
 
         Raises:
-            UsageError: For fewer than two arms, or a call that cannot be carried out as written. Nothing was sent.
-            PllmError: When the providers refuse all arms.
-            KeyboardInterrupt: After an interrupt; what finished is kept, and the same call goes on.
+            UsageError: For fewer than two arms, or invalid arguments. Nothing was sent.
+            PllmError: If the providers refuse all arms.
+            KeyboardInterrupt: After an interrupt. Finished answers are kept, and the same call resumes.
         """
         return blocking(self._race(response_format, prompt, models, effort, against, field, rule, options))
 
@@ -80,7 +81,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         rule: Literal["halving", "proof"] = "halving",
         **options: Unpack[RaceOptions],
     ) -> Any:
-        """Run `race` and await its result. Cancelling stops it; what finished is kept."""
+        """Run `race` and await its result. Cancelling stops it; finished answers are kept."""
         return await awaiting(self._race(response_format, prompt, models, effort, against, field, rule, options))
 
     @shows(taken_by(Options, "improve"))
@@ -95,34 +96,35 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         seed: int = 0,
         **options: Unpack[ImproveOptions],
     ) -> Any:
-        """Search for a better prompt than that of the run that made this frame, by labelled rows. Needs gepa.
+        """Search for a better prompt than that of this frame's run, with labelled rows. Needs gepa.
 
             improved = out.llm.improve(against="labels", max_cost_usd=5)
 
-        A model sees rows with wrong answers, and proposes another text; which of the proposals is best is decided by
-        other rows, and its gain measured once, on rows of neither. Roles are fixed by a hash of a row's text (40, 30
-        and 30 %), near-duplicates together. Without a prompt, what is rewritten is the instruction (`system`). Every
-        call is cached: the same call again sends nothing, and goes on where an interrupt or the ceiling ended it.
-        `max_cost_usd` is the ceiling of the whole search, of which the test's part is kept back.
+        A model sees rows with wrong answers and proposes another text. Other rows decide which proposal is best, and
+        its gain is measured once, on held-out rows. The roles of rows are fixed by a hash of their text (40, 30 and
+        30 %), with near-duplicates together. Without a prompt, the instruction (`system`) is rewritten. Every call is
+        cached: repeating the call sends nothing new, and continues where an interrupt or the ceiling ended it.
+        `max_cost_usd` is the ceiling of the whole search, part of which is reserved for the test.
 
         Args:
-            response_format: The type that was asked; needed for a run that is no longer in memory.
+            response_format: The type of the run. Needed for a run that is no longer in memory.
             against: Known labels: a column of this frame, a Series, or "labels" for those of the cache directory.
-            field: That the labels are of, without a prefix. None for the only one, or the one with their name.
-            proposer: The model that proposes, preferably a strong one; None for the run's own.
-            proposals: Number of them, at most.
-            seed: Of the draws of rows that proposals are made from.
-            **options: See `options.Options`; instead of the run's own.
+            field: The field that the labels are for, without a prefix. None for the only one, or the one named like
+                them.
+            proposer: The model that proposes, preferably a strong one. None for the run's model.
+            proposals: Maximum number of proposals.
+            seed: Seed for drawing the rows that proposals are made from.
+            **options: Options that replace the run's (see `options.Options`).
 
         Returns:
             An `Improvement`: `.found`, `.prompt`, `.diff` by words, `.test` with the held-out gain and its interval,
             `.cost_usd`, and `df.llm.parse(**improved.best())`. "No improvement found" is an answer: the prompt stays.
 
         Raises:
-            UsageError: With too few labelled rows, or when the call cannot be carried out as written. Nothing was sent.
-            PllmError: When no known run made this frame, or it decided among several answers.
-            MissingPackageError: Without gepa.
-            KeyboardInterrupt: After an interrupt; what finished is kept, and the same call goes on.
+            UsageError: If there are too few labelled rows, or the arguments are invalid. Nothing was sent.
+            PllmError: If no known run made this frame, or it decided among several answers.
+            MissingPackageError: If gepa is not installed.
+            KeyboardInterrupt: After an interrupt. Finished answers are kept, and the same call resumes.
         """
         return blocking(self._improvement(response_format, against, field, proposer, proposals, seed, options))
 
@@ -138,7 +140,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         seed: int = 0,
         **options: Unpack[ImproveOptions],
     ) -> Any:
-        """Run `improve` and await its result. Cancelling stops it; what finished is kept."""
+        """Run `improve` and await its result. Cancelling stops it; finished answers are kept."""
         return await awaiting(self._improvement(response_format, against, field, proposer, proposals, seed, options))
 
     def _race(self, *given: Any) -> Steps[Any]:

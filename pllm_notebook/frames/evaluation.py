@@ -120,7 +120,7 @@ class Evaluation:
         answer. The sources are in `sample_sizes.by_samples`. Sends nothing.
 
         Raises:
-            PllmError: When the run had one answer a row, or no labelled row has all its answers.
+            PllmError: If the run had one answer a row, or no labelled row has all its answers.
         """
         if self._samples is None:
             raise PllmError("This run asked each row once. by_samples needs samples= or models=.")
@@ -144,7 +144,7 @@ class Evaluation:
             The axes.
 
         Raises:
-            MissingPackageError: Without matplotlib.
+            MissingPackageError: If matplotlib is not installed.
         """
         # Before scikit-learn makes its own, whose error names no extra of ours.
         ax = new_axes("evaluate's plot") if ax is None else ax
@@ -225,8 +225,8 @@ def evaluate(
         without: Columns of *table* that are not labels.
 
     Raises:
-        UsageError: When nothing can be compared, or no label is a value that the field can have.
-        MissingPackageError: Without scikit-learn.
+        UsageError: If nothing can be compared, or no label is a value that the field can have.
+        MissingPackageError: If scikit-learn is not installed.
     """
     if asked.explode:
         raise UsageError(

@@ -124,7 +124,7 @@ def _quotations(table: Table) -> Iterator[tuple[int, list[Quotation]]]:
     """Yield each answered row's position, and what is quoted for its fields.
 
     Raises:
-        PllmError: When a run of the frame did not ask for evidence.
+        PllmError: If a run of the frame did not ask for evidence.
     """
     found = provenance_of(table)
     by_row: dict[int, list[Quotation]] = {}

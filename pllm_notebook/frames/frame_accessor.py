@@ -59,7 +59,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             where the judge wrote it.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         frame: FrameT = self.submit_decision(answers, prompt, response_format, **options).result()
         return frame
@@ -79,10 +79,10 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         """Start `decide` in the background and return a live handle at once.
 
         Returns:
-            A `Run`: `result()` or `await` gives the frame, `to_frame()` what there is by now, `cancel()` stops it.
+            A `Run`: `result()` or `await` returns the frame, `to_frame()` the rows so far, and `cancel()` stops it.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         given: dict[str, Any] = {"column": "decision", **options}
         kind = format_of(NOT_GIVEN if response_format is None and "kind" in given else response_format, given, "decide")
@@ -162,7 +162,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             is not asked about, since an answer from the rest would look whole: it has NA, and a warning counts them.
 
         Raises:
-            UsageError: When the call cannot be carried out as written, a document lacks a piece before another one,
+            UsageError: If the call cannot be carried out as written, a document lacks a piece before another one,
                 or two values do not fit into one question.
         """
         reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()

@@ -183,7 +183,7 @@ def with_labels(spec: EnsembleSpec, table: Table, against: Any, columns: Mapping
         columns: Field to result column.
 
     Raises:
-        UsageError: When there are no labels of a field, or they are no values that it has. Nothing was sent.
+        UsageError: If there are no labels of a field, or they are no values that it has. Nothing was sent.
     """
     promise = spec.promise
     assert promise is not None

@@ -91,7 +91,7 @@ def judge_for(options: Options, output: OutputType | None) -> CallSpec:
     """Return the spec of the judge's question.
 
     Raises:
-        UsageError: When it cannot be asked as written. Nothing was sent.
+        UsageError: If the question is invalid. Nothing was sent.
     """
     for name, each in fields_of(Options).items():
         # A pack of 1 is a call of a row's own, which is what the default says.

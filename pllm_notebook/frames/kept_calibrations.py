@@ -179,7 +179,7 @@ def calibrated(
         sources: Of the probabilities, by column.
 
     Raises:
-        UsageError: When one is kept no more.
+        UsageError: If one is kept no more.
     """
     if isinstance(run, LiveRun):
         names, prefix = run.spec.options.calibration, run.spec.options.prefix

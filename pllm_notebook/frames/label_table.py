@@ -127,7 +127,7 @@ class LabelsOf:
             by: Only those of this person.
 
         Raises:
-            UsageError: When one of them is no text.
+            UsageError: If one of them is no text.
         """
         for name, wanted in (("field", field), ("by", by)):
             if wanted is not None and not isinstance(wanted, str):
@@ -147,9 +147,9 @@ class LabelsOf:
             How many were written.
 
         Raises:
-            FileError: When it cannot be written. An existing file is unharmed.
+            FileError: If it cannot be written. An existing file is unharmed.
             MissingPackageError: For Parquet, without PyArrow.
-            UsageError: When there are labels, and none of *field*.
+            UsageError: If there are labels, and none of *field*.
         """
         found = self(field)
         if field is not None and not found and len(self()):
@@ -163,8 +163,8 @@ class LabelsOf:
             How many were new.
 
         Raises:
-            FileError: When the file cannot be read.
-            UsageError: When it holds no labels.
+            FileError: If the file cannot be read.
+            UsageError: If it holds no labels.
         """
         return store_labels(read_labels(path))
 

@@ -33,7 +33,7 @@ def value_of(column: Column, value: Any, schema: Mapping[str, Any] | None = None
         schema: The part of the type's JSON schema that is about this field, for its bounds; None for unknown.
 
     Raises:
-        UsageError: When the column cannot have it. Nothing was stored.
+        UsageError: If the column cannot have it. Nothing was stored.
     """
     if value is None:
         if schema and not _takes_null(schema):

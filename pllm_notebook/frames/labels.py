@@ -70,7 +70,7 @@ def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequ
         answers: Their answers.
 
     Raises:
-        UsageError: When no label at all is a value that the field can have.
+        UsageError: If no label at all is a value that the field can have.
     """
     known = _categories(column)
     allowed = set(known or answers)
@@ -101,7 +101,7 @@ def check_kind(column: Column, named: str, truths: Sequence[Any]) -> None:
         truths: The labels.
 
     Raises:
-        UsageError: When no label at all can be a value of the field.
+        UsageError: If no label at all can be a value of the field.
     """
     if has_known_values(column):
         check_known(column, named, truths, ())

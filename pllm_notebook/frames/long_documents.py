@@ -131,7 +131,7 @@ class Reduction:
         """Wait for the run of each step, and return the frame of the last.
 
         Raises:
-            UsageError: When no two parts of a document fit into a question together.
+            UsageError: If no two parts of a document fit into a question together.
         """
         last = Step.ONLY
         while True:

@@ -27,8 +27,8 @@ def probabilities_of(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowPr
         rows: Of the run, in the order wanted.
 
     Raises:
-        PllmError: When it has none.
-        UsageError: When a calibration that it names is kept no more.
+        PllmError: If it has none.
+        UsageError: If a calibration that it names is kept no more.
     """
     found = stated_probabilities_of(run, rows)
     sources = {part.field: part.source for part in found.parts}
@@ -43,7 +43,7 @@ def stated_probabilities_of(run: LiveRun | RegisteredRun, rows: Sequence[int]) -
         rows: Of the run, in the order wanted.
 
     Raises:
-        PllmError: When it has none.
+        PllmError: If it has none.
     """
     found = decision_shares(run, rows) or token_shares(run, rows) or sample_shares(run, rows)
     if found is None:

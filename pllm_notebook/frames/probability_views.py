@@ -98,7 +98,7 @@ def row_confidence(table: Table) -> dict[str, Numbers]:
     A row that was corrected by hand has none: its value is not the model's.
 
     Raises:
-        PllmError: When no known run made a row of the frame, or one has no probabilities.
+        PllmError: If no known run made a row of the frame, or one has no probabilities.
     """
     found, runs = _found(table)
     columns: dict[str, Numbers] = {}

@@ -143,7 +143,7 @@ def provenance_of(table: Table) -> Provenance:
     without one, the newest 20 runs that fit its columns, by the content and values of its rows.
 
     Raises:
-        PllmError: When no known run made any row.
+        PllmError: If no known run made any row.
     """
     source = named_run(table)
     if source is None:
@@ -224,7 +224,7 @@ def asked_rows(record: RowRecord, asked: Sequence[str], table: Table, run_id: st
         run_id: The run, for messages.
 
     Raises:
-        PllmError: When a column that was asked is not in it, or no row of it was asked.
+        PllmError: If a column that was asked is not in it, or no row of it was asked.
     """
     names = list(table.names)
     gone = [name for name in asked if names.count(name) != 1]
@@ -270,7 +270,7 @@ def named_run(table: Table) -> Source | None:
     """Return the run whose id the table has, None for a table without one.
 
     Raises:
-        PllmError: When that run is no longer known.
+        PllmError: If that run is no longer known.
     """
     run_id = table.run_id
     if not isinstance(run_id, str):
@@ -294,7 +294,7 @@ def replaceable(table: Table, names: Sequence[str], asked: bool) -> tuple[str, .
         asked: Whether `replace=True` was given.
 
     Raises:
-        NameClashError: When one holds anything other than the unchanged answers of earlier runs, row by row.
+        NameClashError: If one holds anything other than the unchanged answers of earlier runs, row by row.
     """
     columns = list(table.names)
     clash = [name for name in names if name in columns]

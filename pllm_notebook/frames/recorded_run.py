@@ -117,10 +117,10 @@ class RecordedRun(RegisteredRun):
             is no longer in the cache (`status` is `lost`; a warning counts them), or that a `decide` function made.
 
         Raises:
-            PllmError: When no row of *df* was asked, a column that was asked is not in it, the rows were never
+            PllmError: If no row of *df* was asked, a column that was asked is not in it, the rows were never
                 recorded, or the answers are not values (`call_tools`, `decide`).
-            NameClashError: When *df* has a column of the result's name with other values than a run's answers.
-            UsageError: When *response_format* makes other columns.
+            NameClashError: If *df* has a column of the result's name with other values than a run's answers.
+            UsageError: If *response_format* makes other columns.
         """
         record = self.record
         if record is None:
@@ -148,7 +148,7 @@ class RecordedRun(RegisteredRun):
         """Return the columns of some lines of the result, as arrays of a library; -1 is a line without an answer.
 
         Raises:
-            PllmError: When the rows are not known, or the answers are not values.
+            PllmError: If the rows are not known, or the answers are not values.
         """
         answers = self.answers()
         columns, origin = answers.table(answers.values())
@@ -160,7 +160,7 @@ class RecordedRun(RegisteredRun):
         """Return what reads its answers and samples from the cache, as JSON has them.
 
         Raises:
-            PllmError: When its rows are not known, or its answers are not values.
+            PllmError: If its rows are not known, or its answers are not values.
         """
         if self.record is None:
             raise PllmError(f"The rows of the run {self.id!r} are not in the registry.")

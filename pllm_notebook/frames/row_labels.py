@@ -78,7 +78,7 @@ def label_field(run: LiveRun, row: int, name: str, given: str | None) -> None:
         given: The right value, as text; None for the answer.
 
     Raises:
-        UsageError: When the field cannot have the value, or there is no such field. Nothing was stored.
+        UsageError: If the field cannot have the value, or there is no such field. Nothing was stored.
     """
     field = _field(run, row, name)
     _store(run, row, {name: field.value if given is None else value_of(field.column, given)})

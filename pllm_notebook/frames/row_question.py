@@ -51,7 +51,7 @@ def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instr
         instructed: Whether each row has an instruction of its own; with it the prompt may also be the same.
 
     Raises:
-        UsageError: When it names no column, one that is nearly there, or one of images. Nothing was sent.
+        UsageError: If it names no column, one that is nearly there, or one of images. Nothing was sent.
     """
     columns = table.names
     template = Template.compile(prompt, columns, also={"value": columns[0]} if table.is_column else None)

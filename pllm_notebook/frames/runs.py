@@ -159,7 +159,7 @@ def open_run(run_id: str) -> Handle:
     """Return the run with this id: live if this kernel has it in memory, else as recorded. Sends nothing.
 
     Raises:
-        PllmError: When there is none.
+        PllmError: If there is none.
     """
     if not isinstance(run_id, str):
         raise UsageError(f"pllm.run takes a run's id, such as df.attrs['pllm_run'], not {run_id!r}.")

@@ -74,7 +74,7 @@ def labeller(by: object) -> str:
     """Return who labels: the given name, None for the login name.
 
     Raises:
-        UsageError: When it is no name. Nothing was stored.
+        UsageError: If it is no name. Nothing was stored.
     """
     if by is None:
         return current_user()
@@ -164,7 +164,7 @@ def _of_type(column: Column, cell: Any, source: Source, field: str, row: int) ->
     """Return a corrected cell, which is to be a value that the type of the answers has.
 
     Raises:
-        UsageError: When it is none. Nothing was stored.
+        UsageError: If it is none. Nothing was stored.
     """
     (value,) = plain_values([cell])
     try:
@@ -248,7 +248,7 @@ def label_column(
         without: Columns of *table* that are not labels.
 
     Raises:
-        UsageError: When there are none, or of several fields, and *field* is not given.
+        UsageError: If there are none, or of several fields, and *field* is not given.
     """
     if not isinstance(against, str) or against != STORED or (STORED in table.names and STORED not in without):
         return table.labels(against, without), None

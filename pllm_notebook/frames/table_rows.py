@@ -58,7 +58,7 @@ class TableRows:
         assembled: For which of the run's endings the registry knows the values of the result; 0 for none.
 
     Raises:
-        NameClashError: When the result has the name of a column whose values are not, unchanged, an earlier run's
+        NameClashError: If the result has the name of a column whose values are not, unchanged, an earlier run's
             answers, without `replace=True`. Nothing was sent.
     """
 

@@ -48,7 +48,7 @@ class RowContexts:
         """Return the context of a row. Runs the caller's function.
 
         Raises:
-            ContextFailed: When it raises.
+            ContextFailed: If it raises.
         """
         try:
             return self._make(self._cells(row))

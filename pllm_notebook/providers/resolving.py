@@ -47,7 +47,7 @@ def resolve(
         simulator: Returns the simulator's address for a wire format; called on the first request.
 
     Raises:
-        UnknownModelError: When it cannot be resolved. A missing key is not an error yet: nothing
+        UnknownModelError: If it cannot be resolved. A missing key is not an error yet: nothing
             may have to be sent.
     """
     return replaced(_resolve(name, servers, clients, keys, simulator))

@@ -88,7 +88,7 @@ def read_answers(questions: Sequence[DecisionQuestion], text: bytes) -> dict[str
     """Return the answer to each question, None for one that was refused.
 
     Raises:
-        Misread: When a question has no answer, or one that does not fit it.
+        Misread: If a question has no answer, or one that does not fit it.
     """
     try:
         said = orjson.loads(text)

@@ -31,7 +31,7 @@ def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) 
         missing: Names in JSON from the root, of each field without a value.
 
     Raises:
-        ValueError: When what is there does not fit.
+        ValueError: If what is there does not fit.
     """
     kind = bare(output.kind)
     content = to_json(value)

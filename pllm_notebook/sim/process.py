@@ -83,7 +83,7 @@ class Process:
         """Ask the server something and wait for its reply.
 
         Raises:
-            PllmError: When it has ended, or does not reply.
+            PllmError: If it has ended, or does not reply.
         """
         waiter = _Waiter()
         with self._lock:

@@ -55,7 +55,7 @@ class Calibration:
             The axes.
 
         Raises:
-            MissingPackageError: Without matplotlib.
+            MissingPackageError: If matplotlib is not installed.
         """
         axes = new_axes("calibrate's plot") if ax is None else ax
         axes.plot([0, 1], [0, 1], linestyle=":", color="gray", label="perfect")
@@ -86,7 +86,7 @@ def calibrate(p: Any, right: Any, groups: Any = None) -> Calibration:
 
     Raises:
         UsageError: With fewer than 50 labels, or 50 questions.
-        MissingPackageError: Without scikit-learn.
+        MissingPackageError: If scikit-learn is not installed.
     """
     stated, true = np.asarray(p, dtype=np.float64), np.asarray(right, dtype=bool)
     asked = np.arange(len(stated)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]

@@ -86,7 +86,7 @@ def corrected_mean(
         bounds: The smallest and largest value that *y* can have; with few labels they bound what is not seen.
 
     Raises:
-        UsageError: When a chance is not over 0 and at most 1.
+        UsageError: If a chance is not over 0 and at most 1.
     """
     there, g = np.asarray(labelled, dtype=bool), np.asarray(guess, dtype=np.float64)
     true = np.where(there, np.asarray(y, dtype=np.float64), 0.0)

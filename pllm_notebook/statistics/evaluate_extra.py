@@ -18,7 +18,7 @@ def scikit_learn(module: str, used_by: str) -> Any:
         used_by: What needs it, for the error.
 
     Raises:
-        MissingPackageError: Without scikit-learn. Nothing was sent.
+        MissingPackageError: If scikit-learn is not installed. Nothing was sent.
     """
     try:
         importlib.import_module(module.partition(".")[0])
@@ -35,7 +35,7 @@ def new_axes(used_by: str, size: tuple[float, float] | None = None) -> Any:
         size: Width and height in inches, None for matplotlib's own.
 
     Raises:
-        MissingPackageError: Without matplotlib. Nothing was sent.
+        MissingPackageError: If matplotlib is not installed. Nothing was sent.
     """
     try:
         pyplot = importlib.import_module("matplotlib.pyplot")

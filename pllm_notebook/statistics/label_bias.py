@@ -55,7 +55,7 @@ def correct_options(p: Floats, said: Codes, label: Codes, groups: Any) -> Correc
 
     Raises:
         UsageError: With labels of fewer than 50 questions, or of one option alone.
-        MissingPackageError: Without scikit-learn.
+        MissingPackageError: If scikit-learn is not installed.
     """
     has_p = ~np.isnan(p).any(axis=1)
     known = np.flatnonzero(has_p & (label >= 0))

@@ -80,7 +80,7 @@ def measure(p: Sequence[float] | Floats, right: Sequence[bool] | Any, groups: An
         groups: Shape (n,), equal for rows that share one question and so one answer; None if each has its own.
 
     Raises:
-        MissingPackageError: Without scikit-learn.
+        MissingPackageError: If scikit-learn is not installed.
     """
     brier_score_loss = scikit_learn("sklearn.metrics", "calibrate").brier_score_loss
     stated, true = np.asarray(p, dtype=np.float64), np.asarray(right, dtype=bool)

@@ -112,7 +112,7 @@ class LabelFile:
         """Store labels, all or none, and return their ids.
 
         Raises:
-            StoreError: When they cannot be written. The file is unharmed.
+            StoreError: If they cannot be written. The file is unharmed.
         """
         if not labels:
             return []
@@ -142,7 +142,7 @@ class LabelFile:
             field: Only those of this field.
 
         Raises:
-            StoreError: When the file cannot be read.
+            StoreError: If the file cannot be read.
         """
         query, values = _NEWEST, []
         if columns is not None:

@@ -91,7 +91,7 @@ class RunFiles:
         """Make the cache directory where it does not exist, as before a run.
 
         Raises:
-            OSError: When it cannot be made.
+            OSError: If it cannot be made.
         """
         make_private_directory(os.path.dirname(self.folder))
 
@@ -107,7 +107,7 @@ class RunFiles:
             arrays: Name to array of one or two dimensions; None for none yet.
 
         Raises:
-            OSError: When it cannot be written, or the cache directory does not exist. An older file is unharmed then.
+            OSError: If it cannot be written, or the cache directory does not exist. An older file is unharmed then.
         """
         name = f"{int(header['started_at'] * 1e6):016d}-{header['id']}"
         content = list(_encoded(header, arrays or {}))

@@ -90,7 +90,7 @@ class DaskFrameLLM:
 
         Raises:
             UsageError: Without *to*, and as `parse_dataset`. Nothing was sent.
-            BudgetError: When `max_cost_usd` was reached. The same call with a higher one goes on.
+            BudgetError: If `max_cost_usd` was reached. The same call with a higher one goes on.
 
         Example:
             ddf.llm.parse(Review, "Read:\n{text}", to="s3://bucket/answers")
@@ -125,7 +125,7 @@ class DaskFrameLLM:
 
         Raises:
             UsageError: Without *to*, and as `parse_dataset`. Nothing was sent.
-            BudgetError: When `max_cost_usd` was reached. The same call with a higher one goes on.
+            BudgetError: If `max_cost_usd` was reached. The same call with a higher one goes on.
         """
         given: Any = {**options, "column": column}
         return self._answered("complete", None, prompt, given, to=to, rows=rows, status=status)

@@ -174,7 +174,7 @@ def test_what_is_unclear_is_refused(frame: pd.DataFrame, tmp_path: Path) -> None
         pd.DataFrame({"x": [1], "y": [2], "gold": ["good"]}).llm.label("gold")
     with pytest.raises(PllmError, match="No known run"):
         pd.DataFrame({"x": [1]}).llm.label()
-    with pytest.raises(UsageError, match="a chance over 0"):
+    with pytest.raises(UsageError, match="a probability above 0"):
         out.llm.label("gold", field="mood", pi=0)
     with pytest.raises(UsageError, match="has no label of a row and field of this frame"):
         out.llm.evaluate(against="labels")

@@ -51,15 +51,15 @@ def test_every_option_of_a_call_is_a_word_and_has_a_help_text() -> None:
         in shown
     )
     assert (
-        "--max-turns N With `run_tools`, the maximum number of replies for one answer, including the answer. (default: 8)"
-        in shown
+        "--max-turns N With `run_tools`, the maximum number of replies for one answer, including the answer. "
+        "(default: 8)" in shown
     )
 
 
 def test_help_shows_what_is_configured_in_place_of_the_default() -> None:
     configure(max_turns=3)
     try:
-        assert "the answer included. (configured: 3)" in " ".join(help_text().split())
+        assert "including the answer. (configured: 3)" in " ".join(help_text().split())
     finally:
         configure(max_turns=None)
 

@@ -31,7 +31,7 @@ class Agreement(pd.DataFrame):
             The axes.
 
         Raises:
-            MissingPackageError: Without matplotlib.
+            MissingPackageError: If matplotlib is not installed.
         """
         ax = new_axes("The plot of agreement", (7, 3)) if ax is None else ax
         edges = [at / bins for at in range(bins + 1)]

@@ -80,7 +80,7 @@ class PolarsLazyLLM:
                 with it, batches of rows are asked one after the other.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         given: dict[str, Any] = {**options}
         kind = format_of(response_format, given, "parse")
@@ -97,7 +97,7 @@ class PolarsLazyLLM:
             **options: As for `parse`.
 
         Raises:
-            UsageError: When the call cannot be carried out as written; nothing was sent.
+            UsageError: If the call is invalid. Nothing was sent.
         """
         source = _Source(self._data, None, prompt, {**options, "column": column})
         return register_io_source(io_source=source.batches, schema=source.schema)

@@ -74,7 +74,7 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
     """Limit the time of the enclosed block.
 
     Raises:
-        TransportFault: When the time is up.
+        TransportFault: If the time is up.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -52,7 +52,7 @@ def weights_of(name: str) -> Path:
             which is looked up and never imported (its own dependencies are another runtime).
 
     Raises:
-        UnknownModelError: When there is no such file or package, or the file is not GGUF.
+        UnknownModelError: If there is no such file or package, or the file is not GGUF.
     """
     if name in _PACKAGED:
         distribution, file = _PACKAGED[name]
@@ -239,7 +239,7 @@ def _load(path: Path) -> Any:
     """Load a model.
 
     Raises:
-        RuntimeError: When llama.cpp cannot.
+        RuntimeError: If llama.cpp cannot.
     """
     import xllamacpp
 
