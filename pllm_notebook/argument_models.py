@@ -1,4 +1,4 @@
-"""Pydantic models whose fields are a person's arguments: what does not fit is an error of ours, with a guess."""
+"""Pydantic models for user arguments: invalid values are errors of this package, with suggestions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["ArgumentModel"]
 _PREFIX = "Value error, "
 _NOTHING = "Nothing was sent."
 _LONGEST = 60
-# Kinds of Pydantic's errors that say a name is unknown.
+# Pydantic's error types for unknown names.
 _UNKNOWN = ("extra_forbidden", "no_such_attribute")
 
 
 class ArgumentModel(BaseModel):
-    """A model that refuses unknown names and wrong values with a `UsageError`, at its construction and afterwards."""
+    """A model that refuses unknown names and wrong values with a `UsageError`, on construction and assignment."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
@@ -40,7 +40,7 @@ class ArgumentModel(BaseModel):
 def _usage_error(model: type[BaseModel], error: ValidationError) -> UsageError:
     wrong = sorted(error.errors(include_url=False), key=lambda one: one["type"] not in _UNKNOWN)
     parts = [_part(model, dict(one)) for one in wrong]
-    # A misspelt name of a required one is missing too: the guess says enough.
+    # A misspelt required name is also reported as missing: the suggestion is enough.
     guessed = any("Did you mean" in part for part in parts)
     parts = [part for part, one in zip(parts, wrong, strict=True) if not (guessed and one["type"] == "missing")]
     return UsageError(f"{' '.join(parts)} {_NOTHING}")
@@ -67,6 +67,6 @@ def _unknown(model: type[BaseModel], name: str) -> str:
 
 
 def _shown(value: object, name: str) -> str:
-    """Return a wrong value as it was written, "" where it is long or may be a secret."""
+    """Return a wrong value for an error, or "" if it is long or may be a secret."""
     shown = repr(value) if isinstance(value, (str, int, float, bool, type(None))) and "key" not in name else ""
     return f"={shown}" if shown and len(shown) <= _LONGEST else ""

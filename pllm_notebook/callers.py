@@ -1,4 +1,4 @@
-"""The line of a program that called this package, for warnings."""
+"""The line of the user's program that called this package, for warnings."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 __all__ = ["Caller", "caller", "caller_stack_level"]
 
 _PACKAGE = __name__.partition(".")[0]
-# What drives a coroutine or a thread is not a line of the caller's.
+# Modules that run coroutines and threads, whose lines are not the caller's.
 _DRIVERS = frozenset({_PACKAGE, "asyncio", "concurrent", "threading"})
 
 
 class Caller(NamedTuple):
-    """A line of the caller's own.
+    """A line of the caller's code.
 
     Attributes:
-        file: Its file, or a notebook's name for a cell.
-        line: Counted from 1.
-        module: Of the line.
-        registry: Where Python notes which warnings the module has shown.
+        file: Its file, or the notebook's name for a cell.
+        line: The line number, from 1.
+        module: Name of its module.
+        registry: Python's record of the warnings that the module has shown.
     """
 
     file: str
@@ -36,8 +36,8 @@ class Caller(NamedTuple):
 def caller() -> Caller:
     """Return the nearest line outside this package on the stack.
 
-    Take it where the caller calls. A coroutine may be driven by a task, and a result be read in a thread: then the
-    stack has only the loop's or the thread's own lines, and no count of levels finds the caller's.
+    Call this directly in the function that the caller calls. In a task or another thread, the stack has only lines of
+    the loop or the thread, so that no stack level leads to the caller.
     """
     frame = sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _DRIVERS:
@@ -47,7 +47,7 @@ def caller() -> Caller:
 
 
 def caller_stack_level() -> int:
-    """Count the frames up to the caller's own line, which a warning should name."""
+    """Count the frames up to the caller's line, which a warning should name."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("pllm_notebook"):
         frame, level = frame.f_back, level + 1

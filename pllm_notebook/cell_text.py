@@ -1,7 +1,7 @@
-"""What a cell of any dataframe library says: whether it is missing, its text, and its JSON.
+"""The contents of a cell of any dataframe library: whether it is missing, its text, and its JSON.
 
-The text goes into the prompt, hence into the key of the answer: the same value has one text, whichever library,
-dtype or class holds it.
+The text is part of the prompt and therefore of the cache key, so the same value has the same text in every library,
+dtype and class.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ __all__ = ["as_json_value", "as_text", "is_missing"]
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_DAY = 86_400 * _NS_PER_S
-# What numpy calls the steps of a moment that is only a day, a month or a year.
+# numpy's unit codes of dates without a time.
 _DAYS = ("Y", "M", "W", "D")
-# numpy's classes of values that may be masked; `numpy.ma` is not imported for those who do not use it.
+# numpy's classes of possibly masked values, by name, so that `numpy.ma` need not be imported.
 _MASKED = ("MaskedArray", "MaskedConstant")
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether *value* is a missing one: None, NaN of any class, NaT, pandas' NA, or what numpy has masked.
+    """Return whether *value* is missing: None, NaN of any class, NaT, pandas' NA, or masked by numpy.
 
-    By the value, since dtypes disagree: an Arrow column has NaN beside its nulls, where a numpy one has only NaN.
+    Decided by the value, because dtypes differ: an Arrow column has both NaN and nulls, a numpy column only NaN.
     """
     kind = type(value)
     if kind is str or kind is int or kind is bool:
@@ -42,26 +42,26 @@ def is_missing(value: Any) -> bool:
         return value.is_nan()  # a signalling NaN cannot be compared
     if isinstance(value, (str, bytes, Mapping, list, tuple, set, frozenset)):
         return False
-    if kind.__name__ == "NAType":  # pandas' own, whose comparisons are NA again
+    if kind.__name__ == "NAType":  # pandas' NA, whose comparisons are NA again
         return True
     try:
-        if kind.__name__ in _MASKED:  # compared with itself it is masked again, and `bool` takes that for False
+        if kind.__name__ in _MASKED:  # a comparison with itself is masked again, which `bool` treats as False
             return value.shape == () and bool(value.mask)
         if callable(unpack := getattr(value, "as_py", None)):  # Arrow's scalars
             return unpack() is None
         unequal = value != value
         return getattr(unequal, "shape", ()) == () and bool(unequal)
-    except Exception:  # whatever a cell's own class raises, the cell is there
+    except Exception:  # a cell whose class raises is not missing
         return False
 
 
 def as_text(value: Any) -> str:
-    """Return one cell as a person would read it.
+    """Return one cell as readable text.
 
-    Text stays as it is; booleans are `true` and `false`; numbers as Python writes them (`3`, `3.0`), narrow floats in
-    the fewest digits of their own width (`0.1`); dates, times and moments in ISO 8601; durations as
-    `1 days 02:00:00`; an Enum its value; lists, dicts, arrays and Pydantic models JSON; bytes base64; anything else
-    what `str` says. A missing value never comes here.
+    Text is unchanged; booleans are `true` and `false`; numbers are in Python's form (`3`, `3.0`), narrow floats in the
+    fewest digits of their width (`0.1`); dates, times and datetimes in ISO 8601; durations as `1 days 02:00:00`; an
+    Enum is its value; lists, dicts, arrays and Pydantic models are JSON; bytes base64; anything else is its `str`.
+    Missing values must not be passed.
     """
     if type(value) is str:
         return value
@@ -88,7 +88,7 @@ def as_text(value: Any) -> str:
 
 
 def as_json_value(value: Any) -> Any:
-    """Return one cell as JSON can hold it: numbers, booleans, lists and objects stay, a missing value is None."""
+    """Return one cell as JSON data: numbers, booleans, lists and objects are kept, a missing value is None."""
     if value is None or type(value) in (str, bool, int):
         return value
     if isinstance(value, Enum):
@@ -102,7 +102,7 @@ def as_json_value(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [as_json_value(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        # A set has no order, and a key must not depend on the one it happens to have today.
+        # A set has no fixed order, on which a key must not depend.
         return sorted((as_json_value(item) for item in value), key=lambda item: (str(type(item)), str(item)))
     if is_missing(value):
         return None
@@ -151,7 +151,7 @@ def _scalar_data(value: Any) -> Any:
 
 
 def _datetime_text(value: Any) -> str:
-    """Return a numpy moment as pandas and Python write it: no fraction, six digits, or nine."""
+    """Return a numpy datetime in the form of pandas and Python: without a fraction, or with six or nine digits."""
     if any(value.dtype.str.endswith(f"[{unit}]") for unit in _DAYS):
         return str(value.astype("datetime64[D]"))
     text = str(value.astype("datetime64[ns]"))
@@ -161,7 +161,7 @@ def _datetime_text(value: Any) -> str:
 
 
 def _nanoseconds(value: dt.timedelta) -> int:
-    # pandas' subclass has nanoseconds of its own beside the parts of Python's.
+    # pandas' subclass has nanoseconds in addition to Python's components.
     whole = (value.days * 86_400 + value.seconds) * _NS_PER_S
     return whole + value.microseconds * 1_000 + int(getattr(value, "nanoseconds", 0))
 

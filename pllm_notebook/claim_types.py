@@ -1,4 +1,4 @@
-"""What a claim brings: whose a call is at this moment, and whether answers may have come meanwhile."""
+"""The results of claims: which process owns a call, and whether answers may have arrived meanwhile."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ClaimKind = Literal["live", "batch"]
 
 
 class ReleaseCounts(NamedTuple):
-    """What other owners have given back so far. Where it differs from an earlier one, answers may have come.
+    """Counts of claims released by other owners. If they differ from earlier ones, answers may have arrived.
 
     Attributes:
-        live: Claims that live calls have released: their answers are in the store.
-        batch: Claims that batch calls have released: they wait in a journalled job, or are answered.
+        live: Claims released by live calls, whose answers are in the store.
+        batch: Claims released by batch calls, which wait in a journalled job or are answered.
         owners: Number of other owners.
-        expired: Of those, the ones whose lease has ended.
+        expired: Number of those whose lease has expired.
     """
 
     live: int = 0
@@ -27,11 +27,11 @@ class ReleaseCounts(NamedTuple):
 
 
 class ClaimResult(NamedTuple):
-    """What came of taking claims.
+    """The result of taking claims.
 
     Attributes:
-        granted: The keys that are the caller's now; another owner asks the rest.
-        mark: Of the moment at which they were granted.
+        granted: The keys that the caller now owns. Another owner sends the rest.
+        mark: The release counts at the time of the grant.
     """
 
     granted: frozenset[str]
@@ -42,16 +42,16 @@ class ClaimStore(Protocol):
     """The claims of one cache directory, shared by all processes that use it (see `claims.Claims`)."""
 
     def take(self, kind: ClaimKind, keys: Sequence[str]) -> ClaimResult:
-        """Claim *keys*, those that are free; each granted one is to be released once."""
+        """Claim the free ones among *keys*. Each granted key must be released once."""
 
     def release(self, kind: ClaimKind, keys: Iterable[str]) -> None:
         """Release claims."""
 
     def mark(self, kind: ClaimKind) -> ReleaseCounts:
-        """Return a mark of this moment, to be compared with those of `take`."""
+        """Return the current mark, to compare with those of `take`."""
 
     def count_senders(self, limits: str) -> int:
-        """Count the processes that send within the same limits, this one included, and say that this one does."""
+        """Register this process as a sender within *limits*, and count all such processes, including this one."""
 
     def stop_sending(self, limits: str) -> None:
-        """Announce that this process sends no more within *limits*."""
+        """Unregister this process as a sender within *limits*."""

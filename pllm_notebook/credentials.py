@@ -1,7 +1,7 @@
-"""What opens an account, held where nothing that shows an object looks.
+"""API keys and passwords, stored so that displays of objects do not reveal them.
 
-Tracebacks with local variables, `vars()`, a saved notebook and a pickle all show what an object holds. A key is
-held by a function, which shows nothing, and taken out once: as the argument of an SDK's client.
+Tracebacks with local variables, `vars()`, saved notebooks and pickles show the attributes of an object. A key is
+therefore held by a function's closure, and read only once: as the argument of an SDK's client.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Address", "Key", "redact_header"]
 
 
 def redact_header(value: str) -> None:
-    """Redact a header's value from every text: whole, without its scheme, and the password of a login."""
+    """Redact a header's value from all texts: as a whole, without its scheme, and the password of a login."""
     add_secret(value)
     scheme, _, bare = value.strip().partition(" ")
     add_secret(bare)
@@ -30,18 +30,18 @@ def redact_header(value: str) -> None:
 
 
 class Key:
-    """An API key, or a password. It has no value in its representation, its attributes or a copy.
+    """An API key or password, whose value is not in its representation, attributes or copies.
 
-    From its making on it is taken out of messages, logs and stored failures too (see `redaction.know`).
+    Once created, it is also redacted from messages, logs and stored failures (see `redaction.know`).
 
     Args:
-        value: The key. White space around it, as a file's last line has it, is no part of it.
+        value: The key. Surrounding white space, such as a file's final newline, is removed.
     """
 
     __slots__ = ("reveal",)
 
     reveal: Callable[[], str]
-    """Gives the value. For an SDK's client, and nothing else."""
+    """Returns the value. Only for an SDK's client."""
 
     def __init__(self, value: str) -> None:
         bare = value.strip()
@@ -58,33 +58,33 @@ class Key:
         return bool(self.reveal())
 
     def fingerprint(self, address: Address) -> str:
-        """Return a fingerprint of the account at *address*, without keeping what would open it."""
+        """Return a fingerprint of the account at *address*, from which the key cannot be recovered."""
         login = "" if address.login is None else f"\n{address.login.reveal()}"
         return hashlib.sha256(f"{address}\n{self.reveal()}{login}".encode()).hexdigest()[:12]
 
     def check(self, where: str) -> None:
-        """Refuse what no request can carry.
+        """Refuse a key that cannot be sent in a header.
 
         Args:
-            where: What holds the key, for a person.
+            where: Description of the key's source, for the error.
 
         Raises:
-            UsageError: For a character that a header cannot have. The message tells nothing of the key.
+            UsageError: For a character that is not allowed in a header. The message does not reveal the key.
         """
         if not all("!" <= character <= "~" for character in self.reveal()):
             raise UsageError(
-                f"The key of {where} has a character that no key has: a blank, a line break, or one that is not "
+                f"The key of {where} has a character that keys never have: a blank, a line break, or one that is not "
                 f"ASCII. Copy it again. Nothing was sent."
             )
 
 
 class Address(str):
-    """A server's address without the user and password that it may have been written with.
+    """A server's URL without the user and password that it may have contained.
 
-    They are sent as a browser sends them; where the key would go into the same header, in its place.
+    They are sent as a browser sends them, instead of the key if both use the same header.
 
     Attributes:
-        login: Both, as the value of an `Authorization` header; None for none.
+        login: User and password as the value of an `Authorization` header. None for none.
     """
 
     login: Key | None
@@ -105,5 +105,5 @@ class Address(str):
         return address
 
     def headers(self) -> dict[str, Any]:
-        """Return the headers that its gate asks for. For an SDK's client, and nothing else."""
+        """Return the authorization headers. Only for an SDK's client."""
         return {} if self.login is None else {"Authorization": self.login.reveal()}

@@ -1,6 +1,6 @@
-"""Where progress goes. Displays register here, so that no run knows what a widget is.
+"""Registry of progress displays, so that runs do not depend on widgets.
 
-The front door registers the notebook's displays before any run is imported, so this imports nothing of a run.
+The package's `__init__` registers the notebook's displays before any run is imported, so this module imports no runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class _Factories:
-    """What makes displays, None where nothing is shown."""
+    """The factories of displays. None to show nothing."""
 
     run: Callable[[], Display | None] | None = None
     session: Callable[[], object | None] | None = None
@@ -35,23 +35,23 @@ _FACTORIES: Slot[_Factories] = Slot("displays", _Factories, is_kept=True)
 
 
 def register_display(factory: Callable[[], Display | None] | None) -> None:
-    """Set what makes the display of each run; it gives None where nothing should be shown."""
+    """Set the factory of run displays. It returns None if nothing should be shown."""
     _FACTORIES.value.run = factory
 
 
 def new_display() -> Display | None:
-    """Make the display for one run, None where nothing is shown."""
+    """Build the display of one run, or return None if nothing is shown."""
     factory = _FACTORIES.value.run
     return None if factory is None else factory()
 
 
 def register_session_display(factory: Callable[[], object | None] | None) -> None:
-    """Set what makes the display of each session of a program; it gives None where nothing should be shown."""
+    """Set the factory of session displays. It returns None if nothing should be shown."""
     _FACTORIES.value.session = factory
 
 
 def session_display() -> object | None:
-    """Make the display for one session, None for none; what it can do, the room of programs says."""
+    """Build the display of one session, or return None. See `sessions.dashboard.SessionDisplay`."""
     factory = _FACTORIES.value.session
     return None if factory is None else factory()
 
@@ -77,7 +77,7 @@ def show_in_cell(kind: str, value: Any) -> bool:
 
 
 class SafeDisplay:
-    """A sink whose faults never reach the run: a broken display must not cost an answer."""
+    """A display whose errors never reach the run: a broken display must not lose an answer."""
 
     def __init__(self, sink: Display | None) -> None:
         self._sink = sink

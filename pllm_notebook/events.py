@@ -1,9 +1,9 @@
-"""What happens while rows are asked, for listeners of one's own: a run's start, each call's end, the run's end.
+"""Events for your own listeners: a run's start, the end of each call, and the run's end.
 
     pllm.configure(on_event=print)
 
-Listeners are called in a thread of the package's own, one event after the other, so a slow one delays no request. One
-that raises is reported in the log, once, and called no more.
+Listeners are called in a separate thread, one event at a time, so a slow listener does not delay requests. A listener
+that raises is logged once and not called again.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ["CallEnded", "Event", "EventListener", "RunEnded", "RunStarted"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """A run begins; again after each retry.
+    """A run starts. Also emitted after each retry.
 
     Attributes:
-        run: Its id.
+        run: Id of the run.
         at: Seconds since 1970.
-        model: As asked, with its provider: `openai:gpt-6-luna`.
-        rows: How many are asked about.
+        model: The requested model with its provider: `openai:gpt-6-luna`.
+        rows: Number of rows.
         mode: `async`, `sync` or `batch`.
     """
 
@@ -35,26 +35,26 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEnded:
-    """A call was answered, or failed for good. What the cache answers is no call, and has no event.
+    """A call was answered or failed for good. Cached answers have no event.
 
     Attributes:
         run: Id of its run.
         at: Seconds since 1970.
         model: As asked, with its provider.
-        served: The model that answered, as the provider names it; "" for a failure.
-        latency_s: Seconds that the last request took; of a batch job's line, since it was submitted.
-        requests: Requests that were sent for it, those refused included.
-        failure: The kind of failure, None for a reply.
-        finish: How the reply ended (`stop`, `length`, …); "" for a failure.
-        input_tokens: As the provider counts them, None where it did not say.
-        output_tokens: As the provider counts them, None where it did not say.
-        cost_usd: None where the price or the usage is unknown.
-        request_id: The provider's own, "" for none.
+        served: The provider's name of the model that answered. "" for a failure.
+        latency_s: Seconds of the last request. For a line of a batch job, seconds since its submission.
+        requests: Number of requests sent for it, including refused ones.
+        failure: The failure kind. None for a reply.
+        finish: How the reply ended (`stop`, `length`, …). "" for a failure.
+        input_tokens: Input tokens reported by the provider. None if not reported.
+        output_tokens: Output tokens reported by the provider. None if not reported.
+        cost_usd: Cost in US dollars. None if the price or the usage is unknown.
+        request_id: The provider's request id. "" for none.
         batch: Whether it was a line of a batch job.
-        joined: Whether another run had sent an equal call already, whose request it shared: that run's event has the
-            same tokens and cost, which were paid once.
-        prompt: Returns the prompt as text; None where the call continues another one. Nothing is rendered before.
-        answer: The reply's text, "" for a failure.
+        joined: Whether it shared the request of another run that had already sent an equal call. That run's event has
+            the same tokens and cost, which were paid for once.
+        prompt: Returns the prompt as text, rendered only on call. None if the call continues another one.
+        answer: The reply's text. "" for a failure.
     """
 
     run: str
@@ -71,7 +71,7 @@ class CallEnded:
     request_id: str
     batch: bool
     joined: bool = False
-    # An event that is printed or logged shows no text of rows.
+    # A printed or logged event shows no text of rows.
     prompt: Callable[[], str] | None = field(repr=False)
     answer: str = field(repr=False)
 
@@ -85,11 +85,11 @@ class RunEnded:
         at: Seconds since 1970.
         model: As asked, with its provider.
         state: `done`, `cancelled` or `failed`.
-        answered: Rows that calls of this run answered.
-        cached: Rows that the cache answered.
+        answered: Rows answered by calls of this run.
+        cached: Rows answered from the cache.
         failed: Rows that failed.
-        not_sent: Rows that the ceiling or a stop kept from being sent.
-        cost_usd: What was paid, None where a price is unknown.
+        not_sent: Rows not sent because of the ceiling or a stop.
+        cost_usd: US dollars paid. None if a price is unknown.
     """
 
     run: str

@@ -1,34 +1,34 @@
-"""Every error of ours, as one tree.
+"""All exceptions of this package, as one tree.
 
     PllmError
-     ├─ UsageError (also ValueError)      the call is wrong; nothing was sent
+     ├─ UsageError (also ValueError)      the call is invalid; nothing was sent
      │   ├─ UnknownColumnError            a prompt names a column the frame lacks
-     │   ├─ NameClashError                a result would cover a column of the caller's
+     │   ├─ NameClashError                a result would replace a column of the caller
      │   ├─ UnknownOptionError            an unknown option
-     │   ├─ UnknownModelError             a model or provider we cannot resolve
-     │   ├─ UnsupportedSchemaError        a type that a provider cannot be asked for
+     │   ├─ UnknownModelError             a model or provider that cannot be resolved
+     │   ├─ UnsupportedSchemaError        a type that a provider does not support
      │   ├─ MissingKeyError               no API key where one is needed
      │   ├─ MissingPackageError           an extra that is not installed
      │   └─ FileError (also OSError)      a file that cannot be read or written
-     ├─ NotConfirmedError                 a batch was to be submitted, and was not confirmed
-     ├─ StoppedError                      the run ended early; what finished is kept
-     │   ├─ ProviderRejectedError         key, model or quota: every row would fail alike
-     │   ├─ BudgetError                   `max_cost_usd` would have been passed
-     │   ├─ RowError                      `errors="raise"` met its first failure
-     │   └─ RunInterrupted                Stop or interrupt, seen from an awaiting cell
-     ├─ StoreError                        the cache cannot keep what was paid for
-     │   └─ UnsafeEntryError              a stored row that we refuse to read
+     ├─ NotConfirmedError                 the submission of a batch was not confirmed
+     ├─ StoppedError                      the run ended early; finished answers are kept
+     │   ├─ ProviderRejectedError         key, model or quota: every row would fail in the same way
+     │   ├─ BudgetError                   `max_cost_usd` would have been exceeded
+     │   ├─ RowError                      the first failure with `errors="raise"`
+     │   └─ RunInterrupted                a stop or interrupt in an awaiting cell
+     ├─ StoreError                        the cache cannot store or read answers
+     │   └─ UnsafeEntryError              a stored entry that is refused as unsafe
      └─ ParallelLLMError                  one request through `ParallelLLM` (in `request_errors`)
-         ├─ ConfigurationError (also UsageError)     a setting outside its range; nothing was sent
+         ├─ ConfigurationError (also UsageError)     a setting out of range; nothing was sent
          ├─ ProcessingError               every processor failed; each with its cause, one of those below
          ├─ DecisionMakerError (also UsageError)     the decision maker cannot be asked; nothing was sent
-         ├─ LLMValidationError            an answer that does not fit the format; also a UsageError where the
-         │                                request itself cannot be asked, and nothing was sent
+         ├─ LLMValidationError            an answer that does not fit the format; also a UsageError if the
+         │                                request itself is invalid and nothing was sent
          └─ APIError                      the provider did not answer
-             ├─ LLMTimeoutError (also TimeoutError)  not in time
+             ├─ LLMTimeoutError (also TimeoutError)  no answer in time
              ├─ RateLimitError            too many requests, or a quota
-             ├─ AuthenticationError       no key, or one that is refused
-             └─ ModelError                a model that is not there
+             ├─ AuthenticationError       a missing or refused key
+             └─ ModelError                a model that does not exist
 
 A row's failure is not an exception but a value: see `failures.Failure`.
 """
@@ -68,16 +68,15 @@ __all__ = [
 
 
 class PllmError(Exception):
-    """The root: `except PllmError` catches everything this package raises on purpose."""
+    """The base class: `except PllmError` catches every exception that this package raises intentionally."""
 
     def _render_traceback_(self) -> list[str]:
-        # IPython prints what this returns in place of its own page of traceback:
-        # the message already says what was seen, expected and sent.
+        # IPython prints this instead of a long traceback: the message already states what was seen, expected and sent.
         return [f"{type(self).__name__}: {self}"]
 
     def __reduce__(self) -> Any:
-        # A constructor takes what the message is made of, so that the message itself would not fit it: a worker process
-        # would die of the error that it sends back. A class made at run time is sent as the named one below it.
+        # Constructors take the parts of the message rather than the message, so default pickling would fail and kill a
+        # worker process that sends the error back. A class built at run time is sent as its named base class.
         cls = next(
             cls for cls in type(self).__mro__ if getattr(sys.modules.get(cls.__module__), cls.__name__, None) is cls
         )
@@ -92,15 +91,15 @@ def _unpickled(cls: type[PllmError], args: tuple[Any, ...], attributes: dict[str
 
 
 class UsageError(PllmError, ValueError):
-    """The call cannot be carried out as written. Nothing was sent."""
+    """The call is invalid. Nothing was sent."""
 
 
-# A frame of hundreds of columns, or a wall of names, hides what the message is about.
+# A list of hundreds of columns would hide the point of the message.
 _SHOWN_COLUMNS = 20
 _SHOWN_OPTIONS = 20
 _FEW = 6
 _GUESSES = 5
-# What other packages call an option, where the likeness of letters would suggest another one.
+# Names that other packages use for an option, if spelling similarity would suggest a different one.
 _ELSEWHERE = {
     "budget": "max_cost_usd",
     "max_workers": "concurrency",
@@ -112,7 +111,7 @@ _ELSEWHERE = {
     "tpm": "tokens_per_min",
     "verbose": "progress",
 }
-# What is no option here, and where it is said instead.
+# Common names that are not options here, and what to use instead.
 _INSTEAD = {
     "api_key": "A key is read from the environment, such as OPENAI_API_KEY, or is that of a client in "
     "pllm.configure(clients={'name': AsyncOpenAI(api_key=…)}), whose models are 'name:model'.",
@@ -128,7 +127,7 @@ class UnknownColumnError(UsageError):
 
     Attributes:
         column: The name that was not found.
-        columns: The names that are there.
+        columns: The existing names.
     """
 
     def __init__(
@@ -152,7 +151,7 @@ class UnknownColumnError(UsageError):
 
 
 class NameClashError(UsageError):
-    """A result column has the name of a column that is already there.
+    """A result column has the name of an existing column.
 
     Attributes:
         columns: The names that clash.
@@ -187,7 +186,7 @@ class UnknownOptionError(UsageError):
         if option in _INSTEAD and "model" in known:
             hint = f" {_INSTEAD[option]}"
         elif not hint:
-            # Dozens of names hide what the message is about: of many, those that are most like it.
+            # Dozens of names would hide the point of the message: of many, show only the most similar.
             shown = known if len(known) <= _SHOWN_OPTIONS else difflib.get_close_matches(option, known, _FEW, cutoff=0)
             hint = f" {'The options are' if shown == known else f'Of {len(known)} options, the nearest are'} "
             hint += f"{', '.join(shown)}."
@@ -202,9 +201,9 @@ class UnsupportedSchemaError(UsageError):
     """A type that this provider's structured output cannot express.
 
     Attributes:
-        field: Dotted path of the field, "" for the type as a whole.
+        field: Dotted path of the field. "" for the whole type.
         provider: The provider's name as the caller wrote it.
-        reason: What is not supported, and what to write instead.
+        reason: The unsupported part, and what to write instead.
     """
 
     def __init__(self, field: str, provider: str, reason: str) -> None:
@@ -216,13 +215,13 @@ class UnsupportedSchemaError(UsageError):
 
 
 class MissingKeyError(UsageError):
-    """A provider needs a key, and none is set.
+    """A provider needs an API key, and none is set.
 
     Attributes:
         provider: The provider's name.
-        variable: The environment variable that would hold it.
-        kept: Rows that have an answer in the cache, 0 where it was not looked up.
-        total: Rows of the run, 0 where it was not looked up.
+        variable: The environment variable for the key.
+        kept: Rows with an answer in the cache. 0 if the cache was not checked.
+        total: Rows of the run. 0 if the cache was not checked.
     """
 
     def __init__(self, provider: str, variable: str, *, kept: int = 0, total: int = 0) -> None:
@@ -262,8 +261,8 @@ class FileError(UsageError, OSError):
     """A file that cannot be read or written.
 
     Attributes:
-        errno: The system's number of what went wrong, None for none.
-        path: As it was given.
+        errno: The system's error number. None for none.
+        path: The path as given.
     """
 
     def __init__(self, message: str, *, errno: int | None, path: str) -> None:
@@ -273,15 +272,15 @@ class FileError(UsageError, OSError):
 
 
 class NotConfirmedError(PllmError):
-    """A batch was to be submitted, and was not confirmed. Nothing was sent."""
+    """The submission of a batch was not confirmed. Nothing was sent."""
 
 
 class StoppedError(PllmError):
-    """The run ended before every row had an outcome; what finished is kept.
+    """The run ended before every row had an outcome. Finished answers are kept.
 
     Attributes:
-        kept: Rows that have an answer.
-        total: Rows of the run.
+        kept: Number of rows with an answer.
+        total: Number of rows of the run.
     """
 
     def __init__(self, message: str, *, kept: int, total: int, run: str = "") -> None:
@@ -293,12 +292,12 @@ class StoppedError(PllmError):
             self.name_run(run)
 
     def name_run(self, run: str) -> None:
-        """Name the run that has the answers: another kernel's may be newer than the one that was stopped."""
+        """Name the run that has the answers in the message, since another kernel's run may be newer."""
         self.args = (f"{self._summary}: pllm.run({run!r}).to_frame() shows them. Run the cell again to continue.",)
 
 
 class ProviderRejectedError(StoppedError):
-    """The provider refused in a way that every row would meet: key, model or quota.
+    """The provider refused for a reason that affects every row: key, model or quota.
 
     Attributes:
         kind: The failure's kind (see `failures.FailureKind`).
@@ -312,14 +311,14 @@ class ProviderRejectedError(StoppedError):
 
 
 class BudgetError(StoppedError):
-    """`max_cost_usd` stopped the run before a call that could have passed it."""
+    """`max_cost_usd` stopped the run before a call that could have exceeded it."""
 
 
 class RowError(StoppedError):
-    """A row failed and the run was asked to raise (`errors="raise"` or `mode="sync"`).
+    """A row failed in a run that raises (`errors="raise"` or `mode="sync"`).
 
     Attributes:
-        position: The row, counted from 0.
+        position: The row's position, from 0.
         kind: The failure's kind (see `failures.FailureKind`).
     """
 
@@ -332,21 +331,21 @@ class RowError(StoppedError):
 class RunInterrupted(StoppedError):
     """A run was stopped from outside while a cell was awaiting it.
 
-    An exception of our own, since a swallowed cancellation would let the queued
-    cells run on half a result.
+    A separate exception, because a swallowed cancellation would let the queued
+    cells run with a partial result.
     """
 
 
 class StoreError(PllmError):
-    """The cache cannot do what was asked; answers in memory are still there."""
+    """A cache operation failed. Answers in memory are kept."""
 
 
 class UnsafeEntryError(StoreError):
-    """A stored row has a form that this package never writes; it was not read."""
+    """A stored entry has a form that this package never writes. It was not read."""
 
 
 def sentence(text: str) -> str:
-    """Return *text* without blanks around it, and with a full stop where it has no end of its own."""
+    """Return *text* stripped, with a full stop unless it already ends a sentence."""
     text = text.strip()
     return text if text.endswith((".", "!", "?", ":", "…", ")")) else f"{text}."
 
@@ -357,7 +356,7 @@ def with_article(noun: str) -> str:
 
 
 def guess(word: object, known: Iterable[object]) -> str:
-    """Return " Did you mean 'x'?" for the nearest of *known*, or ""; a column may be named by what is no text."""
+    """Return " Did you mean 'x'?" for the nearest of *known*, or "". Names need not be strings."""
     names = [name for name in known if isinstance(name, str)]
     word = str(word)
     near = difflib.get_close_matches(word, names, n=_GUESSES)
@@ -366,16 +365,16 @@ def guess(word: object, known: Iterable[object]) -> str:
         near = [folded[name] for name in difflib.get_close_matches(word.casefold(), folded, n=_GUESSES)]
     if not near:
         return ""
-    # Letters that changed places are the commonest slip, and difflib counts them as two: 'modle' is nearer to 'mode'.
+    # Swapped letters are the most common typo, but difflib counts them as two errors and prefers 'mode' for 'modle'.
     best = min(near, key=lambda name: (sorted(name) != sorted(word), near.index(name)))
     return f" Did you mean {best!r}?"
 
 
 def interrupted(message: str) -> KeyboardInterrupt:
-    """Return a KeyboardInterrupt that IPython shows as one line, since *message* says all there is to know.
+    """Return a KeyboardInterrupt that IPython shows as one line with *message*.
 
-    An interrupt cannot be a `PllmError`: no `except Exception` may swallow it. A subclass would show another name,
-    and front ends know an interrupted cell by the name.
+    An interrupt cannot be a `PllmError`, because `except Exception` must not swallow it. A subclass would show another
+    name, by which front ends recognize an interrupted cell.
     """
     error = KeyboardInterrupt(message)
     show_in_one_line(error, message)
@@ -383,9 +382,9 @@ def interrupted(message: str) -> KeyboardInterrupt:
 
 
 def show_in_one_line(error: BaseException, message: str) -> None:
-    """Make IPython show an exception that is not ours as one line with *message*, in place of a page of traceback.
+    """Make IPython show a foreign exception as one line with *message* instead of a traceback.
 
-    For a cancellation too, which has to reach its task as the exception that it is. One that has a line keeps it.
+    Also for a cancellation, which must reach its task as the original exception. An existing line is kept.
     """
     line = f"{type(error).__name__}: {message}"
     error.__dict__.setdefault("_render_traceback_", lambda: [line])

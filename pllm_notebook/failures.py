@@ -1,7 +1,7 @@
-"""Why a row has no value: the one table of failure kinds, and the values that carry a failure.
+"""The reasons why a row has no value: the table of failure kinds, and the failure records.
 
 A new kind is one row of `FailureKind` and one line of docs/errors.md. Retries, the failure log, request files and
-`ParallelLLM` read the columns; none of them has a list of kinds of its own.
+`ParallelLLM` read the table's columns and have no lists of kinds of their own.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ class FailureFacts(NamedTuple):
     """The columns of the table: how the rest of the package treats a kind of failure.
 
     Attributes:
-        retried: The same request can succeed when it is sent again.
-        fatal: Every other row would meet the same failure, so the run ends (see `execution.rejections`).
-        maybe_paid: The provider may have charged for a request that ended so.
-        logged: The failure log keeps it. False where nothing was sent, or where it is unknown how the call would have
-            ended.
-        rejected: The provider rejected this one request for its content. Sent again, it is rejected again, provided
-            that its status says so.
-        reply_kept: The whole reply is in the cache, and the next run reads it instead of paying again.
-        type_decides: Another type may read a value from the same reply; the log forgets the failure then.
-        line: The count of a request file's results that a failed line adds to.
-        error: What `ParallelLLM` raises.
+        retried: The same request can succeed if sent again.
+        fatal: Every other row would fail in the same way, so the run ends (see `execution.rejections`).
+        maybe_paid: The provider may have charged for a request that ended this way.
+        logged: The failure log keeps it. False if nothing was sent, or if it is unknown how the call would have ended.
+        rejected: The provider rejected this request because of its content. It would be rejected again, provided that
+            its status confirms this.
+        reply_kept: The complete reply is in the cache, and the next run reads it instead of paying again.
+        type_decides: Another type may read a value from the same reply. The failure is then removed from the log.
+        line: The count of a request file's results that includes a failed line.
+        error: The exception that `ParallelLLM` raises.
     """
 
     retried: bool = False
@@ -60,7 +59,7 @@ _PLAIN = FailureFacts()
 
 
 class FailureKind(StrEnum):
-    """Why a row has no value: the word a person sees in `out.llm.errors`."""
+    """Why a row has no value, as shown in `out.llm.errors`."""
 
     retried: bool
     fatal: bool
@@ -74,37 +73,36 @@ class FailureKind(StrEnum):
         kind.retried, kind.fatal, kind.maybe_paid = facts.retried, facts.fatal, facts.maybe_paid
         return kind
 
-    # The reply came whole and was paid for; the same request brings the same again.
+    # The reply is complete and paid for. The same request would give the same reply.
     REFUSAL = "refusal", _Facts(reply_kept=True, error=LLMValidationError)
     FILTERED = "content_filter", _Facts(rejected=True, reply_kept=True, line="api_errors", error=LLMValidationError)
     TRUNCATED = "truncated", _Facts(reply_kept=True, error=LLMValidationError)
     INVALID_JSON = "invalid_json", _Facts(reply_kept=True, type_decides=True, error=LLMValidationError)
     SCHEMA = "schema", _Facts(reply_kept=True, type_decides=True, error=LLMValidationError)
-    # It came whole and was paid for, and another request may bring an answer: it ended for a reason that is not a
-    # normal end, or it is empty.
+    # The reply is complete and paid for, but another request may bring an answer: it ended abnormally, or is empty.
     UNFINISHED = "unfinished", _Facts(retried=True, error=LLMValidationError)
     EMPTY = "empty", _Facts(retried=True, type_decides=True, error=LLMValidationError)
-    # The model called tools, and the run does not run them; or it ran them, and the model kept calling.
+    # The model called tools that the run does not run, or kept calling the tools that the run ran.
     TOOL_CALL = "tool_call", _Facts(reply_kept=True)
-    # The provider rejected this one request.
+    # The provider rejected only this request.
     BAD_REQUEST = "bad_request", _Facts(rejected=True, line="api_errors", error=APIError)
-    # It can succeed again.
+    # A retry can succeed.
     RATE_LIMIT = "rate_limit", _Facts(retried=True, line="rate_limit_errors", error=RateLimitError)
     OVERLOADED = "overloaded", _Facts(retried=True, line="api_errors", error=APIError)
     SERVER = "server_error", _Facts(retried=True, line="api_errors", error=APIError)
     CONNECTION = "connection", _Facts(retried=True, maybe_paid=True, error=APIError)
     TIMEOUT = "timeout", _Facts(retried=True, maybe_paid=True, error=LLMTimeoutError)
     MALFORMED = "malformed_reply", _Facts(retried=True, maybe_paid=True, error=APIError)
-    # A batch job ended without an answer to it.
+    # A batch job ended without an answer to the call.
     EXPIRED = "expired", _Facts(retried=True)
     MISSING = "missing", _Facts(retried=True)
-    # Every row would meet it; the run ends.
+    # Every row would fail in the same way, so the run ends.
     AUTHENTICATION = "authentication", _Facts(fatal=True, line="api_errors", error=AuthenticationError)
     PERMISSION = "permission", _Facts(fatal=True, line="api_errors", error=AuthenticationError)
     UNKNOWN_MODEL = "unknown_model", _Facts(fatal=True, line="api_errors", error=ModelError)
     QUOTA = "quota", _Facts(fatal=True, line="api_errors", error=RateLimitError)
     REJECTED = "rejected", _Facts(fatal=True, error=APIError)
-    # The caller's own `decide` function returned no answer.
+    # The caller's `decide` function returned no answer.
     DECISION = "decision", _Facts(logged=False)
     # Nothing was sent.
     INPUT = "input", _Facts(logged=False)
@@ -116,10 +114,10 @@ class FailureKind(StrEnum):
 
 
 def kinds_named(kinds: Iterable[str]) -> frozenset[FailureKind]:
-    """Return the kinds of failure that a person names.
+    """Return the failure kinds for names from the user.
 
     Raises:
-        UsageError: If one does not exist, or a string is given in place of a list. Nothing was sent.
+        UsageError: If one does not exist, or a string is given instead of a list. Nothing was sent.
     """
     if isinstance(kinds, str):
         raise UsageError(f"Kinds of failure are a list, such as [{kinds!r}], not {kinds!r}. Nothing was sent.")
@@ -136,14 +134,14 @@ def kinds_named(kinds: Iterable[str]) -> frozenset[FailureKind]:
     return frozenset(known[kind] for kind in named)
 
 
-# A provider may answer with a page, and a model with a book; each failed row keeps its own.
+# Replies may be very long, and each failed row keeps its own.
 _MAX_MESSAGE_CHARS = 2_000
 _MAX_RAW_CHARS = 100_000
 _MAX_FIELD_CHARS = 200
 
 
 def truncate(text: str, most: int) -> str:
-    """Return the beginning of a text, with "…" where something is missing."""
+    """Return the beginning of a text, with "…" if it was truncated."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -152,16 +150,16 @@ class Failure:
     """Why a row has no value.
 
     Attributes:
-        kind: One of a few words that code may branch on.
-        message: One line for a person, without control characters, of at most 2,000 characters.
-        status: HTTP status, None where there was no response.
-        raw: The text that came back, "" for none; the first 100,000 characters of it.
-        attempts: Requests sent for it.
-        request_id: The provider's name for the last request, for its support.
-        retry_after_s: Seconds the provider asked us to wait, None for no word.
-        field: The request's field that the provider rejected, "" for unknown.
-        cost_usd: What was paid all the same, None for unknown.
-        usage: Tokens that the provider reports for the request that failed, None for none.
+        kind: The failure kind, for code to branch on.
+        message: One readable line without control characters, at most 2,000 characters.
+        status: HTTP status. None without a response.
+        raw: The first 100,000 characters of the response text. "" for none.
+        attempts: Number of requests sent.
+        request_id: The provider's id of the last request, for support requests.
+        retry_after_s: Seconds that the provider asked to wait. None if it did not.
+        field: The request's field that the provider rejected. "" if unknown.
+        cost_usd: US dollars paid despite the failure. None if unknown.
+        usage: Tokens that the provider reported for the failed request. None for none.
     """
 
     kind: FailureKind
@@ -176,7 +174,7 @@ class Failure:
     usage: Usage | None = None
 
     def __post_init__(self) -> None:
-        # Providers' and models' words are in it, and it is printed.
+        # The message contains text from providers and models, and is printed.
         object.__setattr__(self, "message", strip_control_chars(truncate(self.message, _MAX_MESSAGE_CHARS)))
         if len(self.field) > _MAX_FIELD_CHARS:
             object.__setattr__(self, "field", "")
@@ -185,27 +183,27 @@ class Failure:
 
     @property
     def maybe_paid(self) -> bool:
-        """Whether the provider may have charged for the request: its kind says so, or it came as a success."""
+        """Whether the provider may have charged for the request, by its kind or a success status."""
         return self.kind.maybe_paid or self.cost_usd is None
 
 
 @dataclass(frozen=True, slots=True)
 class FailedCall:
-    """A call that failed for good, as it is kept beside the answers.
+    """A call that failed for good, as stored beside the answers.
 
     Attributes:
-        key: Of the call.
-        failure: Why; its texts are redacted, and its raw text is cut.
-        model: As a person writes it.
-        at: When, in seconds since the epoch.
-        body: The intended body as JSON, redacted and cut.
+        key: Key of the call.
+        failure: The failure, with redacted texts and truncated raw text.
+        model: The model's name as the user writes it.
+        at: Seconds since the epoch.
+        body: The intended body as JSON, redacted and truncated.
         prompt: The beginning of the row's prompt, redacted.
-        position: The row, counted from 0; None where the call was not about one row of the caller's.
-        label: The row's own name, "" for none.
+        position: The row's position, from 0. None if the call was not about one row.
+        label: The row's label. "" for none.
         run: Id of the run.
-        asked: What the run asked, in a few words.
-        about_row: Whether the row itself was refused, so that sending it again cannot help. False where what is
-            refused may be the account's or the set-up's.
+        asked: Short description of the run's question.
+        about_row: Whether the row itself was refused, so that sending it again cannot help. False if the reason may be
+            the account or the configuration.
     """
 
     key: str
@@ -222,5 +220,5 @@ class FailedCall:
 
 
 def ways_to_send_again(kind: str) -> str:
-    """Return what sends a kept failure of this kind again, as the subject of a sentence."""
+    """Return how to send a stored failure of this kind again, as the subject of a sentence."""
     return f"run.retry(kinds=[{kind!r}]) or cache='refresh'"

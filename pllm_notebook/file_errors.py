@@ -1,4 +1,4 @@
-"""What is wrong with a path that a person gave: no such file, a directory, no permission, in words of ours."""
+"""Readable errors for a path given by the user: a missing file, a directory, no permission."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def file_path(path: object, what: str, nothing: str = _NOTHING_SENT) -> str:
     """Return *path* as text.
 
     Args:
-        path: As it was given.
-        what: What it is to be, such as "a results file".
+        path: The path as given.
+        what: The expected kind of file, such as "a results file".
         nothing: The end of the error's message.
 
     Raises:
@@ -32,13 +32,13 @@ def file_path(path: object, what: str, nothing: str = _NOTHING_SENT) -> str:
 
 @contextmanager
 def file_errors(path: str, what: str, nothing: str = _NOTHING_SENT, *, writing: bool = False) -> Iterator[None]:
-    """Turn an `OSError` inside the `with` into a `FileError` that says what was seen and what to do.
+    """Convert an `OSError` inside the `with` to a `FileError` that states the problem and what to do.
 
     Args:
         path: The file that is opened inside.
-        what: What it is, such as "a results file".
+        what: The kind of file, such as "a results file".
         nothing: The end of the message.
-        writing: Whether it is written.
+        writing: Whether the file is written.
 
     Raises:
         FileError: For an `OSError`.

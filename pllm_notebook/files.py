@@ -1,4 +1,4 @@
-"""Files of this package: exchanged whole, readable by their owner alone, and set aside where they are damaged."""
+"""File operations: atomic replacement, files readable only by their owner, and setting damaged files aside."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def replacing(
     partial: str | None = None,
     place: Callable[[str, str], None] = os.replace,
 ) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of *path* when the block ends, so that neither a reader nor a kill sees half.
+    """Open a file that atomically replaces *path* at the end of the block.
 
     Args:
-        path: In an existing directory. It is unchanged when the block, or what follows it, raises.
-        synced: Whether it must survive a power failure.
-        mode: Of the new file, less the umask.
-        partial: Path of the file while it is written, in the same directory; None for a hidden one with a random name.
-        place: Gives the finished file its name: from partial path to path.
+        path: A path in an existing directory. It is unchanged if the block or the replacement raises.
+        synced: Whether the file must survive a power failure.
+        mode: Mode of the new file, minus the umask.
+        partial: Path of the file while it is written, in the same directory. None for a hidden random name.
+        place: Renames the finished file from the partial path to *path*.
 
     Raises:
         OSError: If it cannot be written.
@@ -57,10 +57,10 @@ def replacing(
 
 
 def create_private(path: str) -> bool:
-    """Create an empty file that its owner alone can read, unless it exists; return whether it was created.
+    """Create an empty file that only its owner can read, unless it exists. Return whether it was created.
 
-    For databases: SQLite's own mode follows the umask, which belongs to the whole process. It gives its -wal, -shm and
-    journal files the mode of the database.
+    For databases: SQLite would use the umask, which is shared by the whole process. It gives its -wal, -shm and journal
+    files the mode of the database.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -70,12 +70,12 @@ def create_private(path: str) -> bool:
 
 
 def make_private_directory(path: str) -> None:
-    """Create a directory that its owner alone can enter, and those above it, unless they exist."""
+    """Create a directory that only its owner can enter, and its parents, unless they exist."""
     os.makedirs(path, 0o700, exist_ok=True)
 
 
 def sync_directory(path: str) -> None:
-    """Wait until the names in a directory are on disk."""
+    """Sync the names in a directory to disk."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -84,19 +84,19 @@ def sync_directory(path: str) -> None:
 
 
 def utc_stamp(seconds: float | None = None) -> str:
-    """Return a moment for a file's name, in UTC to the second.
+    """Return a UTC time for a file name, to the second.
 
     Args:
-        seconds: Since 1970; None for now.
+        seconds: Seconds since 1970. None for now.
     """
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
 
 
 def set_aside(path: str, suffix: str) -> str | None:
-    """Rename a damaged file, so that a new one can begin; nothing is deleted.
+    """Rename a damaged file, so that a new one can be created. Nothing is deleted.
 
     Returns:
-        The new path, None where the file cannot be renamed.
+        The new path, or None if the file cannot be renamed.
     """
     aside = path + suffix
     try:

@@ -1,4 +1,4 @@
-"""Money, time and numbers in words: one form of each, wherever a person reads one."""
+"""Format money, times and numbers for display, in one form everywhere."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _IRREGULAR = {"goes": "go", "reply": "replies", "has": "have", "is": "are", "was
 
 
 def format_usd(amount_usd: float | None) -> str:
-    """Write US dollars: cents from one dollar up, four places below, two digits of less than a cent.
+    """Format US dollars: cents from one dollar up, four decimals below, two significant digits below a cent.
 
     Args:
-        amount_usd: None is "cost unknown".
+        amount_usd: The amount. None gives "cost unknown".
 
     Examples:
         >>> [format_usd(amount) for amount in (None, 0, 0.000021, 0.0483, 12.3)]
@@ -39,7 +39,7 @@ def format_usd(amount_usd: float | None) -> str:
 
 
 def format_usd_or(amount_usd: float | None, unknown: str) -> str:
-    """Write US dollars as `format_usd` does, with a word of the caller's own for an unknown sum."""
+    """Format US dollars like `format_usd`, with *unknown* for an unknown amount."""
     if amount_usd is None:
         return unknown
     if amount_usd == 0:
@@ -55,11 +55,11 @@ def format_usd_or(amount_usd: float | None, unknown: str) -> str:
 
 
 def maybe_paid_note(requests: int, amount_usd: float) -> str:
-    """Describe what may have been paid besides, "" for nothing.
+    """Describe additional costs that may have been paid. "" for none.
 
     Args:
-        requests: Requests that were lost, cancelled or do not say what they used.
-        amount_usd: What they can have cost at most, 0.0 where nothing was reserved for them.
+        requests: Requests that were lost, cancelled or have no usage.
+        amount_usd: Their maximum cost. 0.0 if nothing was reserved for them.
 
     Examples:
         >>> maybe_paid_note(2, 0.0031), maybe_paid_note(1, 0.0)
@@ -72,7 +72,7 @@ def maybe_paid_note(requests: int, amount_usd: float) -> str:
 
 
 class Counts(Protocol):
-    """How many rows of a run ended how (see `types.Progress`)."""
+    """The counts of a run's rows by result (see `types.Progress`)."""
 
     @property
     def done(self) -> int:
@@ -84,11 +84,11 @@ class Counts(Protocol):
 
     @property
     def not_sent(self) -> int:
-        """Without the money for a call."""
+        """Not sent because the budget was exhausted."""
 
     @property
     def failed(self) -> int:
-        """With a failure."""
+        """Failed."""
 
 
 def budget_stop_note(counts: Counts) -> str:
@@ -99,19 +99,19 @@ def budget_stop_note(counts: Counts) -> str:
 
 
 class OpenJob(Protocol):
-    """A batch job that goes on (see `types.JobProgress`)."""
+    """A running batch job (see `types.JobProgress`)."""
 
     @property
     def id(self) -> str:
-        """Ours, shortened."""
+        """The shortened job id."""
 
     @property
     def price_usd(self) -> float | None:
-        """What its answers are expected to cost, None for unknown."""
+        """Expected cost of its answers. None if unknown."""
 
 
 def jobs_note(jobs: Sequence[OpenJob]) -> str:
-    """State that batch jobs go on, and what they will cost; "" for none."""
+    """State that batch jobs continue, and their cost. "" for none."""
     if not jobs:
         return ""
     names = ", ".join(job.id for job in jobs[:_MOST_JOBS]) + (" …" if len(jobs) > _MOST_JOBS else "")
@@ -122,7 +122,7 @@ def jobs_note(jobs: Sequence[OpenJob]) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a time in at most two units: 0.4 s, 17 s, 2 min 05 s, 1 h 05 min, 3 d 4 h.
+    """Format a duration in at most two units: 0.4 s, 17 s, 2 min 05 s, 1 h 05 min, 3 d 4 h.
 
     Examples:
         >>> [format_duration(seconds) for seconds in (0.01, 0.42, 17, 125, 3900, 273_600)]
@@ -145,12 +145,12 @@ def format_duration(seconds: float) -> str:
 
 
 def counted(count: int, word: str, *rest: str) -> str:
-    """Write a number and what it counts, both in the same number.
+    """Format a count and its noun, in singular or plural.
 
     Args:
         count: Any number.
-        word: The word for one.
-        rest: Words that follow and agree with it, as they are for one.
+        word: The singular noun.
+        rest: Following words in their singular form, which are also adapted.
 
     Examples:
         >>> counted(1, "open job"), counted(3, "row", "has", "a missing value")
@@ -162,7 +162,7 @@ def counted(count: int, word: str, *rest: str) -> str:
 
 
 def short_number(number: float) -> str:
-    """Write a large number in three digits: 999, 12.3k, 4.5M.
+    """Format a large number with three digits: 999, 12.3k, 4.5M.
 
     Examples:
         >>> short_number(999), short_number(12_345), short_number(4_500_000)
@@ -185,7 +185,7 @@ _SEQUENCE = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # the title, links, the clipboard
     r"|\x1b[ -/]*[0-~]?"
 )
-# Every other control character, and those that turn the direction of what follows; lines and tabs stay.
+# All other control characters, and those that change the text direction. Line feeds and tabs are kept.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -197,5 +197,5 @@ def strip_control_chars(text: str) -> str:
 
 
 def escape_html(text: str) -> str:
-    """Escape text, and keep a page from setting text between two dollar signs as mathematics."""
+    """Escape text for HTML, and prevent text between dollar signs from being rendered as mathematics."""
     return html.escape(strip_control_chars(text)).replace("$", "<span>$</span>")

@@ -1,6 +1,6 @@
-"""The prompt lab, as the methods of `.llm` reach it: the lab is above the frames that it compares, and registers here.
+"""Registry of the prompt lab for the methods of `.llm`: the lab is a layer above frames and registers here.
 
-The front door registers it before any frame is asked, so this imports nothing of either.
+The package's `__init__` registers it before any frame is used, so this module imports neither.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["Lab", "lab", "register_lab"]
 
 
 class Lab(Protocol):
-    """What the lab does with a table that an accessor gives it (see the methods of `df.llm` by these names)."""
+    """The functions of the lab for an accessor's table (see the methods of `df.llm` with these names)."""
 
     def compare_table(self, table: Any, old: Any, against: Any, field: str | None) -> Any:
         """Compare the answers of a table with other answers to its rows."""
@@ -22,7 +22,7 @@ class Lab(Protocol):
     def review_table(
         self, table: Any, fields: Any, order: Any, n: int, random_share: float, old: Any, by: str | None
     ) -> Any:
-        """Show answers of a table one by one, to be accepted or corrected."""
+        """Show answers of a table one by one, to accept or correct them."""
 
     def recheck_table(self, table: Any, response_format: Any, n: int, options: Any) -> Any:
         """Return steps (`execution.steps`) that ask rows of a table again, each twice."""
@@ -39,10 +39,10 @@ class Lab(Protocol):
         rule: Any,
         options: Any,
     ) -> Any:
-        """Return steps that race ways to ask about the labelled rows of a table."""
+        """Return steps that run a race on the labelled rows of a table."""
 
     def report_table(self, table: Any, path: Any, **how: Any) -> Any:
-        """Report on a table: what was asked, answered, labelled and tried."""
+        """Report on the questions, answers, labels and comparisons of a table."""
 
     def improve_table(
         self,
@@ -59,7 +59,7 @@ class Lab(Protocol):
 
 
 class _Loader:
-    """What loads the lab, None before the front door has registered it."""
+    """The function that loads the lab. None before it is registered."""
 
     load: Callable[[], Any] | None = None
 
@@ -68,13 +68,13 @@ _LOADER: Slot[_Loader] = Slot("prompt lab", _Loader, is_kept=True)
 
 
 def register_lab(load: Callable[[], Any]) -> None:
-    """Set what loads the lab, with its first use."""
+    """Set the function that loads the lab on first use."""
     _LOADER.value.load = load
 
 
 def lab() -> Lab:
     """Return the lab."""
     load = _LOADER.value.load
-    assert load is not None  # the front door is imported before anything below it
+    assert load is not None  # the package's `__init__` is always imported first
     loaded: Lab = load()
     return loaded

@@ -1,6 +1,6 @@
-"""What is said to a model and by it: turns, what they show and call, and the request that they make.
+"""Records of the messages to and from a model: turns, media, tool calls, and requests.
 
-Frozen, and free of behaviour, as all records are.
+They are frozen and have no behaviour.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An image or a document that the model is shown.
+    """An image or document for the model.
 
     Attributes:
         mime: "image/png", "application/pdf", …
-        data: The file in base64, "" where there is an address.
-        url: Where the provider fetches it itself, "" where there is the file.
-        name: Of a document, "" for none.
+        data: The file in base64. "" if there is a URL.
+        url: The URL from which the provider fetches it. "" if there is a file.
+        name: Name of a document. "" for none.
     """
 
     mime: str
@@ -50,7 +50,7 @@ class Tool:
 
     Attributes:
         name: Letters, digits, `_` and `-`, at most 64.
-        description: What it is for.
+        description: Its purpose.
         schema: JSON schema of the arguments, an object, fitted to the provider.
         strict: Whether the schema is one that the provider can guarantee.
     """
@@ -63,12 +63,12 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model made.
+    """A tool call of the model.
 
     Attributes:
-        id: The provider's, or one made from its place where the provider gives none.
-        name: Of the tool.
-        arguments: JSON, as the model wrote it.
+        id: The provider's id, or one derived from its position if the provider has none.
+        name: Name of the tool.
+        arguments: The arguments as JSON text, as the model wrote it.
     """
 
     id: str
@@ -78,15 +78,15 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, init=False)
 class ToolCallOutput:
-    """What a tool gave.
+    """The result of a tool.
 
         ToolCallOutput(call_id=call.id, name=call.name, content="4")
 
     Attributes:
-        id: Of the call. As an argument also `call_id`.
-        name: Of the tool.
-        content: As the model reads it.
-        failed: Whether it is an error's message.
+        id: Id of the call. Also accepted as `call_id`.
+        name: Name of the tool.
+        content: The text for the model.
+        failed: Whether it is an error message.
     """
 
     id: str
@@ -105,8 +105,8 @@ class ToolCallOutput:
     ) -> None:
         if id is not None and call_id not in ("", id):
             raise UsageError(
-                f"ToolCallOutput has id={id!r} and call_id={call_id!r}, which are two names of one thing: the call's. "
-                f"What the tool gave is content=."
+                f"ToolCallOutput has id={id!r} and call_id={call_id!r}, which are two names for the call's id. The "
+                f"tool's result is content=."
             )
         for field_name, value in (
             ("id", call_id if id is None else id),
@@ -118,17 +118,17 @@ class ToolCallOutput:
 
     @property
     def call_id(self) -> str:
-        """`id` by its other name."""
+        """Alias of `id`."""
         return self.id
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderMessage:
-    """A model's message as its provider wants it given back, unchanged: with signatures and reasoning.
+    """A model's message in the form that its provider needs in later turns, with signatures and reasoning.
 
     Attributes:
         form: Name of the wire format that can read it (`Wire.form`).
-        content: JSON.
+        content: The message as JSON.
     """
 
     form: str
@@ -140,12 +140,12 @@ class Turn:
     """One message of a conversation.
 
     Attributes:
-        role: Who speaks; "tool" gives the results of the calls in the turn before.
-        text: "" without text.
-        media: What is shown before the text; of users alone.
-        calls: Of assistants alone.
-        results: Of tools alone.
-        echo: The same message in the provider's own words, which the same wire format sends in place of the rest.
+        role: The speaker. "tool" has the results of the calls in the previous turn.
+        text: The text. "" for none.
+        media: Media before the text, only for users.
+        calls: Tool calls, only for assistants.
+        results: Tool results, only for tools.
+        echo: The same message in its provider's form, which the same wire format sends instead.
     """
 
     role: Literal["user", "assistant", "tool"]
@@ -157,21 +157,21 @@ class Turn:
 
     @property
     def final_answer(self) -> str:
-        """The text, by the name that a reply has for it."""
+        """The text, under the name that replies use for it."""
         return self.text
 
     def resolve(self) -> str:
-        """Return the text, as a reply does."""
+        """Return the text, like the method of replies."""
         return self.text
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt with its right answer, which the model is shown before a row's own prompt.
+    """A prompt with its right answer, shown to the model before a row's prompt.
 
     Attributes:
-        prompt: As a row's.
-        answer: Text; where there is a type, its value as JSON, in the type's own form.
+        prompt: A prompt like a row's.
+        answer: Text, or with a type, its value as JSON in the type's form.
     """
 
     prompt: str
@@ -180,13 +180,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A row's prompt that is more than a text: a whole conversation, media, an instruction or examples of its own.
+    """A row's prompt that is more than text: a conversation, media, or its own system prompt or examples.
 
     Attributes:
-        turns: The user's last, or tools' results; an assistant's last turn is the beginning of the answer (prefill).
-        system: In place of the question's own instruction; None for that.
-        examples: In place of the question's own examples; None for those.
-        shown: Of a whole conversation, the number of turns at its beginning that are examples.
+        turns: The turns. The last is the user's or tool results; a last assistant turn is a prefill of the answer.
+        system: System prompt that replaces the question's. None for the question's.
+        examples: Examples that replace the question's. None for the question's.
+        shown: Number of turns at the beginning of a conversation that are examples.
     """
 
     turns: tuple[Turn, ...]
@@ -197,11 +197,11 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """A row's prompt that is a whole request, as its caller wrote it: the intended body itself.
+    """A row's prompt that is a complete request written by the caller: the intended body itself.
 
     Attributes:
         fields: The body.
-        has_gone_on: Whether the model has spoken in the conversation, other than in examples.
+        has_gone_on: Whether the conversation has an assistant turn that is not an example.
     """
 
     fields: Mapping[str, Any]
@@ -209,7 +209,7 @@ class RawRequest:
 
 
 Prompt = str | Dialogue | RawRequest
-"""What one row asks."""
+"""The prompt of one row."""
 
 
 @dataclass(frozen=True, slots=True)

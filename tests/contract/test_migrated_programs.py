@@ -241,7 +241,7 @@ def test_sessions_of_a_directory_are_counted(three: Simulator, place: Path) -> N
 def test_the_output_of_a_call_has_one_id() -> None:
     assert pllm.ToolCallOutput(call_id="c", content="2 g") == pllm.ToolCallOutput("c", content="2 g")
     assert pllm.ToolCallOutput("c", call_id="c").call_id == "c"
-    with pytest.raises(UsageError, match=r"id='2 g' and call_id='c', which are two names of one thing.*content="):
+    with pytest.raises(UsageError, match=r"id='2 g' and call_id='c', which are two names for the call's id.*content="):
         pllm.ToolCallOutput("2 g", call_id="c")
 
 

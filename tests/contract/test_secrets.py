@@ -238,7 +238,7 @@ def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(
 
     assert isinstance(error, UsageError)
     assert str(error) == (
-        f"The key of {side.provider} has a character that no key has: a blank, a line break, or one that is not "
+        f"The key of {side.provider} has a character that keys never have: a blank, a line break, or one that is not "
         f"ASCII. Copy it again. Nothing was sent."
     )
     assert echo.requests == []
