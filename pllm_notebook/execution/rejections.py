@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 
+from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.next_call import Tag
 from pllm_notebook.execution.packing.packer import Pack
 from pllm_notebook.failures import Failure, FailureKind
@@ -22,6 +23,7 @@ __all__ = [
     "RejectionTracker",
     "is_about_row",
     "row_rejection",
+    "shared_message",
     "shared_rejection",
 ]
 
@@ -80,6 +82,16 @@ def row_rejection(failure: Failure) -> Failure:
 def shared_rejection(failure: Failure) -> Failure:
     """Return the failure of a row that was rejected for a reason that applies to all."""
     return replace(failure, kind=FailureKind.REJECTED) if failure.kind is FailureKind.BAD_REQUEST else failure
+
+
+def shared_message(label: str, rejection: Failure, count: int) -> str:
+    """Describe why a run ends: a model has rejected *count* calls for a reason that applies to all."""
+    is_plain = rejection.kind is FailureKind.REJECTED
+    how = "what every row sends" if is_plain else f"({rejection.kind.replace('_', ' ')})"
+    message = f"{label} refused {how}: {rejection.message}"
+    if count > 1:
+        message = f"{sentence(message)} {count:,} calls were refused with no answer between, so the rest was not sent."
+    return message
 
 
 class RejectionTracker:

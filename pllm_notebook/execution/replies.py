@@ -26,10 +26,9 @@ from pllm_notebook.execution.follow_ups import (
     UnreadReply,
 )
 from pllm_notebook.execution.outcome import Outcome
-from pllm_notebook.execution.reply_outcomes import failed, unread
+from pllm_notebook.execution.reply_outcomes import failed, unread, unusable
 from pllm_notebook.execution.tool_results import invalid_call_result, result_key, result_of
 from pllm_notebook.failures import Failure, FailureKind
-from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.messages_types import Dialogue, Prompt, RawRequest, Turn
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import SchemaLevel, decoded, loaded
@@ -42,23 +41,8 @@ __all__ = ["ReplyParser", "Step"]
 
 logger = logging.getLogger("pllm_notebook")
 
-_SHOWN_DETAIL = 500
-
 Step = Outcome | FollowUp | ToolCalls
 """What becomes of a reply: the row's outcome, a further call, or tools to run."""
-
-_UNUSABLE = {
-    Finish.TRUNCATED: (
-        FailureKind.TRUNCATED,
-        "The reply was cut off at the output limit{limit}. Give a larger max_output_tokens.",
-    ),
-    Finish.REFUSED: (FailureKind.REFUSAL, "The model refused{detail}."),
-    Finish.FILTERED: (FailureKind.FILTERED, "The provider's content filter stopped the reply{detail}."),
-    Finish.UNFINISHED: (
-        FailureKind.UNFINISHED,
-        "The reply ended for a reason that is not a normal end{detail}. Running the cell again asks again.",
-    ),
-}
 
 _EMPTY = (
     "The reply holds no text. Running the cell again asks again; allow_empty=True takes an empty reply as the answer."
@@ -135,8 +119,12 @@ class ReplyParser:
                     quotes = spec.evidence is not None
                     steps[i] = self._with_evidence(replies[i], outcome) if quotes else outcome
         return [
-            self._unusable(replies[i]) if step is None else step  # every complete one has been filled in
-            for i, step in enumerate(steps)
+            step
+            if step is not None
+            else self._called(reply)
+            if reply.entry.finish is Finish.CALLED
+            else unusable(reply)
+            for reply, step in zip(replies, steps, strict=True)
         ]
 
     def _text(self, reply: UnreadReply, text: str) -> Outcome:
@@ -153,19 +141,6 @@ class ReplyParser:
         if "pack" in reply.entry.metadata:
             return self._alone(reply, FailureKind.EMPTY, _EMPTY)
         return failed(reply, FailureKind.EMPTY, _EMPTY, reply.entry.raw[:2000].decode("utf-8", "replace"))
-
-    def _unusable(self, reply: UnreadReply) -> Step:
-        entry = reply.entry
-        if entry.finish is Finish.CALLED:
-            return self._called(reply)
-        kind, message = _UNUSABLE[entry.finish]
-        detail = strip_control_chars(entry.metadata["detail"][:_SHOWN_DETAIL]).strip()
-        limit = f" of {entry.output_limit:,} tokens" if entry.output_limit else ""
-        detail = f": {detail.rstrip('.')}" if detail else ""
-        # Where an odd end brought no text, the body says what there was; a refusal's own words are in its message.
-        kept = entry.text or entry.finish is not Finish.UNFINISHED
-        raw = None if kept else entry.raw[:2000].decode("utf-8", "replace")
-        return failed(reply, kind, message.format(limit=limit, detail=detail), raw)
 
     def _invalid(self, reply: UnreadReply, invalid: Invalid) -> Step:
         spec = self.spec

@@ -10,9 +10,25 @@ from pllm_notebook.exceptions import sentence
 from pllm_notebook.execution.follow_ups import UnreadReply
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.failures import Failure, FailureKind, ways_to_send_again
+from pllm_notebook.formatting import strip_control_chars
 from pllm_notebook.redaction import redact
+from pllm_notebook.types import Finish
 
-__all__ = ["failed", "unread"]
+__all__ = ["failed", "unread", "unusable"]
+
+_UNUSABLE = {
+    Finish.TRUNCATED: (
+        FailureKind.TRUNCATED,
+        "The reply was cut off at the output limit{limit}. Give a larger max_output_tokens.",
+    ),
+    Finish.REFUSED: (FailureKind.REFUSAL, "The model refused{detail}."),
+    Finish.FILTERED: (FailureKind.FILTERED, "The provider's content filter stopped the reply{detail}."),
+    Finish.UNFINISHED: (
+        FailureKind.UNFINISHED,
+        "The reply ended for a reason that is not a normal end{detail}. Running the cell again asks again.",
+    ),
+}
+_SHOWN_DETAIL = 500
 
 _KEPT = frozenset(
     {
@@ -47,6 +63,19 @@ def failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None 
         cost_usd=outcome.cost_usd,
     )
     return outcome
+
+
+def unusable(reply: UnreadReply) -> Outcome:
+    """Return the outcome of a reply that is no whole answer, and calls no tools."""
+    entry = reply.entry
+    kind, message = _UNUSABLE[entry.finish]
+    detail = strip_control_chars(entry.metadata["detail"][:_SHOWN_DETAIL]).strip()
+    limit = f" of {entry.output_limit:,} tokens" if entry.output_limit else ""
+    detail = f": {detail.rstrip('.')}" if detail else ""
+    # Where an odd end brought no text, the body says what there was; a refusal's own words are in its message.
+    kept = entry.text or entry.finish is not Finish.UNFINISHED
+    raw = None if kept else entry.raw[:2000].decode("utf-8", "replace")
+    return failed(reply, kind, message.format(limit=limit, detail=detail), raw)
 
 
 def _kept_since(kind: FailureKind, decoded_reply: Mapping[str, Any]) -> str:

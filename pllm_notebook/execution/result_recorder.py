@@ -11,14 +11,19 @@ from dataclasses import replace
 from functools import cached_property, partial
 
 from pllm_notebook.engine import RunQueue
-from pllm_notebook.exceptions import ProviderRejectedError, StoppedError, sentence
+from pllm_notebook.exceptions import ProviderRejectedError, StoppedError
 from pllm_notebook.execution.committed_replies import CommittedReplies
 from pllm_notebook.execution.failure_recorder import FailureOrigin, FailureRecorder, full_message
 from pllm_notebook.execution.follow_ups import FollowUp, SingleCall, UnreadReply, WiderCall
 from pllm_notebook.execution.next_call import Tag
 from pllm_notebook.execution.outcome import Outcome
 from pllm_notebook.execution.packing.packer import Pack, should_unpack
-from pllm_notebook.execution.rejections import RejectionTracker, row_rejection, shared_rejection
+from pllm_notebook.execution.rejections import (
+    RejectionTracker,
+    row_rejection,
+    shared_message,
+    shared_rejection,
+)
 from pllm_notebook.execution.row_source import DerivedRows, RowSource
 from pllm_notebook.execution.run_events import RunEvents
 from pllm_notebook.execution.send_order import SendOrder
@@ -345,15 +350,7 @@ class ResultRecorder:
         for tag, failure in held:
             self._fail(tag, shared_rejection(failure), about_row=False, raises=False)
         rejection = shared_rejection(rejection)
-        how = (
-            "what every row sends"
-            if rejection.kind is FailureKind.REJECTED
-            else f"({rejection.kind.replace('_', ' ')})"
-        )
-        message = f"{self.spec.target.label} refused {how}: {rejection.message}"
-        if len(held) > 1:
-            rest = f"{len(held):,} calls were refused with no answer between, so the rest was not sent."
-            message = f"{sentence(message)} {rest}"
+        message = shared_message(self.spec.target.label, rejection, len(held))
         logger.error("%s", message)
         self.halt("failed", partial(ProviderRejectedError, message, kind=rejection.kind, status=rejection.status))
 
