@@ -67,6 +67,23 @@ def test_an_unwritable_default_gives_way_to_the_working_directory_and_then_to_a_
     os.rmdir(last.directory)
 
 
+def test_where_nothing_at_all_can_be_written_a_cache_is_read_where_it_is(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(first := DiskStore(str(path)), range(3))
+    first.close()
+
+    def no_place(**about: object) -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(location.tempfile, "mkdtemp", no_place)
+    settled = location.choose_location(str(path), True, can_write=lambda directory: False)
+
+    assert settled == location.StoreLocation(str(path))
+    with pytest.raises(StoreError, match=r"absent cannot be written: answers can go nowhere else.*Nothing was sent\.$"):
+        location.choose_location(str(tmp_path / "absent"), False, can_write=lambda directory: False)
+
+
 def test_a_directory_that_a_person_named_is_not_exchanged_for_another(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
