@@ -19,7 +19,7 @@ _MOST_CHARTED = 2_000
 def recorded_page(run: RecordedRun) -> dict[str, Any]:
     """Return the MIME bundle of a recorded run. Answers are read from the cache; nothing is sent."""
     counts, *further = recorded_lines(run.header, run.state)
-    snapshot = {"jobs": [], "failures": _failures(run), "fields": _charts(run)}
+    snapshot = {"run": "", "jobs": [], "failures": _failures(run), "fields": _charts(run)}
     mark = " SIMULATED" if run.header["simulated"] else ""
     page = ended_page(snapshot, f"Run {run.id}{mark}. {counts}", "")
     return with_lines(page, further)

@@ -61,7 +61,7 @@ def ended_page(snapshot: Mapping[str, Any], line: str, note: str, rows: str = ""
     parts = [f"<div>{escape_html(line)}</div>"]
     if note:
         parts.append(f"<div>{escape_html(note)}</div>")
-    parts += [_jobs(snapshot["jobs"]), _failures(snapshot["failures"]), _charts(snapshot["fields"])]
+    parts += [_jobs(snapshot["jobs"]), _failures(snapshot["failures"], snapshot["run"]), _charts(snapshot["fields"])]
     parts.append(rows)
     return {
         "text/plain": strip_control_chars(f"{line} {note}").rstrip(),
@@ -107,20 +107,22 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _failures(groups: Sequence[Mapping[str, Any]]) -> str:
+def _failures(groups: Sequence[Mapping[str, Any]], run: str) -> str:
     if not groups:
         return ""
     lines = "".join(
         f'<tr><td style="{_CELL};text-align:right">{group["count"]:,}</td>'
         f'<td style="{_CELL};white-space:nowrap">{escape_html(group["kind"])}</td>'
-        f'<td style="{_CELL}">{escape_html(group["message"])} <span style="{_WEAK}">{_advice(group)}</span></td></tr>'
+        f'<td style="{_CELL}">{escape_html(group["message"])} <span style="{_WEAK}">{_advice(group, run)}</span></td>'
+        f"</tr>"
         for group in groups
     )
     return f'<table style="border-collapse:collapse;margin:6px 0;font-size:12px"><tbody>{lines}</tbody></table>'
 
 
-def _advice(group: Mapping[str, Any]) -> str:
-    return escape_html(retry_advice(group["kind"], group["count"], group["price_usd"]))
+def _advice(group: Mapping[str, Any], run: str) -> str:
+    named = f"pllm.run({run!r})" if run else ""
+    return escape_html(retry_advice(group["kind"], group["count"], group["price_usd"], named))
 
 
 def _charts(fields: Sequence[Mapping[str, Any]]) -> str:

@@ -87,7 +87,7 @@ def test_the_page_of_an_ended_run_escapes_names_messages_categories_and_rows() -
         "price_usd": 1,
     }
     snapshot = {
-        "head": {"total": 3, "unit": "row"}, "pinned": [row], "marks": {"0": HOSTILE},
+        "run": "3f2a91c4", "head": {"total": 3, "unit": "row"}, "pinned": [row], "marks": {"0": HOSTILE},
         "columns": {"input": [HOSTILE], "output": [HOSTILE], "confidence": True},
         "jobs": [job], "fields": [chart], "failures": [group], "sample": [failed],
     }  # fmt: skip

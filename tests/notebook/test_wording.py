@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -115,7 +116,7 @@ def test_missing_values_are_in_words_and_a_bar_beside_categories_alone(kind: str
     field = {"name": "price", "kind": kind, "of": "", "counted": 100, "missing": 50, "low": 1, "high": 2, "mean": 1.5}
     field |= {"bars": [{"label": "1", "count": 20}, {"label": "2", "count": 30}], "more": 0}
 
-    page = ended_page({"jobs": [], "failures": [], "fields": [field]}, "done", "")["text/html"]
+    page = ended_page({"run": "", "jobs": [], "failures": [], "fields": [field]}, "done", "")["text/html"]
 
     assert words in " ".join(re.sub(r"<[^>]*>", " ", page).split())
     assert page.count("<rect") == bars
@@ -158,3 +159,13 @@ def test_prompts_are_called_prompts() -> None:
         "✓ 3 prompts answered"
     )
     assert running_words(listed, 0.0)["text/plain"].startswith("3 prompts for openai:gpt-6-luna, running since")
+
+
+@pytest.mark.parametrize(("run", "advice"), [("3f2a91c4", "pllm.run('3f2a91c4').retry(kinds=['refusal'])"), ("", "")])
+def test_a_page_names_its_own_run_for_a_retry_and_none_that_no_kernel_holds(run: str, advice: str) -> None:
+    group = {"kind": "refusal", "count": 2, "message": "No.", "price_usd": None}
+
+    page = ended_page({"run": run, "jobs": [], "failures": [group], "fields": []}, "done", "")["text/html"]
+
+    assert html.unescape(page).count("retry") == bool(run)
+    assert advice in html.unescape(page)

@@ -37,14 +37,14 @@ def retry_price(cost_usd: float | None, answered: int, count: int) -> float | No
     return None if cost_usd is None or not answered else float(f"{cost_usd / answered * count:.3g}")
 
 
-def retry_advice(kind: str, count: int, price_usd: float | None, run: str = "pllm.runs()[-1]") -> str:
+def retry_advice(kind: str, count: int, price_usd: float | None, run: str) -> str:
     """Return how rows that failed so are asked again and at what price, "" where that changes nothing.
 
     Args:
         kind: Of the failure; one that this version does not know has no advice.
         count: Number of rows.
         price_usd: Of all of them, None for unknown.
-        run: Python that names the run.
+        run: Python that names the run, "" where it is not in memory, and only its cell can be run again.
     """
     known = _KINDS.get(kind)
     if known is None or not can_retry(known):
@@ -53,7 +53,7 @@ def retry_advice(kind: str, count: int, price_usd: float | None, run: str = "pll
     price = "" if price_usd is None else f", for about {format_usd(price_usd)}"
     if can_pass(known):
         return f"Running the cell again sends {these} again{price}."
-    return f"{run}.retry(kinds=[{kind!r}]) pays for {these} again{price}."
+    return f"{run}.retry(kinds=[{kind!r}]) pays for {these} again{price}." if run else ""
 
 
 class FailureGroups:
