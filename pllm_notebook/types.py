@@ -296,7 +296,7 @@ class Progress:
         joined_usd: Of the cost, that of calls which another run had sent already: its cost has them, too.
         note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
         state: "running", "done", "cancelled" or "failed".
-        unit: What its rows are: "row", or "prompt".
+        unit: What its rows are: "row", "prompt", or "line" of a request file.
         is_batch: Whether its calls go by batch job.
         jobs: The batch jobs that it waits for; at the end, those that it waited for.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.exceptions import MissingKeyError, UsageError, sentence
-from pllm_notebook.failures import Failure, FailureKind
+from pllm_notebook.failures import Failure, FailureKind, truncate
 from pllm_notebook.protocols import BatchAPI, MalformedReply, Transport, Wire
 from pllm_notebook.providers.decision_endpoints import DecisionEndpoint
 from pllm_notebook.providers.decoding import decoded, loaded
@@ -279,7 +279,7 @@ class ResolvedModel:
         try:
             body = loaded(raw.body)
         except ValueError:
-            return _malformed(raw, "not JSON")
+            return _malformed(raw, f"not JSON, but {_first_words(raw)}")
         if not isinstance(body, dict):
             return _malformed(raw, "not a JSON object")
         if body.get("error"):
@@ -309,6 +309,11 @@ def digest_of(headers: Mapping[str, str], query: Mapping[str, object]) -> str:
     """Return a short hash of headers and query parameters, which does not reveal them."""
     encoded = orjson.dumps([dict(headers), dict(query)], option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def _first_words(raw: RawReply) -> str:
+    """Return how a body begins, quoted; a page of a proxy says there what it is."""
+    return repr(truncate(" ".join(beginning(raw).split()), 80)) if raw.body.strip() else "empty"
 
 
 def _malformed(raw: RawReply, what: str) -> Failure:

@@ -270,6 +270,7 @@ class FileRun:
             budget_usd=self._budget_usd,
             note="",
             state="running",
+            unit="line",
         )
 
     def _progress(self) -> Progress:

@@ -235,6 +235,14 @@ def test_a_body_that_breaks_off_is_no_answer(side: Side, sim: Simulator) -> None
     assert "400" not in out.llm.errors["message"][0]  # aiohttp's own text begins with it, and no server sent it
 
 
+def test_a_body_that_is_no_json_is_quoted(side: Side, sim: Simulator) -> None:
+    sim.set(answers=lambda request: SimAnswer.malformed())
+
+    out = words("a").llm.complete("say {text}", model=side.model, max_retries=0)
+
+    assert out.llm.errors["message"][0].startswith("The provider's reply is not what it documents: not JSON, but '")
+
+
 def test_a_body_that_comes_in_drops_is_an_answer(side: Side, sim: Simulator) -> None:
     sim.set(drip=1.0, drip_s=0.1)
 

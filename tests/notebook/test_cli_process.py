@@ -61,7 +61,7 @@ def test_exit_codes_tell_failed_lines_and_wrong_words_apart(process: list[str], 
     assert failed.returncode == 3
     # A line that has an error since an earlier run has no response either.
     assert (again.returncode, "2 done before (1 with an error)" in again.stdout) == (3, True)
-    assert "1 of 2 rows answered · 1 from cache · 1 failed" in again.stderr
+    assert "1 of 2 lines answered · 1 from cache · 1 failed (the results file says why)" in again.stderr
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert (absent.returncode, absent.stderr.count("\n")) == (1, 1)
     assert not list(tmp_path.glob("absent*"))
