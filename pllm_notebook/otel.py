@@ -4,7 +4,7 @@
 
     pllm.configure(on_event=Telemetry())
 
-Where they go is the application's: it sets the providers of OpenTelemetry, before or instead of passing them here.
+The application decides where they go: it sets OpenTelemetry's providers, or passes them here.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _NS = 1_000_000_000
 
 
 class Telemetry:
-    """Makes a span of each run and each call, and metrics of tokens, duration, cost, requests and rows.
+    """Record a span for each run and call, and metrics of tokens, duration, cost, requests and rows.
 
     A call's span is `chat MODEL`, a child of its run's `pllm.run`, with the attributes `gen_ai.*` of version 1.37 of
-    the conventions, which are not final. Of theirs are the histograms `gen_ai.client.token.usage` and
-    `gen_ai.client.operation.duration`. Of ours are the counters `pllm.cost` (US dollars), `pllm.requests.repeated`
-    (requests that were refused or failed, and were sent again) and `pllm.rows` (by `pllm.outcome`). Answers of the
-    cache are no calls; `pllm.rows` counts them. A call that shared the request of another run has a span with
-    `pllm.joined`, and its tokens, duration and cost are those of the other run's span alone.
+    the conventions, which are not final. The histograms `gen_ai.client.token.usage` and
+    `gen_ai.client.operation.duration` follow the conventions. The counters `pllm.cost` (US dollars),
+    `pllm.requests.repeated` (requests that were refused or failed and sent again) and `pllm.rows` (by `pllm.outcome`)
+    are this package's. Cached answers are not calls, but `pllm.rows` counts them. A call that shared another run's
+    request has a span with `pllm.joined`; its tokens, duration and cost are only in the other run's span.
 
     Args:
         tracer_provider: None for OpenTelemetry's global one.
         meter_provider: None for OpenTelemetry's global one.
-        prompts: Whether spans hold prompts and answers as text, in `gen_ai.input.messages` and
+        prompts: Whether spans contain prompts and answers as text, in `gen_ai.input.messages` and
             `gen_ai.output.messages`.
 
     Raises:
@@ -118,7 +118,7 @@ class Telemetry:
         span.end(round(event.at * _NS))
 
     def _measure(self, event: CallEnded, shared: dict[str, str], error: dict[str, str]) -> dict[str, Any]:
-        """Count what a request took, and return the attributes of its span that say so."""
+        """Record the metrics of a request, and return the corresponding attributes of its span."""
         attributes: dict[str, Any] = {}
         for kind, count in (("input", event.input_tokens), ("output", event.output_tokens)):
             if count is not None:
@@ -129,7 +129,7 @@ class Telemetry:
             self._cost.add(event.cost_usd, shared)
         if event.requests > 1:
             self._repeated.add(event.requests - 1, shared)
-        if not event.batch:  # the wait for a job says nothing of the model
+        if not event.batch:  # the wait for a job does not measure the model
             self._duration.record(event.latency_s, {**shared, **error})
         return attributes
 
@@ -157,7 +157,7 @@ def _model(label: str) -> dict[str, str]:
 
 
 def _texts(event: CallEnded) -> dict[str, str]:
-    """Return prompt and answer as the conventions write messages: JSON, with parts of text."""
+    """Return prompt and answer as messages in the conventions' form: JSON with text parts."""
     texts = {}
     if event.prompt is not None:
         texts["gen_ai.input.messages"] = _message("user", event.prompt())

@@ -1,4 +1,4 @@
-"""One call on its way to a provider, and what comes of it."""
+"""One call on its way to a provider, and its result."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ __all__ = ["CallResult", "PendingCall"]
 
 @dataclass(slots=True)
 class CallResult:
-    """The result of one call, with its attempts and its latency.
+    """The result of one call, with its attempts and latency.
 
     Attributes:
         result: The reply, or the failure of the last attempt.
-        raw: The last response as received, None where there was none.
-        attempts: Requests that were sent, those refused by a rate limit included.
-        latency_s: Of the last request.
-        maybe_paid: Requests that brought no reply but may have been charged.
-        failed_usage: Tokens of each request that failed and was charged, as the provider reports it.
-        over_budget: Whether it was not sent again because the budget did not allow one more request.
-        output_limit: The output limit in tokens that the request carried, where that is lower than the call's own;
-            else None.
-        joined: The source of the call that the request was sent for, where that is another run's; else None.
+        raw: The last response as received. None without one.
+        attempts: Number of requests sent, including those refused by a rate limit.
+        latency_s: Latency of the last request.
+        maybe_paid: Requests without a reply that may have been charged.
+        failed_usage: Tokens of each failed request that was charged, as reported by the provider.
+        over_budget: Whether a retry was not sent because the budget did not allow it.
+        output_limit: The request's output limit in tokens, if lower than the call's own. Otherwise None.
+        joined: The source of the call that the request was sent for, if that is another run's. Otherwise None.
     """
 
     result: Reply | Failure
@@ -42,32 +41,32 @@ class CallResult:
 
 @dataclass(eq=False, slots=True)
 class PendingCall:
-    """One call, from the moment that a run offers it until it is done.
+    """One call, from the time that a run offers it until it is done.
 
     Attributes:
-        key: Calls with equal keys and output limits share one request, whichever runs they belong to.
-        content: Builds the request's bytes; called before every attempt, since what is known of the server may have
+        key: The cache key. Calls of any run with equal keys and output limits share one request.
+        content: Builds the request's bytes. Called before every attempt, because knowledge about the server may have
             changed.
-        tokens: Estimated tokens that it takes of the token limit.
-        tag: Opaque to the engine; the run's own.
+        tokens: Estimated tokens that count towards the token limit.
+        tag: The run's own data, opaque to the engine.
         funded: Requests that the run has reserved money for. The first is funded when the call is made.
-        answer_tokens: Estimated tokens of the answer; 0.0 if it is not needed.
-        output_limit: Output limit of the call in tokens, None for no limit.
-        wire_limit: Output limit in tokens that the budget allows its request, where that is lower; else None. An answer
-            cut off there is asked for again.
-        sent: Requests that were sent.
-        attempts: Requests that failed for another reason than a rate limit.
-        refusals: Requests that a rate limit refused.
+        answer_tokens: Estimated tokens of the answer. 0.0 if not needed.
+        output_limit: Output limit of the call in tokens. None for no limit.
+        wire_limit: Output limit in tokens that the budget allows for the request, if lower. Otherwise None. An answer
+            cut off there is requested again.
+        sent: Number of requests sent.
+        attempts: Requests that failed for a reason other than a rate limit.
+        refusals: Requests refused by a rate limit.
         refused_since: Time of the first refusal on the loop's clock.
         replies_then: Replies that the dispatcher had received by then.
-        adaptations: Times the request was adapted to the server and sent again.
-        maybe_paid: Requests that brought no reply but may have been charged.
-        failed_usage: Tokens of each request that failed and was charged, as the provider reports it.
-        held: Whether a limit held it back when it was first to be sent: another run may have brought its answer since.
-        hedged: Whether it was sent a second time while the first request was still out.
-        last_result: Result of the last attempt, None before it was to be sent again.
-        first_failure: Time of the first failure, and replies that the dispatcher had received by then; None before,
-            and where the caller set no `RetryBounds`.
+        adaptations: How often the request was adapted to the server and sent again.
+        maybe_paid: Requests without a reply that may have been charged.
+        failed_usage: Tokens of each failed request that was charged, as reported by the provider.
+        held: Whether a limit delayed its first request, so that another run may have received its answer meanwhile.
+        hedged: Whether it was sent a second time while the first request was in flight.
+        last_result: Result of the last attempt. None before a retry.
+        first_failure: Time of the first failure, and replies that the dispatcher had received by then. None before a
+            failure, and if the caller set no `RetryBounds`.
     """
 
     key: str
@@ -93,11 +92,11 @@ class PendingCall:
 
     @property
     def is_funded(self) -> bool:
-        """Whether money is reserved for one request more than was or may have been charged."""
+        """Whether money is reserved for one more request than those that were or may have been charged."""
         return self.maybe_paid + len(self.failed_usage) < self.funded
 
     def count_charge(self, failure: Failure) -> None:
-        """Count what the provider has charged, or may have charged, for a failed request."""
+        """Count the actual or possible charge for a failed request."""
         if not failure.maybe_paid:
             return
         if failure.usage is None:
@@ -108,13 +107,13 @@ class PendingCall:
     def result(
         self, result: Reply | Failure, raw: RawReply | None, latency_s: float, *, output_limit: int | None = None
     ) -> CallResult:
-        """Return the result of the call, with what its requests were and may have been charged."""
+        """Return the result of the call, with the actual and possible charges of its requests."""
         return CallResult(
             result, raw, self.sent, latency_s, self.maybe_paid, self.failed_usage, output_limit=output_limit
         )
 
     def count_failure(self, kind: FailureKind, now: float, replies: int) -> None:
-        """Count a failed request, at a dispatcher that has received *replies* replies."""
+        """Count a failed request. *replies* is the number of replies that the dispatcher has received."""
         if kind is not FailureKind.RATE_LIMIT:
             self.attempts += 1
             return

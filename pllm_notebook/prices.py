@@ -1,7 +1,7 @@
-"""What a call costs, from genai-prices' table, offline.
+"""The cost of a call, from the table of genai-prices, offline.
 
-A model's price is resolved once; a look-up for every call would cost more than all else we
-do for it (108 us). A model the table does not know costs None, "unknown", and never 0.
+A model's price is resolved once, because a lookup for every call would take longer (108 us) than
+everything else that the package does for it. An unknown model costs None, "unknown", never 0.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Rate:
     """One model's price today, in US dollars per token.
 
     Attributes:
-        linear_below: Input tokens from which a long-context tier may apply; beyond it the
-            table's own arithmetic is asked, since tiers go by the request and not by the sum.
-        hour: Whether what is written to a prompt cache stays for an hour, and costs accordingly.
+        linear_below: Input tokens from which a long-context tier may apply. Beyond it, genai-prices computes the
+            price, because tiers apply to each request rather than to the sum.
+        hour: Whether prompt cache writes last for an hour, at the corresponding price.
     """
 
     input_usd: float
@@ -63,7 +63,7 @@ class Rate:
         )
 
     def ceiling_usd(self, input_tokens: int, output_tokens: int) -> float:
-        """Return an upper bound for a call of at most these tokens, whatever is cached or tiered.
+        """Return an upper bound for a call of at most these tokens, for any caching and tier.
 
         Cache writes cost more than plain input, so a bound assumes them.
         """
@@ -88,17 +88,17 @@ def rate_of(
     """Look up a model's price.
 
     Args:
-        provider: genai-prices' provider id: "openai", "anthropic", "google"; "local" is free.
-        model: The model's name as the provider takes it.
+        provider: The provider id of genai-prices: "openai", "anthropic", "google". "local" is free.
+        model: The provider's name of the model.
         batch: Whether the call goes through the provider's batch API.
-        hour: Whether it asks for its prompt to be cached for an hour: Anthropic charges twice the price of
-            plain input for such a write, and 1.25 times for one that stays five minutes.
-        tier: The live call's service tier, None for the standard one.
-        writes: Whether its replies have text; else it needs no price of output.
+        hour: Whether its prompt is cached for an hour. Anthropic charges twice the price of plain input for such a
+            write, and 1.25 times for one of five minutes.
+        tier: The live call's service tier. None for the standard one.
+        writes: Whether its replies have text. If not, no output price is needed.
 
     Returns:
-        None if the price is unknown, as that of a dearer tier is where the table has none. A cheaper one without a
-        price of its own has the standard one, which bounds it.
+        The price, or None if it is unknown. A more expensive tier without a price in the table is unknown. A cheaper
+        tier without one gets the standard price, which is an upper bound.
     """
     if provider == "local":
         return FREE
@@ -128,7 +128,7 @@ def rate_of(
     if plain is None:
         return None
     if output is None:
-        if writes:  # the table is not whole
+        if writes:  # the table's entry is incomplete
             return None
         output = 0.0
     read, write = per_token("cache_read_mtok"), per_token("cache_write_1h_mtok") if hour else None
@@ -146,11 +146,11 @@ def rate_of(
 
 
 def is_deprecated(model: str, served: Sequence[str] = ()) -> bool | None:
-    """Return whether the table says that a provider will retire a model; None for one that it does not know.
+    """Return whether the table lists a model as deprecated by its provider. None for an unknown model.
 
     Args:
-        model: "provider:name", as it was asked.
-        served: Names in which the provider answered: the model may be asked for by a name of whatever is current.
+        model: The requested model, "provider:name".
+        served: Names that the provider reported, since the requested name may be an alias of the current version.
     """
     from genai_prices.data_snapshot import get_snapshot
 
@@ -163,6 +163,6 @@ def is_deprecated(model: str, served: Sequence[str] = ()) -> bool | None:
 
 
 def stated_rate(given: float | Sequence[float]) -> Rate:
-    """Return the price that a person states: US dollars for a million tokens of input, or of input and output."""
+    """Return a price set by the user, in US dollars per million tokens of input, or of input and output."""
     each, output = (float(one) / 1e6 for one in (given if isinstance(given, Sequence) else (given, 0)))
     return Rate(each, output, each, each, float("inf"), None)

@@ -1,9 +1,8 @@
-"""Taking secrets out of text: the keys that this process has read, and whatever is shaped like one.
+"""Redact secrets from text: the keys that this process has read, and anything that looks like a key.
 
-Providers quote the key that they refuse, libraries put the address they called into an error, and a proxy
-answers with the request it was sent. Such text reaches messages, logs and the table of failures, so it passes
-through here first. By value alone, a key that somebody else reads would get through; by pattern alone, one of
-an unknown shape.
+Providers quote a refused key, libraries put the called URL into an error, and a proxy may return the request. Such text
+reaches messages, logs and the table of failures, so it is redacted here first. Redaction by value alone would miss keys
+read by other code; redaction by pattern alone would miss keys of an unknown form.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from urllib.parse import quote
 
 __all__ = ["add_secret", "install_log_filter", "redact"]
 
-# A shorter word is a word of the language as well ("none", "simulated"), and would be taken out of every sentence.
+# Shorter secrets may be ordinary words ("none", "simulated"), which would be redacted from every sentence.
 _SHORTEST = 8
-# The beginnings that the large providers and routers give their keys; what follows is at least this long.
+# Key prefixes of the large providers and routers.
 _KEY_PREFIXES = r"\b(?:sk-|sk_|pk-|AIza|AQ\.|ya29\.|gsk_|xai-|hf_|pplx-|r8_|gh[pousr]_|AKIA)"
 _PATTERNS = (
     re.compile(rf"({_KEY_PREFIXES})[\w*.-]{{6,}}"),
@@ -34,7 +33,7 @@ _PATTERNS = (
     re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,200}(?=@)"),
 )
 _PREFIX = re.compile(_KEY_PREFIXES)
-# What a text must contain, in any case, for the pattern at the same place to match it: most texts contain none of it.
+# Strings, ignoring case, one of which a text must contain for the pattern at the same index to match. Most have none.
 _NEEDLES: tuple[tuple[str, ...], ...] = (
     ("sk-", "sk_", "pk-", "aiza", "aq.", "ya29.", "gsk_", "xai-", "hf_", "pplx-", "r8_", "gh", "akia"),
     ("bearer", "bas"),
@@ -45,9 +44,9 @@ _NEEDLES: tuple[tuple[str, ...], ...] = (
 
 
 def redact(text: str) -> str:
-    """Return *text* without keys; of each, the beginning that says whose it is, and "…", is left."""
+    """Return *text* with each key replaced by its identifying prefix and "…"."""
     text = _without_known(text)
-    folded = text.casefold()  # as a pattern ignores case: the long s and the Kelvin sign are letters too
+    folded = text.casefold()  # like a case-insensitive pattern, for which the long s and the Kelvin sign are letters
     for pattern, needles in zip(_PATTERNS, _NEEDLES, strict=True):
         for needle in needles:
             if needle in folded:
@@ -57,9 +56,9 @@ def redact(text: str) -> str:
 
 
 def add_secret(secret: str) -> None:
-    """Redact *secret* from every text from now on. From any thread; called with each key that is read.
+    """Redact *secret* from every text from now on. Callable from any thread; called with each key that is read.
 
-    This module's attributes reveal nothing of what it knows.
+    This module's attributes do not reveal the secrets.
     """
     secret = secret.strip()
     if len(secret) >= _SHORTEST:
@@ -67,9 +66,9 @@ def add_secret(secret: str) -> None:
 
 
 def install_log_filter(*loggers: str) -> None:
-    """Take keys out of all that is logged under these names, before any handler sees it.
+    """Redact keys from everything logged under these names, before any handler sees it.
 
-    A logger's filter is not asked about what its children log, so each is named.
+    A logger's filter does not apply to its children, so each logger is named.
     """
     for name in loggers:
         logger = logging.getLogger(name)
@@ -78,12 +77,12 @@ def install_log_filter(*loggers: str) -> None:
 
 
 class _Redaction(logging.Filter):
-    """Rewrites records; keeps them all."""
+    """Rewrite records without dropping any."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             said = record.getMessage()
-        except Exception:  # a record that cannot be formatted is for its handler to complain of
+        except Exception:  # the handler reports a record that cannot be formatted
             return True
         shown = redact(said)
         if shown != said:
@@ -92,13 +91,13 @@ class _Redaction(logging.Filter):
             trace = logging.Formatter().formatException(record.exc_info)
             shown = redact(trace)
             if shown != trace:
-                # The exception itself would be formatted again wherever it is found.
+                # Removed, because handlers would format the original exception again.
                 record.exc_info, record.exc_text = None, shown
         return True
 
 
 def _memory() -> tuple[Callable[[str], None], Callable[[str], str]]:
-    """Return what learns secrets and what redacts them. These two alone hold them, where nothing shows them."""
+    """Return the function that adds secrets and the one that redacts them. Only their closures hold the secrets."""
     secrets: dict[str, str] = {}
     pattern: re.Pattern[str] | None = None
     lock = threading.Lock()

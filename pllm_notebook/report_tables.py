@@ -1,4 +1,4 @@
-"""Small tables as a person reads them: aligned text, and HTML whose cells are escaped."""
+"""Small tables for display: aligned text, and HTML with escaped cells."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["HTMLFacts", "html_facts", "html_table", "text_facts", "text_table"]
 
 _LEFT = "style='text-align:left'"
 _ONE_LINE = "white-space:nowrap"
-# A date, an id or a name of this length is not broken where a table has little room.
+# Dates, ids and names up to this length are not broken in a narrow table.
 _MOST_UNBROKEN = 24
 _FIGURE = re.compile(r"[<+\-−]?\$?\d[\d,]*(\.\d+)?(e[+-]\d+)?( ?%)?")
 
 
 def html_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a table with a head; columns of figures are aligned right, all others left."""
+    """Return a table with a head. Columns of figures are right-aligned, all others left-aligned."""
     cells = [list(line) for line in lines]
     figures = {at for at, column in enumerate(zip(*cells, strict=True)) if _is_figures(column)}
     top = "".join(f"<th {_style(name, at in figures)}>{escape_html(name)}</th>" for at, name in enumerate(head))
@@ -32,7 +32,7 @@ def html_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def _is_figures(column: Sequence[str]) -> bool:
-    """Return whether a column has figures alone, beside gaps and what is unknown."""
+    """Return whether a column has only figures, gaps and unknown values."""
     known = [cell for cell in column if cell not in ("", "unknown", "<NA>", "nan", "None")]
     return bool(known) and all(_FIGURE.fullmatch(cell) for cell in known)
 
@@ -43,7 +43,7 @@ def _style(text: str, is_figure: bool) -> str:
 
 
 def text_table(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells as aligned columns, a cell on one line each."""
+    """Return lines of cells as aligned columns, each cell on one line."""
     cells = [[strip_control_chars(cell).replace("\n", " ") for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
@@ -52,7 +52,7 @@ def text_table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def html_facts(facts: Iterable[tuple[str, str]]) -> str:
-    """Return named facts as a table, one a line."""
+    """Return named facts as a table, one per line."""
     rows = "".join(
         f"<tr><th {_LEFT}>{escape_html(name)}</th><td {_LEFT}>{escape_html(text)}</td></tr>" for name, text in facts
     )
@@ -60,14 +60,14 @@ def html_facts(facts: Iterable[tuple[str, str]]) -> str:
 
 
 def text_facts(facts: Iterable[tuple[str, str]]) -> str:
-    """Return named facts as text, one a line."""
+    """Return named facts as text, one per line."""
     known = list(facts)
     width = max((len(name) for name, _ in known), default=0)
     return "\n".join(f"{name:<{width}}  {strip_control_chars(text)}" for name, text in known)
 
 
 class HTMLFacts(ABC):
-    """A mixin for what a notebook shows as a table of named facts."""
+    """A mixin for objects that a notebook shows as a table of named facts."""
 
     __slots__ = ()
 

@@ -23,13 +23,13 @@ __all__ = [
 
 
 class ParallelLLMError(PllmError):
-    """A request through `ParallelLLM` has no answer. Its text begins with the `error_code` in brackets.
+    """A request through `ParallelLLM` has no answer. The message begins with the `error_code` in brackets.
 
     Attributes:
-        message: What happened, for a person.
-        error_code: The class of it, in one word that code may branch on: "RATE_LIMIT_ERROR" and its like.
-        kind: The kind of failure (see docs/errors.md), finer than the code; "usage" where the request cannot be asked
-            as written, "processing" where several kinds are behind it.
+        message: A readable description.
+        error_code: The error class as one word for code to branch on, such as "RATE_LIMIT_ERROR".
+        kind: The failure kind (see docs/errors.md), finer than the code. "usage" for an invalid request, "processing"
+            for several kinds together.
     """
 
     code = "ERROR"
@@ -45,7 +45,7 @@ class ParallelLLMError(PllmError):
 
 
 class ConfigurationError(ParallelLLMError, UsageError):
-    """Unknown setting, or a value outside its range. Nothing was sent."""
+    """Unknown setting, or a value out of range. Nothing was sent."""
 
     code = "CONFIG_ERROR"
 
@@ -56,7 +56,7 @@ class ConfigurationError(ParallelLLMError, UsageError):
 class DecisionMakerError(ParallelLLMError, UsageError):
     """The decision maker cannot be asked as configured. Nothing was sent.
 
-    One that fails when it is asked raises nothing: the majority's answer is returned, with a warning.
+    A decision maker whose call fails raises nothing: the majority's answer is returned, with a warning.
 
     Attributes:
         fallback_used: False: there is no answer.
@@ -70,12 +70,12 @@ class DecisionMakerError(ParallelLLMError, UsageError):
 
 
 class LLMValidationError(ParallelLLMError):
-    """A reply that came, may have been paid for, and is no answer in the format that was asked for.
+    """A reply that does not fit the requested format. It may have been paid for.
 
-    A request that cannot be asked as written is one too, and a `UsageError` as well; then nothing was sent.
+    Also raised for an invalid request; it is then a `UsageError` too, and nothing was sent.
 
     Attributes:
-        invalid_field: The field that is wrong, None where it is not one field's fault.
+        invalid_field: The invalid field. None if no single field is responsible.
     """
 
     code = "VALIDATION_ERROR"
@@ -89,8 +89,8 @@ class APIError(ParallelLLMError):
     """The provider did not answer.
 
     Attributes:
-        status_code: The HTTP status, None where there was no response.
-        retry_after: Seconds that the provider asked us to wait, None for no word.
+        status_code: The HTTP status. None without a response.
+        retry_after: Seconds that the provider asked to wait. None if it did not.
     """
 
     code = "API_ERROR"
@@ -121,7 +121,7 @@ class RateLimitError(APIError):
 
 
 class AuthenticationError(APIError):
-    """There is no key, or the provider refuses it, or what it asks for."""
+    """The key is missing, or the provider refuses it or denies access."""
 
     code = "AUTH_ERROR"
 
@@ -134,13 +134,13 @@ class ModelError(APIError):
 
 @dataclass(frozen=True, slots=True)
 class FailedProcessor:
-    """One processor of a `ParallelLLM` request, and why it has no answer.
+    """A processor of a `ParallelLLM` request without an answer.
 
     Attributes:
-        model: As a person writes it.
+        model: The model's name as the user writes it.
         kind: The failure's kind (see `failures.FailureKind`).
-        message: One line for a person.
-        cause: The same as an error.
+        message: One readable line.
+        cause: The failure as an exception.
     """
 
     model: str
@@ -150,14 +150,14 @@ class FailedProcessor:
 
 
 class ProcessingError(ParallelLLMError):
-    """Every processor of a request failed, whatever they failed with; or the request ended without an answer.
+    """Every processor of a request failed, or the request ended without an answer.
 
-    `kind` is that of all processors where they failed alike ("authentication", "timeout", …), else "processing".
-    The first one's error is `__cause__` too.
+    `kind` is the common kind of all processors ("authentication", "timeout", …), or "processing" if they differ. The
+    first processor's error is also `__cause__`.
 
     Attributes:
-        failed_processors: How many; 0 where the request ended otherwise.
-        causes: Each of them, in order.
+        failed_processors: Number of failed processors. 0 if the request ended for another reason.
+        causes: The failed processors, in order.
     """
 
     code = "PROCESSING_ERROR"
@@ -176,7 +176,7 @@ class ProcessingError(ParallelLLMError):
 
     @classmethod
     def of(cls, causes: Sequence[FailedProcessor]) -> ProcessingError:
-        """Make one of the processors that failed."""
+        """Build the error from the processors that failed."""
         kinds = {failed.kind for failed in causes}
         lines = dict.fromkeys(f"{failed.model} ({failed.kind}): {failed.message}" for failed in causes)
         said = "The processor failed" if len(causes) == 1 else f"All {len(causes)} processors failed"

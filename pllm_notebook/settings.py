@@ -1,7 +1,7 @@
-"""What a person can set once for all calls, and how one call's options are made from it.
+"""The settings for all calls, and the resolution of one call's options.
 
-An option is taken from the call, else from `configure`, else from the environment
-(`PLLM_MODEL`, `PLLM_MAX_COST_USD`, …), else from its default in `Options`.
+An option is taken from the call, or otherwise from `configure`, from the environment
+(`PLLM_MODEL`, `PLLM_MAX_COST_USD`, …), or from its default in `Options`, in this order.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _is_path(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `configure` holds besides the defaults of options."""
+    """The settings of `configure` besides the defaults of options."""
 
     cache_dir: str | None = option(
         None,
@@ -119,32 +119,32 @@ _OPTIONS, _SETTINGS = fields_of(Options), fields_of(Settings)
 
 
 def current() -> Settings:
-    """Return the settings in force."""
+    """Return the current settings."""
     return _CURRENT.value
 
 
 def reset() -> None:
-    """Forget everything that `configure` set. Running work is not touched."""
+    """Discard everything set with `configure`. Running work is not affected."""
     _CURRENT.value = Settings()
 
 
 def restore(settings: Settings) -> None:
-    """Put back what `current` returned."""
+    """Restore settings returned by `current`."""
     _CURRENT.value = settings
 
 
 @shows(_OPTIONS, _SETTINGS, unset=True)
 def configure(**values: Unpack[ConfigureOptions]) -> None:
-    """Set defaults for every later call, and where things are.
+    """Set defaults for all later calls, and the package's settings.
 
-    `None` removes what was set. Mappings replace what was there.
+    `None` removes a value. Mappings replace the previous ones.
 
     Args:
         **values: Options of `df.llm.parse`, and settings.
 
     Raises:
-        UnknownOptionError: For an unknown option; nothing is changed then.
-        UsageError: For a value outside its range; nothing is changed then.
+        UnknownOptionError: For an unknown option. Nothing is changed.
+        UsageError: For a value out of range. Nothing is changed.
     """
     given: dict[str, Any] = values  # type: ignore[assignment]  # only to be gone through by name
     for name in _SHAPES:
@@ -189,13 +189,13 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
 
 
 def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
-    """Make one run's options from what the call gave and from the settings below it.
+    """Resolve one run's options from the call's options and the settings.
 
-    None in a call sets an option to its default, whatever is configured.
+    None in a call sets an option to its default, overriding the configuration.
 
     Args:
-        given: Name to value.
-        kind: The options that there are.
+        given: The call's options, by name.
+        kind: The options class.
 
     Raises:
         UnknownOptionError: For an unknown option. Nothing was sent.

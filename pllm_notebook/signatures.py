@@ -1,4 +1,4 @@
-"""What `inspect.signature` and Shift-Tab show of a function that takes options: every one, with default and meaning.
+"""Signatures and docstrings, for `inspect.signature` and Shift-Tab, that show every option with default and meaning.
 
 A type checker reads `**options: Unpack[ParseOptions]`; a person in a notebook sees the options themselves.
 """
@@ -36,14 +36,14 @@ def shows(
     also: type[Any] | None = None,
     as_for: Callable[..., Any] | None = None,
 ) -> Callable[[FunctionT], FunctionT]:
-    """Return a decorator that gives a function or class the signature and the docstring of the options that it takes.
+    """Return a decorator that adds the options of a function or class to its signature and docstring.
 
     Args:
-        *known: The options, name to field; what the function names itself is left out.
-        defaults: Those that are others than the options' own.
-        unset: Whether all defaults are None, which sets nothing.
-        also: A TypedDict of further keywords, which are not sent unless they are given.
-        as_for: A function with the same arguments, whose docstring says what they mean.
+        *known: The options, by name. Parameters of the function itself are left out.
+        defaults: Defaults that differ from the options' own.
+        unset: Whether all defaults are shown as None, meaning not set.
+        also: A TypedDict of further keywords, which are sent only if given.
+        as_for: A function with the same arguments, whose docstring describes them.
     """
     options = {name: each for some in known for name, each in some.items()}
 
@@ -62,7 +62,7 @@ def shows(
 
 
 def lists(*names: str) -> Callable[[ClassT], ClassT]:
-    """Return a class decorator that makes `dir` of an object, and so Tab, show *names* and none that are internal."""
+    """Return a class decorator that makes `dir` of an object, and thus Tab, show only *names*."""
 
     def decorate(cls: ClassT) -> ClassT:
         def listed(self: Any) -> list[str]:
@@ -82,7 +82,7 @@ def signature_with(
     unset: bool = False,
     also: type[Any] | None = None,
 ) -> inspect.Signature:
-    """Return a function's signature with its options, keyword-only, in the place of `**options`."""
+    """Return a function's signature with its options as keyword-only parameters instead of `**options`."""
     own = inspect.signature(function)
     kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
     added = [
@@ -103,7 +103,7 @@ def signature_with(
 
 
 def _documented(doc: str, options: list[OptionField]) -> str:
-    """Return a docstring in which the options replace `**options`."""
+    """Return the docstring with `**options` replaced by the options."""
     found = re.search(r"^( +)\*\*\w+: .*\n(?:\1 +.*\n)*", doc, flags=re.MULTILINE)
     if found is None:
         return doc
@@ -111,7 +111,7 @@ def _documented(doc: str, options: list[OptionField]) -> str:
 
 
 def _with_arguments_of(other: Callable[..., Any], function: Callable[..., Any]) -> str:
-    """Return a function's docstring with the arguments of another's; of its awaited twin, all but the summary."""
+    """Return a function's docstring with the arguments of another's. From its sync version, all except the summary."""
     summary, *own = _sections(function)
     shared = _sections(other)[1:]
     if not inspect.iscoroutinefunction(function):
@@ -120,7 +120,7 @@ def _with_arguments_of(other: Callable[..., Any], function: Callable[..., Any]) 
 
 
 def _sections(function: Callable[..., Any]) -> list[str]:
-    """Return a docstring's text before `Args:`, and each section after it."""
+    """Return a docstring's text before `Args:` and each following section."""
     return [one.strip() for one in re.split(r"^(?=[A-Z]\w+:$)", inspect.getdoc(function) or "", flags=re.MULTILINE)]
 
 
