@@ -1,8 +1,8 @@
-"""Batch jobs: a journal that is written before each request, and the machine that moves jobs by it.
+"""Batch jobs: a journal that is written before each request, and the state machine that advances jobs.
 
-`Journal` plans and remembers, `Driver` moves one job by one step, `Poller` keeps at it. What the
-providers' batch APIs have in common comes in as `protocols.BatchAPI`, and what is done with the answers as a
-function: nothing here knows a provider, a store or a run.
+`Journal` plans and records jobs, `Driver` advances a job by one step, and `Poller` repeats this. The providers' batch
+APIs are passed in as `protocols.BatchAPI`, and the handling of answers as a function, so that nothing here depends on
+a provider, a store or a run.
 """
 
 from pllm_notebook.batch.driver import Driver

@@ -1,4 +1,4 @@
-"""Drive batch jobs, one step and one kernel at a time, and carry out what a person asks for a job."""
+"""Drive batch jobs, one step and one kernel at a time, and carry out the user's commands on jobs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 
 class Driver:
-    """Moves the jobs of one journal. Used on one event loop.
+    """Advance the jobs of one journal. Used on one event loop.
 
     Args:
-        access: To the journal, which is shared with other kernels.
-        apis: Return the batch API of a job's account; None where that account is not available here, and
-            the job is then left alone.
-        answers: Where what arrives is stored.
+        access: Access to the journal, which is shared with other kernels.
+        apis: Returns the batch API of a job's account, or None if the account is not available here. The job is then
+            left alone.
+        answers: Stores the answers.
         recreation: When a lost job is created again.
     """
 
@@ -49,7 +49,7 @@ class Driver:
         self._access = access
         self._apis = apis
         self._recreate_requested: set[str] = set()
-        # Two tasks of one kernel have one lease, so they take turns by these.
+        # Tasks of one kernel share a lease, so they take turns with these locks.
         self._lease_locks: dict[str, asyncio.Lock] = {}
 
         def allowed(job: Job) -> bool:
@@ -62,19 +62,19 @@ class Driver:
         return await self._access.read(job_id)
 
     async def open_jobs(self) -> list[Job]:
-        """Return the jobs to which something will yet happen, oldest first."""
+        """Return the jobs that are not final, oldest first."""
         return await self._jobs(None, unfinished=True)
 
     async def advance(self, job_id: str) -> Job:
-        """Do a job's next step, and return the job as it is afterwards.
+        """Perform a job's next step and return the updated job.
 
-        Nothing happens to one that is final, whose account is not available, or which another kernel is
-        moving. A request that failed leaves it as it was, with a message.
+        A job that is final, whose account is not available, or that another kernel is advancing, is not changed. A
+        failed request leaves the job unchanged except for a message.
 
         Raises:
             KeyError: If there is no such job.
             StoreError: If the journal cannot be written.
-            Exception: Whatever `take` or opening the batch API raised; the job is as it was.
+            Exception: Any exception of `take` or of opening the batch API. The job is unchanged.
         """
         job = await self.read(job_id)
         api = None if job.final else self._apis(job)
@@ -82,14 +82,14 @@ class Driver:
             return job
         try:
             async with self._lease_held(job_id) as ours:
-                # Read again: it may have moved before it was our turn.
+                # Read again, because the job may have advanced before it was our turn.
                 job = await self.read(job_id)
                 return job if job.final or not ours else await self._machine.step(job, api)
         except LeaseLostError:
             return await self.read(job_id)
 
     async def drive(self, job_id: str) -> Job:
-        """Advance a job for as long as that changes its state, and return it as it is afterwards."""
+        """Advance a job as long as its state changes, and return the updated job."""
         before: JobState | None = None
         job = await self.read(job_id)
         while not job.final and job.state is not before:
@@ -98,40 +98,40 @@ class Driver:
         return job
 
     async def refresh(self, cohort: str | None = None) -> list[Job]:
-        """Drive every unfinished job, of one cohort or of all, and return all of them as they are afterwards.
+        """Drive every unfinished job, of one cohort or of all, and return the updated jobs.
 
-        A job that cannot be moved does not keep the others; the log says why.
+        A job that cannot be advanced does not affect the others; the reason is logged.
         """
         for job in await self._jobs(cohort, unfinished=True):
             await self.try_drive(job.id)
         return await self._jobs(cohort)
 
     async def try_drive(self, job_id: str) -> Job:
-        """Drive a job as `drive` does, and log what prevents it instead of raising it."""
+        """Drive a job like `drive`, but log errors instead of raising them."""
         try:
             return await self.drive(job_id)
         except StoreError:
-            raise  # the journal itself: no other job will fare better
+            raise  # an error of the journal affects all jobs
         except Exception as error:
             _log.warning("Batch job %s cannot be moved now: %s", job_id, error)
             return await self.read(job_id)
 
     async def cancel(self, job_id: str) -> Job:
-        """Cancel a job: at once while nothing was sent; else the provider is asked, and what is done is kept.
+        """Cancel a job: immediately if nothing was sent, otherwise by a request to the provider. Answers are kept.
 
-        It is recorded first, so a request that fails is made again with the job's later steps.
+        The cancellation is recorded first, so that a failed request is repeated with the job's later steps.
         """
         await self._access.in_thread(self.journal.ask_cancel, job_id)
         return await self.advance(job_id)
 
     async def recreate(self, job_id: str) -> Job:
-        """Create an uncertain job once more, as a person asked. It may be paid twice.
+        """Create an uncertain job once more, at the user's request. It may be paid for twice.
 
-        A job that was found meanwhile is taken up instead, and one that is not uncertain is left alone.
+        If the job was found meanwhile, it is used instead. A job that is not uncertain is left alone.
 
         Raises:
-            UsageError: If it may still turn up: its grace period is not over, a running job may be it, or
-                the provider cannot be asked. Nothing was sent.
+            UsageError: If it may still be found: its grace period is not over, a running job may be it, or the
+                provider cannot be reached. Nothing was sent.
         """
         self._recreate_requested.add(job_id)
         try:
@@ -146,15 +146,15 @@ class Driver:
         return job if job.final else await self.drive(job_id)
 
     async def abandon(self, job_id: str, *, reachable: bool = True) -> Job:
-        """Abandon a job, as a person asked: its rows may be sent again, and what it answers is lost.
+        """Abandon a job, at the user's request: its rows may be sent again, and its answers are lost.
 
         Args:
-            job_id: The job's.
+            job_id: The job's id.
             reachable: Whether its account is available, so that it can be cancelled or fetched.
 
         Raises:
-            UsageError: If another kernel is moving it, or nothing is wrong with it: it can be cancelled or fetched
-                instead. Nothing was changed.
+            UsageError: If another kernel is advancing it, or it can be cancelled or fetched instead. Nothing was
+                changed.
         """
         async with self._lease_held(job_id) as ours:
             job = await self.read(job_id)
@@ -166,16 +166,16 @@ class Driver:
             return await self._machine.end(job, JobState.ABANDONED, "missing", "abandoned", message="")
 
     async def superseded(self, keys: Sequence[str]) -> int:
-        """Record that *keys* were answered live meanwhile; return how many lines that frees (see `JobLines`)."""
+        """Record that *keys* were answered live meanwhile, and return the number of lines freed (see `JobLines`)."""
         count: int = await self._access.in_thread(self.journal.lines.superseded, keys)
         return count
 
     @asynccontextmanager
     async def _lease_held(self, job_id: str) -> AsyncIterator[bool]:
-        """Hold and renew a job's lease for the length of a `with`; False where another kernel has it."""
+        """Hold and renew a job's lease during a `with`. Yields False if another kernel has it."""
         async with self._lease_locks.setdefault(job_id, asyncio.Lock()):
             renewal: asyncio.Task[None] | None = None
-            # Until we hear otherwise: a cancellation comes before the answer, and the lease may be ours then.
+            # Assumed until the answer arrives: if the task is cancelled before that, the lease may be ours.
             ours = True
             try:
                 ours = await _run_to_end(self._access.lease(job_id))
@@ -188,7 +188,7 @@ class Driver:
 
     async def _release_lease(self, job_id: str, renewal: asyncio.Task[None] | None) -> None:
         if renewal is not None:
-            # Ended before the lease is given back: a last beat would take it once more.
+            # The renewal must end before the release: otherwise it could take the lease once more.
             renewal.cancel()
             await asyncio.wait([renewal])
         await self._access.release(job_id)
@@ -207,10 +207,10 @@ class Driver:
 
 
 def _better_way(job: Job) -> str:
-    """Return what to do with a job in place of abandoning it, "" where nothing else helps.
+    """Return the alternative to abandoning a job, or "" if there is none.
 
-    Abandoning loses answers that are paid for, so it is left for jobs that are stuck: uncertain ones, those with a
-    message about their trouble, and those that did not end after they were cancelled.
+    Abandoning loses paid answers, so it is only for stuck jobs: uncertain ones, those with an error message, and those
+    that did not end after being cancelled.
     """
     if job.state in _UNSENT:
         return f"is {job.state}: cancel it instead"
@@ -224,9 +224,9 @@ def _better_way(job: Job) -> str:
 
 
 async def _run_to_end(work: Awaitable[T]) -> T:
-    """Wait for *work* to end, and only then go on with a cancellation that came meanwhile.
+    """Wait for *work* to end, and only then continue a cancellation received meanwhile.
 
-    A thread cannot be stopped: what it writes is written even after its caller left, and the cleanup must know of it.
+    A thread cannot be stopped: it writes even after its caller has left, so the cleanup must wait for it.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

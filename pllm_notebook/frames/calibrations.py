@@ -1,4 +1,4 @@
-"""How far the confidence of a field is to be believed: its calibration against the labels of a frame."""
+"""Calibration of a field's confidence against the labels of a frame."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = ["ConfidenceCalibration", "calibration_of"]
 
 @dataclass(frozen=True)
 class ConfidenceCalibration:
-    """How far to believe the confidence of one field, and its calibrated values. No value of the field is changed.
+    """The calibration of one field's confidence, and its calibrated values. No value of the field is changed.
 
-    Assumes that the labelled rows are a uniform draw of the frame's rows. Labels of the doubtful rows alone, or of rows
-    that somebody found interesting, are no such draw.
+    Assumes that the labelled rows are a uniform sample of the frame's rows. Labels of only the doubtful or interesting
+    rows are not such a sample.
 
     Attributes:
-        name: What `calibration=` names it by; it is kept in the cache directory.
+        name: Name for `calibration=`. It is stored in the cache directory under this name.
         field: The result column.
         against: Name of the labels.
-        source: Of the probabilities.
-        confidence: The calibrated confidence of each row of the frame, in its order, NA where there is none. A labelled
-            row's is from a fit that has not seen it.
-        found: The choice of the calibrator and its figures.
-        correction: Makes what `correct` returns.
+        source: Source of the probabilities.
+        confidence: The calibrated confidence of each row of the frame, in its order, NA for none. That of a labelled
+            row is from a fit that has not seen it.
+        found: The chosen calibrator and its figures.
+        correction: Computes the result of `correct`.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ConfidenceCalibration:
 
     @property
     def method(self) -> str:
-        """The kind that was chosen: "raw", "temperature", "platt" or "isotonic" (see `statistics.Calibrator`)."""
+        """The chosen method: "raw", "temperature", "platt" or "isotonic" (see `statistics.Calibrator`)."""
         return self.found.method
 
     @property
@@ -63,7 +63,7 @@ class ConfidenceCalibration:
 
     @property
     def excess(self) -> float:
-        """`ece` less what perfect probabilities would have on so many rows by chance."""
+        """`ece` minus the value that perfect probabilities would have by chance on this number of rows."""
         return self.found.after.excess
 
     @property
@@ -77,13 +77,13 @@ class ConfidenceCalibration:
         return self.found.after.log_loss
 
     def correct(self) -> CorrectedValues:
-        """Choose the field's values again by the labels, where the model says some of its options too often.
+        """Correct the field's values with the labels if the model chooses some options too often.
 
-        A multinomial logistic regression on the logarithms of the options' probabilities. The values of the frame stay
-        as they are: what differs is said, and it is the caller's to take `values`. Sends nothing.
+        Uses a multinomial logistic regression on the logarithms of the options' probabilities. The values of the frame
+        are not changed: the result shows the differences, and the caller may use its `values`. Sends nothing.
 
         Raises:
-            UsageError: With fewer than 50 labels of different rows, or of one option alone.
+            UsageError: With fewer than 50 labels of different rows, or labels of only one option.
         """
         return self.correction()
 
@@ -166,7 +166,7 @@ def _prefix(run: Any) -> str:
 
 
 def _chosen(fields: list[str], field: str | None, named: str, prefix: str) -> str:
-    """Return the field to calibrate: the one that is named, the only one, or the one with the labels' name."""
+    """Return the field to calibrate: the given one, the only one, or the one named like the labels."""
     if field is None and len(fields) == 1:
         return fields[0]
     wanted = (named if field is None else field).removeprefix(prefix)

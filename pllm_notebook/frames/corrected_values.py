@@ -1,4 +1,4 @@
-"""Values of a field chosen again by labels, beside those of the frame, which stay: opt-in, and with what it changes."""
+"""A field's values corrected with labels, beside the frame's values, which are not changed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class CorrectedValues:
-    """Values that labels bear out better than those that the model has said. No value of the frame is changed.
+    """Values that fit the labels better than the model's values. No value of the frame is changed.
 
     Attributes:
         field: The result column.
-        values: For each row of the frame, in its order, the corrected value as text (as `.llm.probabilities` has
-            options); NA for "no value", and for a row without probabilities. A labelled row's is from a fit that has
-            not seen it.
+        values: The corrected value of each row of the frame, in its order, as text (like the options of
+            `.llm.probabilities`). NA for "no value", and for a row without probabilities. That of a labelled row is
+            from a fit that has not seen it.
         changed: Number of rows whose value differs.
         moves: The most frequent changes: value in the frame, corrected value, number of rows.
         found: Accuracy on the labelled rows, before and after.
@@ -71,12 +71,12 @@ def corrected_values(
     Args:
         table: The frame.
         parts: The field's probabilities, by model.
-        positions: Of the rows of *parts* in the frame.
+        positions: Positions of the rows of *parts* in the frame.
         rows: The run's row of each row of the frame.
         said: The value of each row of the frame.
-        truths: The label of each.
+        truths: The label of each row of the frame.
         used: Positions of the labelled rows.
-        usable: For each row of the frame, whether its value is the model's own.
+        usable: For each row of the frame, whether its value is the model's.
     """
     options = parts[0].options
     p = np.full((table.total, len(options)), np.nan)

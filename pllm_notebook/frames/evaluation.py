@@ -1,4 +1,4 @@
-"""Answers against known labels: accuracy, each class, and what several samples are worth."""
+"""Evaluation of answers against known labels: accuracy, classes, and the benefit of several samples."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ __all__ = ["Evaluation", "EvaluationInput", "evaluate"]
 
 
 class Evaluation:
-    """One field's answers beside the labels of the same rows. Only rows that have both are compared.
+    """One field's answers compared with the labels of the same rows. Only rows with both are compared.
 
     Args:
         field: Name of the result column.
         against: Name of the labels.
         total: Rows of the run.
         unlabelled: Rows without a label.
-        truths: The labels of the rows that are compared; at least one.
-        answers: Their answers; None is an answer, too.
+        truths: The labels of the compared rows, at least one.
+        answers: Their answers. None is also an answer.
         classes: Every value among these, in the order of the tables.
-        samples: For each row that has a label and an answer of every sample: the label, and those answers in order.
-            None where rows were asked once.
+        samples: For each row with a label and an answer from every sample: the label, and those answers in order.
+            None if rows were asked once.
         library: Builds the frames.
         examples: Labelled rows that were examples.
 
@@ -45,22 +45,22 @@ class Evaluation:
         field: As given.
         against: As given.
         total: Rows of the run.
-        answered: Rows that have a label and an answer.
+        answered: Rows with a label and an answer.
         unlabelled: Rows without a label, left out.
-        unanswered: Rows with a label and no answer (failed, not sent, skipped or pending), left out.
-        examples: Rows with a label that the run was shown as examples, near-duplicates included, left out.
+        unanswered: Rows with a label but no answer (failed, not sent, skipped or pending), left out.
+        examples: Labelled rows that were shown as examples, including near-duplicates, left out.
         accuracy: Share of the answered rows whose answer equals the label, from 0 to 1. Rows without an answer are
-            left out, so that it is too high where the hard rows fail; `compare` and `race` count them as wrong. It has
-            no interval, and is of these rows alone; `report` has the accuracy of the whole table with one.
+            left out, so it is too high if hard rows fail; `compare` and `race` count them as wrong. It has no interval
+            and is only for these rows; `report` has the accuracy of the whole table with an interval.
         kappa: Agreement beyond chance, 1 at most and 0 for guesses with the right shares (Cohen, "A
-            Coefficient of Agreement for Nominal Scales", 1960). NaN where label and answer are one class throughout.
-        report: A line for each class: precision (of the answers that say so, the share that is right; NaN where none
-            does), recall (of the labels that say so, the share that is answered so; NaN where none does), f1 (their
-            harmonic mean) and support (number of labels).
+            Coefficient of Agreement for Nominal Scales", 1960). NaN if all labels and answers are of one class.
+        report: A line for each class: precision (share of the answers of the class that are right; NaN without such
+            answers), recall (share of the labels of the class that are answered so; NaN without such labels), f1
+            (their harmonic mean) and support (number of labels).
         confusion: Number of rows for each label (line) and answer (column).
 
     Raises:
-        MissingPackageError: Without scikit-learn, whose figures these are.
+        MissingPackageError: If scikit-learn, which computes the figures, is not installed.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Evaluation:
         self._samples = samples
         self._library = library
         self._classes = list(classes)
-        # As numbers: scikit-learn takes no mixture of types, and None for a label that is missing.
+        # As numbers, because scikit-learn accepts no mixed types and treats None as a missing label.
         code = {value: at for at, value in enumerate(classes)}
         true, said, all_codes = [code[v] for v in truths], [code[v] for v in answers], list(range(len(classes)))
         self.accuracy = float(metrics.accuracy_score(true, said))
@@ -113,11 +113,11 @@ class Evaluation:
 
     @cached_property
     def by_samples(self) -> Any:
-        """What fewer samples would have given: a line for each k from 1 to their number.
+        """The figures with fewer samples: a line for each k from 1 to their number.
 
         Columns: accuracy, of the majority of k samples; pass_at_k, the share of rows that at least one of k gets
-        right; subsets, the number of choices of k that were tried. Over the labelled rows that have every sample's
-        answer. The sources are in `sample_sizes.by_samples`. Sends nothing.
+        right; subsets, the number of subsets of size k tried. Computed over the labelled rows with every sample's
+        answer (references in `sample_sizes.by_samples`). Sends nothing.
 
         Raises:
             PllmError: If the run had one answer a row, or no labelled row has all its answers.
@@ -146,7 +146,7 @@ class Evaluation:
         Raises:
             MissingPackageError: If matplotlib is not installed.
         """
-        # Before scikit-learn makes its own, whose error names no extra of ours.
+        # Before scikit-learn creates its own, whose error would not name our extra.
         ax = new_axes("evaluate's plot") if ax is None else ax
         metrics = scikit_learn("sklearn.metrics", "evaluate")
         shown = metrics.ConfusionMatrixDisplay(self._counts, display_labels=list(map(str, self._classes)))

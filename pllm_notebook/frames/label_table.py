@@ -1,4 +1,4 @@
-"""`pllm.labels`: the labels of the cache directory as a table, and as files that go elsewhere."""
+"""`pllm.labels`: the labels of the cache directory, as a table and as files to export."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _NONE = "No labels."
 
 
 class Labels(Sequence[Label]):
-    """Labels, oldest first: of each person the newest on each row and field.
+    """Labels, oldest first: the newest label of each person for each row and field.
 
-    Shown, they are counted by field and person. `.frame` has a line each.
+    The display counts them by field and person. `.frame` has one line per label.
 
     Args:
-        labels: Oldest first.
-        none: What to say where there are none.
+        labels: The labels, oldest first.
+        none: The text to show if there are none.
     """
 
     def __init__(self, labels: Sequence[Label], none: str = _NONE) -> None:
@@ -72,18 +72,18 @@ class Labels(Sequence[Label]):
 
     @property
     def frame(self) -> Any:
-        """A line a label.
+        """One line per label.
 
         Columns: when (UTC), field, value (as JSON), by, drawn_by, pi, note, run, row (its cells as JSON), columns
-        (those that identify it, as JSON) and content (the hash of their cells).
+        (the identifying columns, as JSON) and content (the hash of their cells).
         """
         return default_library().report(_COLUMNS, [_line(label) for label in self._labels])
 
     def kappa(self, field: str, one: str, other: str) -> float:
-        """Return how far two persons agree beyond chance on the rows that both labelled (Cohen, 1960); NaN for none.
+        """Return the agreement of two persons beyond chance on the rows that both labelled (Cohen, 1960), or NaN.
 
         Args:
-            field: Of the answer.
+            field: The answer's field.
             one: A person's name (`by`).
             other: Another's.
 
@@ -117,17 +117,17 @@ _HEAD = ("field", "by", "labels", "most common")
 
 
 class LabelsOf:
-    """`pllm.labels`: called, it lists the labels; `export`, `import_` and `remove`. Sends nothing."""
+    """`pllm.labels`: call it to list the labels, or use `export`, `import_` and `remove`. Sends nothing."""
 
     def __call__(self, field: str | None = None, *, by: str | None = None) -> Labels:
         """List the labels of the cache directory.
 
         Args:
-            field: Only those of this field; None for all.
-            by: Only those of this person.
+            field: Only labels of this field. None for all.
+            by: Only labels of this person. None for all.
 
         Raises:
-            UsageError: If one of them is no text.
+            UsageError: If an argument is not text.
         """
         for name, wanted in (("field", field), ("by", by)):
             if wanted is not None and not isinstance(wanted, str):
@@ -140,16 +140,16 @@ class LabelsOf:
         """Write labels to a file, which `import_` reads in another cache directory.
 
         Args:
-            path: Ends in .parquet or .csv; an existing file is replaced.
-            field: Only those of this field; None for all.
+            path: Path ending in .parquet or .csv. An existing file is replaced.
+            field: Only labels of this field. None for all.
 
         Returns:
-            How many were written.
+            The number of labels written.
 
         Raises:
-            FileError: If it cannot be written. An existing file is unharmed.
-            MissingPackageError: For Parquet, without PyArrow.
-            UsageError: If there are labels, and none of *field*.
+            FileError: If it cannot be written. An existing file is not changed.
+            MissingPackageError: For Parquet, if PyArrow is not installed.
+            UsageError: If there are labels but none of *field*.
         """
         found = self(field)
         if field is not None and not found and len(self()):
@@ -157,25 +157,25 @@ class LabelsOf:
         return write_labels(path, found)
 
     def import_(self, path: str | os.PathLike[str]) -> int:
-        """Read labels that `export` wrote into the cache directory; those that it has already are left out.
+        """Import labels written by `export` into the cache directory. Existing labels are skipped.
 
         Returns:
-            How many were new.
+            The number of new labels.
 
         Raises:
             FileError: If the file cannot be read.
-            UsageError: If it holds no labels.
+            UsageError: If it contains no labels.
         """
         return store_labels(read_labels(path))
 
     def remove(self, labels: Sequence[Label]) -> int:
-        """Delete labels, for example `pllm.labels(by="me")`; what the same person said before then counts again."""
+        """Delete labels, such as `pllm.labels(by="me")`. Older labels of the same person then count again."""
         if not isinstance(labels, Sequence) or not all(isinstance(label, Label) for label in labels):
             raise UsageError(
                 f"pllm.labels.remove takes labels, such as pllm.labels(by='me'), not {labels!r:.60}. "
                 f"Nothing was deleted."
             )
-        # A wrong name would pass for nothing to do.
+        # Without the warning, a misspelt name would go unnoticed.
         if isinstance(labels, Labels) and not labels and labels.none != _NONE:
             warnings.warn(f"{labels.none} Nothing was deleted.", stacklevel=caller_stack_level())
         return LabelFile(current_directory()).remove([label.id for label in labels])
@@ -191,7 +191,7 @@ labels = LabelsOf()
 
 
 def _none_of(every: Sequence[Label], field: str | None, by: str | None) -> str:
-    """Return that no label is of a field and a person, and which fields and persons there are."""
+    """Return the message that a field or person has no labels, with the existing fields and persons."""
     if not every:
         return _NONE
     wanted = [(word, name) for word, name in (("of the field", field), ("by", by)) if name is not None]

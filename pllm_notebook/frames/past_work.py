@@ -1,4 +1,4 @@
-"""`pllm.errors`, `pllm.jobs`, `pllm.import_results` and `pllm.run`: what earlier calls left behind, of any kernel."""
+"""`pllm.errors`, `pllm.jobs`, `pllm.import_results` and `pllm.run`: access to earlier calls of any kernel."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def errors(
     """Return failed rows. Sends nothing.
 
     Args:
-        of: A run, or a frame that a run of this session made. A session of a program, or the path of a directory: the
-            failed calls that are kept there. None: the newest run; in a new kernel, and with any
-            of the other arguments, the failed calls that the cache has kept, newest first.
-        model: Kept ones of this model alone (`openai:gpt-6-luna`, or `gpt-6-luna` from whatever provider).
-        kind: Kept ones of this kind alone (`bad_request`; see docs/errors.md).
-        since: Kept ones from this moment on, or of the last so many hours (a timedelta).
+        of: A run, or a frame made by a run of this session. A program's session or the path of a directory, for the
+            failed calls stored there. None for the newest run, or, in a new kernel or with any of the other arguments,
+            for the failed calls stored in the cache, newest first.
+        model: Only stored failures of this model (`openai:gpt-6-luna`, or `gpt-6-luna` of any provider).
+        kind: Only stored failures of this kind (`bad_request`; see docs/errors.md).
+        since: Only stored failures since this time, or within this timedelta.
 
     Returns:
-        What `df.llm.errors` has, for a run of items a list of dictionaries. Of kept failures a frame, one line a
-        call: when (UTC), model, kind, status, field, message, asked, position, label, prompt, attempts, cost_usd (NA
-        for unknown), request_id, run, raw, body (of the request). A call that was answered since is not in it.
+        The same as `df.llm.errors`, or a list of dictionaries for a run over items. For stored failures, a frame with
+        one line per call: when (UTC), model, kind, status, field, message, asked, position, label, prompt, attempts,
+        cost_usd (NA if unknown), request_id, run, raw, body (of the request). Calls answered since are not included.
     """
     return errors_of(of, model=model, kind=kind, since=since)
 
@@ -43,11 +43,11 @@ def jobs(of: Any = None) -> Jobs:
     """Return the batch jobs of a cache directory, of any provider and any kernel. Sends nothing.
 
     Args:
-        of: A session of a program, or the path of a directory; None for the cache directory of the moment.
+        of: A program's session, or the path of a directory. None for the current cache directory.
 
     Returns:
-        A handle that reads again at each use: shown, it is a table (with buttons, where widgets are); `.frame`,
-        `refresh`, `fetch`, `cancel`, `resubmit`, `send_live`, `recreate`, `abandon`.
+        A handle that is read again at each use. It displays as a table (with buttons, if widgets are available), and
+        has `.frame`, `refresh`, `fetch`, `cancel`, `resubmit`, `send_live`, `recreate` and `abandon`.
     """
     directory = directory_of(of)
     if of is not None and directory is None:
@@ -56,14 +56,14 @@ def jobs(of: Any = None) -> Jobs:
 
 
 def import_results(path: str | os.PathLike[str], model: str | None = None) -> Imported:
-    """Take a results file into the cache that was downloaded from a provider's batch. Sends nothing.
+    """Import a results file, downloaded from a provider's batch, into the cache. Sends nothing.
 
     Args:
-        path: OpenAI's, Anthropic's or Google's; which one follows from its lines.
-        model: The model as it was asked, None for what the journal or the file says.
+        path: A file from OpenAI, Anthropic or Google. The format is recognized by its lines.
+        model: The requested model. None to take it from the journal or the file.
 
     Returns:
-        How many answers were taken in, were known, are unknown here, and what failed.
+        Counts of imported, known and unknown answers, and of failures.
     """
     return take_in(commands(), path, model)
 
@@ -72,7 +72,7 @@ def run(run_id: str) -> Handle:
     """Return the run with this id: live if this kernel holds it, else as recorded. Sends nothing.
 
     Args:
-        run_id: As `df.attrs["pllm_run"]` and `pllm.runs()` show it.
+        run_id: The id shown by `df.attrs["pllm_run"]` and `pllm.runs()`.
 
     Returns:
         A `Run`, or a recorded run with the same views: `to_frame()`, `errors`, `usage`, `samples`.

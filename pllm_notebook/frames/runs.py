@@ -41,18 +41,18 @@ _HEADS = {name: name for name in _COLUMNS if name != "whole"} | {"when": "when (
 _SUMMED = ("rows", "answered", "cached", "failed", "seconds")
 
 Handle = Run | RecordedRun
-"""A run as a person holds it: in memory, or of the registry."""
+"""A handle of a run, in memory or from the registry."""
 
 
 class Runs(Sequence[Handle]):
-    """Runs, oldest first: those of this kernel that are still in memory as live handles, the others as recorded.
+    """Runs, oldest first: live handles for runs of this kernel still in memory, recorded runs for the others.
 
     `runs[-1]` is the newest. Shown, it is a table of the newest 20, where runs that one call made are one line (the
     rounds of a race, the steps of `reduce`, the tables of `parse_batches`); `.frame` has all.
 
     Args:
-        handles: Oldest first.
-        is_whole: Whether these are the runs of one call, each to be shown in its own line.
+        handles: The runs, oldest first.
+        is_whole: Whether these are the runs of one call, to be shown in separate lines.
     """
 
     def __init__(self, handles: Sequence[Handle], *, is_whole: bool = False) -> None:
@@ -117,11 +117,11 @@ class Runs(Sequence[Handle]):
 
 
 class RunsOf:
-    """`pllm.runs`: called, it lists the runs; `pllm.runs.clear` deletes their records. Sends nothing."""
+    """`pllm.runs`: call it to list the runs. `pllm.runs.clear` deletes their records. Sends nothing."""
 
     def __call__(self) -> Runs:
         """List the runs of this kernel, and those of earlier kernels in the registry of the cache directory."""
-        # The registry first: a run that begins in between is then listed by its live handle, or not yet.
+        # The registry is read first: a run that starts in between is then listed by its live handle or not at all.
         recorded = list(RecordedRun.newest_first())
         live = live_runs()
         ids = {run.id for run in live}
@@ -132,10 +132,10 @@ class RunsOf:
         return iter(self())
 
     def clear(self, older_than: timedelta | float | None = None) -> int:
-        """Delete records of runs; answers stay in the cache, and your handles stay valid.
+        """Delete records of runs. Answers stay in the cache, and existing handles stay valid.
 
         Args:
-            older_than: Only records of runs that began at least this long ago, a timedelta or seconds; None for all.
+            older_than: Only records of runs that began at least this long ago, a timedelta or seconds. None for all.
 
         Returns:
             The number of records deleted.
@@ -175,7 +175,7 @@ def _began(run: Handle) -> float:
 
 
 def _order(run: Handle) -> tuple[float, int]:
-    """Return what runs are listed by; those of this kernel that began at one moment, as they were made."""
+    """Return the sort key of a run: its start, and its creation order for runs of this kernel with equal starts."""
     return _began(run), live_of(run).number if isinstance(run, Run) else -1
 
 
@@ -207,7 +207,7 @@ def _line(run: Handle) -> dict[str, Any]:
 
 
 def _whole(run: Handle) -> str:
-    """Return what names the runs of one call together, "" for a run that is all of its call."""
+    """Return the common name of the runs of one call, or "" for the only run of its call."""
     whole = getattr(live_of(run).rows, "whole", "") if isinstance(run, Run) else run.header.get("whole", "")
     return str(whole)
 
@@ -217,7 +217,7 @@ def _is_simulated(run: Handle) -> bool:
 
 
 def _sum(runs: Sequence[Handle]) -> dict[str, Any]:
-    """Return the line of the runs of one call; seconds are those of all, though some ran at once."""
+    """Return the combined line of the runs of one call. Its seconds are the sum, even if runs were concurrent."""
     lines = [_line(run) for run in runs]
     costs = [line["cost_usd"] for line in lines]
     states = {line["state"] for line in lines}

@@ -1,4 +1,4 @@
-"""What a person may ask of batch jobs: look, fetch, cancel, send again, send live, take results in."""
+"""Commands on batch jobs: refresh, fetch, cancel, resubmit, send live, import results."""
 
 from pllm_notebook.job_commands.batch_commands import BatchCommands, commands, has_journal, short_ids
 from pllm_notebook.job_commands.expedite import SentLive, send_live

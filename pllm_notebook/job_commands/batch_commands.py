@@ -1,7 +1,7 @@
-"""What a person may ask of batch jobs, from any thread and in any kernel: look, fetch, cancel, give up.
+"""Commands on batch jobs, from any thread and in any kernel: refresh, fetch, cancel, abandon.
 
-Each call blocks until it is done. Interrupting it stops the waiting and never a job: a request that is on its
-way is carried to its end in the background, since one that was cut off would leave a job that is not in the journal.
+Each command blocks until it is done. Interrupting it stops only the wait, never a job: a request in flight is completed
+in the background, because aborting it could leave a job that is not in the journal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["BatchCommands", "commands", "has_journal", "load", "short_ids"]
 
 T = TypeVar("T")
 
-# Enough to tell apart the jobs of one person.
+# Enough to distinguish the jobs of one user.
 _SHOWN_DIGITS = 8
 _FEWEST_DIGITS = 4
 _AT_ONCE = 4
@@ -35,9 +35,9 @@ class BatchCommands:
     """The jobs of one cache directory, and the commands on them.
 
     Args:
-        running: Where network work is done.
-        store: Where answers go.
-        office: Drives the jobs.
+        running: The engine for network work.
+        store: The store of the answers.
+        office: The batch service, which drives the jobs.
     """
 
     def __init__(self, running: Engine, store: Store, batch_service: BatchService) -> None:
@@ -62,13 +62,13 @@ class BatchCommands:
         if len(found) == 1:
             return found[0]
         if found:
-            raise UsageError(f"{len(found)} batch jobs begin with {word!r}: give more of the id. Nothing was sent.")
+            raise UsageError(f"{len(found)} batch jobs begin with {word!r}: use more of the id. Nothing was sent.")
         known = short_ids(jobs)
         least = "" if len(word) >= _FEWEST_DIGITS else f" Give at least {_FEWEST_DIGITS} characters of its id."
         raise UsageError(f"There is no batch job {word!r}.{least}{guess(word, known.values())} Nothing was sent.")
 
     def refresh(self, jobs: Sequence[Job]) -> list[Job]:
-        """Look at each job once, now, and give them as they are then; its next step is taken, and no more."""
+        """Poll each job once now, advance it by one step, and return the updated jobs."""
 
         async def one(job: Job) -> Job:
             return await self.batch_service.driver.advance(job.id)
@@ -76,9 +76,9 @@ class BatchCommands:
         return self._each(jobs, one)
 
     def fetch(self, jobs: Sequence[Job]) -> list[Job]:
-        """Take each job as far as it goes now, until what has ended is in the cache; give them as they are then.
+        """Advance each job as far as possible, so that results of ended jobs are in the cache, and return the jobs.
 
-        One that was planned and never sent, because its kernel ended, is submitted: somebody has confirmed it.
+        A planned job that was not sent because its kernel ended is submitted, since it was already confirmed.
         """
 
         async def one(job: Job) -> Job:
@@ -87,7 +87,7 @@ class BatchCommands:
         return self._each(jobs, one)
 
     def cancel(self, job: Job) -> Job:
-        """Cancel a job; what is answered by then is paid for, and kept."""
+        """Cancel a job. Answers received by then are paid for and kept."""
         return self.wait(lambda: self._report(self.batch_service.driver.cancel(self._reached(job).id)))
 
     def recreate(self, job: Job) -> Job:
@@ -97,7 +97,7 @@ class BatchCommands:
         return self.wait(lambda: self._report(self.batch_service.driver.recreate(self._reached(job).id)))
 
     def abandon(self, job: Job) -> Job:
-        """Abandon a job: its rows may be sent again, and what it still answers is lost. Sends nothing."""
+        """Abandon a job: its rows may be sent again, and its remaining answers are lost. Sends nothing."""
         reachable = self.batch_service.accounts.of(job) is not None
         return self.wait(lambda: self._report(self.batch_service.driver.abandon(job.id, reachable=reachable)))
 
@@ -106,8 +106,8 @@ class BatchCommands:
 
         Args:
             work: Called on the loop.
-            stop: Called on the loop after an interrupt, for work that must not go on unwatched; *work* is
-                then waited for. None: it goes on, and is not waited for.
+            stop: Called on the loop after an interrupt, for work that must not continue unattended; *work* is
+                then awaited. None to let it continue in the background.
 
         Raises:
             KeyboardInterrupt: After an interrupt.
@@ -150,7 +150,7 @@ class BatchCommands:
                     return await self._report(move(job))
 
             tasks = [asyncio.ensure_future(one(job)) for job in jobs]
-            # Each to its end, whatever becomes of the others.
+            # Each runs to its end, regardless of the others.
             done = await asyncio.gather(*tasks, return_exceptions=True)
             for each in done:
                 if isinstance(each, BaseException):
@@ -169,7 +169,7 @@ def commands(cache_dir: str | None = None) -> BatchCommands:
     """Return the commands on the jobs of a cache directory.
 
     Args:
-        cache_dir: None for that of the moment.
+        cache_dir: The cache directory. None for the current one.
 
     Raises:
         StoreError: If the cache or the journal cannot be opened. Nothing was sent.
@@ -180,12 +180,12 @@ def commands(cache_dir: str | None = None) -> BatchCommands:
 
 
 def has_journal(directory: str) -> bool:
-    """Return whether jobs were ever planned in a cache directory. Opens nothing."""
+    """Return whether jobs were ever planned in a cache directory. Opens no database."""
     return os.path.exists(os.path.join(directory, "jobs.db"))
 
 
 def short_ids(jobs: Sequence[Job]) -> dict[str, str]:
-    """Return each job's id as short as it is unique, by its whole id."""
+    """Return the shortest unique prefix of each job's id, by full id."""
     digits = _SHOWN_DIGITS
     while len({job.id[:digits] for job in jobs}) < len(jobs):
         digits += 1
@@ -193,7 +193,7 @@ def short_ids(jobs: Sequence[Job]) -> dict[str, str]:
 
 
 async def load(batch_service: BatchService, jobs: Sequence[Job]) -> None:
-    """Import what the jobs' accounts need, beside the loop, which an SDK would stop for a second."""
+    """Import the SDKs of the jobs' accounts in a thread, because an import would block the loop for a second."""
     for job in {(job.target, job.account): job for job in jobs}.values():
         target = batch_service.accounts.of(job)
         if target is not None:

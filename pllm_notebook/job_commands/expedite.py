@@ -1,8 +1,8 @@
-"""Sending live what a job has not answered yet: whichever answer comes first is the cache's.
+"""Send the pending lines of a job live. The first answer to arrive goes into the cache.
 
-The calls go through the live dispatcher of their model, under its limits and in the bytes of the kept request file,
-so they have the keys that they had. The job goes on. An answer of its own to a call that is not yet on the wire
-spares that call; a second answer is put beside the job's files.
+The calls go through the live dispatcher of their model, within its limits, with the bytes of the stored request file,
+so they keep their keys. The job continues. If it answers a call that is not yet in flight, that call is not sent;
+a second answer is stored beside the job's files.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = ["SentLive", "send_live"]
 
 @dataclass(frozen=True, slots=True)
 class SentLive:
-    """What became of the lines of a job that were sent live.
+    """The results of sending a job's lines live.
 
     Attributes:
-        answered: Answered live.
-        batch_first: Answered by the job before they were sent.
-        failed: Kind of failure to number; they stay with the job, which may yet answer them.
-        left: Not sent: budget exhausted, or after an interrupt or a refused key.
-        cost_usd: Of the live answers; None where one is of unknown price.
+        answered: Lines answered live.
+        batch_first: Lines answered by the job before they were sent.
+        failed: Number of failed lines by failure kind. They stay with the job, which may still answer them.
+        left: Lines not sent: budget exhausted, interrupted, or key refused.
+        cost_usd: Cost of the live answers. None if a price is unknown.
     """
 
     answered: int
@@ -62,19 +62,19 @@ class SentLive:
 
 
 def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True) -> SentLive:
-    """Send the lines of a job live that have no answer yet, and wait for them.
+    """Send the unanswered lines of a job live, and wait for them.
 
     `max_cost_usd` of `configure` or the environment is their ceiling. An interrupt sends no more.
 
     Args:
-        commands: Of the job's directory.
-        job: Is open.
+        commands: The commands of the job's directory.
+        job: An open job.
         confirm: Whether to ask first, with the live price (see `confirmation.Confirm`).
 
     Raises:
         UsageError: If it has ended, or its account is not available. Nothing was sent.
         NotConfirmedError: Unless the answer is yes. Nothing was sent.
-        KeyboardInterrupt: After an interrupt; what had arrived is kept.
+        KeyboardInterrupt: After an interrupt. Answers that have arrived are kept.
     """
     name = job.id[:8]
     if job.final:
@@ -97,7 +97,7 @@ def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True
     if settings.max_cost_usd is not None and rows.most is None:
         raise UsageError(
             f"max_cost_usd={settings.max_cost_usd:g} cannot be enforced: the requests of batch job {name} were made "
-            f"without an output limit. Take the ceiling away with pllm.configure(max_cost_usd=None). Nothing was sent."
+            f"without an output limit. Remove the ceiling with pllm.configure(max_cost_usd=None). Nothing was sent."
         )
     options = Options(
         model=job.target,
@@ -123,7 +123,7 @@ def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True
 
 
 class _LiveRun:
-    """One run over the pending lines of a job. Used on the engine's loop, once it is made."""
+    """One run over the pending lines of a job. Used on the engine's loop after construction."""
 
     def __init__(self, commands: BatchCommands, job: BatchJob, spec: CallSpec, rows: LineRows) -> None:
         self._commands = commands
@@ -143,7 +143,7 @@ class _LiveRun:
         self._ended.set()
 
     async def run(self) -> SentLive:
-        """Send every line, and return what became of them."""
+        """Send every line and return the results."""
         lines, service, observer, execution = self._lines, self._service, self._observer, self._execution
         service.being_sent_live |= lines
         try:
@@ -154,11 +154,11 @@ class _LiveRun:
             except PllmError as error:  # the journal cannot be written
                 execution.stop("failed", error)
                 await self._ended.wait()
-            open_ = lines & service.being_sent_live  # neither way has answered: it failed live, or was not sent
+            open_ = lines & service.being_sent_live  # unanswered: failed live, or not sent
         finally:
             service.being_sent_live -= lines
             service.answered_live_first -= lines
-        # A refusal that all lines meet is what became of those that were sent.
+        # A refusal that affects all lines is already counted for those that were sent.
         if execution.error is not None and not isinstance(execution.error, ProviderRejectedError):
             raise execution.error
         failed = Counter(str(kind) for key, kind in observer.failed.items() if key in open_)
@@ -166,12 +166,12 @@ class _LiveRun:
         return SentLive(observer.answered, batch_first, dict(failed), len(open_) - failed.total(), observer.cost_usd)
 
     def stop(self) -> None:
-        """Send no more."""
+        """Send nothing more."""
         self._execution.stop("cancelled", None)
 
 
 def _bodies(commands: BatchCommands, job: BatchJob, api: BatchAPI) -> Iterator[tuple[JobLine, bytes]]:
-    """Yield the bodies of the lines; what a provider's batch puts around a body is the same for an empty one."""
+    """Yield the bodies of the lines. A provider's batch wrapper is found by building the line of an empty body."""
     for line, content in commands.batch_service.journal.requests(job.lines_of, "pending"):
         around = api.line(custom_id(line.key), b"")
         if content.startswith(around[:-1]) and content.endswith(around[-1:]):

@@ -1,7 +1,7 @@
-"""The lines of a job as rows of a run: each in the bytes of the kept request file, under the key that it had.
+"""The lines of a job as rows of a run, each with the bytes of the stored request file and its original key.
 
-The run is an ordinary one (see `execution.execute`). Its store decides which answer is the first: the live one goes to
-the cache while the job has brought none, and beside the job's files otherwise.
+It is an ordinary run (see `execution.execute`). Its store decides which answer was first: the live one goes into the
+cache if the job has not answered yet, and otherwise beside the job's files.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ __all__ = ["FirstAnswerStore", "KeptRequest", "KeptRequestSpec", "LineObserver",
 
 @dataclass(frozen=True, slots=True)
 class KeptRequest(RawRequest):
-    """A request that was written before, in the bytes that went into the job.
+    """A stored request, with the bytes that went into the job.
 
     Attributes:
-        key: Of the call.
-        body: The bytes.
+        key: Key of the call.
+        body: The request's bytes.
     """
 
     key: str
@@ -47,17 +47,17 @@ class KeptRequest(RawRequest):
 
 
 class LineRows(WholePrompts):
-    """The lines of a job that are sent live (see `RowSource`). Their bodies are in a file: a job may have 200 MB.
+    """The lines of a job to send live (see `RowSource`). Their bodies are in a file, since a job may have 200 MB.
 
     Args:
         lines: The lines with their bodies, uncompressed.
-        folder: Where the file is; it has no name, and goes with this object.
-        limit_of: Returns the output limit in a body, None for no limit.
+        folder: Directory of the file, which is unnamed and deleted with this object.
+        limit_of: Returns the output limit of a body, or None for no limit.
 
     Attributes:
-        output_limits: The limit that each line is stored with, by key; 0 for no limit.
-        size: Bytes of all bodies.
-        most: The highest output limit of any body, None where one has none.
+        output_limits: The output limit stored with each line, by key. 0 for no limit.
+        size: Total bytes of all bodies.
+        most: The highest output limit of any body. None if one has no limit.
 
     Raises:
         StoreError: If the file cannot be written. Nothing was sent.
@@ -103,10 +103,10 @@ class LineRows(WholePrompts):
 
 
 class KeptRequestSpec(CallSpec):
-    """The question of lines: their bodies hold it, and each reply is taken as it is."""
+    """The spec of the lines: their bodies contain the question, and replies are stored unchanged."""
 
     def __init__(self, target: ResolvedModel, options: Options, output_limit: int | None) -> None:
-        # Whatever a line asked for, tools that the reply calls are an answer like its text.
+        # Tool calls in a reply are an answer like its text.
         super().__init__(target, options, None, None, marks=False, alone=True, calls=True)
         self.output_limit = output_limit
         self.token_bounds = _FixedLimit(output_limit)
@@ -118,12 +118,12 @@ class KeptRequestSpec(CallSpec):
         return prompt
 
     def key(self, encoded: EncodedPrompt) -> str:
-        """Return the key that the line had."""
+        """Return the line's original key."""
         assert isinstance(encoded, KeptRequest)
         return encoded.key
 
     def content(self, encoded: EncodedPrompt, limit: int | None = None) -> bytes:
-        """Return the kept bytes, adapted to what was learned of the server since the run began."""
+        """Return the stored bytes, adapted to the server's quirks learned since the run began."""
         assert isinstance(encoded, KeptRequest)
         quirks = self.target.quirks
         if quirks.version == self._quirks_version:
@@ -131,7 +131,7 @@ class KeptRequestSpec(CallSpec):
         return orjson.dumps(quirks.to_wire(orjson.loads(encoded.body), self.target.wire))
 
     def size(self, encoded: EncodedPrompt) -> int:
-        """Return the number of kept bytes."""
+        """Return the number of stored bytes."""
         assert isinstance(encoded, KeptRequest)
         return len(encoded.body)
 
@@ -141,7 +141,7 @@ class KeptRequestSpec(CallSpec):
 
 
 class _FixedLimit(TokenBounds):
-    """The output limit is in the bytes already: no request is allowed less, whatever answers have taken."""
+    """A fixed output limit: it is in the stored bytes, so no request can be given a lower one."""
 
     @property
     def usual_limit(self) -> int:
@@ -152,12 +152,12 @@ class _FixedLimit(TokenBounds):
 
 
 class FirstAnswerStore:
-    """The cache as a run over lines uses it (see `protocols.Store`): the first answer to a line is kept there.
+    """The cache for a run over lines (see `protocols.Store`), which keeps the first answer to each line.
 
     Args:
-        commands: Of the job's directory.
+        commands: The commands of the job's directory.
         job: The job.
-        output_limits: The limit that each line is stored with, by key; 0 for no limit.
+        output_limits: The output limit stored with each line, by key. 0 for no limit.
     """
 
     claims = None
@@ -171,7 +171,7 @@ class FirstAnswerStore:
 
     @property
     def written_by_others(self) -> int:
-        """Answers that jobs have brought: a line that is to be sent may be among them."""
+        """Number of answers received from jobs. A line waiting to be sent may be among them."""
         return self._service.answered_by_jobs
 
     @property
@@ -181,27 +181,27 @@ class FirstAnswerStore:
 
     @property
     def unwritable(self) -> str:
-        """Why the store can only be read, "" where it can be written."""
+        """Why the store is read-only, or "" if it can be written."""
         return self._store.unwritable
 
     def is_behind(self, limit_bytes: int) -> bool:
-        """Return whether writing fails at the moment, or more than that is queued."""
+        """Return whether writing currently fails, or more than *limit_bytes* is queued."""
         return self._store.is_behind(limit_bytes)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
-        """Read the answers that the job has brought; an older one is what the job was to replace."""
+        """Read the answers received from the job. Older ones are ignored: the job was meant to replace them."""
         unsent = self._service.being_sent_live
         brought = [key for key in keys if key not in unsent]
         found = self._store.get_many(brought) if brought else {}
-        # Without a limit: it answers the line, wherever it was cut off.
+        # Without a limit, so that it answers the line even if it was cut off.
         return {key: StoredReply(e.finish, e.text, e.output_tokens, 0, e.meta, e.raw) for key, e in found.items()}
 
     def queued(self, key: str) -> StoredReply | None:
-        """Return None: what the job brings counts when it is on disk."""
+        """Return None: an answer of the job counts only once it is on disk."""
         return None
 
     def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
-        """Store a live answer; keep it beside the job's files where the job has answered first."""
+        """Store a live answer, or keep it beside the job's files if the job answered first."""
         entry.output_limit = self._output_limits[key]
         service = self._service
         if key in service.being_sent_live:
@@ -213,23 +213,23 @@ class FirstAnswerStore:
             self._workers.submit(keep).add_done_callback(lambda work: done(work.exception()))
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
-        """Do nothing: the line stays with the job, which may yet answer it."""
+        """Do nothing: the line stays with the job, which may still answer it."""
 
     def note_valid(self, keys: Sequence[str]) -> None:
-        """Do nothing: no failure was noted."""
+        """Do nothing: no failures are recorded."""
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Return nothing: a person asked for these lines to be sent."""
+        """Return nothing: the user asked for these lines to be sent."""
         return {}
 
 
 class LineObserver:
-    """Count what becomes of lines, and mark those that were answered live as superseded (see `ResultObserver`).
+    """Count the results of lines, and mark lines answered live as superseded (see `ResultObserver`).
 
     Attributes:
         answered: Lines answered live.
-        failed: Lines that failed live, and how.
-        cost_usd: Of the live answers; None where one is of unknown price.
+        failed: Number of lines that failed live, by kind.
+        cost_usd: Cost of the live answers. None if a price is unknown.
     """
 
     def __init__(self, commands: BatchCommands, results: ResultTable) -> None:
@@ -245,10 +245,10 @@ class LineObserver:
         self._woken = asyncio.Event()
 
     def planned(self, rows: Sequence[int]) -> None:
-        """Do nothing: a line counts when it has ended."""
+        """Do nothing: lines are counted when they end."""
 
     def recorded(self, call: int, outcome: Outcome) -> None:
-        """Note how a line ended."""
+        """Count the outcome of a line."""
         key = self._results.keys[call]
         if outcome.cached or outcome.not_sent:
             return
@@ -264,12 +264,12 @@ class LineObserver:
             self._woken.set()
 
     def end(self) -> None:
-        """Note that the run has ended."""
+        """Mark the run as ended."""
         self._has_ended = True
         self._woken.set()
 
     async def mark_until_end(self) -> None:
-        """Mark lines in groups; return when the run has ended and all are marked.
+        """Mark lines in groups, until the run has ended and all are marked.
 
         Raises:
             StoreError: If the journal cannot be written, or the cache cannot be read.
@@ -281,7 +281,7 @@ class LineObserver:
             keys, self._unmarked = self._unmarked, []
             if not keys:
                 continue
-            # What could not be stored is not there: its line stays with the job.
+            # A line whose answer could not be stored stays with the job.
             found = await loop.run_in_executor(workers, self._store.get_many, keys)
             await self._service.answered(
                 {key: (entry, decode_reply(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()}

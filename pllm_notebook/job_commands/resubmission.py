@@ -1,4 +1,4 @@
-"""Sending again what a job left without an answer: those lines, in the bytes that were kept, and no others."""
+"""Resubmit the unanswered lines of an ended job, with their stored bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pllm_notebook.protocols import BatchAPI, Store
 __all__ = ["open_batch_api", "resubmit", "unanswered", "unanswered_lines"]
 
 _KEYS = 5_000
-# The provider has done with such a job: what is missing is to read its results.
+# States of a job that has ended at the provider but whose results have not been read completely.
 _ENDED = (JobState.ENDED, JobState.INGESTING)
 _READ_IN_S = 60.0
 _POLL_S = 0.2
@@ -28,12 +28,12 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
     Lines that were answered meanwhile, or that wait in a later job, are left out.
 
     Args:
-        commands: Of the job's directory.
-        job: Has ended; the results of one that ended just now are read first, for a minute at most.
+        commands: The commands of the job's directory.
+        job: An ended job. If it has just ended, its results are read first, for at most a minute.
         confirm: Whether to ask first, with the price (see `confirmation.Confirm`).
 
     Returns:
-        The new jobs; none where nothing is to be sent.
+        The new jobs. Empty if there is nothing to send.
 
     Raises:
         UsageError: If it has not ended, or its account is not available. Nothing was sent.
@@ -78,14 +78,14 @@ def resubmit(commands: BatchCommands, job: Job, *, confirm: Confirm = True) -> l
     cohort = f"{time.time_ns():x}"
     plan = JobDraft(cohort, job.provider, job.account, job.target, job.model, job.path, job.origin)
     planned = journal.plan(plan, outgoing(), api.limits)
-    # The planned jobs are safe by now: an interrupt of what follows leaves them to the next look.
+    # The planned jobs are journalled by now: after an interrupt, the next poll submits them.
     jobs = commands.fetch(planned.jobs)
     commands.engine.loop.call(batch_service.wake)
     return jobs
 
 
 def _read_in(commands: BatchCommands, job: Job) -> Job:
-    """Wait until the results of a job that has ended at its provider are read; in vain for so long, return it."""
+    """Wait for a limited time until the results of a job that has ended at its provider are read, and return it."""
     until = time.monotonic() + _READ_IN_S
     while True:
         (job,) = commands.fetch([job])
@@ -95,13 +95,13 @@ def _read_in(commands: BatchCommands, job: Job) -> Job:
 
 
 def unanswered_lines(commands: BatchCommands, journal: Journal, job: Job) -> list[str]:
-    """Return the keys of a job's lines that ended without an answer and have none since; marks those that have."""
+    """Return the keys of a job's lines that are still unanswered. Marks lines that were answered since."""
     keys = [line.key for line in journal.lines.to_resubmit(job.lines_of)]
     return unanswered(commands, job, keys)
 
 
 def unanswered(commands: BatchCommands, job: Job, keys: Sequence[str]) -> list[str]:
-    """Return those of *keys* that the cache has not answered since the job was planned; the journal notes the rest."""
+    """Return the *keys* without a cached answer since the job was planned. The journal records the others."""
     since = job.created_at
     answered: list[str] = []
     for start in range(0, len(keys), _KEYS):
@@ -113,7 +113,7 @@ def unanswered(commands: BatchCommands, job: Job, keys: Sequence[str]) -> list[s
 
 
 def _answered(store: Store, keys: Sequence[str], since: float) -> list[str]:
-    # An older answer is one that the job was to replace.
+    # Older answers are ignored: the job was meant to replace them.
     return [key for key, entry in store.get_many(keys).items() if entry.metadata["created_at"] >= since]
 
 

@@ -1,7 +1,7 @@
-"""Taking in a results file that a person downloaded from a provider: the ids of its lines are the cache's keys.
+"""Import a results file downloaded from a provider. The ids of its lines are cache keys.
 
-For when a job cannot be fetched from here: another key, another machine, a journal that is lost. The file's
-format follows from its first lines. Nothing is sent.
+For jobs that cannot be fetched from here: another key, another machine, or a lost journal. The file's format is
+recognized by its first lines. Nothing is sent.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ Reader = Callable[[dict[str, Any]], BatchResult]
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What was in a results file.
+    """The counts of an imported results file.
 
     Attributes:
-        taken: Answers that are in the cache now and were not.
-        known: Answers to calls that the cache had answers to; those stay.
-        unknown: Lines with an id that this package never gave.
-        failed: Why lines have no answer, to their number.
+        taken: Answers added to the cache.
+        known: Answers to calls that were already in the cache, which is not changed.
+        unknown: Lines with an id that is not from this package.
+        failed: Number of lines without an answer, by reason.
     """
 
     taken: int
@@ -64,18 +64,18 @@ class Imported:
 
 
 def import_results(commands: BatchCommands, path: str | os.PathLike[str], model: str | None = None) -> Imported:
-    """Take a results file in.
+    """Import a results file.
 
     Args:
-        commands: Of the cache that it goes into.
-        path: As downloaded from OpenAI, Anthropic or Google, or compressed with gzip.
-        model: The model as it was asked (`openai:gpt-6-luna`); None for what the journal says of a line's job,
-            else for what the results say of themselves.
+        commands: The commands of the target cache.
+        path: A file downloaded from OpenAI, Anthropic or Google, or its gzip-compressed copy.
+        model: The requested model (`openai:gpt-6-luna`). None to take it from the journal's entry of a line's job, or
+            otherwise from the results.
 
     Raises:
         UsageError: If the file has another format, or the model cannot be resolved. Nothing was taken in.
         FileError: If it cannot be read. Nothing was taken in.
-        StoreError: If an answer cannot be stored; those before it are kept.
+        StoreError: If an answer cannot be stored. Those before it are kept.
     """
     path = file_path(path, _WHAT, _NOTHING)
     with file_errors(path, _WHAT, _NOTHING):
@@ -114,7 +114,7 @@ def import_results(commands: BatchCommands, path: str | os.PathLike[str], model:
 
 
 class _Models:
-    """Which model a line was sent to."""
+    """Look up the model that a line was sent to."""
 
     def __init__(self, commands: BatchCommands, provider: str, named: ResolvedModel | None) -> None:
         self._journal = commands.batch_service.journal
@@ -125,11 +125,11 @@ class _Models:
         self._found: dict[str, str] = {}
 
     def find(self, keys: Sequence[str]) -> None:
-        """Look up the jobs of the lines that come next."""
+        """Look up the jobs of the next lines."""
         self._found = {key: job.target for job in self._jobs for key in self._journal.lines.find(job.id, keys)}
 
     def of(self, key: str, raw: RawReply) -> tuple[ResolvedModel, Rate | None]:
-        """Return the model, and its price in a batch."""
+        """Return the model and its batch price."""
         if self._named is not None:
             label = self._named.label
         else:
@@ -147,7 +147,7 @@ async def _keep(commands: BatchCommands, entries: dict[str, tuple[StoredReply, R
 
 def _entry(target: ResolvedModel, rate: Rate | None, reply: Reply, raw: RawReply) -> StoredReply:
     usage = reply.usage
-    # The file does not say which limit was asked for; an answer that was cut off says where that was.
+    # The file does not contain the requested limit, but the length of a truncated answer shows it.
     limit = usage.output_tokens if usage is not None and reply.finish is Finish.TRUNCATED else None
     cost = None if rate is None or usage is None else rate.cost_usd(usage)
     return StoredReply.of(
@@ -156,7 +156,7 @@ def _entry(target: ResolvedModel, rate: Rate | None, reply: Reply, raw: RawReply
 
 
 def _model_in(raw: RawReply) -> str:
-    """Return the model that a response names, "" for none."""
+    """Return the model named in a response, or ""."""
     try:
         body = orjson.loads(raw.body)
     except ValueError:
@@ -165,7 +165,7 @@ def _model_in(raw: RawReply) -> str:
 
 
 def _format_of(path: str | os.PathLike[str]) -> tuple[str, Reader]:
-    """Return whose results a file holds, and what reads a line of it."""
+    """Return the provider of a results file, and the reader of its lines."""
     for line, _ in _lines(path):
         for provider in providers():
             if provider.batch is not None and provider.batch.owns(line):
@@ -191,7 +191,7 @@ def _groups(path: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Return the objects of a file with their lengths in bytes, one line held at a time; other lines are left out."""
+    """Yield the objects of a file with their lengths in bytes, reading one line at a time. Skips other lines."""
     with open(path, "rb") as plain:
         compressed = plain.read(2) == b"\x1f\x8b"
         plain.seek(0)
