@@ -169,7 +169,7 @@ def require_file(path: str, why: str) -> None:
         mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise UsageError(f"{path} is {kind}, and {why}. Pass the path of a file. Nothing was sent.")
+        raise UsageError(f"{path} is {kind}, and {why}. Give the path of a file. Nothing was sent.")
 
 
 def new_path(requests: str) -> str:

@@ -97,7 +97,7 @@ def test_an_answer_of_a_type(word: str, three: Simulator, place: Path) -> None:
 
         assert resp.final_json == {"final_answer": "27"}
         assert resp.resolve_parsed() == Power(final_answer="27")
-        with pytest.raises(UsageError, match="are one argument"):
+        with pytest.raises(UsageError, match="are the same argument"):
             agt.ask_llm("And?", structured_output=Power, text_format=Power)
 
 

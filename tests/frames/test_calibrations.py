@@ -106,7 +106,9 @@ def test_a_calibration_without_probabilities_is_refused_before_anything_is_sent(
     kit.llm(out).calibrate(against="label", name="mood-1")
     pllm.configure(sim={"answers": lambda request: pytest.fail("sent")})
 
-    with pytest.raises(UsageError, match=r"calibration= is what .*without probabilities= there is none.*Nothing was"):
+    with pytest.raises(
+        UsageError, match=r"calibration= adjusts a confidence.*without probabilities= there is none.*Nothing was"
+    ):
         kit.llm(kit.drop(out, "mood", "text")).parse(Review, "About {n}", calibration="mood-1")
 
 

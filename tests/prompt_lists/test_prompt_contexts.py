@@ -164,7 +164,7 @@ def test_a_message_with_a_signature_is_kept_as_its_provider_wrote_it(message: di
         ({"role": "robot", "content": "…"}, "messages[0] has the role 'robot'"),
         ({"role": "user", "content": [{"type": "input_audio"}]}, "a part of type 'input_audio'"),
         ({"role": "tool", "tool_call_id": "x", "content": "…"}, "result of the call 'x', which no message before it"),
-        ({"role": "system", "content": [{"type": "image", "image": PNG}]}, "holds more than text"),
+        ({"role": "system", "content": [{"type": "image", "image": PNG}]}, "contains more than text"),
         ("text", "messages[0] is str without a role"),
     ],
 )

@@ -180,7 +180,7 @@ def test_who_cannot_be_asked_what_a_line_says_is_told(said: dict[str, Any], why:
     ("url", "client", "why"),
     [
         ("localhost:8000", None, "request_url is an address"),
-        ("https://api.openai.com/v1/embeddings", None, "only texts are"),
+        ("https://api.openai.com/v1/embeddings", None, "text is requested from"),
         ("http://localhost:1/v1/messages", None, "ANTHROPIC_BASE_URL"),
         (None, "opneai", "client is 'opneai'"),
     ],

@@ -218,7 +218,7 @@ def test_a_directory_without_parts_has_no_errors_and_a_damaged_part_is_named(rea
     )
     assert pllm.open_dataset(failed).errors().num_rows == 0
 
-    with pytest.raises(UsageError, match="no dataset of parse_dataset"):
+    with pytest.raises(UsageError, match="is not a dataset"):
         pllm.open_dataset(manifest)
 
 
