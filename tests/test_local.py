@@ -9,16 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 import pandas as pd
 import pytest
 from pydantic import BaseModel, Field
 
+import pllm_notebook as pllm
 from pllm_notebook.exceptions import MissingPackageError, ProviderRejectedError, UnknownModelError
 from pllm_notebook.providers.local.llama import CONTEXT_TOKENS, SLOTS, LocalTransport, weights_of
+from pllm_notebook.runtime import RUNTIME
 from tests.faults.test_exits import NO_LATE_THREADS
 from tests.test_quickstart import needs_local_model
 
@@ -36,14 +39,35 @@ class Facts(BaseModel):
 REVIEWS = pd.DataFrame({"text": [f"Lamp number {i} broke after a week, but it was pretty." for i in range(6)]})
 
 
+ASKED: dict[str, Any] = {"model": "local:smollm2", "temperature": 0, "max_output_tokens": 100}
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    """A cache with the model's answers, which take it seconds, and the frame that they came back in."""
+    directory = tmp_path_factory.mktemp("answered")
+    pllm.configure(cache_dir=directory, progress=False)
+    out = REVIEWS.llm.parse(Facts, "{text}", **ASKED)
+    RUNTIME.reset()
+    return directory, out
+
+
+@pytest.fixture
+def first(answered: tuple[Path, pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The frame, where its answers are known."""
+    directory, out = answered
+    pllm.configure(cache_dir=directory, progress=False)
+    yield out
+    RUNTIME.reset()
+
+
 class TestWithTheModel:
     pytestmark = with_model
 
-    def test_rows_fit_the_type_with_more_calls_than_slots(self, cache_dir: Path) -> None:
+    def test_rows_fit_the_type_with_more_calls_than_slots(self, first: pd.DataFrame) -> None:
+        out = first
+
         assert len(REVIEWS) > SLOTS
-
-        out = REVIEWS.llm.parse(Facts, "{text}", model="local:smollm2", temperature=0, max_output_tokens=100)
-
         assert out.llm.status.tolist() == ["ok"] * 6
         assert out["product"].str.len().between(1, 20).all()
         assert out["score"].between(1, 5).all()
@@ -51,9 +75,7 @@ class TestWithTheModel:
         assert out.llm.run.cost == 0
 
     def test_each_option_has_the_probability_of_its_tokens(self, cache_dir: Path) -> None:
-        asked = {"model": "local:smollm2", "temperature": 0, "max_output_tokens": 100}
-
-        out = REVIEWS.head(2).llm.parse(Facts, "{text}", probabilities=True, **asked)
+        out = REVIEWS.head(2).llm.parse(Facts, "{text}", probabilities=True, **ASKED)
 
         lines = out.llm.probabilities
         assert lines.groupby(["row", "field"])["p"].sum().tolist() == pytest.approx([1] * 4)
@@ -61,16 +83,13 @@ class TestWithTheModel:
         # The likeliest token at each step is that of the answer, as no other is drawn at temperature 0.
         assert (out.llm.confidence["score"] >= 1 / 5).all()
         assert out.llm.confidence["product"].isna().all()
-        again = REVIEWS.head(2).llm.parse(Facts, "{text}", **asked)
+        again = REVIEWS.head(2).llm.parse(Facts, "{text}", **ASKED)
         assert again.llm.status.tolist() == ["cached", "cached"]
 
-    def test_a_second_run_asks_nothing(self, cache_dir: Path) -> None:
-        asked = {"model": "local:smollm2", "temperature": 0, "max_output_tokens": 100}
-        first = REVIEWS.head(2).llm.parse(Facts, "{text}", **asked)
+    def test_a_second_run_asks_nothing(self, first: pd.DataFrame) -> None:
+        second = REVIEWS.llm.parse(Facts, "{text}", **ASKED)
 
-        second = REVIEWS.head(2).llm.parse(Facts, "{text}", **asked)
-
-        assert second.llm.status.tolist() == ["cached", "cached"]
+        assert second.llm.status.tolist() == ["cached"] * 6
         pd.testing.assert_frame_equal(first, second)
 
     def test_a_prompt_longer_than_the_context_fails_alone(self, cache_dir: Path) -> None:

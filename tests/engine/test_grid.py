@@ -62,7 +62,7 @@ LIMITED = {
 }  # fmt: skip
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", LIMITED)
 def test_a_run_takes_hardly_longer_than_its_limit_asks_for(name: str) -> None:
     scenario, least, by_formula, most_refused = LIMITED[name]
@@ -138,7 +138,7 @@ CELLS = {
 ROWS = {60: 120, 600: 600, 6_000: 3_000, 60_000: 8_000}
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("tells", ["full", "retry_after", "nothing"])
 @pytest.mark.parametrize(("rpm", "median_s"), CELLS)
 def test_no_cell_of_the_grid_is_worse_than_it_must_be(rpm: int, median_s: float, tells: str) -> None:
@@ -161,7 +161,7 @@ NOISE = {
 }
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.2])
 @pytest.mark.parametrize("name", NOISE)
 def test_noise_costs_no_more_than_the_refused_requests_themselves(name: str, share: float) -> None:
