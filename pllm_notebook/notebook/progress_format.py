@@ -103,7 +103,7 @@ def _cached(p: Progress) -> list[str]:
 
 
 def _kinds(p: Progress, *, over: bool = False) -> list[str]:
-    # Why a line of a request file failed stands in its result; other processes read it there as well.
+    # The result of a failed line has its error, for other processes as well.
     where = "the results file" if p.unit == "line" else "pllm.errors()"
     failed = f"failed ({where} says why)" if over else "failed"
     counts = [(p.cached, "from cache"), (p.failed, failed), (p.not_sent, "not sent"), (p.skipped, "skipped")]
