@@ -115,7 +115,7 @@ def test_the_prompt_that_the_simulator_knows_is_found(cache_dir: Path, name: str
     assert improved.test.new_accuracy == 1.0
     assert 0 < improved.test.low <= improved.test.difference
     assert "".join(piece.new for piece in improved.diff) == improved.prompt
-    assert "A better prompt was found" in repr(improved)
+    assert repr(improved).startswith("SIMULATED: A better prompt was found")
     assert "<ins>" in improved._repr_html_()
     again = frame.llm.parse(**improved.best())
     assert (again["mood"] == frame["gold"]).all()

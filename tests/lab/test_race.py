@@ -95,6 +95,7 @@ def test_the_best_arm_is_found_for_a_part_of_the_calls_and_its_answers_are_kept(
     assert run_command("cost").loc[["others", "total"], "cost_usd"].tolist() == pytest.approx([race.cost_usd] * 2)
     assert f"No arm is better by more than {100 * race.gap:.1f} points (95 %)." in repr(race)
     assert "likely to be too high: it is the best of 4 on these rows" in repr(race)
+    assert repr(race).startswith("SIMULATED: 4 arms on ")
 
     whole = frame.llm.parse(**race.best())
     assert sim_model.asked.total() - asked == 60
