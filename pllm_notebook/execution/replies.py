@@ -119,13 +119,12 @@ class ReplyParser:
                     quotes = spec.evidence is not None
                     steps[i] = self._with_evidence(replies[i], outcome) if quotes else outcome
         return [
-            step
-            if step is not None
-            else self._called(reply)
-            if reply.entry.finish is Finish.CALLED
-            else unusable(reply)
+            self._incomplete(reply) if step is None else step  # every complete one has been filled in
             for reply, step in zip(replies, steps, strict=True)
         ]
+
+    def _incomplete(self, reply: UnreadReply) -> Step:
+        return self._called(reply) if reply.entry.finish is Finish.CALLED else unusable(reply)
 
     def _text(self, reply: UnreadReply, text: str) -> Outcome:
         spec = self.spec
