@@ -1,18 +1,18 @@
-"""Figures about answers, on plain arrays: how far to believe a probability, and what a sample proves of a table.
+"""Statistics of answers, on plain arrays: calibration of probabilities, corrected means, and guarantees from samples.
 
-Nothing here knows frames, runs or models: arrays go in, small frozen values come out, and nothing is ever sent. Each
-function says what it assumes. Every draw has a fixed seed, so that the same data give the same figures.
+Nothing here depends on frames, runs or models: arrays go in, small frozen values come out, and nothing is ever sent.
+Each function states its assumptions. Every draw has a fixed seed, so the same data give the same figures.
 
 - `reliability`: whether stated probabilities are true (ECE and its excess over chance, Brier score, log loss).
-- `calibrators`: functions from a stated probability to one that labels bear out, and their fit.
-- `calibration`: the choice among them by cross-validation, and the report of it.
-- `label_bias`: options chosen again from their probabilities by labels, where a model says some of them too often.
-- `corrected_means`: means and shares of a table's answers, corrected by labels of some rows, with intervals.
-- `racing`: which of several ways to ask is right most often, and what may be said of it.
-- `evaluate_extra`: the packages of the extra, imported when they are first used.
-- `certificate`: how low a confidence may be for a cheap answer to be kept, with a promise for the whole table.
+- `calibrators`: functions that calibrate stated probabilities, and their fit to labels.
+- `calibration`: the choice among them by cross-validation, and its report.
+- `label_bias`: correction of options with labels, if a model chooses some of them too often.
+- `corrected_means`: means and shares of a table's answers, corrected with labels of some rows, with intervals.
+- `racing`: which of several arms is right most often, and the certainty of that.
+- `evaluate_extra`: the packages of the extra, imported on first use.
+- `certificate`: the lowest confidence at which a low-cost answer may be kept, with a guarantee for the whole table.
 
-scikit-learn and scipy do the work; both come with the extra `evaluate`, and are imported when they are first used.
+The computations use scikit-learn and scipy, which come with the extra `evaluate` and are imported on first use.
 """
 
 from pllm_notebook.statistics.calibration import LEAST_LABELS, Calibration, CalibrationMethod, calibrate

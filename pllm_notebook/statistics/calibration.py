@@ -1,4 +1,4 @@
-"""The choice of a calibrator by cross-validation, and what it is worth on rows that it has not seen."""
+"""The choice of a calibrator by cross-validation, and its performance on unseen rows."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibrator, chosen by cross-validated log loss and fitted on all labels, and what it is worth.
+    """A calibrator, chosen by cross-validated log loss and fitted on all labels, and its performance.
 
     Attributes:
-        calibrator: From stated to calibrated probability.
-        losses: Cross-validated log loss of each kind that was tried, in nats.
-        before: The stated probabilities as they were.
-        after: The calibrated ones, each row's from a fit without its own fold: what new rows can expect.
+        calibrator: The function from stated to calibrated probability.
+        losses: Cross-validated log loss of each method tried, in nats.
+        before: Reliability of the stated probabilities.
+        after: Reliability of the calibrated ones, each from a fit without the row's fold: an estimate for new rows.
         out_of_fold: Those probabilities, shape (n,), in the order of the labels.
     """
 
@@ -41,14 +41,14 @@ class Calibration:
 
     @property
     def method(self) -> CalibrationMethod:
-        """The kind that was chosen."""
+        """The chosen method."""
         return self.calibrator.method
 
     def plot(self, *, title: str = "", ax: Any = None) -> Any:
         """Plot the reliability diagram: stated against observed, before and after, with the rows of each bin.
 
         Args:
-            title: Above it.
+            title: Title of the plot.
             ax: Axes to plot on (matplotlib), None for a new figure.
 
         Returns:
@@ -73,16 +73,16 @@ class Calibration:
 def calibrate(p: Any, right: Any, groups: Any = None) -> Calibration:
     """Choose and fit a calibrator for stated probabilities.
 
-    Platt's line on the logit, unless a temperature does as well by cross-validated log loss; nothing is changed where
-    neither improves on the stated probabilities; from 1,000 labels an isotonic fit, where it does better than these.
+    This is Platt's line on the logit, unless a temperature is as good by cross-validated log loss. Probabilities are
+    not changed if neither improves them. From 1,000 labels, an isotonic fit is used if it is better.
 
-    Assumes that the labelled rows are a uniform draw of those it is applied to, answered by the same model to the
-    same question, and that different groups are independent. Labels of the doubtful rows alone are no such draw.
+    Assumes that the labelled rows are a uniform sample of those it is applied to, answered by the same model to the
+    same question, and that different groups are independent. Labels of only the doubtful rows are not such a sample.
 
     Args:
         p: Shape (n,), stated probabilities that the row is right, from 0 to 1.
         right: Shape (n,), whether it is.
-        groups: Shape (n,), equal for rows that share one question; they are never in two folds. None: each its own.
+        groups: Shape (n,), equal for rows with the same question, which share a fold. None if all differ.
 
     Raises:
         UsageError: With fewer than 50 labels, or 50 questions.
@@ -95,7 +95,7 @@ def calibrate(p: Any, right: Any, groups: Any = None) -> Calibration:
         what = f"{questions:,} different questions" if questions < len(stated) else f"{len(stated):,} rows"
         raise UsageError(
             f"{what} have a label and a confidence. Calibration needs at least {LEAST_LABELS}: with fewer, it would be "
-            f"further from the truth than what the model says. Label more rows, drawn at random. Nothing was sent."
+            f"less accurate than the model's own confidence. Label more rows, drawn at random. Nothing was sent."
         )
     before = measure(stated, true, asked)
     folds = question_folds(asked)
@@ -116,7 +116,7 @@ def calibrate(p: Any, right: Any, groups: Any = None) -> Calibration:
 
 
 def question_folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the fold of each row: questions at random, their copies together."""
+    """Return the fold of each row: random by question, with equal rows together."""
     order = np.random.default_rng(0).permutation(int(groups.max()) + 1)
     return order[groups] % _FOLDS
 

@@ -1,4 +1,4 @@
-"""Functions from a stated probability to one that labels bear out, and how each is fitted."""
+"""Functions that calibrate stated probabilities, and their fit to labels."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ CalibrationMethod = Literal["raw", "temperature", "platt", "isotonic"]
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """A function from stated to calibrated probability, never falling.
+    """A non-decreasing function from stated to calibrated probability.
 
     Attributes:
         method: "raw" changes nothing. "temperature" divides the logit by a number. "platt" is a straight line on the
-            logit (Platt, "Probabilistic Outputs for Support Vector Machines", 1999). "isotonic" is the best function
-            that does not fall.
-        slope: What the logit is multiplied by: 1 / temperature. At least 0.
-        shift: What is added to the logit.
-        edge: How near to 0 and 1 a stated probability is read.
-        steps: Of "isotonic", the pairs of stated and calibrated probability between which it is a straight line.
+            logit (Platt, "Probabilistic Outputs for Support Vector Machines", 1999). "isotonic" is the best
+            non-decreasing function.
+        slope: Factor of the logit: 1 / temperature. At least 0.
+        shift: Offset of the logit.
+        edge: Stated probabilities are clipped to this distance from 0 and 1.
+        steps: For "isotonic", the pairs of stated and calibrated probability, with linear interpolation in between.
     """
 
     method: CalibrationMethod
@@ -36,7 +36,7 @@ class Calibrator:
     steps: tuple[tuple[float, float], ...] = ()
 
     def __call__(self, p: Any) -> Floats:
-        """Return calibrated probabilities, NaN where the stated one is."""
+        """Return calibrated probabilities, with NaN for NaN."""
         stated = np.asarray(p, dtype=np.float64)
         if self.method == "raw":
             return stated
@@ -46,7 +46,7 @@ class Calibrator:
         return np.asarray(1 / (1 + np.exp(-(self.slope * _logit(clipped(stated, self.edge)) + self.shift))))
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain data, from which `of_json` makes an equal one."""
+        """Return the calibrator as plain data for `of_json`."""
         return {
             "method": self.method,
             "slope": self.slope,
@@ -62,12 +62,12 @@ class Calibrator:
 
 
 def fit(method: CalibrationMethod, p: Floats, right: NDArray[np.bool_]) -> Calibrator:
-    """Fit one kind of calibrator by maximum likelihood.
+    """Fit one method by maximum likelihood.
 
-    Assumes that the labelled rows are a uniform draw of those it is applied to.
+    Assumes that the labelled rows are a uniform sample of those it is applied to.
 
     Args:
-        method: Which kind.
+        method: The method.
         p: Shape (n,), stated probabilities.
         right: Shape (n,), whether the row is right.
     """
@@ -87,8 +87,8 @@ def _logit(p: Floats) -> Floats:
 def _line(logits: Floats, right: NDArray[np.bool_], *, shifted: bool) -> tuple[float, float]:
     """Return slope and shift of a logistic regression on one input.
 
-    The targets are Platt's, (n + 1) / (n + 2) in place of 1: with true and false ones alone, labels that are all
-    right, or that a threshold separates, have no finite fit.
+    The targets are Platt's, (n + 1) / (n + 2) instead of 1: with targets of 0 and 1, labels that are all right, or
+    separated by a threshold, have no finite fit.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -101,13 +101,13 @@ def _line(logits: Floats, right: NDArray[np.bool_], *, shifted: bool) -> tuple[f
     slope, shift = float(fitted.coef_[0, 0]), float(np.ravel(fitted.intercept_)[0])
     if slope >= 0:
         return slope, shift
-    # More confident and less often right: the order says nothing, and the share of right ones says all.
+    # Higher confidence but less often right: the confidence is useless, so only the share of right answers is used.
     share = float(target.mean())
     return 0.0, float(np.log(share) - np.log1p(-share)) if shifted else 0.0
 
 
 def _isotonic(p: Floats, right: NDArray[np.bool_]) -> Calibrator:
-    """Return the isotonic fit. Its outermost steps may hold a few rows, all right or all wrong: none is 0 or 1."""
+    """Return the isotonic fit. Its outermost steps may have few rows, all right or all wrong, so none is 0 or 1."""
     from sklearn.isotonic import IsotonicRegression
 
     least = 1 / (len(p) + 2)

@@ -1,13 +1,13 @@
-"""How low a confidence may be for a cheap answer to be kept, with a promise for the whole table.
+"""The lowest confidence at which a low-cost answer may be kept, with a guarantee for the whole table.
 
-The table is finite, and the rows whose strong answer is looked at are a uniform draw from it without replacement. So
-the number of bad ones among them is hypergeometric, and the promise needs no assumption about the models, about
-calibration, about independence of rows, or about copies: only that the draw does not depend on what the rows hold.
+The table is finite, and the rows whose strong answer is examined are a uniform sample without replacement. The number
+of bad rows in the sample is therefore hypergeometric, and the guarantee needs no assumption about models, calibration,
+independence of rows or duplicates: only that the draw does not depend on the contents of the rows.
 
-A lower threshold only ever adds bad rows. Thresholds are therefore tested from strict to lax, each at the full error
-probability, until the first fails: the first one that breaks the promise passes with that probability at most, whatever
-comes after it. Several looks at a growing sample share the error probability between them (Bonferroni), so that when
-to stop may depend on anything.
+A lower threshold can only add bad rows. Thresholds are therefore tested from strict to lax, each at the full error
+probability, until the first fails: the first threshold that breaks the guarantee passes with at most that probability.
+Several looks at a growing sample divide the error probability (Bonferroni), so that the decision to stop may depend on
+anything.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What is promised: with probability `confidence_level`, at most 1 - `share` of the rows are bad.
+    """The guarantee that with probability `confidence_level`, at most 1 - `share` of the rows are bad.
 
-    Bad is a row that keeps a cheap answer that differs from the strong model's; or, measured against labels, one that
-    keeps a wrong answer where the strong model's is right.
+    A row is bad if it keeps a low-cost answer that differs from the strong model's, or, measured with labels, if it
+    keeps a wrong answer although the strong model's is right.
 
     Attributes:
         share: 0 to 1, of all rows of the table.
@@ -52,23 +52,23 @@ class Guarantee:
                 raise UsageError(f"{name} is {value!r}, and must be above 0 and below 1. Nothing was sent.")
 
     def allowed(self, rows: int) -> int:
-        """Return how many bad rows a table of so many may have."""
+        """Return how many bad rows a table of *rows* rows may have."""
         return int(np.floor((1 - self.share) * rows + 1e-9))
 
     def error_per_look(self, rows: int) -> float:
-        """Return the probability with which one look at a table of so many rows may be wrong."""
+        """Return the error probability of one look at a table of *rows* rows."""
         return (1 - self.confidence_level) / _looks(rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a sample proves.
+    """The result that a sample proves.
 
     Attributes:
-        threshold: The lowest confidence with which a cheap answer is kept; infinite where nothing is proved.
-        kept: Number of rows outside the sample that keep their cheap answer.
+        threshold: The lowest confidence at which a low-cost answer is kept. Infinite if nothing is proved.
+        kept: Number of rows outside the sample that keep their low-cost answer.
         sampled: Number of rows in the sample.
-        bad: Of these, how many would be bad at this threshold.
+        bad: How many of them would be bad at this threshold.
     """
 
     threshold: float
@@ -78,23 +78,23 @@ class Certificate:
 
     @property
     def proved(self) -> bool:
-        """Whether any cheap answer may be kept."""
+        """Whether any low-cost answer may be kept."""
         return self.threshold < np.inf
 
 
 def draw_order(rows: int, seed: int) -> NDArray[np.intp]:
-    """Return the positions of a table's rows in the order in which they are sampled: each look is a start of it.
+    """Return the positions of a table's rows in sampling order. Each look uses the first rows of this order.
 
-    It depends on the number of rows and the seed alone, never on what the rows hold or what was answered.
+    It depends only on the number of rows and the seed, never on contents or answers.
     """
     return np.random.default_rng([seed, rows]).permutation(rows)
 
 
 def planned_looks(rows: int, guarantee: Guarantee) -> tuple[int, ...]:
-    """Return the sizes of the growing sample after which a threshold is looked for; () where none can prove anything.
+    """Return the sizes of the growing sample at which a look takes place. () if none can prove anything.
 
-    At first 100 rows, or what is needed to prove anything at all, and twice that for each further look: three looks,
-    and up to six for a table of 20,000 rows and more, where a larger sample costs less than it saves.
+    The first size is 100 rows, or the minimum to prove anything, and each further look doubles it. There are three
+    looks, and up to six for tables of 20,000 rows and more, for which a larger sample costs less than it saves.
     """
     fewest = _fewest(rows, guarantee)
     first = max(_FIRST_LOOK, int(np.ceil(fewest * _MARGIN)))
@@ -108,18 +108,18 @@ def certify(
 ) -> Certificate:
     """Return the lowest threshold that one look at the sample proves.
 
-    Assumes that *sampled* is a start of `draw_order`, or another uniform draw without replacement that does not depend
-    on what the rows hold. Rows whose strong answer is known for another reason may use it; they may not be counted.
+    Assumes that *sampled* is the beginning of `draw_order`, or another uniform sample without replacement that does not
+    depend on the contents of rows. Rows whose strong answer is known for another reason may use it, but must not count.
 
     Args:
-        confidence: Shape (n,), of each row's cheap answer; of several fields, the least. -inf for a row that has none.
+        confidence: Shape (n,), of each row's low-cost answer, the lowest of several fields. -inf for a row without one.
         sampled: Shape (n,), whether the row is in the sample.
-        bad: Shape (n,), whether keeping the row's cheap answer would be bad; of several fields, in any. Read where
-            *sampled* only.
-        guarantee: What is to be proved.
+        bad: Shape (n,), whether keeping the row's low-cost answer would be bad in any field. Read only for *sampled*
+            rows.
+        guarantee: The guarantee to prove.
 
     Raises:
-        MissingPackageError: Without scipy.
+        MissingPackageError: If scipy is not installed.
     """
     size = int(sampled.sum())
     steps = _thresholds(confidence)
@@ -135,15 +135,15 @@ def certify(
 def forecast(
     confidence: Floats, sampled: NDArray[np.bool_], bad: NDArray[np.bool_], guarantee: Guarantee, size: int
 ) -> int:
-    """Return how many cheap answers a larger sample would probably keep outside itself: a guess, not a promise.
+    """Estimate how many low-cost answers a larger sample would keep outside itself.
 
-    Assumes that the bad rows to come are as frequent at each confidence as in the sample so far.
+    Assumes that further bad rows are as frequent at each confidence as in the sample so far.
 
     Args:
-        confidence: As `certify` takes it.
+        confidence: See `certify`.
         sampled: The sample so far.
-        bad: As `certify` takes it.
-        guarantee: What is to be proved.
+        bad: See `certify`.
+        guarantee: The guarantee to prove.
         size: Rows of the larger sample.
     """
     rows = len(confidence)
@@ -157,15 +157,15 @@ def forecast(
 
 
 def known_threshold(confidence: Floats, bad: NDArray[np.bool_], guarantee: Guarantee) -> float:
-    """Return the lowest threshold that keeps the promise for a table whose every strong answer is known: an oracle's.
+    """Return the lowest threshold that keeps the guarantee for a table whose strong answers are all known (an oracle).
 
     Args:
-        confidence: As `certify` takes it.
-        bad: Shape (n,), whether keeping the row's cheap answer would be bad.
-        guarantee: What is promised.
+        confidence: See `certify`.
+        bad: Shape (n,), whether keeping the row's low-cost answer would be bad.
+        guarantee: The guarantee.
 
     Returns:
-        Infinite where no threshold keeps it.
+        The threshold, infinite if none keeps it.
     """
     steps = np.unique(confidence[confidence > -np.inf])[::-1]
     passed = _passed(_kept_of(confidence[bad], steps), guarantee.allowed(len(confidence)))
@@ -173,7 +173,7 @@ def known_threshold(confidence: Floats, bad: NDArray[np.bool_], guarantee: Guara
 
 
 def _looks(rows: int) -> int:
-    """Return at how many sizes of the sample a threshold is looked for at most. It depends on the rows alone."""
+    """Return the maximum number of looks. It depends only on the number of rows."""
     looks, more_from = _LOOKS, _MORE_FROM
     while rows >= more_from and looks < _MOST_LOOKS:
         looks, more_from = looks + 1, 4 * more_from
@@ -181,40 +181,40 @@ def _looks(rows: int) -> int:
 
 
 def _thresholds(confidence: Floats) -> Floats:
-    """Return thresholds from strict to lax. They depend on the confidences alone, not on the sample."""
+    """Return thresholds from strict to lax. They depend only on the confidences, not on the sample."""
     given = confidence[confidence > -np.inf]
     steps = np.unique(given)[::-1]
     if len(steps) <= _STEPS:
         return steps
-    # Each is a confidence that occurs: a threshold between two would read differently and keep the same rows.
+    # Each is an occurring confidence: a threshold between two would keep the same rows.
     return np.unique(np.quantile(given, np.linspace(0, 1, _STEPS + 1)[:-1], method="lower"))[::-1]
 
 
 def _kept_of(confidence: Floats, steps: Floats) -> NDArray[np.intp]:
-    """Return for each threshold how many of these rows would keep their cheap answer."""
+    """Return for each threshold how many of these rows would keep their low-cost answer."""
     return len(confidence) - np.searchsorted(np.sort(confidence), steps, side="left")
 
 
 def _passed(counts: NDArray[Any], most: int) -> int:
-    """Return how many thresholds, from the strictest, have no more than *most* bad rows before the first that has."""
+    """Return how many thresholds, from the strictest, pass with at most *most* bad rows before the first failure."""
     failed = np.flatnonzero(counts > most)
     return int(failed[0]) if len(failed) else len(counts)
 
 
 def _most(rows: int, size: int, guarantee: Guarantee) -> int:
-    """Return how many of *size* sampled rows may be bad and still prove the promise: -1 where not even none does."""
+    """Return how many of *size* sampled rows may be bad while proving the guarantee. -1 if even none proves it."""
     hypergeom = scikit_learn("scipy.stats", "guarantee").hypergeom
     too_many = guarantee.allowed(rows) + 1
     if too_many > rows:
         return size
     chance = hypergeom(rows, too_many, size)
-    # The first count that is not improbable, less one: `ppf` has the least whose probability reaches the bound.
+    # One less than the smallest count whose cumulative probability reaches the bound, which is `ppf`.
     most = int(chance.ppf(guarantee.error_per_look(rows)))
     return most if chance.cdf(most) <= guarantee.error_per_look(rows) else most - 1
 
 
 def _fewest(rows: int, guarantee: Guarantee) -> int:
-    """Return the fewest sampled rows that prove anything, were none of them bad: above *rows* where none do."""
+    """Return the smallest sample that proves anything if no row is bad. More than *rows* if none does."""
     low, high = 1, rows + 1
     while low < high:
         middle = (low + high) // 2

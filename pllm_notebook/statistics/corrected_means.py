@@ -1,7 +1,7 @@
-"""Means and shares that may be published: a model's answers to all rows, corrected by labels of some of them.
+"""Publishable means and shares: a model's answers to all rows, corrected with labels of some of them.
 
-Where labels were drawn uniformly this is prediction-powered inference with a tuned weight (Angelopoulos, Duchi and
-Zrnic, "PPI++: Efficient Prediction-Powered Inference", 2023); where they were drawn with other known chances, the
+For uniformly drawn labels this is prediction-powered inference with a tuned weight (Angelopoulos, Duchi and
+Zrnic, "PPI++: Efficient Prediction-Powered Inference", 2023). For labels drawn with other known probabilities it is the
 design-based correction (Egami, Hinck, Stewart and Wei, "Using Imperfect Surrogates for Downstream Inference", 2023).
 """
 
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 FEWEST_LABELS = 10
 """With fewer labels there is no interval."""
 
-# With fewer, a normal interval is too short.
+# With fewer labels, a normal interval is too short.
 _MANY_LABELS = 50
 _Z95 = NormalDist().inv_cdf(0.975)
 _MOST_DEVIATIONS, _CLOSE_ENOUGH = 4.0, 0.05
@@ -33,22 +33,22 @@ MeanMethod = Literal["labels", "ppi", "ppi-small", "strata", "strata-small", "de
 
 @dataclass(frozen=True, slots=True)
 class CorrectedMean:
-    """A mean over all rows, with its 95 % interval; both NaN where the labels allow none.
+    """A mean over all rows, with its 95 % interval. Both are NaN if the labels allow none.
 
-    It assumes that the labels are right, that rows were drawn for them with the chances that are stored, and that
-    distinct rows are independent draws of what the mean is of. Nothing is assumed of the model's answers.
+    Assumes that the labels are right, that rows were drawn for labelling with the stored probabilities, and that
+    distinct rows are independent draws from the population. Nothing is assumed about the model's answers.
 
     Attributes:
-        estimate: Corrected by the labels; NaN without an interval.
+        estimate: The corrected mean. NaN without an interval.
         low: Lower end.
         high: Upper end.
-        uncorrected: Mean of the answers as they are, equal rows counted as often as they are there.
-        labels: Labelled questions that count.
-        questions: Distinct ones among the rows.
-        rows: All of them.
-        method: "labels" where every row has one, "ppi" (uniform labels), "strata" (some rows for certain, and a uniform
-            draw of the others), "design" (other known chances), each "-small" below 50 labels, or "none".
-        reason: Why there is no interval, "" where there is one.
+        uncorrected: Mean of the uncorrected answers over all rows, including equal ones.
+        labels: Number of labelled questions used.
+        questions: Number of distinct rows.
+        rows: Number of all rows.
+        method: "labels" if every row has one, "ppi" (uniform labels), "strata" (some rows for certain and a uniform
+            sample of the others), "design" (other known probabilities), each with "-small" below 50 labels, or "none".
+        reason: Why there is no interval. "" if there is one.
     """
 
     estimate: float
@@ -71,22 +71,22 @@ def corrected_mean(
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> CorrectedMean:
-    """Return the mean of *y* over all rows from labels of some, and from guesses of all.
+    """Return the mean of *y* over all rows, from labels of some rows and guesses for all.
 
-    Assumes that the labels are right, and that different questions are independent draws of what the mean is of; for
-    the table's own mean the interval is then a little wide. Nothing is assumed of the guesses.
+    Assumes that the labels are right, and that different questions are independent draws from the population; for the
+    mean of the table itself, the interval is then slightly too wide. Nothing is assumed about the guesses.
 
     Args:
-        y: Shape (n,), what is right; read where *labelled* only. A truth value counts as 0 or 1.
+        y: Shape (n,), the right values, read only for *labelled* rows. Booleans count as 0 or 1.
         guess: Shape (n,), the model's answer, or any other number that does not depend on the labels.
         labelled: Shape (n,), bool.
-        pi: Chance with which each row was drawn to be labelled, shape (n,), over 0 and at most 1; read where *labelled*
-            only. None for a uniform draw.
+        pi: Probability with which each row was drawn for labelling, shape (n,), above 0 and at most 1, read only for
+            *labelled* rows. None for a uniform draw.
         question: Shape (n,), equal for rows that share one answer, and so one label; None if each has its own.
-        bounds: The smallest and largest value that *y* can have; with few labels they bound what is not seen.
+        bounds: The smallest and largest possible value of *y*, which bound the unseen values if there are few labels.
 
     Raises:
-        UsageError: If a chance is not over 0 and at most 1.
+        UsageError: If a probability is not above 0 and at most 1.
     """
     there, g = np.asarray(labelled, dtype=bool), np.asarray(guess, dtype=np.float64)
     true = np.where(there, np.asarray(y, dtype=np.float64), 0.0)
@@ -114,14 +114,14 @@ def corrected_mean(
 
 
 def chances_fit(pi: Any, questions: int) -> bool:
-    """Return whether labels with these chances can be a draw of so many questions.
+    """Return whether labels with these probabilities can be a sample of this number of questions.
 
-    The reciprocals of the chances add up to the number of questions, but for chance. Where they do not, rows were
-    skipped, added since, or drawn in another way than is said.
+    The reciprocals of the probabilities add up to the number of questions, up to random variation. Otherwise rows were
+    skipped, added since, or drawn in a different way than stated.
 
     Args:
-        pi: Of each labelled question.
-        questions: All of them.
+        pi: The probability of each labelled question.
+        questions: Number of all questions.
     """
     chance = np.asarray(pi, dtype=np.float64)
     counted = float((1 / chance).sum())
@@ -163,7 +163,7 @@ class _Estimate:
 def _by_question(
     question: NDArray[Any], y: Floats, g: Floats, there: NDArray[np.bool_], chance: Floats
 ) -> tuple[Floats, Floats, NDArray[np.bool_], Floats, Floats]:
-    """Return a value for each question, and how many rows it has. Of its labels the first counts."""
+    """Return a value for each question and its number of rows. The first label of a question counts."""
     _, at = np.unique(question, return_inverse=True)
     at = at.reshape(-1)
     weight = np.bincount(at).astype(np.float64)
@@ -183,7 +183,7 @@ def _labels_alone(sample: _Sample, method: MeanMethod) -> _Estimate | str:
 
 
 def _uniform(sample: _Sample) -> _Estimate | str:
-    """Correct by a uniform draw (PPI++); with few labels, with four imagined ones at the bounds and Student's t."""
+    """Correct with uniform labels (PPI++). With few labels, use four pseudo-labels at the bounds and Student's t."""
     n = len(sample.y)
     if n < FEWEST_LABELS:
         return _too_few(n)
@@ -195,7 +195,7 @@ def _uniform(sample: _Sample) -> _Estimate | str:
         imagined = [high - lam * low, low - lam * high, low - lam * low, high - lam * high]
         residual, w = np.append(residual, imagined), np.append(w, [w.mean()] * 4)
     mean, variance = _ratio(residual, w)
-    variance *= len(residual) / n  # what is imagined makes the interval wider, and is no label
+    variance *= len(residual) / n  # pseudo-labels widen the interval but do not count as labels
     others, its_variance = _ratio(sample.other_g, sample.other_w)
     return _Estimate(
         lam * others + mean,
@@ -222,7 +222,7 @@ def _with_chances(sample: _Sample, chance: Floats) -> _Estimate | str:
 
 
 def _strata(sample: _Sample, drawn: NDArray[np.bool_]) -> _Estimate | str:
-    """Put rows that were labelled for certain beside a uniform draw of the others."""
+    """Combine rows that were labelled for certain with a uniform sample of the others."""
     rest = _uniform(sample.part(drawn, others=True))
     if isinstance(rest, str) or drawn.all():
         return rest
@@ -238,7 +238,7 @@ def _strata(sample: _Sample, drawn: NDArray[np.bool_]) -> _Estimate | str:
 
 
 def _weight_of_guesses(sample: _Sample) -> float:
-    """Return how far the guesses are used, 0 to 1: less where they agree less with the labels."""
+    """Return the weight of the guesses, 0 to 1: lower if they agree less with the labels."""
     w, n, others = sample.w, len(sample.y), len(sample.other_g)
     every = np.concatenate([sample.g, sample.other_g])
     spread = every.var(ddof=1) if len(every) > 1 else 0.0
@@ -249,7 +249,7 @@ def _weight_of_guesses(sample: _Sample) -> float:
 
 
 def _ratio(values: Floats, weight: Floats) -> tuple[float, float]:
-    """Return a weighted mean and its variance, each question being one observation."""
+    """Return a weighted mean and its variance, with each question as one observation."""
     n, total = len(values), float(weight.sum())
     if not n:
         return 0.0, 0.0

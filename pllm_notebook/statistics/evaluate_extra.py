@@ -1,4 +1,4 @@
-"""What the extra `evaluate` installs: scikit-learn, scipy and matplotlib, imported when they are first used."""
+"""The packages of the extra `evaluate`: scikit-learn, scipy and matplotlib, imported on first use."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["new_axes", "scikit_learn"]
 
 
 def scikit_learn(module: str, used_by: str) -> Any:
-    """Import a module of scikit-learn, or of scipy, which it brings.
+    """Import a module of scikit-learn, or of its dependency scipy.
 
     Args:
         module: Its full name.
-        used_by: What needs it, for the error.
+        used_by: The feature that needs it, for the error.
 
     Raises:
         MissingPackageError: If scikit-learn is not installed. Nothing was sent.
@@ -31,8 +31,8 @@ def new_axes(used_by: str, size: tuple[float, float] | None = None) -> Any:
     """Return the axes of a new figure.
 
     Args:
-        used_by: What needs them, for the error.
-        size: Width and height in inches, None for matplotlib's own.
+        used_by: The feature that needs them, for the error.
+        size: Width and height in inches. None for matplotlib's default.
 
     Raises:
         MissingPackageError: If matplotlib is not installed. Nothing was sent.

@@ -1,7 +1,7 @@
-"""Options chosen again from their probabilities by labels: what is left of a model's bias for some of them.
+"""Correction of a model's bias for some options, from option probabilities and labels.
 
-A model that says one option too often gives it too much probability everywhere, so that the option it should have said
-is still more probable than elsewhere. A multinomial logistic regression on the logarithms finds that out.
+A model that chooses one option too often gives it too much probability in all rows, but the right option is still more
+probable than in other rows. A multinomial logistic regression on the logarithms detects this.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ _FOLDS = 5
 
 @dataclass(frozen=True)
 class CorrectedOptions:
-    """Options by the regression, and how often they are right.
+    """The options chosen by the regression, and their accuracy.
 
     Attributes:
-        chosen: Shape (n,), of each row; a labelled row's is from a fit that has not seen it. -1 without probabilities.
+        chosen: Shape (n,), the option of each row, for a labelled row from a fit that has not seen it. -1 without
+            probabilities.
         accuracy_before: Share of the labelled rows whose stated option is right.
-        accuracy_after: The same of the chosen ones.
+        accuracy_after: The same for the chosen options.
         labels: Number of labelled rows.
     """
 
@@ -45,7 +46,7 @@ class CorrectedOptions:
 def correct_options(p: Floats, said: Codes, label: Codes, groups: Any) -> CorrectedOptions:
     """Choose each row's option by a multinomial logistic regression on the logarithms of its probabilities.
 
-    Assumes that the labelled rows are a uniform draw of the others, and that different groups are independent.
+    Assumes that the labelled rows are a uniform sample of all rows, and that different groups are independent.
 
     Args:
         p: Shape (n, k), the probability of each option; NaN for a row without.
@@ -54,7 +55,7 @@ def correct_options(p: Floats, said: Codes, label: Codes, groups: Any) -> Correc
         groups: Shape (n,), equal for rows that share one question.
 
     Raises:
-        UsageError: With labels of fewer than 50 questions, or of one option alone.
+        UsageError: With labels of fewer than 50 questions, or of only one option.
         MissingPackageError: If scikit-learn is not installed.
     """
     has_p = ~np.isnan(p).any(axis=1)

@@ -1,9 +1,9 @@
-"""Which of several ways to ask is right most often, without asking about every row in every way.
+"""Find which of several arms is right most often, without asking about every row with every arm.
 
 Sequential halving ("Almost optimal exploration in multi-armed bandits", Karnin, Koren and Somekh, 2013) chooses: each
-round asks twice as many questions of half as many arms. What may be said of the choice comes from paired lower bounds,
-which hold for all rounds at once (Bonferroni). The only pairs that can go wrong are those with the truly best arm, so
-K - 1 comparisons are corrected for, and not K (K - 1).
+round asks twice as many questions of half as many arms. The certainty of the choice comes from paired lower bounds,
+which hold for all rounds together (Bonferroni). Only pairs with the truly best arm can go wrong, so the correction is
+for K - 1 comparisons, not K (K - 1).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 RaceRule = Literal["halving", "proof"]
 
 _PROOF_LOOKS = 4
-# With fewer, a round decides by luck.
+# With fewer questions, a round is decided by chance.
 _LEAST_QUESTIONS = 20
 
 
 def race_looks(arms: int, questions: int, rule: RaceRule) -> list[int]:
-    """Return after how many questions the arms are compared, ascending, the last with all of them.
+    """Return the numbers of questions after which the arms are compared, ascending, the last with all questions.
 
     Args:
         arms: Number of arms, at least 2.
@@ -40,23 +40,23 @@ def race_looks(arms: int, questions: int, rule: RaceRule) -> list[int]:
 
 
 def bound_z(arms: int, looks: int, alpha: float = 0.05) -> float:
-    """Return how many standard errors a bound is away, so that all of a race's hold with chance 1 - *alpha*."""
+    """Return the number of standard errors for bounds that all hold together with probability 1 - *alpha*."""
     return NormalDist().inv_cdf(1 - alpha / (looks * max(arms - 1, 1)))
 
 
 def lower_bounds(correct: Array, sizes: Array, z: float) -> Array:
-    """Return lower bounds of how much more often each arm is right than each other one.
+    """Return lower bounds of the difference in accuracy for each pair of arms.
 
-    The differences are paired, the variance is that between questions, and half a question is added in both
-    directions, so that a bound does not vanish where hardly a row differs.
+    The differences are paired, the variance is that between questions, and half a question is added in both directions
+    so that a bound does not vanish if hardly any row differs.
 
     Args:
-        correct: How many rows of each question an arm got right, shape (…, arms, questions).
+        correct: Number of rows of each question that an arm got right, shape (…, arms, questions).
         sizes: Rows of each question, shape (questions,).
         z: See `bound_z`.
 
     Returns:
-        Shape (…, arms, arms): the bound of the first arm's accuracy less the second's, as a share.
+        Shape (…, arms, arms): the bound of the first arm's accuracy minus the second's, as a share.
     """
     weights = np.asarray(sizes, dtype=np.float64)
     total, questions = float(weights.sum()), len(weights)
@@ -72,17 +72,17 @@ def lower_bounds(correct: Array, sizes: Array, z: float) -> Array:
 
 
 class RaceStanding:
-    """What the comparisons so far say of a race's arms.
+    """The results of a race's comparisons so far.
 
     Args:
         arms: Number of arms, at least 2.
-        looks: Number of comparisons, at most.
+        looks: Maximum number of comparisons.
         rule: As for `race_looks`.
 
     Attributes:
-        active: The arms that go on.
-        bounds: With 95 % chance for all pairs and comparisons at once, the least by which the first arm (line) is more
-            accurate than the second (column), as a share; shape (arms, arms), -inf for a pair that was not compared.
+        active: The arms still in the race.
+        bounds: Lower bounds (95 % for all pairs and comparisons together) of how much more accurate the first arm (row)
+            is than the second (column), as a share; shape (arms, arms), -inf for a pair that was not compared.
     """
 
     def __init__(self, arms: int, looks: int, rule: RaceRule) -> None:
@@ -95,18 +95,18 @@ class RaceStanding:
         """Compare the active arms.
 
         Args:
-            correct: How many rows of each question each active arm got right, shape (active arms, questions).
+            correct: Number of rows of each question that each active arm got right, shape (active arms, questions).
             sizes: Rows of each question, shape (questions,).
         """
         pairs = np.ix_(self.active, self.active)
         self.bounds[pairs] = np.maximum(self.bounds[pairs], lower_bounds(correct, sizes, self._z))
 
     def drop(self, accuracy: Sequence[float], prices: Sequence[float]) -> list[int]:
-        """Drop the arms that are proven worse and, by halving, the less accurate half, but for two; return them.
+        """Drop the arms that are proven worse and, with halving, the less accurate half except two. Return them.
 
         Args:
-            accuracy: Of each active arm, on the same questions.
-            prices: Of a question to each; of two equally accurate arms the cheaper one stays.
+            accuracy: Accuracy of each active arm, on the same questions.
+            prices: Price of a question for each arm. Of two equally accurate arms, the cheaper one stays.
         """
         going = [arm for arm in self.active if not self.is_worse(arm, self.active)]
         if self._rule == "halving":
@@ -121,11 +121,11 @@ class RaceStanding:
         return any(self.bounds[other, arm] > 0 for other in others if other != arm)
 
     def gap(self, leader: int, arms: Collection[int]) -> float:
-        """Return by how much another arm may be more accurate than the leader at most (95 %), a share."""
+        """Return the most by which another arm may be more accurate than the leader (95 %), as a share."""
         most = max((-self.bounds[leader, arm] for arm in arms if arm != leader), default=0.0)
         return float(np.clip(most, 0.0, 1.0))
 
     def proven_within(self, share: float, arms: Collection[int]) -> list[int]:
-        """Return the arms that are less accurate by *share* at most (95 %) than each that is not proven worse."""
+        """Return the arms that are at most *share* less accurate (95 %) than every arm that is not proven worse."""
         rivals = [arm for arm in arms if not self.is_worse(arm, arms)]
         return [arm for arm in arms if all(self.bounds[arm, rival] >= -share for rival in rivals if rival != arm)]

@@ -1,4 +1,4 @@
-"""Whether stated probabilities are true: calibration error and what of it is chance, Brier score, log loss."""
+"""Reliability of stated probabilities: calibration error and its excess over chance, Brier score, log loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BINS = 5
 _DRAWS = 400
 _INTERVAL_DRAWS = 2_000
 _CELLS = 2_000_000  # of one block of draws, 16 MB
-# A probability of 0 or 1 has no logit. What is rounded to two decimals is moved to the middle of the last step.
+# A probability of 0 or 1 has no logit. Probabilities rounded to two decimals move to the middle of the last step.
 _FINE_EDGE, _ROUNDED_EDGE = 1e-6, 0.005
 
 
@@ -30,7 +30,7 @@ class ReliabilityBin:
     Attributes:
         count: Number of rows.
         stated: Mean of their stated probabilities.
-        observed: Share of them that is right.
+        observed: Share of right rows.
     """
 
     count: int
@@ -40,20 +40,20 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How well stated probabilities agree with what came true.
+    """The agreement of stated probabilities with outcomes.
 
     Attributes:
         count: Number of rows.
-        accuracy: Share of them that is right.
+        accuracy: Share of right rows.
         stated: Mean of the stated probabilities.
         ece: Expected calibration error: mean distance of stated and observed over 5 bins of equal mass. It is above 0
-            for perfect probabilities too, the more so the fewer rows there are.
-        excess: `ece` less the mean that perfect probabilities would have on these rows. About 0 where nothing is wrong.
+            even for perfect probabilities, and more so with fewer rows.
+        excess: `ece` minus its mean for perfect probabilities on these rows. About 0 for good calibration.
         excess_low: Lower end of the 95 % interval of `excess`.
         excess_high: Upper end of it.
         brier: Mean squared distance of probability and outcome (0 or 1).
-        log_loss: Mean of the negative logarithms of the probability given to what came true, in nats.
-        bins: The 5 bins, fewer where many rows have one probability.
+        log_loss: Mean negative logarithm of the probability of the outcome, in nats.
+        bins: The 5 bins, fewer if many rows have the same probability.
     """
 
     count: int
@@ -69,10 +69,10 @@ class Reliability:
 
 
 def measure(p: Sequence[float] | Floats, right: Sequence[bool] | Any, groups: Any = None) -> Reliability:
-    """Measure stated probabilities against what came true.
+    """Measure stated probabilities against outcomes.
 
-    Assumes that the rows are a uniform draw of those that the figures are read for, and that different groups are
-    independent. Equal probabilities share a bin, so that no figure depends on the order of the rows.
+    Assumes that the rows are a uniform sample of the population of interest, and that different groups are
+    independent. Equal probabilities share a bin, so that figures do not depend on the order of the rows.
 
     Args:
         p: Shape (n,), stated probabilities that the row is right, 0 to 1; at least one.
@@ -111,7 +111,7 @@ def measure(p: Sequence[float] | Floats, right: Sequence[bool] | Any, groups: An
 
 
 def edge_of(p: Floats) -> float:
-    """Return how near to 0 and 1 a probability may come: farther away where all are rounded to two decimals."""
+    """Return the minimum distance of probabilities from 0 and 1, which is larger if all are rounded to two decimals."""
     return _ROUNDED_EDGE if np.allclose(p * 100, np.round(p * 100), rtol=0, atol=1e-9) else _FINE_EDGE
 
 
@@ -121,7 +121,7 @@ def clipped(p: Floats, edge: float) -> Floats:
 
 
 def log_loss_of(p: Floats, right: NDArray[np.bool_]) -> float:
-    """Return the mean log loss in nats; a probability of 0 or 1 counts as the nearest that can be stated."""
+    """Return the mean log loss in nats, with probabilities clipped away from 0 and 1."""
     from sklearn.metrics import log_loss
 
     return float(log_loss(right, clipped(p, edge_of(p)), labels=[False, True]))
@@ -135,7 +135,7 @@ def _bins_of(p: Floats) -> NDArray[np.intp]:
 
 
 def _chance(p: Floats, bin_of: NDArray[np.intp], group_of: NDArray[np.intp]) -> float:
-    """Return the mean calibration error of outcomes that are drawn from *p* itself."""
+    """Return the mean calibration error of outcomes drawn from *p* itself."""
     rng, groups, hot = np.random.default_rng(0), int(group_of.max()) + 1, np.eye(_BINS)[bin_of]
     block = max(1, min(_DRAWS, _CELLS // len(p)))
     total = 0.0
@@ -148,11 +148,11 @@ def _chance(p: Floats, bin_of: NDArray[np.intp], group_of: NDArray[np.intp]) -> 
 def _spread(sums: Floats, count: int) -> tuple[float, float]:
     """Return the ends of the 95 % interval of the calibration error, relative to its estimate.
 
-    The sums of the bins, over independent groups, are taken as normal. What is drawn around them has chance error of
-    its own, which would shift the interval upwards, so that only its spread is used.
+    The sums of the bins, over independent groups, are treated as normal. Draws around them have their own random error,
+    which would shift the interval upwards, so only their spread is used.
 
     Args:
-        sums: Shape (groups, bins), sums of outcome less probability.
+        sums: Shape (groups, bins), sums of outcome minus probability.
         count: Number of rows.
     """
     noise = (
