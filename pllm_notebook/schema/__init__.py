@@ -1,6 +1,6 @@
-"""From any type that Pydantic can validate to what each provider accepts, and back.
+"""Convert any type that Pydantic can validate to each provider's schema, and replies back to values.
 
-Pure: nothing here sends, waits or keeps anything.
+Pure functions: nothing here sends, waits or stores anything.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Replies whose values become columns: what a validator made that its column cannot hold is that row's failure."""
+"""Check values for result columns: a value made by a validator that its column cannot hold fails the row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pllm_notebook.schema.validators import not_none
 
 __all__ = ["CheckedSchema", "Misfit", "check_of_data", "checks_of_columns", "each", "either", "with_inner"]
 
-# bool is an int and datetime a date to Python, and neither is to a column of numbers; a column of moments takes days.
+# In Python bool is an int and datetime a date, but not for columns. A datetime column accepts dates.
 _CLASSES: dict[Any, tuple[Any, ...]] = {
     str: (str,),
     int: (int,),
@@ -29,7 +29,7 @@ _LEFT = "validator_left_another_type"
 
 
 def _column_check(left: Any) -> Callable[[Any], bool] | None:
-    """Return what tells whether a column of *left* holds a value; None where it holds anything."""
+    """Return a check of whether a column of *left* can hold a value, or None if it can hold any value."""
     classes = _CLASSES.get(left) if isinstance(left, type) else None
     if classes is None:
         return None
@@ -51,12 +51,12 @@ _Values = Callable[[Any], Sequence[Any]]
 
 
 def checks_of_columns(columns: Sequence[tuple[str, Any]], values: _Values, *, changed: bool) -> Misfit | None:
-    """Return what finds a value that its column cannot hold, None where every column holds whatever comes.
+    """Return a check that finds a value that its column cannot hold, or None if every column can hold any value.
 
     Args:
-        columns: Name and type of each; "" names the column of a type without fields.
-        values: Takes a value apart, in their order.
-        changed: Whether validators may have changed anything; else a whole number beyond 64 bits is all there can be.
+        columns: Name and type of each column. "" names the column of a type without fields.
+        values: Splits a value into these columns.
+        changed: Whether validators may have changed values. If not, only an integer beyond 64 bits is possible.
     """
     columns = [(name, not_none(left)) for name, left in columns]
     if changed:
@@ -77,12 +77,12 @@ def checks_of_columns(columns: Sequence[tuple[str, Any]], values: _Values, *, ch
 
 
 def check_of_data(core_schema: Any) -> Misfit | None:
-    """Return what finds a whole number beyond 64 bits in nested data, None for a type that has no whole numbers.
+    """Return a check that finds integers beyond 64 bits in nested data, or None for a type without integers.
 
-    A list of whole numbers in Arrow or Polars holds no others, and pandas could not write one to Parquet.
+    Lists of integers in Arrow or Polars cannot hold larger ones, and pandas could not write them to Parquet.
 
     Args:
-        core_schema: Of the data, as Pydantic made it.
+        core_schema: Pydantic's core schema of the data.
     """
     find = whole_check(core_schema)
     if find is None:
@@ -96,12 +96,12 @@ def check_of_data(core_schema: Any) -> Misfit | None:
 
 
 def with_inner(own: Misfit | None, values: _Values, inner: Sequence[tuple[int, str, Misfit]]) -> Misfit | None:
-    """Return the check of a type some of whose fields are themselves several columns, or lines.
+    """Return the check of a type some of whose fields become several columns or lines.
 
     Args:
-        own: That of its other columns, None for none.
-        values: Takes a value apart.
-        inner: Place and name of each such field, and its check.
+        own: The check of its other columns. None for none.
+        values: Splits a value.
+        inner: Position and name of each such field, and its check.
     """
     if not inner:
         return own
@@ -120,7 +120,7 @@ def with_inner(own: Misfit | None, values: _Values, inner: Sequence[tuple[int, s
 
 
 def either(first: Misfit | None, second: Misfit | None) -> Misfit | None:
-    """Return what finds what one of two checks finds."""
+    """Return the combination of two checks."""
     if first is None or second is None:
         return first or second
     return lambda value: first(value) or second(value)
@@ -173,12 +173,12 @@ def _of_column(name: str, message: str, kind: str) -> _Found:
 
 
 class CheckedSchema(FittedSchema):
-    """As `FittedSchema`, for values that become columns.
+    """A `FittedSchema` for values that become columns.
 
     Args:
-        made: What reads.
-        check: Returns location, words and the kind of error for a value that its column cannot hold, None for one
-            that it can.
+        made: The schema that reads replies.
+        check: Returns location, message and error type for a value that its column cannot hold, or None for a valid
+            one.
     """
 
     __slots__ = ("_check",)

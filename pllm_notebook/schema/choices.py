@@ -1,6 +1,6 @@
-"""The fields of a type whose value is one of a known list, so that each option can have a probability.
+"""The fields of a type with a known list of values, for which each option can have a probability.
 
-Read from the JSON schema alone, so that it is the same for a type and for the schema that the registry keeps of it.
+Derived only from the JSON schema, so that the result is the same for a type and for its schema in the registry.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["MAX_OPTIONS", "ChoiceField", "ChoiceKind", "choices_of", "names_with
 ChoiceKind = Literal["choice", "yes_no", "scale", "labels"]
 
 MAX_OPTIONS = 255
-"""Options that a field may have; decision endpoints take no more."""
+"""Maximum number of options of a field, which is the limit of decision endpoints."""
 
-# Levels of nested models that are looked into: a definition may contain itself.
+# Maximum depth of nested models, since a definition may contain itself.
 _DEPTH = 8
 
 
@@ -35,12 +35,12 @@ class ChoiceField:
         name: Its name, `outer.inner` inside a nested model; "" for a type without fields.
         at: Position of the field (of the outermost one) among those of the type.
         path: Its names in JSON, from the root; () for a type without fields.
-        kind: "yes_no" for a bool, "scale" for a bounded int, "labels" for a list of one of the others, else "choice".
-        options: As JSON has them, in declared order; None among them where the field may be null. Of "labels" those of
-            one item.
-        description: What the person wrote about it, "" for nothing.
-        steps: For each level inside a nested model, attribute and name in JSON.
-        notes: For each option what the person wrote about it, "" for nothing; () where that is so for all.
+        kind: "yes_no" for a bool, "scale" for a bounded int, "labels" for a list of one of these, otherwise "choice".
+        options: The options as JSON values in declared order, including None if the field may be null. For "labels",
+            the options of one item.
+        description: The user's description. "" for none.
+        steps: Attribute and JSON name for each level inside a nested model.
+        notes: The user's description of each option, "" for none. () if there are none.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ChoiceField:
     notes: tuple[str, ...] = ()
 
     def value(self, parts: Sequence[Any]) -> Any:
-        """Return its value in what `OutputType.field_values` gives; None where a level above it is missing."""
+        """Return the field's value from the result of `OutputType.field_values`, or None if a parent is missing."""
         value = parts[self.at]
         for attribute, name in self.steps:
             if value is None:
@@ -62,11 +62,11 @@ class ChoiceField:
         return value
 
     def codes(self, value: Any, known: dict[bytes, int]) -> tuple[int, ...]:
-        """Return the positions of a value's options: one, or those of a list's items.
+        """Return the option indexes of a value: one, or those of a list's items.
 
         Args:
-            value: Of this field.
-            known: Position of each option by its spelling. A value that validators made is added to it.
+            value: A value of this field.
+            known: Index of each option by its spelling. Values made by validators are added to it.
         """
         if self.kind != "labels":
             return (known.setdefault(spelling(value), len(known)),)
@@ -75,17 +75,17 @@ class ChoiceField:
         return tuple({known.setdefault(spelling(one), len(known)): None for one in value})
 
     def positions(self) -> dict[bytes, int]:
-        """Return the position of each option by its spelling, in a new dictionary."""
+        """Return the index of each option by its spelling, in a new dictionary."""
         return {spelling(option): at for at, option in enumerate(self.options)}
 
 
 def choices_of(kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[str, Any]) -> tuple[ChoiceField, ...]:
-    """Return the fields with a known list of values, in declared order, those of nested models included.
+    """Return the fields with a known list of values, in declared order, including those of nested models.
 
     Args:
         kind: The type.
-        fields: Its fields, None for a type that has none.
-        schema: As Pydantic makes it.
+        fields: Its fields. None for a type without fields.
+        schema: Pydantic's JSON schema of the type.
     """
     return tuple(place for place in _leaves(kind, fields, schema) if place.options)
 
@@ -93,7 +93,7 @@ def choices_of(kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[
 def names_without_choices(
     kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Return the names of the fields whose values are not known, in declared order; `outer.inner` inside a model.
+    """Return the names of the fields without a known list of values, in declared order; `outer.inner` inside a model.
 
     Args:
         kind: As for `choices_of`.
@@ -104,7 +104,7 @@ def names_without_choices(
 
 
 def _leaves(kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[str, Any]) -> list[ChoiceField]:
-    """Return all fields that are no nested models; those without a known list of values have no options."""
+    """Return all fields that are not nested models. Fields without a known list of values have no options."""
     reader = _Reader(schema.get("$defs", {}))
     if fields is None:
         found = reader.options(schema)
@@ -118,7 +118,7 @@ def _leaves(kind: Any, fields: Sequence[OutputField] | None, schema: Mapping[str
 
 
 def spelling(value: Any) -> bytes:
-    """Return an option as JSON: the same for equal values, and for no others (1 is not True, nor "1")."""
+    """Return an option as JSON, which is equal only for equal values (1 differs from True and "1")."""
     return to_json(value, serialize_unknown=True, inf_nan_mode="constants")
 
 
@@ -127,7 +127,7 @@ class _Reader:
         self._definitions = definitions
 
     def resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Follow references, which may go in circles."""
+        """Resolve references, which may be circular."""
         for _ in range(_DEPTH):
             if "$ref" in schema:
                 schema = self._definitions.get(str(schema["$ref"]).rpartition("/")[2], {})
@@ -138,7 +138,7 @@ class _Reader:
         return schema
 
     def field(self, place: ChoiceField, annotation: Any, schema: Mapping[str, Any]) -> Iterator[ChoiceField]:
-        """Yield what one field has: itself, or the fields of its own."""
+        """Yield a field, or the fields of a nested model."""
         found = self.options(schema)
         if found is not None:
             notes = self.notes(schema, annotation, found[1])
@@ -159,7 +159,7 @@ class _Reader:
             yield from self.field(next_place, None if field is None else field.annotation, below)
 
     def options(self, schema: Mapping[str, Any]) -> tuple[ChoiceKind, tuple[Any, ...]] | None:
-        """Return kind and options, None for a schema that does not list its values, or lists too many."""
+        """Return kind and options, or None for a schema without a list of values or with too many."""
         schema = self.resolved(schema)
         if schema.get("type") == "array" and "prefixItems" not in schema:
             items = self._one(schema.get("items") or {})
@@ -169,7 +169,7 @@ class _Reader:
         return None if found is None or not 0 < len(found[1]) <= MAX_OPTIONS else found  # type: ignore[return-value]
 
     def notes(self, schema: Mapping[str, Any], annotation: Any, options: Sequence[Any]) -> tuple[str, ...]:
-        """Return what is written about each option: the description of its branch, or its member's own docstring."""
+        """Return the description of each option: that of its branch, or the docstring of the Enum member."""
         known = dict(self._branch_notes(schema, 0)) | dict(_member_notes(annotation))
         made = tuple(known.get(spelling(option), "") for option in options)
         return made if any(made) else ()
@@ -206,16 +206,16 @@ class _Reader:
             return None
         kinds = {kind for kind, options in known if options != (None,)}
         values = [value for _, options in known for value in options]
-        # Null comes last, whatever the order of the union.
+        # Null always comes last, regardless of the order of the union.
         options = _distinct([value for value in values if value is not None] + [None] * (None in values))
         return (kinds.pop() if len(kinds) == 1 else "choice"), options
 
 
 def _member_notes(annotation: Any) -> Iterator[tuple[bytes, str]]:
-    """Yield the docstrings of an Enum's members, of those that have one of their own.
+    """Yield the docstrings of the Enum members that have their own.
 
-    A string below a member in the source is none: Python drops it, and a notebook's source cannot be found again, so
-    that one question would be two.
+    A string below a member in the source does not count: Python drops it, and a notebook's source cannot always be
+    found, so the same question would get different keys.
     """
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         for member in annotation:

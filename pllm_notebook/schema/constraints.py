@@ -1,4 +1,4 @@
-"""Which validation keywords a provider takes, and what becomes words of the description."""
+"""Validation keywords: those that a provider accepts, and those that become text in the description."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ _KEYWORDS = (
 
 
 def has_constraints(raw: Mapping[str, Any]) -> bool:
-    """Return whether a schema says more than its type."""
+    """Return whether a schema contains more than its type."""
     return any(name in raw for name in _KEYWORDS)
 
 
 def add_constraints(
     schema: Mapping[str, Any], raw: Mapping[str, Any], dialect: Dialect, *notes: str, words: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Add to a fitted schema what the original says besides its type.
+    """Add the constraints of the original schema to a fitted one.
 
     Args:
-        schema: The type, fitted. The description goes before it, the constraints that stay behind.
-        raw: As Pydantic made it.
+        schema: The fitted type. The description goes before it, the supported constraints after it.
+        raw: Pydantic's schema.
         dialect: What the provider can express.
         *notes: Lines for the description, "" for none.
-        words: Constraints that are in words already.
+        words: Constraints that are already described in text.
     """
     kept, lost = _split(raw, dialect)
     description = lines(with_prose(raw.get("description", ""), [*words, *lost]), *notes)
@@ -56,12 +56,12 @@ def add_constraints(
 
 
 def lines(*texts: str) -> str:
-    """Join texts, one a line; empty ones are left out."""
+    """Join texts, one per line, without empty ones."""
     return "\n".join(text for text in texts if text)
 
 
 def constraints_prose(raw: Mapping[str, Any]) -> list[str]:
-    """Describe all validation keywords in words, for a place that can hold none."""
+    """Describe all validation keywords as text, for a schema that cannot contain them."""
     return [keyword_prose(name, raw[name]) for name in _KEYWORDS if name in raw]
 
 
@@ -81,7 +81,7 @@ def _split(raw: Mapping[str, Any], dialect: Dialect) -> tuple[dict[str, Any], li
 
 
 def _stays(name: str, value: Any, dialect: Dialect) -> bool:
-    if is_unsayable(value):  # no request holds such a number
+    if is_unsayable(value):  # a request cannot contain such a number
         return False
     if name == "format":
         return dialect.formats is None or value in dialect.formats
@@ -97,7 +97,7 @@ def _stays(name: str, value: Any, dialect: Dialect) -> bool:
 
 
 def _inclusive(name: str, raw: Mapping[str, Any], dialect: Dialect) -> dict[str, Any] | None:
-    """Write a whole number's exclusive bound as an inclusive one, where only that is taken."""
+    """Convert an integer's exclusive bound to an inclusive one if only that is accepted."""
     bound, step = {"exclusiveMinimum": ("minimum", 1), "exclusiveMaximum": ("maximum", -1)}.get(name, ("", 0))
     if raw.get("type") != "integer" or not isinstance(raw[name], int):
         return None
@@ -107,5 +107,5 @@ def _inclusive(name: str, raw: Mapping[str, Any], dialect: Dialect) -> dict[str,
 
 
 def _is_anchored(pattern: str) -> bool:
-    # "^a|b$" begins and ends so too, and neither of its branches is anchored on both sides.
+    # "^a|b$" also begins and ends with anchors, but neither of its branches is anchored on both sides.
     return pattern.startswith("^") and pattern.endswith("$") and not pattern.endswith("\\$") and "|" not in pattern

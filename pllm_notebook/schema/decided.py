@@ -1,7 +1,7 @@
-"""The replies of a decision endpoint, read as answers to the questions that were asked.
+"""Read the replies of a decision endpoint as answers to its questions.
 
-Every wire format brings them into one form, JSON: `{"NAME": {"p": {"OPTION": …}, "choice": "OPTION"}}`, and null for
-a question that was refused. Options of a scale are the positions of its levels.
+Every wire format converts them to the same JSON: `{"NAME": {"p": {"OPTION": …}, "choice": "OPTION"}}`, with null for a
+refused question. The options of a scale are the indexes of its levels.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pllm_notebook.schema.questions import DecisionAnswer, QuestionPlan
 
 __all__ = ["DecidedSchema", "DecisionOutput", "Misread", "read_answers"]
 
-# How far from 1 probabilities add up, where each is rounded to two decimals: a rounding errs by half a hundredth.
+# Tolerance for the sum of probabilities that are each rounded to two decimals, with an error of up to 0.005.
 _LEAST_SLACK, _SLACK_OF_OPTION, _MOST_SLACK = 0.02, 0.005, 0.5
 _FLOAT_ERROR = 1e-9
 
 
 class Misread(ValueError):
-    """A reply that does not answer the questions that were asked."""
+    """A reply that does not answer the questions."""
 
 
 class DecidedSchema(FittedSchema):
-    """Read the replies to some questions: their values are the answers by name."""
+    """Read the replies to some questions. The values are answers by question name."""
 
     __slots__ = ("_questions",)
 
@@ -56,11 +56,11 @@ class DecidedSchema(FittedSchema):
 
 
 class DecisionOutput(OutputType):
-    """A type whose fields a decision endpoint is asked about, some of them in one request.
+    """The output type of a request that asks a decision endpoint about some fields of a type.
 
     Args:
-        plan: Of the whole type.
-        questions: Of this request.
+        plan: The plan for the whole type.
+        questions: The questions of this request.
 
     Attributes:
         plan: As given.
@@ -73,7 +73,7 @@ class DecisionOutput(OutputType):
         self._decided: dict[Dialect, FittedSchema] = {}
 
     def fit(self, dialect: Dialect) -> FittedSchema:
-        """Return what reads the replies; the questions are not a schema."""
+        """Return the reader of the replies. The questions are not a schema."""
         found = self._decided.get(dialect)
         if found is None:
             found = self._decided[dialect] = DecidedSchema(self.plan.output.fit(PLAIN), self.questions)
@@ -85,10 +85,10 @@ class DecisionOutput(OutputType):
 
 
 def read_answers(questions: Sequence[DecisionQuestion], text: bytes) -> dict[str, DecisionAnswer | None]:
-    """Return the answer to each question, None for one that was refused.
+    """Return the answer to each question, or None for a refused one.
 
     Raises:
-        Misread: If a question has no answer, or one that does not fit it.
+        Misread: If a question has no answer, or an invalid one.
     """
     try:
         said = orjson.loads(text)

@@ -26,7 +26,7 @@ def fit_enum(raw: Mapping[str, Any], path: str, dialect: Dialect) -> dict[str, A
     """Fit a schema that has `enum` or `const`.
 
     Raises:
-        UnsupportedSchemaError: If a value is not a plain one and must be.
+        UnsupportedSchemaError: If a value is not plain but must be.
     """
     values = [raw["const"]] if "const" in raw else list(raw["enum"])
     if not values:

@@ -1,4 +1,4 @@
-"""Answers with a quote for each field: what is sent in place of the type, and the way back to the type's own value."""
+"""Answers with a quote for each field: the extended type that is sent, and the conversion back to the type's value."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _INSTRUCTION = (
 def quoting_type(kind: Any, fields: Sequence[OutputField] | None) -> type[BaseModel]:
     """Return the type of `{"evidence": {field: quote or null, …}, "answer": …}`.
 
-    The quotes come first: what a model has written before its answer is what the answer can rest on.
+    The quotes come first, because an answer can only depend on what the model has written before it.
 
     Args:
         kind: The caller's type.
-        fields: Its fields, None for a type without fields, which has one quote named "answer".
+        fields: Its fields. None for a type without fields, which has one quote named "answer".
     """
     names = [ANSWER] if fields is None else [field.alias for field in fields]
-    # A TypedDict takes names that a model's own methods have, such as `copy`.
+    # A TypedDict allows names that are methods of a model, such as `copy`.
     quotes: Any = cast(Any, TypedDict)("Evidence", dict.fromkeys(names, str | None))
     return create_model("AnswerWithEvidence", evidence=(quotes, Field(description=_INSTRUCTION)), answer=(kind, ...))
 
 
 class QuotingSchema(FittedSchema):
-    """As `FittedSchema` for the type with quotes; its values are those of the caller's type."""
+    """A `FittedSchema` for the type with quotes, whose values are those of the caller's type."""
 
     __slots__ = ("_check", "_plain")
 
@@ -64,11 +64,11 @@ class QuotingSchema(FittedSchema):
     def _one_by_one(self, texts: Sequence[bytes], context: Any) -> list[Any]:
         parsed = [
             FittedSchema.parse(self, text, context) for text in texts
-        ]  # the answers are taken out later, of all alike
+        ]  # the answers are extracted later, in the same way for all
         return [one.value if one.failure is None else one.failure for one in parsed]
 
     def quotes(self, text: bytes) -> Mapping[str, str | None]:
-        """Return what a reply quotes for each field; nothing where it cannot be read."""
+        """Return a reply's quote for each field, or nothing if it cannot be read."""
         parsed = super().parse(text)
         if parsed.failure is None:
             return dict(parsed.value.evidence)
@@ -76,7 +76,7 @@ class QuotingSchema(FittedSchema):
         return {} if found is None or found.failure is not None else dict(found.value.evidence)
 
     def claims(self, text: bytes) -> Mapping[str, str | None]:
-        """Return the quotes of a reply for what it says something about: null, or nothing at all, needs no passage."""
+        """Return a reply's quotes for the fields that have a value: null and missing values need no quote."""
         said = self._said(text)
         if said is None:
             return {}
@@ -84,12 +84,12 @@ class QuotingSchema(FittedSchema):
         return {name: quote for name, quote in said["evidence"].items() if values.get(name) not in (None, "", [], {})}
 
     def combined(self, first: bytes, second: bytes, fields: Sequence[str]) -> bytes | None:
-        """Return the text of two replies together, None where one cannot be read.
+        """Return the combined text of two replies, or None if one cannot be read.
 
         Args:
-            first: The one that all else is taken from.
-            second: The one that *fields* are taken from, each with its quote.
-            fields: Names in JSON, "answer" for a type without fields.
+            first: The reply for all other fields.
+            second: The reply for *fields*, each with its quote.
+            fields: JSON names, "answer" for a type without fields.
         """
         one, two = self._said(first), self._said(second)
         if one is None or two is None:
@@ -101,7 +101,7 @@ class QuotingSchema(FittedSchema):
         return to_json({"evidence": quotes, "answer": one["answer"] | newer})
 
     def _said(self, text: bytes) -> dict[str, Any] | None:
-        """Return a reply as decoded JSON, also out of prose; None where it is none of the type."""
+        """Return a reply as decoded JSON, also if surrounded by prose, or None if it does not fit the type."""
         if super().parse(text).failure is None:
             return cast(dict[str, Any], from_json(text))
         for one in excerpts(text.decode("utf-8", "replace")):
@@ -119,7 +119,7 @@ class QuotingSchema(FittedSchema):
 
 
 class _Quotes(FittedSchema):
-    """As the schema with quotes, for its own values: what is among prose is found by how it is read."""
+    """The schema with quotes for its own values, used to find a value surrounded by prose."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
-"""Find JSON in the prose around it. Everything here takes time in proportion to the text, whatever it says.
+"""Find JSON in surrounding prose. Everything here takes time proportional to the length of the text.
 
-A model that is not held to JSON thinks first, gives examples, and answers last. So all values are found, the last one
-first, and the caller decides which of them is the answer.
+A model that is not constrained to JSON reasons first, gives examples, and answers last. So all values are found, last
+one first, and the caller decides which of them is the answer.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pydantic_core import from_json, to_json
 
 __all__ = ["Excerpt", "excerpts", "extract_json", "literals", "without_reasoning"]
 
-# Brackets and strings that are looked at. A text with more of them than this around its JSON is not an answer.
+# Maximum number of brackets and strings examined. A text with more of them around its JSON is not an answer.
 _MAX_TOKENS = 200_000
-# Texts that are decoded, together, as a multiple of the whole: brackets in brackets would be read again and again.
+# Total length of decoded texts, as a multiple of the whole: nested brackets would be decoded repeatedly.
 _MAX_DECODED = 4
 _MAX_EXCERPTS = 20
-# Python's own reader takes a hundred times as long as that of JSON.
+# Python's literal parser takes a hundred times as long as the JSON parser.
 _LONGEST_LITERAL = 20_000
 
 _REASONING = re.compile(
@@ -28,13 +28,13 @@ _REASONING = re.compile(
     r"(?:\s[^<>]{0,80})?>|\[(?P<end2>/?)(?P<name2>THINK)\]",
     re.IGNORECASE,
 )
-# Where an object or array can begin. White space is gone over once, since only one bracket comes before it.
+# The possible beginnings of an object or array. White space is scanned once, since only one bracket precedes it.
 _OPENING = re.compile(r'\{(?=\s*+["}])|\[(?=\s*+["\[{\]\-0-9tfn])')
-# A string without its end is taken up to the end of its line, so that nothing is looked at twice.
+# An unterminated string ends at the end of its line, so that nothing is scanned twice.
 _TOKEN = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*+"?|[\[\]{}]')
 _CLOSES = {"}": "{", "]": "["}
 _FENCED = re.compile(r"```[A-Za-z0-9]{0,20}[ \t]*+\n")
-# An escape that Python would warn of.
+# An escape for which Python would show a warning.
 _ODD_ESCAPE = re.compile(r"""\\(?![\\'"nrtabfvxuUN0-7\n])""")
 
 
@@ -42,8 +42,8 @@ class Excerpt(NamedTuple):
     """A JSON value in a text.
 
     Attributes:
-        text: As it is there.
-        value: Decoded; an object or an array.
+        text: The original text.
+        value: The decoded object or array.
     """
 
     text: str
@@ -56,10 +56,10 @@ class Excerpt(NamedTuple):
 
 
 def extract_json(text: str) -> str | None:
-    """Return the last JSON object or array in prose, None without one.
+    """Return the last JSON object or array in prose, or None.
 
-    Reasoning in tags (`<think>`, `<reasoning>`) is passed over; an array of plain values only counts where there is
-    nothing else.
+    Reasoning in tags (`<think>`, `<reasoning>`) is skipped. An array of plain values counts only if there is nothing
+    else.
     """
     found = excerpts(text)
     best = next((one for one in found if not one.scalars), found[0] if found else None)
@@ -67,9 +67,9 @@ def extract_json(text: str) -> str | None:
 
 
 def excerpts(text: str) -> list[Excerpt]:
-    """Return the JSON objects and arrays in prose, the last first; none of them lies in another.
+    """Return the JSON objects and arrays in prose, last first, without nested ones.
 
-    A text that is one whole value is that value, whatever it holds. At most 20.
+    A text that is a single value gives that value. At most 20 are returned.
     """
     whole = text.strip()
     if whole[:1] in ("{", "[") and (one := _decoded(whole)) is not None:
@@ -80,7 +80,7 @@ def excerpts(text: str) -> list[Excerpt]:
     before = len(text) + 1
     for start, end in reversed(_spans(text)):
         if end > before or end - start > left:
-            continue  # within one that was taken, or the text is too tangled
+            continue  # inside a value already taken, or the limit is reached
         left -= end - start
         one = _decoded(text[start:end])
         if one is not None:
@@ -92,7 +92,7 @@ def excerpts(text: str) -> list[Excerpt]:
 
 
 def literals(text: str) -> list[Excerpt]:
-    """Return the Python dicts and lists in prose, as JSON: what some models write in its place. The last first."""
+    """Return the Python dicts and lists in prose as JSON, last first. Some models write them instead of JSON."""
     text = without_reasoning(text).strip()
     found = []
     for written in _written(text):
@@ -109,9 +109,9 @@ def literals(text: str) -> list[Excerpt]:
 
 
 def without_reasoning(text: str) -> str:
-    """Return a text without its reasoning blocks; all that follows a beginning without an end is one.
+    """Return a text without its reasoning blocks. An unclosed block extends to the end of the text.
 
-    An end without a beginning closes one too: the beginning was part of the prompt.
+    A closing tag without an opening one also ends a block: the opening tag was part of the prompt.
     """
     kept: list[str] = []
     at, open_, depth = 0, "", 0
@@ -132,7 +132,7 @@ def without_reasoning(text: str) -> str:
 
 
 def _written(text: str) -> Iterator[str]:
-    """Return the parts of a text that could be one Python value: blocks of code, then the outermost brackets."""
+    """Yield the parts of a text that may be a Python value: code blocks, then the outermost brackets."""
     fences = [fence.end() for fence in _FENCED.finditer(text)]
     for start in reversed(fences[-3:]):
         yield text[start:].partition("```")[0].strip()
@@ -143,13 +143,13 @@ def _written(text: str) -> Iterator[str]:
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
-    """Return where brackets open and close again, in the order of their ends; strings are passed over."""
+    """Return the spans of matching brackets, in the order of their ends, skipping strings."""
     spans: list[tuple[int, int]] = []
     stack: list[tuple[str, int]] = []
     at = looked = 0
     while looked < _MAX_TOKENS:
         looked += 1
-        # Outside of all brackets a quotation mark is one of prose.
+        # Outside of all brackets, a quotation mark belongs to the prose.
         token = (_TOKEN if stack else _OPENING).search(text, at)
         if token is None:
             break

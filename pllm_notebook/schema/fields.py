@@ -1,4 +1,4 @@
-"""The fields of a model, dataclass or TypedDict, and annotations without what is not the type."""
+"""The fields of a model, dataclass or TypedDict, and their bare types."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class OutputField:
 
     Attributes:
         name: The Python attribute, or the key of a TypedDict.
-        alias: Its name in JSON.
-        annotation: Its type, without what `Annotated` adds to it.
-        description: What the person wrote about it, "" for nothing.
+        alias: Its JSON name.
+        annotation: Its type, without the additions of `Annotated`.
+        description: The user's description. "" for none.
         required: Whether a reply must have it.
-        left: Type of what its validators leave (see `validators.left_by`): that of its column.
+        left: Type of the value after its validators (see `validators.left_by`), which is that of its column.
     """
 
     name: str
@@ -51,7 +51,7 @@ class OutputField:
 
 
 def bare(kind: Any) -> Any:
-    """Strip what is not the type: Annotated, Required, NewType, aliases; inside unions too."""
+    """Return the bare type, without Annotated, Required, NewType and aliases, also inside unions."""
     while True:
         origin = get_origin(kind)
         if origin is Annotated or (origin is not None and origin in _QUALIFIERS):
@@ -71,11 +71,11 @@ def bare(kind: Any) -> Any:
 
 
 def fields_of(kind: Any, schema: Mapping[str, Any]) -> tuple[OutputField, ...] | None:
-    """Return the fields in the order they are declared, None for a type that has none.
+    """Return the fields in declared order, or None for a type without fields.
 
     Args:
         kind: The type.
-        schema: Its JSON schema as Pydantic makes it.
+        schema: Pydantic's JSON schema of the type.
 
     Raises:
         UsageError: If a field is not read from one name in the JSON, or is a secret. Nothing was sent.
@@ -104,7 +104,7 @@ def fields_of(kind: Any, schema: Mapping[str, Any]) -> tuple[OutputField, ...] |
 
 
 def _has_secret(schema: Any) -> bool:
-    """Return whether a part of a JSON schema is as Pydantic writes a secret."""
+    """Return whether a part of a JSON schema is Pydantic's form of a secret."""
     if isinstance(schema, list):
         return any(map(_has_secret, schema))
     if not isinstance(schema, Mapping):
@@ -114,7 +114,7 @@ def _has_secret(schema: Any) -> bool:
 
 
 def _declared(kind: Any) -> dict[str, tuple[Any, FieldInfo | None]] | None:
-    """Return the fields of a class by name: annotation, and what Pydantic knows of it."""
+    """Return the fields of a class by name, with annotation and Pydantic's field info."""
     origin = get_origin(kind) or kind
     if not isinstance(origin, type):
         return None
@@ -143,7 +143,7 @@ def _hints(kind: Any) -> dict[str, Any]:
     origin: Any = get_origin(kind) or kind
     try:
         hints = typing_extensions.get_type_hints(origin, include_extras=True)
-    except NameError:  # a class inside a function, whose names only Pydantic could find
+    except NameError:  # a class inside a function, whose names only Pydantic can resolve
         return dict(origin.__annotations__)
     given = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
     if not given:
@@ -152,7 +152,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _filled(hint: Any, given: Mapping[Any, Any]) -> Any:
-    """Put the arguments of a generic into one of its annotations."""
+    """Substitute the arguments of a generic in one of its annotations."""
     if hint in given:
         return given[hint]
     parameters = getattr(hint, "__parameters__", ())

@@ -1,9 +1,9 @@
-"""The way back from what a provider was asked for to what the type takes.
+"""Conversion of replies from the form requested from the provider to the type's own form.
 
-A plan is a value that is called with one decoded reply and gives the JSON that Pydantic
-expects. `None` is the plan that changes nothing. A plan lets through what does not
-have the expected form, so that validation names the fault. Decoded values are changed in place.
-`fit` goes the other way, for answers that a model is shown: its caller reads back what it returns.
+A plan is a value that is called with one decoded reply and returns the JSON that Pydantic
+expects. `None` is the plan that changes nothing. A plan passes values of an unexpected form
+unchanged, so that validation reports the error. Decoded values are changed in place.
+`fit` is the inverse, for answers that are shown to a model: its caller verifies the result.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["EachPlan", "FitPlan", "MapPlan", "PropertiesPlan", "RefPlan", "Tuple
 
 
 class FitPlan(Protocol):
-    """Turns one decoded value back."""
+    """Converts one decoded value back."""
 
     def __call__(self, value: Any) -> Any:
         """Return *value* in the type's own form."""
 
     def fit(self, value: Any) -> Any:
-        """Return a value of the type's own form as it was asked for; never changes *value*."""
+        """Return a value of the type's own form in the requested form. Never changes *value*."""
 
 
 def _fitted(plan: FitPlan | None, value: Any) -> Any:
@@ -35,12 +35,12 @@ def _fitted(plan: FitPlan | None, value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class PropertiesPlan:
-    """An object, some of whose properties were converted."""
+    """An object with converted properties."""
 
     properties: tuple[tuple[str, FitPlan], ...]
 
     def __call__(self, value: Any) -> Any:
-        """Turn the converted properties back."""
+        """Convert the properties back."""
         if isinstance(value, dict):
             for name, plan in self.properties:
                 if name in value:
@@ -48,7 +48,7 @@ class PropertiesPlan:
         return value
 
     def fit(self, value: Any) -> Any:
-        """Convert the properties that are asked for otherwise."""
+        """Convert the properties that have another requested form."""
         if not isinstance(value, dict):
             return value
         return value | {name: plan.fit(value[name]) for name, plan in self.properties if name in value}
@@ -56,12 +56,12 @@ class PropertiesPlan:
 
 @dataclass(frozen=True, slots=True)
 class EachPlan:
-    """An array whose items, or a free map whose values, were converted."""
+    """An array with converted items, or a free-form map with converted values."""
 
     item: FitPlan
 
     def __call__(self, value: Any) -> Any:
-        """Turn every item back."""
+        """Convert every item back."""
         if isinstance(value, list):
             return [self.item(item) for item in value]
         if isinstance(value, dict):
@@ -79,12 +79,12 @@ class EachPlan:
 
 @dataclass(frozen=True, slots=True)
 class MapPlan:
-    """A dict that was asked for as a list of `{"key", "value"}`. Of equal keys the last wins."""
+    """A dict that was requested as a list of `{"key", "value"}`. The last of equal keys wins."""
 
     item: FitPlan | None
 
     def __call__(self, value: Any) -> Any:
-        """Return the dict, or *value* itself where it is not such a list."""
+        """Return the dict, or *value* itself if it is not such a list."""
         restored: dict[str, Any] = {}
         if isinstance(value, list):
             for entry in value:
@@ -95,7 +95,7 @@ class MapPlan:
                 restored[name] = entry["value"] if self.item is None else self.item(entry["value"])
             return restored
         if isinstance(value, dict) and self.item is not None:
-            # A server that enforces nothing may have answered with the dict itself.
+            # A server without enforcement may have answered with the dict itself.
             return {key: self.item(item) for key, item in value.items()}
         return value
 
@@ -108,12 +108,12 @@ class MapPlan:
 
 @dataclass(frozen=True, slots=True)
 class TuplePlan:
-    """A tuple that was asked for as an object `{"item_1", "item_2", …}`."""
+    """A tuple that was requested as an object `{"item_1", "item_2", …}`."""
 
     items: tuple[FitPlan | None, ...]
 
     def __call__(self, value: Any) -> Any:
-        """Return the items in order, or *value* itself where it is not such an object."""
+        """Return the items in order, or *value* itself if it is not such an object."""
         if isinstance(value, dict):
             names = [f"item_{n}" for n in range(1, len(self.items) + 1)]
             present = [name for name in names if name in value]
@@ -134,30 +134,30 @@ class TuplePlan:
 
 @dataclass(frozen=True, slots=True)
 class RefPlan:
-    """The plan of a definition, looked up when called since definitions may hold themselves."""
+    """The plan of a definition, looked up when called because definitions may contain themselves."""
 
     name: str
     table: Mapping[str, FitPlan | None] = field(compare=False, repr=False)
 
     def __call__(self, value: Any) -> Any:
-        """Turn *value* back the way its definition says."""
+        """Convert *value* back by its definition's plan."""
         plan = self.table[self.name]
         return value if plan is None else plan(value)
 
     def fit(self, value: Any) -> Any:
-        """Convert *value* the way its definition says."""
+        """Convert *value* by its definition's plan."""
         return _fitted(self.table[self.name], value)
 
 
 @dataclass(frozen=True, slots=True)
 class UnionPlan:
-    """A union: the first branch whose fitted schema *value* has the form of says how."""
+    """A union, converted by the first branch whose fitted schema matches *value*."""
 
     branches: tuple[tuple[Mapping[str, Any], FitPlan | None], ...]
     defs: Mapping[str, Any] = field(compare=False, repr=False)
 
     def __call__(self, value: Any) -> Any:
-        """Turn *value* back the way its branch says."""
+        """Convert *value* back by its branch's plan."""
         for shape, plan in self.branches:
             if matches(value, shape, self.defs):
                 return value if plan is None else plan(value)
