@@ -174,9 +174,10 @@ def _note_paid_by(run: LiveRun) -> None:
 
 def _settle(run: LiveRun) -> None:
     """Note what a run has paid. From any thread."""
-    p, spent = run.progress(), run.execution.queues.spent
+    p = run.progress()
     if not (p.input_tokens or p.output_tokens or p.cost_usd):
         return  # nothing was paid, and its rows are those of other runs
+    spent = run.execution.queues.spent
     paid = PaidRuns(
         1, p.total, p.done + p.cached, p.cached, p.failed, p.not_sent, p.input_tokens, p.output_tokens, spent.own_usd
     )

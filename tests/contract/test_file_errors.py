@@ -66,7 +66,7 @@ def test_a_missing_file_is_named_with_its_directory_and_a_guess(
 def test_a_directory_in_place_of_a_file_is_said_to_be_one(read: Callable[[Any], object], expected: str) -> None:
     os.mkdir("folder")
 
-    with pytest.raises(UsageError, match=r"is a directory.*Give the path of a file\. Nothing was "):
+    with pytest.raises(UsageError, match=r"is a directory.*(Give|Pass) the path of a file\. Nothing was "):
         read("folder")
 
 
@@ -100,7 +100,7 @@ def test_a_file_is_not_written_where_there_is_no_directory(write: Callable[[Any]
 def test_an_existing_file_is_not_overwritten_unasked(write: Callable[[Any], object], here: Path) -> None:
     (here / "kept.jsonl").write_text("kept")
 
-    with pytest.raises(UsageError, match=r"kept\.jsonl exists\. Give another name, or overwrite=True\. Nothing was"):
+    with pytest.raises(UsageError, match=r"kept\.jsonl exists\. (Give|Use) another name, or overwrite=True\. Nothing was"):
         write("kept.jsonl")
 
     assert (here / "kept.jsonl").read_text() == "kept"
