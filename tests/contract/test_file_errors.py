@@ -100,7 +100,9 @@ def test_a_file_is_not_written_where_there_is_no_directory(write: Callable[[Any]
 def test_an_existing_file_is_not_overwritten_unasked(write: Callable[[Any], object], here: Path) -> None:
     (here / "kept.jsonl").write_text("kept")
 
-    with pytest.raises(UsageError, match=r"kept\.jsonl exists\. (Give|Use) another name, or overwrite=True\. Nothing was"):
+    with pytest.raises(
+        UsageError, match=r"kept\.jsonl exists\. (Give|Use) another name, or overwrite=True\. Nothing was"
+    ):
         write("kept.jsonl")
 
     assert (here / "kept.jsonl").read_text() == "kept"
