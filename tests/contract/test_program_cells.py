@@ -88,4 +88,4 @@ def test_a_program_asks_for_anything_by_any_strategy_of_any_provider(
 
 def test_the_table_of_the_page_is_that_of_the_cells() -> None:
     assert with_table(page()) == page()
-    assert "| asked for |" in page()
+    assert "| request | OpenAI |" in page()
