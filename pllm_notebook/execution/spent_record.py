@@ -12,7 +12,7 @@ from pllm_notebook.execution.results import ResultTable
 
 __all__ = ["SpentRecord"]
 
-# A record takes 40 bytes a row, and a registry 64 MB; decoding what replies took costs microseconds each.
+# A record takes 44 bytes a row, and a registry 64 MB; decoding what replies took costs microseconds each.
 _MAX_ROWS = 200_000
 
 Numbers = np.ndarray[Any, np.dtype[Any]]

@@ -22,8 +22,9 @@ _MOST_ROWS = 1_000
 class RunCosts(NamedTuple):
     """Means over distinct answered rows, with all replies of a row together. None if unknown.
 
-    For a run that is no longer in memory, rows with several replies (repairs, tools, samples) are left out, because
-    their usage is not recorded. The mean is then too low.
+    For a run that is no longer in memory, rows with several replies (repairs, tools, samples) are left out if an
+    earlier version recorded the run, or if it has more than 200,000 such rows: their usage is not recorded then, and
+    the mean is too low.
 
     Attributes:
         rows: Number of rows read.
@@ -46,9 +47,8 @@ def costs_of(side: AnswerSide, lines: np.ndarray[Any, Any]) -> RunCosts:
     rows = side.row[lines[np.sort(np.unique(side.content[lines], return_index=True)[1])]]
     rows = np.unique(rows[rows >= 0])
     run = side.source.run
-    if (record := side.source.record) is not None:
+    if side.source.record is not None:
         rows = rows[side.source.statuses[rows] <= 1]
-        rows = rows if isinstance(run, LiveRun) else rows[~record.several[rows]]
     picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).astype(np.int64))].tolist()
     known: list[Mapping[str, Any]]
     if isinstance(run, LiveRun):

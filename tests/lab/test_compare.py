@@ -292,6 +292,20 @@ def test_what_asking_twice_changes_is_read_from_samples(cache_dir: Path) -> None
         run_registry.forget_all()
 
 
+def test_a_later_kernel_shows_the_same_costs_of_rows_with_several_replies(sim_model: Sim) -> None:
+    frame = pd.DataFrame({"text": texts(4)})
+    old = frame.llm.parse(Review, "A {text}", samples=3)
+    new = frame.llm.parse(Review, "B {text}")
+    live = new.llm.compare(old).costs
+
+    run_registry.forget_all()
+
+    later = new.llm.compare(old).costs
+    assert [*later[0], *later[1]] == pytest.approx([*live[0], *live[1]])
+    assert later[0].rows == 4
+    assert (later[0].output_tokens or 0) == pytest.approx(3 * (later[1].output_tokens or 0))
+
+
 def test_prompts_schemas_and_models_are_shown_beside_each_other(sim_model: Sim) -> None:
     class Wider(BaseModel):
         """A review."""
