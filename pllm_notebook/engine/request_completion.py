@@ -11,7 +11,7 @@ from pllm_notebook.engine.attempts import AttemptResult, error_text
 from pllm_notebook.engine.hedging import Hedging
 from pllm_notebook.engine.in_flight import InFlight, InFlightTable, cancelled
 from pllm_notebook.engine.limits.limiter import Limiter, Permit
-from pllm_notebook.engine.retry import retried_as, retry_delay_s, with_wait
+from pllm_notebook.engine.retry import paced_refusals, retried_as, retry_delay_s, with_wait
 from pllm_notebook.engine.run_queue import RunQueue
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.pending_call import CallResult, PendingCall
@@ -177,6 +177,7 @@ class RequestCompletion:
             draw=self._rng.random(),
             refused_for_s=now - call.refused_since if call.refusals else 0.0,
             others_pass=self.replies > call.replies_then,
+            paced=paced_refusals(self._limiter.inference.noise.share),
         )
         if delay_s is None or queue.closed or self._exceeds_bounds(queue, call, now, delay_s):
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from pllm_notebook.exceptions import sentence
@@ -9,11 +10,15 @@ from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.formatting import format_duration
 from pllm_notebook.pending_call import PendingCall
 
-__all__ = ["RetryBounds", "retried_as", "retry_delay_s", "with_wait"]
+__all__ = ["RetryBounds", "paced_refusals", "retried_as", "retry_delay_s", "with_wait"]
 
 # After its first refusals without a stated wait, a call is sent again when the limiter allows the next one. A call that
 # is refused again and again does not fit what the limiter has learned, and waits on its own.
 PACED_REFUSALS = 3
+# Where calls are refused at random, some are refused many times in a row: as often as one in this many is no sign of
+# anything else, and waiting would not help it.
+ONE_IN_CALLS = 1e6
+MAX_PACED_REFUSALS = 16
 FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 8.0
 # Calls that are to return at one time are spread over this time after it.
@@ -37,6 +42,7 @@ def retry_delay_s(
     draw: float,
     refused_for_s: float = 0.0,
     others_pass: bool = False,
+    paced: int = PACED_REFUSALS,
 ) -> float | None:
     """Return the seconds to wait before a request is sent again, None for never.
 
@@ -49,6 +55,7 @@ def retry_delay_s(
         draw: A number from [0, 1), so that calls that failed together do not return together.
         refused_for_s: Seconds since the first refusal.
         others_pass: Whether other calls to the same model have been answered since then.
+        paced: Refusals without a stated wait after which the limiter alone decides when it is sent again.
     """
     if not kind.retried:
         return None
@@ -57,17 +64,29 @@ def retry_delay_s(
             return None
         if retry_after_s is not None and retry_after_s <= MAX_STATED_S:
             return retry_after_s + min(0.1 * retry_after_s, SPREAD_S) * draw
-        if retry_after_s is None and refusals <= PACED_REFUSALS:
+        if retry_after_s is None and refusals <= paced:
             return 0.0
         # Where others are admitted, no call need wait for an hour.
         return (
-            _backoff(min(max(refusals - PACED_REFUSALS, 1), 6), draw) if retry_after_s is None or others_pass else None
+            _backoff(min(max(refusals - paced, 1), 6), draw) if retry_after_s is None or others_pass else None
         )
     if retry_after_s is not None and retry_after_s > MAX_STATED_S:
         return None
     if attempts > max_retries:
         return None
     return max(retry_after_s or 0.0, _backoff(attempts, draw))
+
+
+def paced_refusals(random_share: float) -> int:
+    """Return how many refusals in a row chance explains where it refuses *random_share* of the calls.
+
+    Each refusal is taken for independent of the ones before: a share p refuses a call k times in a row with
+    probability p ** k, which is one in a million at 5 refusals where p is 0.05, at 9 where it is 0.2, and at 12 at 0.3.
+    """
+    if not 0 < random_share < 1:
+        return PACED_REFUSALS
+    explained = math.ceil(-math.log(ONE_IN_CALLS) / math.log(random_share))
+    return min(MAX_PACED_REFUSALS, max(PACED_REFUSALS, explained))
 
 
 def retried_as(failure: Failure) -> FailureKind:

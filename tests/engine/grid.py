@@ -1,6 +1,9 @@
 """What the limiter's quality is measured on: modelled providers, and whole runs against them in virtual time.
 
-python -m tests.engine.grid 0.2 --seeds 40     where this share of requests is refused at random, with 64 slots
+python -m tests.engine.grid 0.2 --seeds 40              this share of requests is refused at random, with 64 slots
+python -m tests.engine.grid 0.2 --begins 5 --rows 3000  the same, from the fifth second of a run on
+python -m tests.engine.grid 0.2 --begins 5 --rpm 6000   under a limit that nothing but refusals shows
+python -m tests.engine.grid 0 --rpm 120 --burst 30      a bucket of 60 requests into which two flow each second
 """
 
 from __future__ import annotations
@@ -158,14 +161,33 @@ def _run(
 
 
 def main() -> None:
-    """Print the share of the oracle's speed under random refusals, for each of many seeds."""
+    """Print the share of the oracle's speed and the refusals of a limit, for each of many seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("share", type=float)
     parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=1_500)
+    parser.add_argument("--begins", type=float, default=0.0, metavar="SECOND", help="when the random refusals begin")
+    parser.add_argument("--ends", type=float, default=math.inf, metavar="SECOND", help="when they end")
+    parser.add_argument("--rpm", type=float, help="a limit that only refusals show, in place of the 64 slots")
+    parser.add_argument("--burst", type=float, default=1.0, metavar="SECONDS", help="what the limit's bucket holds")
+    parser.add_argument(
+        "--step", type=float, nargs=3, metavar=("FROM", "TO", "FACTOR"), help="the limit is another one for a while"
+    )
+    parser.add_argument("--tells", default="nothing", help="what a refusal of the limit tells")
     given = parser.parse_args()
-    scenario = Scenario(1_500, 0.2, ({"noise": given.share, "slots": 64},))
-    found = sorted(measure(scenario, seed).efficiency for seed in range(given.seeds))
-    print(f"mean {sum(found) / len(found):.3f}; least first:", *(f"{each:.3f}" for each in found))
+    server: dict[str, Any] = {"noise": given.share, "noise_from_s": given.begins, "noise_until_s": given.ends}
+    if given.rpm is None:
+        server |= {"slots": 64}
+    else:
+        server |= {"rpm": given.rpm, "burst_s": given.burst, "tells": given.tells, "squeeze": given.step}
+    scenario = Scenario(given.rows, 0.2, (server,))
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    found = sorted((measure(scenario, seed) for seed in seeds), key=lambda one: one.efficiency)
+    print(f"mean {sum(one.efficiency for one in found) / len(found):.3f}, seconds at most", end=" ")
+    print(f"{max(one.took_s for one in found):.1f}, refused at most {max(one.refused for one in found)}")
+    print("share, least first:", *(f"{one.efficiency:.3f}" for one in found))
+    print("refused by the limit:", *sorted((one.refused for one in found), reverse=True))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,8 @@ class ModelServer:
         error_500: Share of the admitted that fail.
         hang: Share of the admitted that never answer.
         noise: Share of all requests that are refused whatever the limits are, as by an upstream that others fill.
+        noise_from_s: When those refusals begin.
+        noise_until_s: When they end.
         noise_wait_s: The wait that is told with those, None for none.
         told_once: Requests a minute that a 429 tells in headers, to the 40th request alone, and no other answer does.
         script: What the nth request meets instead of an answer.
@@ -101,6 +103,8 @@ class ModelServer:
     error_500: float = 0.0
     hang: float = 0.0
     noise: float = 0.0
+    noise_from_s: float = 0.0
+    noise_until_s: float = math.inf
     noise_wait_s: float | None = None
     told_once: float | None = None
     script: dict[int, Exception | RawReply] = field(default_factory=dict)
@@ -132,7 +136,7 @@ class ModelServer:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:
-            if self._noise_rng is not None and self._noise_rng.random() < self.noise:
+            if self._is_noise(now):
                 self.noisy += 1
                 await asyncio.sleep(REFUSAL_S)
                 told = {} if self.noise_wait_s is None else {"retry-after": str(self.noise_wait_s)}
@@ -173,6 +177,11 @@ class ModelServer:
 
     async def aclose(self) -> None:
         self.closed = True
+
+    def _is_noise(self, now: float) -> bool:
+        if self._noise_rng is None or not self.noise_from_s <= now < self.noise_until_s:
+            return False
+        return self._noise_rng.random() < self.noise
 
     def fill(self, now: float) -> None:
         """Bring the limits up to date."""

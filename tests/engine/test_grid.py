@@ -177,6 +177,23 @@ def test_noise_costs_no_more_than_the_refused_requests_themselves(name: str, sha
         assert one.refused + one.noisy <= scenario.rows * (share / (1 - share) + 0.1)
 
 
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("share", [0.2, 0.3])
+def test_noise_that_begins_in_the_middle_of_a_run_is_no_limit(share: float) -> None:
+    measured = runs(of(noise=share, noise_from_s=5.0, slots=64))
+
+    assert min(one.efficiency for one in measured) >= 0.9
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("until_s", [15.0, float("inf")])
+def test_noise_that_begins_under_a_confirmed_limit_does_not_lower_its_rate(until_s: float) -> None:
+    measured = runs(of(rpm=RPM, tells="nothing", noise=0.2, noise_from_s=5.0, noise_until_s=until_s))
+
+    assert min(one.efficiency for one in measured) >= 0.9
+    assert max(one.refused for one in measured) <= 450
+
+
 @pytest.mark.parametrize("share", [0.05, 0.2])
 def test_a_long_wait_that_noise_states_holds_back_its_call_alone(share: float) -> None:
     # Of a hundred rows one is told to wait three times in a row, which a run cannot end before.

@@ -56,3 +56,9 @@ def test_a_refusal_now_and_then_is_noise_and_no_proof_however_many_there_are() -
     noise = RefusalNoise()
 
     assert observe(noise, list(range(50, 20_000, 50))) == []
+
+
+def test_one_refusal_in_five_calls_that_begins_after_a_thousand_proves_no_limit() -> None:
+    noise = RefusalNoise()
+
+    assert observe(noise, list(range(1_000, 3_000, 5))) == []

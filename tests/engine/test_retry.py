@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pllm_notebook.engine.retry import retry_delay_s, with_wait
+from pllm_notebook.engine.retry import paced_refusals, retry_delay_s, with_wait
 from pllm_notebook.failures import Failure, FailureKind
 
 
@@ -36,6 +36,18 @@ def test_attempts_end() -> None:
 
 def test_a_call_refused_for_the_first_times_without_a_stated_wait_goes_when_the_limiter_lets_it() -> None:
     assert [delay(FailureKind.RATE_LIMIT, refusals=n) for n in (1, 2, 3, 4)] == [0.0, 0.0, 0.0, 0.25]
+
+
+def test_refusals_that_chance_explains_make_no_call_wait_on_its_own() -> None:
+    assert [paced_refusals(share) for share in (0.0, 0.01, 0.05, 0.2, 0.3, 0.4, 1.0)] == [3, 3, 5, 9, 12, 16, 3]
+
+    waits = [delay(FailureKind.RATE_LIMIT, refusals=n, paced=paced_refusals(0.2)) for n in (4, 9, 10, 11)]
+
+    assert waits == [0.0, 0.0, 0.25, 0.5]
+
+
+def test_a_stated_wait_is_kept_where_calls_are_refused_at_random() -> None:
+    assert delay(FailureKind.RATE_LIMIT, refusals=4, paced=12, retry_after_s=5.0, draw=0.0) == 5.0
 
 
 @pytest.mark.parametrize("stated_s", [0.3, 1.0, 10.0, 600.0])

@@ -139,6 +139,12 @@ class InferredRate:
         self._stretches.clear()
         self._next_step = 0.0, self.sent + _STEP_CALLS
 
+    def recover(self, rate: float) -> None:
+        """Return to *rate*, which was measured before refusals that proved random lowered it."""
+        if self.rate is not None and self.rate < rate:
+            self.rate, self._step, self._held_until = rate, _FIRST_STEP_IN_NOISE, 0.0
+            self._stretches.clear()
+
     def restore(self, rate: float) -> None:
         """Start at *rate*, measured by another run; without a refusal it grows as any other does."""
         self.rate, self.measured, self._step = max(_MIN_RATE, rate), True, _FIRST_STEP_RESTORED

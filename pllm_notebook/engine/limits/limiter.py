@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from pllm_notebook.engine.limits.concurrency_window import ConcurrencyWindow, SendGroup
 from pllm_notebook.engine.limits.inferred_rate import InferredRate
-from pllm_notebook.engine.limits.limit_confirmation import LimitConfirmation
-from pllm_notebook.engine.limits.refusal_noise import RefusalNoise
+from pllm_notebook.engine.limits.limit_inference import LimitInference
 from pllm_notebook.engine.limits.token_bucket import TokenBucket
 from pllm_notebook.types import LimitReport
 
@@ -30,8 +29,6 @@ _FIRST_HIDDEN = 0.5
 _MAX_UNREPORTED = 8
 # How fast the token estimates follow what calls used, once there are many.
 _FOLLOW = 0.05
-# Refusals that continue at this share of a rate that was let through are noise.
-_QUIET = 0.4
 
 
 @dataclass(slots=True)
@@ -86,9 +83,8 @@ class Limiter:
     Attributes:
         requests: The limit of requests, as reported.
         tokens: The limit of tokens, as reported.
-        inferred: The limit of requests, as inferred from refusals that no reported limit explains.
-        noise: Distinguishes refusals of a limit from random ones.
-        confirmation: Tests whether the inferred limit exists.
+        inferred: The rate of requests, as inferred from refusals that no reported limit explains.
+        inference: Infers it.
         paused_until: Time before which nothing is sent.
         refused: Total number of refused requests.
         processes: How many processes of this machine send for this account and model; each takes its part of the
@@ -99,8 +95,7 @@ class Limiter:
         self.requests = TokenBucket()
         self.tokens = TokenBucket(hidden=_FIRST_HIDDEN)
         self.inferred = InferredRate()
-        self.noise = RefusalNoise()
-        self.confirmation = LimitConfirmation()
+        self.inference = LimitInference(self.inferred)
         self.paused_until = 0.0
         self.refused = 0
         self.processes = 1
@@ -111,7 +106,6 @@ class Limiter:
         self._tokens_each = 0.0
         self._counted = 0
         self._unconfirmed = False
-        self._peak = 0.0
         self._unreported = False
 
     def __repr__(self) -> str:
@@ -133,7 +127,7 @@ class Limiter:
         if processes != self.processes:
             scale = self.processes / processes
             self.processes = processes
-            for limit in (self.requests, self.tokens, self.inferred):
+            for limit in (self.requests, self.tokens, self.inference):
                 limit.scale(scale)
 
     def wait_s(self, now: float, tokens: float) -> float:
@@ -144,17 +138,8 @@ class Limiter:
         if self.tokens.rate is not None:
             wait = max(wait, self.tokens.wait_s(now, tokens * self._token_ratio))
         if self.inferred.rate is not None:
-            wait = max(wait, self._wait_for_inferred_s(now))
+            wait = max(wait, self.inference.wait_s(now))
         return max(wait, 0.0)
-
-    def _wait_for_inferred_s(self, now: float) -> float:
-        """Return the seconds until the inferred limit, or a burst that tests it, has room."""
-        test = self.confirmation
-        if test.due_at <= now:
-            self._judge(now)
-        if test.sends(now):
-            return 0.0
-        return min(self.inferred.wait_s(now), test.due_at - now)
 
     def charge(self, now: float, tokens: float) -> Permit:
         """Charge a call that is sent now. Each permit is passed back to exactly one of the five methods below."""
@@ -163,8 +148,8 @@ class Limiter:
         ahead = self._tokens_in_flight
         self._tokens_in_flight += need
         nth = self.inferred.charge(now)
-        if self.confirmation.sends(now):
-            self.confirmation.sent(now, nth, self.inferred.patience_s)
+        if self.inferred.rate is not None:
+            self.inference.sent(now, nth)
         return Permit(
             now, tokens, need, ahead, self.requests.charge(now, 1.0), self.tokens.charge(now, need),
             nth, self._window.sent(self._in_flight),
@@ -208,8 +193,11 @@ class Limiter:
         self.tokens.refund(permit.tokens, permit.tokens_charged)
         if report is not None and self._unreported and self.inferred.rate is None:
             report = None  # the replies report no such limit
-        if report is None or not self._explained(now, permit, report, retry_after_s):
-            self._infer(now, permit, retry_after_s)
+        if report is not None and self._explained(now, permit, report, retry_after_s):
+            return
+        shut = self.inference.refused(now, permit.sent_at, permit.nth, retry_after_s)
+        if shut and retry_after_s is not None and (retry_after_s > _ROUNDED_S or retry_after_s % 1):
+            self._pause(now, retry_after_s)
 
     def _explained(self, now: float, permit: Permit, report: LimitReport, retry_after_s: float | None) -> bool:
         """Update the limits with a refusal's headers, and return whether what they report explains it."""
@@ -229,52 +217,6 @@ class Limiter:
                         wait_s = min(wait_s, (need - remaining) / bucket.rate)
                     bucket.refuse(now, need, wait_s, ahead)
         return explained
-
-    def _infer(self, now: float, permit: Permit, retry_after_s: float | None) -> None:
-        """Update the inferred rate with an unexplained refusal, if it and those before it prove a limit."""
-        inferred, noise, test = self.inferred, self.noise, self.confirmation
-        if test.refused(permit.nth):
-            inferred.ignore(permit.nth)
-            return
-        free, learned = inferred.rate is None, noise.share
-        if inferred.measured:
-            self._peak = max(self._peak, inferred.rate or 0.0)
-        quiet = inferred.rate is None or inferred.rate < _QUIET * self._peak
-        proven = noise.limited(now, permit.sent_at, permit.nth, counts=quiet, at_first=free)
-        inferred.noisy = noise.share > 0
-        if free:
-            self._peak = 0.0
-        elif inferred.noisy and not learned:
-            inferred.doubt()
-        if not proven and (free or inferred.noisy):
-            inferred.ignore(permit.nth)
-            test.refusals += 1
-            return
-        # Calls sent after it may have been refused before it; a search begins after all of them.
-        nth = noise.last if free else permit.nth
-        exact_s = retry_after_s if retry_after_s is not None and retry_after_s % 1 else None
-        begins = inferred.refuse(now, permit.sent_at, nth, noise.first, dry=noise.dry, wait_s=exact_s)
-        if free:
-            test.start(noise.proof, noise.counts, now + inferred.patience_s)
-        else:
-            test.count(permit.nth, begins=begins)
-            if begins and inferred.rate is not None and not inferred.dry:
-                test.plan(now, inferred.sent, inferred.rate, inferred.level)
-        if retry_after_s is not None and inferred.dry and (retry_after_s > _ROUNDED_S or retry_after_s % 1):
-            self._pause(now, retry_after_s)
-
-    def _judge(self, now: float) -> None:
-        """Judge whether the inferred limit exists. If it does not, all that was refused under it was noise."""
-        inferred, test = self.inferred, self.confirmation
-        if inferred.rate is None:
-            return
-        limited = test.judge(inferred.sent)
-        if limited is None and test.favours_noise and not inferred.dry:
-            test.plan(now, inferred.sent, inferred.rate, inferred.level)
-        elif limited is False:
-            self.noise.learn(*test.totals(inferred.sent), inferred.sent)
-            inferred.forget()
-            self._peak = 0.0
 
     def overloaded(self, now: float, permit: Permit, retry_after_s: float | None) -> None:
         """Update the limits with a 503 or 529: fewer calls in flight, and a pause where one was requested."""
@@ -335,8 +277,7 @@ class Limiter:
         if learned.tokens_per_min and learned.tokens_at_once:
             self.tokens.fill(now, learned.tokens_per_min / 60 * part, learned.tokens_at_once * part)
         if learned.inferred_per_min:
-            self.inferred.restore(learned.inferred_per_min / 60 * part)
-            self.confirmation.confirmed = True
+            self.inference.restore(learned.inferred_per_min / 60 * part)
         if learned.window:
             self._window.allow(learned.window)
 

@@ -2,13 +2,15 @@
 
 A limit that calls run into refuses most of them. An upstream pool that others fill, or a server that drops some calls,
 refuses a share of them at any rate. The test is a cumulative sum (Page's) over the calls in the order in which they
-were sent: it compares a share of one half with the share of the noise as known so far.
+were sent: it compares a share of one half with the share of the noise as known so far, or with that of the latest calls
+where it is clearly higher, since noise may begin at any time. Noise is assumed to refuse each call independently. Where
+it does, a wrong proof is possible, most of all while noise begins; `limit_confirmation` decides about those.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 
 __all__ = ["RefusalNoise"]
 
@@ -26,6 +28,10 @@ _MIN_REFUSED = 3
 # Number of calls that the share covers, and number of refusals that the test covers.
 _MEMORY = 500.0
 _MAX_LISTED = 128
+# The latest calls that show a change of the share, and the last ones of them, left out: a limit that refuses these must
+# not pass for the noise that it is compared with.
+_LATEST = 40
+_LAG = 5
 
 
 class RefusalNoise:
@@ -58,8 +64,10 @@ class RefusalNoise:
 
     @property
     def counts(self) -> tuple[float, float]:
-        """The calls that count for the share, and how many of them were refused."""
-        return self._seen + self._now_seen, self._refused + self._now_refused
+        """Of the latest calls before those that proved a limit: how many count, and how many of them were refused."""
+        seen, refused = self._seen + self._now_seen, self._refused + self._now_refused
+        latest = min(seen, _LATEST)
+        return latest, self._latest(self.first, refused / seen if seen else 0.0) * latest
 
     @property
     def last(self) -> int:
@@ -106,25 +114,40 @@ class RefusalNoise:
         return False
 
     def learn(self, seen: int, refused: int, nth: int) -> None:
-        """Count refusals that were taken for those of a limit; all calls after the *nth* count."""
+        """Count refusals that were taken for those of a limit, above earlier ones; all calls after the *nth* count."""
         self._listed.clear()
         self._proven_at = None
         self._commit(nth)
         self._from = nth
+        self._fade(_LATEST)
         self._seen, self._refused = self._seen + seen, self._refused + refused
+
+    def bound(self, share: float) -> None:
+        """Lower the share to at most *share*: that of all refusals, random or not, among the latest calls."""
+        if self.share > share:
+            self._refused = share * self._seen
 
     def _score(self) -> tuple[float, int]:
         """Return the sum at the last listed call, and the index at which its current rise began."""
+        listed = self._listed
         seen, refused = self._seen + self._now_seen, self._refused + self._now_refused
-        noise = min(_MAX_NOISE, max(_MIN_NOISE, (refused + _PRIOR_REFUSED) / (seen + _PRIOR_SEEN)))
-        refusal, admission = math.log(_LIMITED / noise), math.log((1 - _LIMITED) / (1 - noise))
-        score, run, last = 0.0, 0, self._listed[0]
-        for index, each in enumerate(self._listed):
+        known = (refused + _PRIOR_REFUSED) / (seen + _PRIOR_SEEN)
+        refusal, admission = _ratios(known)
+        score, run, last = 0.0, 0, listed[0]
+        for index, each in enumerate(listed):
+            if self._from is not None:
+                refusal, admission = _ratios(self._latest(each - _LAG, known))
             score += (each - last - 1) * admission
             if score <= 0:
                 score, run = 0.0, index
             score, last = score + refusal, each
         return score, run
+
+    def _latest(self, nth: int, known: float) -> float:
+        """Return the share of the latest calls before the *nth* that were refused, where it is clearly above *known*."""
+        refused = bisect_left(self._listed, nth) - bisect_left(self._listed, nth - _LATEST)
+        error = math.sqrt(refused)
+        return (refused - error) / _LATEST if refused - 2 * error > known * _LATEST else known
 
     def _commit(self, start: int | None) -> None:
         """Add the current counts to the totals; count on after the call *start*, None to stop counting."""
@@ -132,6 +155,16 @@ class RefusalNoise:
         self._now_seen = self._now_refused = 0
         if self._from is not None:
             self._from = start
-        if self._seen > _MEMORY:
-            self._refused *= _MEMORY / self._seen
-            self._seen = _MEMORY
+        self._fade(_MEMORY)
+
+    def _fade(self, memory: float) -> None:
+        """Let the totals weigh as much as *memory* calls at most."""
+        if self._seen > memory:
+            self._refused *= memory / self._seen
+            self._seen = float(memory)
+
+
+def _ratios(noise: float) -> tuple[float, float]:
+    """Return the log likelihood ratios of a limit to a share of *noise*: of a refused call, and of an admitted one."""
+    noise = min(_MAX_NOISE, max(_MIN_NOISE, noise))
+    return math.log(_LIMITED / noise), math.log((1 - _LIMITED) / (1 - noise))
