@@ -67,9 +67,7 @@ def retry_delay_s(
         if retry_after_s is None and refusals <= paced:
             return 0.0
         # Where others are admitted, no call need wait for an hour.
-        return (
-            _backoff(min(max(refusals - paced, 1), 6), draw) if retry_after_s is None or others_pass else None
-        )
+        return _backoff(min(max(refusals - paced, 1), 6), draw) if retry_after_s is None or others_pass else None
     if retry_after_s is not None and retry_after_s > MAX_STATED_S:
         return None
     if attempts > max_retries:

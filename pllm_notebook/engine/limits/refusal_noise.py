@@ -144,7 +144,7 @@ class RefusalNoise:
         return score, run
 
     def _latest(self, nth: int, known: float) -> float:
-        """Return the share of the latest calls before the *nth* that were refused, where it is clearly above *known*."""
+        """Return the refused share of the latest calls before the *nth*, where it is clearly above *known*."""
         refused = bisect_left(self._listed, nth) - bisect_left(self._listed, nth - _LATEST)
         error = math.sqrt(refused)
         return (refused - error) / _LATEST if refused - 2 * error > known * _LATEST else known
