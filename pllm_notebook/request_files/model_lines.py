@@ -22,7 +22,7 @@ CHUNK_LINES = 4_000
 _MAX_CHUNK_BYTES = 16 * 2**20
 # If fewer lines are open, the next chunk starts, so that one late reply delays nothing.
 _WANTED_LINES = CHUNK_LINES // 2 + 1
-# Limit on lines held by chunks that wait for a late line, in chunks: they hold their results until it is written.
+# Chunks that wait for a late line hold their results until it is written. At most a dozen are held (24 half chunks).
 _MOST_HELD = 24
 
 StartChunk = Callable[[LineGroup, "array[int]"], LineChunk]
