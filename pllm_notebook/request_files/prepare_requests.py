@@ -54,7 +54,7 @@ def prepare_requests_file(
         raise UsageError(f"form is 'openai', 'anthropic' or None, not {form!r}. Nothing was written.")
     path = _new_path() if path is None else file_path(path, "a request file", _NOTHING)
     if os.path.isfile(path) and not overwrite:
-        raise UsageError(f"{path} exists. Use another name, or overwrite=True. {_NOTHING}")
+        raise UsageError(f"{path} exists. Give another name, or overwrite=True. {_NOTHING}")
     contexts = as_prompt_list(prompts)
     asked = prepare_prompts(contexts, {"mode": "async"}, {})
     for place, failure in asked.failures.items():
