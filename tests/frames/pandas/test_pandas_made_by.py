@@ -113,7 +113,7 @@ def test_a_process_of_its_own_knows_the_rows(sent: Sent, cache_dir: Path, tmp_pa
     done = run_forked("-c", textwrap.dedent(script))
 
     assert done.stderr == ""
-    assert done.stdout == f"['ok', 'failed', 'ok'] {out.attrs['pllm_run']} done [1, <NA>, 1]\n"
+    assert done.stdout == f"['ok', 'failed', 'ok'] {out.attrs['pllm_run']} done [1, 1, 1]\n"
 
 
 def test_labels_of_an_earlier_kernels_run_are_matched_by_the_index(sent: Sent) -> None:
