@@ -131,11 +131,12 @@ class RunsOf:
     def __iter__(self) -> Iterator[Handle]:
         return iter(self())
 
-    def clear(self, older_than: timedelta | float | None = None) -> int:
+    def clear(self, older_than: timedelta | None = None) -> int:
         """Delete records of runs. Answers stay in the cache, and existing handles stay valid.
 
         Args:
-            older_than: Only records of runs that began at least this long ago, a timedelta or seconds. None for all.
+            older_than: Only records of runs that began at least this long ago, such as `timedelta(days=90)`. None
+                for all.
 
         Returns:
             The number of records deleted.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -169,7 +168,7 @@ class CacheHandle:
         LabelFile(store.directory).merge(labels)
         return added
 
-    def clear(self, model: str | None = None, older_than: timedelta | float | None = None) -> int:
+    def clear(self, model: str | None = None, older_than: timedelta | None = None) -> int:
         """Delete answers, and calls that failed; asking for answers again pays again.
 
         Args:
@@ -177,7 +176,7 @@ class CacheHandle:
                 (`gpt-6-luna`, from whatever provider). Providers answer in the name of a dated version,
                 so a name also takes in its own versions (`gpt-6-luna-2026-08-01`). `sim:openai` takes in all that are
                 simulated as OpenAI's. Where nothing is of it, a warning lists the models that there are.
-            older_than: Only those that came at least this long ago, a timedelta or seconds.
+            older_than: Only those that came at least this long ago, such as `timedelta(days=90)`.
 
         Returns:
             The number of answers deleted. With neither argument, everything is.
@@ -228,21 +227,22 @@ cache = CacheHandle()
 """The store of answers: `.info()`, `.export(path)`, `.import_(path)`, `.clear(model=, older_than=)`, `.check()`."""
 
 
-def age_in_seconds(older_than: timedelta | float | None) -> float | None:
+def age_in_seconds(older_than: timedelta | None) -> float | None:
     """Return an age that a person gave, in seconds; None for None.
 
+    A bare number is refused: read as seconds where days are meant, it would delete answers that were paid for.
+
     Raises:
-        UsageError: If it is neither a timedelta nor a number of seconds, or is negative. Nothing was deleted.
+        UsageError: If it is not a timedelta, or is negative. Nothing was deleted.
     """
     if older_than is None:
         return None
-    age_s = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-    if isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not 0 <= age_s <= sys.float_info.max:
+    if not isinstance(older_than, timedelta) or older_than < timedelta():
         raise UsageError(
-            f"older_than is a timedelta, such as timedelta(days=90), or a number of seconds, not {older_than!r}. "
+            f"older_than is a timedelta of at least 0, such as timedelta(days=90), not {older_than!r}. "
             "Nothing was deleted."
         )
-    return float(age_s)
+    return older_than.total_seconds()
 
 
 def _size(number: float) -> str:
