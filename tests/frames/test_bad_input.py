@@ -232,7 +232,7 @@ def test_a_frame_without_columns_has_the_new_ones(echo: Callable[[], int], kit: 
         (-3, "There is no row -3: the {whole} has 2, counted from 0."),
         ("a", "A row is named by its position, a whole number, not 'a'."),
         (True, "A row is named by its position, a whole number, not True."),
-        (1.0, "A row is named by its position, a whole number, not 1.0."),
+        (1.5, "A row is named by its position, a whole number, not 1.5."),
     ],
 )
 def test_a_row_that_is_not_there_cannot_be_explained(
