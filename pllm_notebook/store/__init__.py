@@ -1,6 +1,6 @@
-"""Where replies are kept, by key: `open_store` for the one on disk, `MemoryStore` for tests.
+"""Stores of replies by key: `open_store` opens the one on disk, `MemoryStore` is for tests.
 
-Importing this opens nothing; diskcache and SQLite are loaded with the first store.
+Importing this package opens nothing. diskcache and SQLite are loaded with the first store.
 """
 
 from pllm_notebook.store.cache_api import CacheCheck, CacheHandle, CacheInfo, age_in_seconds, cache

@@ -1,4 +1,4 @@
-"""`pllm.cache`: what a person can ask of the cache, and do to it."""
+"""`pllm.cache`: inspect, export, import, clear and check the cache."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = ["CacheCheck", "CacheHandle", "CacheInfo", "age_in_seconds", "cache"]
 
 @dataclass(frozen=True, slots=True)
 class CacheInfo(HTMLFacts):
-    """What the cache holds.
+    """Contents of the cache.
 
     Attributes:
-        directory: Where it is.
-        entries: Answers kept.
-        bytes_on_disk: Of the database and what belongs to it.
-        cost_usd: What these answers cost when they were asked for, in US dollars.
-        unpriced: Answers of unknown price; they are not in `cost_usd`.
-        oldest: When the first of them arrived, in UTC; None without answers.
-        newest: When the last of them arrived, in UTC; None without answers.
-        models: Model to number of answers, the most used first.
+        directory: Cache directory.
+        entries: Number of stored answers.
+        bytes_on_disk: Size of the database and its related files.
+        cost_usd: Original cost of these answers, in US dollars.
+        unpriced: Number of answers of unknown price, not included in `cost_usd`.
+        oldest: Arrival time of the oldest answer, in UTC; None without answers.
+        newest: Arrival time of the newest answer, in UTC; None without answers.
+        models: Number of answers by model, the most used first.
     """
 
     directory: str
@@ -66,12 +66,12 @@ class CacheInfo(HTMLFacts):
 
 @dataclass(frozen=True, slots=True)
 class CacheCheck:
-    """What a check of every row found.
+    """Result of a check of every row.
 
     Attributes:
-        entries: Answers whose checksum holds.
-        damaged: Rows that are damaged or unsafe; they count as absent and are asked for again.
-        fault: What SQLite says is wrong with the file, "" for nothing.
+        entries: Number of answers with a valid checksum.
+        damaged: Number of damaged or unsafe rows. They count as absent and are requested again.
+        fault: SQLite's description of what is wrong with the file, "" if nothing is.
     """
 
     entries: int
@@ -80,7 +80,7 @@ class CacheCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the check found no fault."""
         return not self.damaged and not self.fault
 
     def __repr__(self) -> str:
@@ -92,13 +92,13 @@ class CacheCheck:
 
 
 class CacheHandle:
-    """The cache of the moment: the one that `configure(cache_dir=…)` and PLLM_CACHE_DIR name.
+    """The current cache, as set by `configure(cache_dir=…)` or PLLM_CACHE_DIR.
 
-    Nothing is opened before its first use.
+    Nothing is opened before the first use.
 
     Args:
-        store: Gives the store, at each use.
-        wall_clock: Seconds since 1970.
+        store: Called at each use; returns the store.
+        wall_clock: Returns seconds since 1970.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class CacheHandle:
 
     @property
     def directory(self) -> str:
-        """Where new answers are kept."""
+        """Directory in which new answers are stored."""
         return self._open().directory
 
     def info(self) -> CacheInfo:
-        """Count what is kept and what it cost. Reads every entry: about a second for 100,000."""
+        """Return the number of answers and their cost. Reads every entry: about a second for 100,000."""
         store = self._open()
         store.flush()
         entries = unpriced = 0
@@ -144,21 +144,21 @@ class CacheHandle:
         )
 
     def export(self, path: str | os.PathLike[str], *, overwrite: bool = False, labels: bool = False) -> int:
-        """Write every answer into one file for another machine (see `export_file.export`); give their number.
+        """Write every answer to one file for another machine (see `export_file.export`) and return their number.
 
         Args:
-            path: The file; `.jsonl.gz` is a fitting end.
-            overwrite: Whether a file of that name is replaced.
-            labels: Whether the labels of the directory go with them. They hold cells of the labelled rows.
+            path: The file; `.jsonl.gz` is a suitable extension.
+            overwrite: Whether an existing file is replaced.
+            labels: Whether to include the labels of the directory. They contain cells of the labelled rows.
         """
         store = self._open()
         given = LabelFile(store.directory).for_others() if labels else ()
         return export_file.export(store, path, overwrite=overwrite, labels=given)
 
     def import_(self, path: str | os.PathLike[str]) -> int:
-        """Add the answers of an exported file that are not here yet (see `export_file.import_`); give their number.
+        """Add the missing answers from an exported file (see `export_file.import_`) and return their number.
 
-        Labels that are in it are added, too, but for what the same person has said otherwise since.
+        Labels in the file are also added, unless the same person has changed the label since.
         """
         store = self._open()
         if store.unwritable:
@@ -169,20 +169,22 @@ class CacheHandle:
         return added
 
     def clear(self, model: str | None = None, older_than: timedelta | None = None) -> int:
-        """Delete answers, and calls that failed; asking for answers again pays again.
+        """Delete answers and failed calls. Requesting a deleted answer again costs money again.
+
+        With neither argument, everything is deleted.
 
         Args:
-            model: Only those of this model, as it was asked for (`openai:gpt-6-luna`) or by its name alone
-                (`gpt-6-luna`, from whatever provider). Providers answer in the name of a dated version,
-                so a name also takes in its own versions (`gpt-6-luna-2026-08-01`). `sim:openai` takes in all that are
-                simulated as OpenAI's. Where nothing is of it, a warning lists the models that there are.
-            older_than: Only those that came at least this long ago, such as `timedelta(days=90)`.
+            model: Delete only the answers of this model, as it was requested (`openai:gpt-6-luna`) or by its name
+                alone (`gpt-6-luna`, from any provider). Providers report the name of a dated version, so a name also
+                matches its versions (`gpt-6-luna-2026-08-01`). `sim:openai` matches every model that is simulated as
+                OpenAI's. If nothing matches, a warning lists the models in the cache.
+            older_than: Delete only answers that arrived at least this long ago, such as `timedelta(days=90)`.
 
         Returns:
-            The number of answers deleted. With neither argument, everything is.
+            The number of answers deleted.
 
         Raises:
-            UsageError: If *model* names no model, or *older_than* is not an age. Nothing was deleted.
+            UsageError: If *model* is not a model name, or *older_than* is not an age. Nothing was deleted.
         """
         chosen = ModelFilter(model, "Nothing was deleted.")
         age_s = age_in_seconds(older_than)
@@ -209,9 +211,9 @@ class CacheHandle:
         return removed
 
     def flush(self) -> None:
-        """Wait until everything that is known of ended runs is on disk.
+        """Wait until all results of finished runs are on disk.
 
-        Until the next call nothing more is written there, so that a temporary cache directory can be deleted.
+        Nothing more is written there until the next call, so that a temporary cache directory can be deleted.
         """
         flush_stores()
 
@@ -224,13 +226,13 @@ class CacheHandle:
 
 
 cache = CacheHandle()
-"""The store of answers: `.info()`, `.export(path)`, `.import_(path)`, `.clear(model=, older_than=)`, `.check()`."""
+"""The cache of answers: `.info()`, `.export(path)`, `.import_(path)`, `.clear(model=, older_than=)`, `.check()`."""
 
 
 def age_in_seconds(older_than: timedelta | None) -> float | None:
-    """Return an age that a person gave, in seconds; None for None.
+    """Return the age that a user passed, in seconds; None for None.
 
-    A bare number is refused: read as seconds where days are meant, it would delete answers that were paid for.
+    A bare number is refused: days read as seconds would delete answers that were paid for.
 
     Raises:
         UsageError: If it is not a timedelta, or is negative. Nothing was deleted.

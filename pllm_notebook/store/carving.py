@@ -1,8 +1,8 @@
-"""Reading rows out of a database's pages themselves, where the way to them is damaged.
+"""Reads rows directly from the pages of a database whose tree is damaged.
 
-SQLite finds rows from the first page on, down a tree: one changed byte near its root hides every answer, and all of
-them are there. The format of a page is fixed for good (sqlite.org/fileformat2.html), and a row's own checksum says
-whether it was read as it was written.
+SQLite finds rows through a tree that starts at the first page. One changed byte near the root hides every answer,
+although all of them are still in the file. The page format never changes (sqlite.org/fileformat2.html), and a row's
+checksum shows whether it was read correctly.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["CarvedRow", "carve"]
 _PAGE = 4096
 _LEAF = 13
 _FIRST_CELL = 8
-# Payload that stays in its page: all of it up to the first figure, else between the second and the first.
+# Bytes of payload stored in the page itself: all of them up to the first limit, otherwise between the two limits.
 _MOST_INSIDE = _PAGE - 35
 _LEAST_INSIDE = (_PAGE - 12) * 32 // 255 - 23
-# No answer is near this size; a damaged length could otherwise ask for all memory.
+# No answer is near this size. Without a limit, a damaged length could request all memory.
 _LONGEST = 2**29
 _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 _KEY, _RAW, _MODE, _FILENAME, _VALUE = (COLUMNS.index(name) for name in ("key", "raw", "mode", "filename", "value"))
 
 
 class CarvedRow(NamedTuple):
-    """A row as its page has it, unchecked."""
+    """A row as read from its page, not yet checked."""
 
     key: Any
     mode: Any
@@ -37,13 +37,13 @@ class CarvedRow(NamedTuple):
 
 
 def carve(path: str) -> Iterator[CarvedRow]:
-    """Read every row that has the form of an answer's, from each page of a table that is not free.
+    """Read every row that has the form of an answer, from each table page that is in use.
 
     Args:
         path: The database file. Its -wal file is not read.
 
     Returns:
-        The rows, in the order of their numbers as far as whole pages go; those that were deleted are not among them.
+        The rows of each page, with pages ordered by their first row number. Deleted rows are not included.
     """
     with open(path, "rb") as file:
         pages = _Pages(file)
@@ -67,7 +67,7 @@ class _Pages:
         return bytes(self._file.read(_PAGE))
 
     def leaves(self) -> Iterator[tuple[int, int]]:
-        """Return the first row's number and the page's, of each page of rows that is in use."""
+        """Return the first row number and the page number of each page of rows that is in use."""
         free = self._free()
         for number in range(2, self._count + 1):
             page = self[number]
@@ -79,7 +79,7 @@ class _Pages:
                     yield 0, number
 
     def _free(self) -> set[int]:
-        """Return the free pages of the file: their rows were deleted."""
+        """Return the free pages of the file, whose rows were deleted."""
         free: set[int] = set()
         trunk = int.from_bytes(self[1][32:36], "big") if self._count else 0
         while 1 < trunk <= self._count and trunk not in free:
@@ -98,7 +98,7 @@ def _cells(page: bytes) -> list[int]:
 
 
 def _row(pages: _Pages, page: bytes, at: int) -> CarvedRow | None:
-    """Read one row; None for one that cannot be read, or is another table's."""
+    """Read one row; None if it cannot be read or belongs to another table."""
     try:
         length, at = _varint(page, at)
         _, at = _varint(page, at)
@@ -128,7 +128,7 @@ def _payload(pages: _Pages, page: bytes, at: int, length: int) -> bytes:
 
 
 def _values(payload: bytes) -> list[Any]:
-    """Take a record apart: the types of its values come first, then the values."""
+    """Return the values of a record, in which the types of all values come first."""
     head, at = _varint(payload, 0)
     kinds = []
     while at < head:
@@ -150,13 +150,13 @@ def _value(kind: int, piece: bytes) -> Any:
         return None
     if kind in (8, 9):
         return kind - 8
-    if kind < len(_INTEGER_BYTES):  # a time among them, which is not used
+    if kind < len(_INTEGER_BYTES):  # includes a time, which is not used
         return int.from_bytes(piece, "big", signed=True)
     return piece if kind % 2 == 0 else piece.decode("utf-8", "replace")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Read a number of one to nine bytes; give it, and where the next begins."""
+    """Read a number of one to nine bytes. Return it and the offset after it."""
     value = 0
     for step in range(8):
         byte = data[at + step]

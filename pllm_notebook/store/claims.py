@@ -1,9 +1,9 @@
-"""Which process asks which call at this moment, so that two of them never pay for the same answer.
+"""Claims of calls by processes, so that two processes never pay for the same answer.
 
-A claim is a key and an owner; an owner is one process (its live calls, or its batch calls) with a lease that
-a thread renews. A claim holds while its owner's lease does: a process that is killed loses its claims when the
-lease ends, and others finish what it had begun. The file outlives nothing that matters: a lost claim costs one
-call that may be paid twice, so it is written without waiting for the disk, and a damaged file is made again.
+A claim is a key and an owner. An owner is one process (its live calls, or its batch calls) with a lease that a thread
+renews. A claim is valid as long as its owner's lease: a killed process loses its claims when the lease ends, and other
+processes finish its calls. At worst, a lost claim means that one call is paid twice. The file is therefore written
+without waiting for the disk, and a damaged file is replaced by an empty one.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["FILE", "LEASE_S", "SENDER_LEASE_S", "Claims"]
 
 FILE = "claims.db"
 LEASE_S = 10.0
-# A lease is renewed often enough that a machine under load does not lose it.
+# Renewed often enough that a machine under load does not lose the lease.
 _RENEW_S = LEASE_S / 4
-# A lease further ahead than this was written under another clock.
+# A lease that ends later than this was written under another clock.
 _LONGEST_LEASE_S = 10 * LEASE_S
 SENDER_LEASE_S = 5.0
-"""How long a process that was killed is still counted among those that send."""
+"""Seconds for which a killed process still counts as sending."""
 _BUSY_TIMEOUT_S = 5.0
 _FORMAT = 1
 _KEYS_A_QUERY = 500
@@ -46,12 +46,12 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS claims_of ON claims (owner)",
     f"PRAGMA user_version = {_FORMAT}",
 )
-# Beside the format, which earlier versions check: they do not know this table, and need not.
+# Not part of the format number, which earlier versions check: they do not know this table and do not need it.
 _SENDERS = (
     "CREATE TABLE IF NOT EXISTS senders (limits TEXT, owner INTEGER, until REAL, PRIMARY KEY (limits, owner)) "
     "WITHOUT ROWID"
 )
-# Taken if it is free, or if its owner's lease has ended.
+# A claim is taken if it is free or its owner's lease has ended.
 _TAKE = (
     "INSERT INTO claims (key, owner) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET owner = excluded.owner "
     "WHERE owner NOT IN (SELECT id FROM owners WHERE until > ? AND until <= ?)"
@@ -63,16 +63,16 @@ _log = logging.getLogger("pllm_notebook.store")
 class Claims:
     """The claims of one cache directory. Thread-safe, and shared with other processes. Sends nothing.
 
-    A file that cannot be used is no reason to stop: every claim is then granted, and one warning says what that
-    means. Nothing is opened before the first claim.
+    A file that cannot be used does not stop a run: every claim is then granted, and one warning explains the
+    consequence. Nothing is opened before the first claim.
 
     Args:
-        directory: Of the cache.
-        wall_clock: Gives seconds since the epoch, the same for all processes of the machine.
-        lease_s: Seconds for which claims hold after the last renewal.
+        directory: The cache directory.
+        wall_clock: Returns seconds since the epoch, the same for all processes of the machine.
+        lease_s: Seconds for which claims are valid after the last renewal.
 
     Attributes:
-        change_lock: Held for each change, and around a fork.
+        change_lock: Lock acquired for each change and around a fork.
     """
 
     def __init__(
@@ -92,16 +92,16 @@ class Claims:
         self.change_lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._file = (0, 0)
-        # When the leases were last prolonged in the open file.
+        # Time of the last renewal in the open file.
         self._leased_at = float("-inf")
         self._ids: dict[ClaimKind, int] = {"live": secrets.randbits(62), "batch": secrets.randbits(62)}
-        # Two runs of this process may ask the same call together; the last of them gives the claim back.
+        # Two runs of this process may make the same call at once; the last one to finish releases the claim.
         self._held: dict[ClaimKind, Counter[str]] = {"live": Counter(), "batch": Counter()}
         self._renewer: threading.Thread | None = None
         self._closing = threading.Event()
 
     def take(self, kind: ClaimKind, keys: Sequence[str]) -> ClaimResult:
-        """Claim *keys*, those that are free; each granted one is to be released once."""
+        """Claim those of *keys* that are free. Each granted claim must be released once."""
         with self.change_lock:
             claimed = self._attempt(lambda connection: self._take(connection, kind, keys))
             if claimed is None:
@@ -112,7 +112,7 @@ class Claims:
             return claimed
 
     def release(self, kind: ClaimKind, keys: Iterable[str]) -> None:
-        """Release claims: what they were for is in the store, has failed, or will not be sent."""
+        """Release claims of calls that are stored, have failed or will not be sent."""
         with self.change_lock:
             held, gone = self._held[kind], []
             for key in keys:
@@ -124,16 +124,17 @@ class Claims:
                 self._attempt(lambda connection: self._release(connection, kind, gone))
 
     def mark(self, kind: ClaimKind) -> ReleaseCounts:
-        """Return a mark of this moment, to be compared with those of `take`."""
+        """Return the current release counts, to compare with those from `take`."""
         with self.change_lock:
             if self._connection is None and not os.path.exists(self._path):
-                return ReleaseCounts()  # a run that the cache answers makes no file
+                return ReleaseCounts()  # a run answered from the cache creates no file
             return self._attempt(lambda connection: self._mark(connection, kind, self._clock())) or ReleaseCounts()
 
     def count_senders(self, limits: str) -> int:
-        """Count the processes that send within the same limits, this one included, and say that this one does.
+        """Register this process as sending, and count the processes that send within the same limits.
 
-        A process is counted for five seconds: it asks again more often while it sends, and says when it has ended.
+        The count includes this process. A process counts for five seconds. It calls this more often while it sends,
+        and `stop_sending` at the end.
 
         Args:
             limits: Name of an account and model.
@@ -151,7 +152,7 @@ class Claims:
             return self._attempt(count) or 1
 
     def stop_sending(self, limits: str) -> None:
-        """Announce that this process sends no more within *limits*."""
+        """Stop counting this process as sending within *limits*."""
 
         def delete(connection: sqlite3.Connection) -> bool:
             connection.execute("DELETE FROM senders WHERE limits = ? AND owner = ?", (limits, self._ids["live"]))
@@ -161,12 +162,12 @@ class Claims:
             self._attempt(delete)
 
     def renew(self) -> None:
-        """Prolong the leases of this process. Called by a thread of its own while claims are held."""
+        """Renew the leases of this process. A separate thread calls this while there are claims."""
         with self.change_lock:
             self._attempt(self._renew)
 
     def close(self) -> None:
-        """Release everything and close the file. May be called again; a later claim opens it once more."""
+        """Release everything and close the file. May be called again; a later claim reopens the file."""
         self._closing.set()
         with self.change_lock:
             if self._connection is None:
@@ -183,14 +184,14 @@ class Claims:
             self._connection = None
 
     def reset_after_fork(self) -> None:
-        """Drop the parent's lock, thread and connection: called in a child after a fork. The claims remain its."""
+        """Drop the parent's lock, thread and connection, in the child of a fork. The parent keeps its claims."""
         self._start()
 
-    # Within the lock.
+    # The methods below require the lock.
 
     def _take(self, connection: sqlite3.Connection, kind: ClaimKind, keys: Sequence[str]) -> ClaimResult:
         own, now = self._ids[kind], self._clock()
-        # A lease of a moment ago is as good, and calls are claimed many times a second.
+        # A recent renewal is enough: calls are claimed many times a second.
         if not 0.0 <= now - self._leased_at < self._lease_s / 8:
             self._lease(connection, now)
         mark = self._mark(connection, kind, now)
@@ -208,7 +209,10 @@ class Claims:
         return ClaimResult(frozenset(granted), mark)
 
     def _held_elsewhere(self, connection: sqlite3.Connection, own: int, keys: Sequence[str], now: float) -> int:
-        """Count the keys that another owner holds: a damaged file must not keep a call from being asked for good."""
+        """Count the keys claimed by other owners with a valid lease.
+
+        A damaged file must not block a call forever.
+        """
         count = 0
         for start in range(0, len(keys), _KEYS_A_QUERY):
             some = keys[start : start + _KEYS_A_QUERY]
@@ -248,7 +252,7 @@ class Claims:
         return True
 
     def _attempt(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
-        """Do *work* in one transaction, once more on a new file where this one is damaged; None where it cannot be."""
+        """Do *work* in one transaction. If the file is damaged, retry on a new one. Return None if that fails too."""
         for last in (False, True):
             try:
                 connection = self._connection if self._is_current() else None
@@ -258,7 +262,7 @@ class Claims:
                     result = work(connection)
                     connection.execute("COMMIT")
                 except BaseException:
-                    self._leased_at = float("-inf")  # what was prolonged is undone
+                    self._leased_at = float("-inf")  # the rollback undoes the renewal
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                     raise
@@ -270,7 +274,7 @@ class Claims:
         return None
 
     def _is_current(self) -> bool:
-        """Return whether the open file still has the name: another process may have made a damaged one again."""
+        """Return whether the path still leads to the open file: another process may have replaced a damaged one."""
         if self._connection is None:
             return False
         try:
@@ -315,7 +319,7 @@ class Claims:
         return connection
 
     def _sweep(self, connection: sqlite3.Connection) -> None:
-        """Delete the owners whose leases ended long ago, and what they had claimed."""
+        """Delete the owners whose leases ended long ago, and their claims."""
         old = self._clock() - 60 * self._lease_s
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("DELETE FROM claims WHERE owner IN (SELECT id FROM owners WHERE until < ?)", (old,))
@@ -323,7 +327,7 @@ class Claims:
         connection.execute("COMMIT")
 
     def _recreate(self, error: BaseException) -> bool:
-        """Delete a file that SQLite cannot read, whose loss costs nothing that is paid for; False for other errors."""
+        """Delete a file that SQLite cannot read; False for other errors. No paid answer is lost with it."""
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()
@@ -342,7 +346,7 @@ class Claims:
         return True
 
     def _warn(self, error: BaseException) -> None:
-        # Where the caller has deleted the directory, as a temporary one, no other process asks there.
+        # If the caller has deleted the directory (a temporary one), no other process makes calls there.
         if not self._warned and os.path.isdir(os.path.dirname(self._path)):
             self._warned = True
             _log.warning(
@@ -355,12 +359,12 @@ class Claims:
     def _keep_renewing(self) -> None:
         if self._renewer is None or not self._renewer.is_alive():
             self._closing.clear()
-            # A daemon: claims end with the process, and nothing of it may keep a process from ending.
+            # A daemon: claims end with the process, and the thread must not keep the process alive.
             renewer = threading.Thread(target=self._renew_all, name="pllm-claims", daemon=True)
             try:
                 renewer.start()
-            except RuntimeError:  # at the very end of the process, or at the system's limit of threads
-                return  # the claims then hold for one lease, and the run goes on
+            except RuntimeError:  # the process is exiting, or the system's thread limit is reached
+                return  # the claims are then valid for one lease, and the run continues
             self._renewer = renewer
 
     def _renew_all(self) -> None:

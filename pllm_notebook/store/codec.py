@@ -1,13 +1,13 @@
-"""An entry as bytes: what one row of the store holds, and how damage to it is seen.
+"""The byte format of an entry in the store, with a checksum that detects damage.
 
     magic   2  b"P" and the format's version
-    crc32   4  over everything after it
+    crc32   4  of everything after it
     finish  1  0 complete, 1 truncated, 2 refused, 3 filtered, 4 called
-    flags   1  bit 0: the payload is compressed with zlib; bit 1: its facts were sound when it was written
+    flags   1  bit 0: the payload is compressed with zlib; bit 1: its facts were checked when it was written
     output_tokens, output_limit, meta_len, text_len   4 each
     payload    meta, then text, then raw
 
-Numbers are little-endian. Nothing here can run code: the parts are bytes, numbers and JSON.
+Numbers are little-endian. Reading an entry cannot run code: its parts are bytes, numbers and JSON.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pllm_notebook.types import Finish
 __all__ = ["COMPRESS_ABOVE_BYTES", "DamagedEntry", "NewerEntry", "pack", "unpack"]
 
 COMPRESS_ABOVE_BYTES = 4096
-"""Below it, zlib costs more time than the disk would."""
+"""Payloads up to this size are not compressed: zlib would take longer than the disk."""
 
 _HEAD = struct.Struct("<2sIBBIIII")
 _BODY = struct.Struct("<BBIIII")
 _MAGIC = b"P1"
 _COMPRESSED = 1
-# A hundred thousand of these are read in a warm run, where decoding each one's facts would cost a tenth of the time.
-# An entry without the mark (an earlier version's, another program's) is looked at when it is read.
+# A warm run reads 100,000 of these, and decoding the facts of each would take a tenth of the time.
+# An entry without the flag (from an earlier version or another program) is checked when it is read.
 _SOUND = 2
-# By their codes on disk: a new one goes to the end. A version that lacks it takes the entry for a damaged one.
+# In the order of their codes on disk; add new ones at the end. A version without a code treats the entry as damaged.
 _FINISHES = (Finish.COMPLETE, Finish.TRUNCATED, Finish.REFUSED, Finish.FILTERED, Finish.CALLED, Finish.UNFINISHED)
 _CODES = {finish: code for code, finish in enumerate(_FINISHES)}
 _U32 = 2**32 - 1
-# No provider sends a body near this size; a forged row could otherwise unfold to fill the memory.
+# No provider sends a body near this size. Without a limit, a forged row could fill the memory when decompressed.
 _DECOMPRESS_LIMIT_BYTES = 2**28
 
 _unpack_head = _HEAD.unpack_from
@@ -43,14 +43,14 @@ _crc32 = zlib.crc32
 
 
 class DamagedEntry(UnsafeEntryError):
-    """The bytes are not those that were written, or no reply's. A reader counts the row as absent and says so."""
+    """The bytes have changed, or are not those of a reply. A reader counts the row as absent and reports it."""
 
 
 class NewerEntry(UnsafeEntryError):
-    """The bytes are whole, in a form that a later version of this package writes.
+    """The bytes are intact, in a format of a later version of this package.
 
     Attributes:
-        version: The form's mark, such as "P2".
+        version: The format's mark, such as "P2".
     """
 
     def __init__(self, version: str) -> None:
@@ -62,10 +62,10 @@ class NewerEntry(UnsafeEntryError):
 
 
 def pack(entry: StoredReply) -> bytes:
-    """Return the bytes of *entry*, the payload compressed where that makes it shorter.
+    """Return the bytes of *entry*, with the payload compressed if that makes it shorter.
 
     Raises:
-        UnsafeEntryError: If a number does not fit in 32 bits. Nothing else is refused.
+        UnsafeEntryError: If a number does not fit in 32 bits, or the payload is too long.
     """
     payload = b"".join((entry.meta, entry.text, entry.raw))
     flags = 0 if entry.fault else _SOUND
@@ -87,18 +87,18 @@ def pack(entry: StoredReply) -> bytes:
 
 
 def unpack(value: bytes) -> StoredReply:
-    """Read the entry that *value* holds, after its checksum.
+    """Check the checksum of *value* and return its entry.
 
     Raises:
-        DamagedEntry: If the bytes are not those that `pack` gave, or if no reply can have brought what they say.
-        NewerEntry: If they are whole and of another version.
+        DamagedEntry: If the bytes are not as `pack` returned them, or their content cannot come from a reply.
+        NewerEntry: If the bytes are intact and of another version.
     """
     try:
         magic, crc, code, flags, tokens, limit, meta_len, text_len = _unpack_head(value)
     except struct.error:
         raise DamagedEntry(f"An entry has {len(value)} bytes, fewer than its head.") from None
     if _crc32(value[6:]) != crc or magic != _MAGIC:
-        # Every later format has its mark under the checksum: one changed bit must not make an entry look like one.
+        # Later formats include the mark in the checksum, so that one changed bit cannot make an entry look newer.
         if magic[:1] == b"P" and _crc32(magic + value[6:]) == crc:
             raise NewerEntry(magic.decode("latin-1"))
         raise DamagedEntry("An entry's checksum does not hold.")
@@ -106,7 +106,7 @@ def unpack(value: bytes) -> StoredReply:
     raw_at = text_at + text_len
     if flags != _SOUND and flags != 0:
         value = value[:24] + _decompress(value, flags)
-    # A length past the end would make a slice shorter without a word.
+    # A slice past the end would be shortened silently.
     if raw_at > len(value) or code >= len(_FINISHES):
         raise DamagedEntry("An entry's lengths do not add up.")
     entry = StoredReply(_FINISHES[code], value[text_at:raw_at], tokens, limit, value[24:text_at], value[raw_at:])

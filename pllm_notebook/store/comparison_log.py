@@ -1,4 +1,4 @@
-"""Which comparisons were made in a cache directory: a line each, so that a report can say how many were tried."""
+"""A log of the comparisons made in a cache directory, one line each, so that a report can count them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _FILE = "comparisons.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class LoggedComparison:
-    """One comparison of answers to several questions. It holds no text of rows.
+    """One comparison of answers to several questions. It contains no text of rows.
 
     Attributes:
         kind: "compare", "race" or "improve".
-        questions: Of each side, the hash of its prompt, system text, type, model and what else decides its answers.
-        at: Seconds since 1970.
-        field: That labels are of, None without labels.
-        labels: How many counted, 0 without.
-        p: Of the test, None for none.
+        questions: For each side, a hash of its prompt, system text, type, model and everything else that can change
+            its answers.
+        at: Time in seconds since 1970.
+        field: The labelled field, None without labels.
+        labels: Number of labels that counted, 0 without labels.
+        p: p-value of the test, None without a test.
     """
 
     kind: str
@@ -39,24 +40,24 @@ class LoggedComparison:
 
 
 class ComparisonLog:
-    """The comparisons of one cache directory. Holds no file open; a line that was cut short is left out.
+    """The comparisons of one cache directory. Keeps no file open. Truncated lines are skipped.
 
     Args:
-        directory: The cache's. The file is made with the first comparison.
+        directory: The cache directory. The file is created with the first comparison.
     """
 
     def __init__(self, directory: str) -> None:
         self._path = os.path.join(directory, _FILE)
 
     def add(self, made: LoggedComparison) -> None:
-        """Add a comparison; it is left out where the directory cannot be written."""
+        """Add a comparison. It is dropped if the directory cannot be written."""
         line = orjson.dumps(asdict(made), default=str) + b"\n"
         with suppress(OSError):
             make_private_directory(os.path.dirname(self._path))
             create_private(self._path)
             handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
             try:
-                os.write(handle, line)  # in one piece: other processes add theirs
+                os.write(handle, line)  # a single write: other processes append too
             finally:
                 os.close(handle)
 

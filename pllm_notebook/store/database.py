@@ -1,4 +1,4 @@
-"""One open database file: reading in bulk, committing a group, and knowing whether it still has its name."""
+"""One open database file: bulk reads, group commits, and a check that its path still leads to it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = [
 
 KEYS_A_QUERY = 5000
 _ALL = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowid"
-# Text that is not UTF-8 would end the whole query, so what a stranger may have made text is not fetched.
-# The index says where a key's row is, and the row itself whose it is: a damaged index leads to another key's answer.
+# Text that is not UTF-8 would end the whole query, so a value that another program may have turned into text is not
+# fetched. The key is compared with the row's own key, because a damaged index leads to another key's answer.
 _SOME = (
     "SELECT own.key, own.key = found.key, own.mode, own.filename IS NULL, "
     "CASE typeof(own.value) WHEN 'blob' THEN own.value END "
     "FROM Cache AS found LEFT JOIN Cache AS own ON own.rowid = found.rowid WHERE found.raw = 1 AND found.key IN (%s)"
 )
-# What diskcache's own `set` does to a row that does not expire and has no tag, of a value inside the row: a new row,
-# or the old one under its own rowid. One statement for a whole group in place of two and some Python for each row.
+# Equal to diskcache's `set` for a value inside the row, without expiry or tag: it inserts a row, or updates the old
+# one under its rowid. One statement writes a whole group, instead of two statements and some Python for each row.
 _WRITE = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, "
     f"value) VALUES (?, 1, ?, NULL, ?, 0, NULL, 0, {MODE_RAW}, NULL, ?) ON CONFLICT (key, raw) DO UPDATE SET "
@@ -44,27 +44,28 @@ _WRITE = (
     "tag = NULL, size = excluded.size, mode = excluded.mode, filename = excluded.filename, value = excluded.value "
     "WHERE key = excluded.key"
 )
-# By the row's own number, so that the key that is compared is the row's own too.
+# By rowid, so that the row's own key is compared as well.
 _DELETE = "DELETE FROM Cache WHERE rowid = (SELECT rowid FROM Cache WHERE raw = 1 AND key = :key) AND key = :key"
 
 
 class IndexDamagedError(sqlite3.DatabaseError):
-    """The index of keys leads to a row of another key. SQLite itself has not seen it."""
+    """The index of keys leads to a row of another key. SQLite does not detect this."""
 
     def __str__(self) -> str:
         return "its index of keys leads to other keys' rows"
 
 
 DamageCallback = Callable[[str, UnsafeEntryError], None]
-"""Called with the key of a row that was not read, and why."""
+"""Called with the key of an unread row and the reason."""
 
 
 def read_row(key: object, mode: object, filename: object, value: object) -> StoredReply:
-    """Read one row's entry, after every check.
+    """Check one row and return its entry.
 
     Raises:
-        UnsafeEntryError: For a row of a form that this package never writes.
-        DamagedEntry: For one whose checksum does not hold.
+        UnsafeEntryError: If the row has a form that this package never writes.
+        DamagedEntry: If the entry is damaged.
+        NewerEntry: If a later version of this package wrote the entry.
     """
     if mode != MODE_RAW or filename is not None or type(value) is not bytes or type(key) is not str:
         raise UnsafeEntryError(f"The row of key {key!r} is not plain bytes under a text key; it was not read.")
@@ -72,15 +73,16 @@ def read_row(key: object, mode: object, filename: object, value: object) -> Stor
 
 
 def read_many(execute: Callable[..., Any], keys: Sequence[str], on_damage: DamageCallback) -> dict[str, StoredReply]:
-    """Read the rows of *keys* that are there, a few thousand in a query.
+    """Read the existing rows of *keys*, a few thousand in a query.
 
     Args:
-        execute: A connection's method.
+        execute: The `execute` method of a connection.
         keys: In any order; insertion order is the fastest.
-        on_damage: Called for each row that is damaged or unsafe; such a row is left out.
+        on_damage: Called for each damaged or unsafe row. Such rows are left out.
 
     Raises:
-        NewerEntry: For a row of a later version of this package: paying again for it would be wrong.
+        NewerEntry: If a later version of this package wrote a row. Paying for it again would be wrong.
+        IndexDamagedError: If the index leads to another key's row.
     """
     found: dict[str, StoredReply] = {}
     for start in range(0, len(keys), KEYS_A_QUERY):
@@ -88,7 +90,7 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], on_damage: Damag
         for key, own, mode, inside, value in execute(_SOME % ",".join("?" * len(some)), some):
             if not own:
                 raise IndexDamagedError
-            # The checks of `read_row`, written out: this line runs 100,000 times in a warm run.
+            # The checks of `read_row`, inlined: this line runs 100,000 times in a warm run.
             if mode == 1 and inside and value is not None:
                 try:
                     found[key] = unpack(value)
@@ -101,11 +103,11 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], on_damage: Damag
 
 
 def connect_read_only(path: str, how: str = "") -> sqlite3.Connection:
-    """Open the database at *path* for reading, on any thread.
+    """Open the database at *path* for reading. Any thread may use the connection.
 
     Args:
         path: The database file.
-        how: Further parameters of SQLite's address, such as "immutable=1".
+        how: Further parameters of SQLite's URI, such as "immutable=1".
     """
     address = f"file:{quote(os.path.abspath(path))}?mode=ro{f'&{how}' if how else ''}"
     connection = sqlite3.connect(
@@ -133,14 +135,14 @@ def _rows(connection: sqlite3.Connection, on_damage: DamageCallback) -> Iterator
 
 
 class DatabaseFile:
-    """A database that can be read. Each process and thread gets a connection of its own.
+    """A readable database. Each process and thread gets its own connection.
 
     Args:
         path: The file.
 
     Attributes:
-        path: As given.
-        looked_into: Whether the whole file was checked since, for a row that was found damaged.
+        path: The file, as passed.
+        looked_into: Whether the whole file has been checked because of a damaged row.
     """
 
     def __init__(self, path: str) -> None:
@@ -155,26 +157,26 @@ class DatabaseFile:
 
     @property
     def execute(self) -> Callable[..., sqlite3.Cursor]:
-        """The method of that connection."""
+        """The `execute` method of the calling thread's connection."""
         return self.connection.execute
 
     def is_current(self) -> bool:
-        """Return whether the file under our name is still the one that is open.
+        """Return whether the path still leads to the open file.
 
-        After `rm -rf` or `git clean` SQLite goes on writing into a file without a name, and says that all is well.
+        After `rm -rf` or `git clean`, SQLite keeps writing to the deleted file and reports no error.
         """
         return _identity(self.path) == self._file
 
     def read(self, keys: Sequence[str], damage_report: DamageReport) -> dict[str, StoredReply]:
-        """Read the rows of *keys* that are there (see `read_many`). What an earlier try reported is forgotten."""
+        """Read the existing rows of *keys* (see `read_many`). Reports of an earlier attempt are cleared."""
         if damage_report.count:
             damage_report.clear()
         return read_many(self.execute, keys, damage_report)
 
     def iterate(self, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:
-        """Return every key with its entry, in insertion order, as they were at the first step.
+        """Return every key with its entry, in insertion order, as of the first step.
 
-        One read transaction of a connection of its own: what is written meanwhile is not seen.
+        Uses one read transaction on a separate connection: later writes are not seen.
         """
         with closing(self._connect()) as connection:
             yield from _rows(connection, on_damage)
@@ -183,36 +185,36 @@ class DatabaseFile:
         return connect_read_only(self.path)
 
     def strange_rows(self) -> int:
-        """Count the rows whose key is not text, which nothing of ours can reach."""
+        """Count the rows whose key is not text, which this package cannot reach."""
         return int(self.execute("SELECT count(*) FROM Cache WHERE raw IS NOT 1").fetchone()[0])
 
     def fault(self) -> str:
-        """Return SQLite's own finding on the file's structure, "" for none."""
+        """Return the faults that SQLite finds in the file's structure, "" if there are none."""
         found = [str(row[0]) for row in self.execute("PRAGMA integrity_check(3)")]
         return "" if found == ["ok"] else "; ".join(found)
 
     def size(self) -> int:
-        """Return the bytes on disk, those of the -wal file included."""
+        """Return the bytes on disk, including those of the -wal file."""
         paths = (self.path, self.path + "-wal")
         return sum(os.path.getsize(path) for path in paths if os.path.exists(path))
 
     def checkpoint(self) -> bool:
-        """Move what is in the -wal file into the database and empty it; tell whether nothing stayed behind."""
+        """Move the contents of the -wal file into the database. Return whether all of them were moved."""
         return False
 
     def vacuum(self) -> None:
-        """Return the space of deleted rows back to the disk, where it can be written."""
+        """Free the disk space of deleted rows, if the file can be written."""
 
     def close(self) -> None:
         """Close the calling thread's connection. Those of other threads close with their threads."""
 
 
 class Database(DatabaseFile):
-    """A database that can be written.
+    """A writable database.
 
     Attributes:
-        directory: Where it is.
-        store_id: What its marker row says. Set when it is opened.
+        directory: Directory of the file.
+        store_id: Id in its marker row. Set when the database is opened.
     """
 
     def __init__(self, directory: str, busy_timeout_s: float) -> None:
@@ -228,14 +230,14 @@ class Database(DatabaseFile):
         return connection
 
     def write(self, rows: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
-        """Commit *rows* in one transaction, each in place of an older one of its key.
+        """Commit *rows* in one transaction. Each replaces an older row of its key.
 
         Returns:
-            The number of rows, and how many were ever written or deleted in this database, these included.
+            The number of rows, and the number ever written or deleted in this database, including these.
 
         Raises:
-            sqlite3.Error: As SQLite says, also where another writer holds the lock for longer than the busy time-out;
-                nothing of the group is kept then.
+            sqlite3.Error: If SQLite fails, or another writer has the lock for longer than the busy timeout. Nothing
+                of the group is written then.
         """
         now = time.time()
 
@@ -248,24 +250,24 @@ class Database(DatabaseFile):
         return self._change(change)
 
     def delete(self, keys: Iterable[str]) -> tuple[int, int]:
-        """Delete the rows of *keys* in one transaction; give how many there were, and the count of `write`."""
+        """Delete the rows of *keys* in one transaction. Return their number and the total, as `write` does."""
 
         def change(connection: sqlite3.Connection) -> int:
             gone = 0
             for key in keys:
-                # Not diskcache's own delete: it would fetch the row first, and refuse a forged one.
+                # diskcache's own delete would read the row first, and refuse a forged one.
                 gone += connection.execute(_DELETE, {"key": key}).rowcount
             return gone
 
         return self._change(change)
 
     def clear(self) -> tuple[int, int]:
-        """Delete every row in one transaction; give how many there were, and the count of `write`."""
+        """Delete every row in one transaction. Return their number and the total, as `write` does."""
         return self._change(lambda connection: connection.execute("DELETE FROM Cache").rowcount)
 
     def _change(self, change: Callable[[sqlite3.Connection], int]) -> tuple[int, int]:
         connection = self.connection
-        # A new connection takes its PRAGMAs from the database, where another program may have changed them.
+        # A new connection reads its PRAGMAs from the database, where another program may have changed them.
         connection.execute("PRAGMA synchronous = 2")
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -274,14 +276,14 @@ class Database(DatabaseFile):
             row = connection.execute("SELECT written FROM pllm_store").fetchone()
             connection.execute("COMMIT")
         finally:
-            if connection.in_transaction:  # a COMMIT that failed leaves it open, and every later group would fail
+            if connection.in_transaction:  # left open by a failed COMMIT; every later group would fail
                 connection.execute("ROLLBACK")
         return changed, row[0] if row else 0
 
     def checkpoint(self) -> bool:
-        """Move what is in the -wal file into the database and empty it; tell whether nothing stayed behind.
+        """Move the contents of the -wal file into the database. Return whether all of them were moved.
 
-        A copy of the directory made without its -wal file is whole after this, and lacks the last commits before it.
+        After this, a copy of the directory without its -wal file is complete. Before, it lacks the last commits.
         """
         try:
             busy, _, _ = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -290,7 +292,7 @@ class Database(DatabaseFile):
         return not busy
 
     def vacuum(self) -> None:
-        """Return the space of deleted rows back to the disk."""
+        """Free the disk space of deleted rows."""
         self.execute("VACUUM")
         self.checkpoint()
 

@@ -1,4 +1,4 @@
-"""The store on disk, as the rest of the package sees it."""
+"""The store on disk, as used by the rest of the package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["DiskStore"]
 BUSY_TIMEOUT_S = 5.0
 PATIENCE_S = 60.0
 
-# In a key's alphabet nothing sorts after "~", so that the index finds all keys with a beginning at once.
+# No character of a key sorts after "~", so the index finds all keys with a given prefix at once.
 _BEGINNING = "SELECT key FROM Cache WHERE raw = 1 AND key >= ? AND key < ? LIMIT 1"
 
 _log = logging.getLogger("pllm_notebook.store")
@@ -35,24 +35,24 @@ _log = logging.getLogger("pllm_notebook.store")
 class DiskStore:
     """Replies by key in one SQLite file, safe from threads, processes, forks, kills and full disks.
 
-    Reading never waits for writing. An entry is there for good once its `done` was called with None.
+    Reads never wait for writes. An entry is durable once its `done` was called with None.
 
     Args:
-        directory: Where the database is, or will be. Made with mode 0700 if it is not there.
+        directory: Directory of the database. Created with mode 0700 if it does not exist.
         below: A directory that cannot be written, whose entries are read as well.
-        clock: Time for the writer's waiting.
+        clock: Clock for the writer's waits.
         busy_timeout_s: Seconds that one attempt to write waits for another process.
-        patience_s: Seconds for which a group that cannot be written is tried again.
+        patience_s: Seconds for which a group that cannot be written is retried.
 
     Attributes:
-        directory: As given.
-        below: As given.
-        claims: Which process asks which call of this directory.
-        share: The directory that its answers are shared through, None for none (see `share_with`).
+        directory: Directory of the database.
+        below: The read-only directory.
+        claims: Claims of this directory's calls by processes.
+        share: The shared directory of its answers, None if not shared (see `share_with`).
         closed: Whether `close` was called.
 
     Raises:
-        StoreError: If the directory holds something else, or cannot be opened.
+        StoreError: If the directory contains something else, or cannot be opened.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class DiskStore:
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        # Imported at the first opening: diskcache and SQLite are no part of `import pllm_notebook`.
+        # Imported at the first opening: `import pllm_notebook` must not load diskcache and SQLite.
         from pllm_notebook.store.claims import Claims
         from pllm_notebook.store.failure_log import FailureLog
         from pllm_notebook.store.live_database import LiveDatabase
@@ -89,21 +89,21 @@ class DiskStore:
 
     @property
     def change_lock(self) -> threading.Lock:
-        """Held for each change, and around a fork."""
+        """Lock acquired for each change and around a fork."""
         return self._current.change_lock
 
     @property
     def damaged(self) -> int:
-        """Rows met so far that were damaged or unsafe, and counted as absent."""
+        """Number of damaged or unsafe rows read so far. They count as absent."""
         return self._damaged
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes queued and not yet on disk."""
+        """Number of bytes queued and not yet on disk."""
         return self._writer.backlog_bytes
 
     def is_behind(self, limit_bytes: int) -> bool:
-        """Return whether writing fails at the moment (a full disk, a held database), or more than that is queued."""
+        """Return whether writes currently fail (full disk, locked database) or more than *limit_bytes* are queued."""
         writer = self._writer
         return (
             writer.failing_since is not None
@@ -113,25 +113,25 @@ class DiskStore:
 
     @property
     def unwritable(self) -> str:
-        """Why the cache can only be read at the moment, and nothing should be sent; "" where it can be written."""
+        """Why the cache is read-only at the moment and nothing should be sent; "" if it can be written."""
         return self._current.unwritable
 
     @property
     def written_by_others(self) -> int:
-        """Rows that other processes are known to have written since this store was opened.
+        """Number of rows that other processes are known to have written since this store was opened.
 
-        Counted at each commit of our own, which costs nothing.
+        Updated at each of our own commits, at no cost.
         """
         return self._current.written_by_others
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
-        """Read the entries that are there, of those asked for, in one query for each few thousand.
+        """Read the existing entries of *keys*, in one query for every few thousand keys.
 
-        Damaged and unsafe rows count as absent; one warning tells of them.
+        Damaged and unsafe rows count as absent; one warning reports them.
 
         Raises:
             NewerEntry: If a later version of this package wrote one of them.
-            StoreError: If the database can neither be read nor mended.
+            StoreError: If the database can be neither read nor repaired.
         """
         damage_report = DamageReport()
         keys = keys if isinstance(keys, (list, tuple)) else list(keys)
@@ -143,7 +143,7 @@ class DiskStore:
         return found
 
     def keys_beginning(self, beginnings: Iterable[str]) -> dict[str, str]:
-        """Return for each beginning of a key (12 characters or more) the key that has it; none where no entry does.
+        """Return for each key prefix (12 characters or more) a key that has it. Prefixes without an entry are left out.
 
         Raises:
             StoreError: If the database cannot be read.
@@ -157,9 +157,9 @@ class DiskStore:
         return self._current.reading(find)
 
     def put(self, key: str, entry: StoredReply, done: Done) -> None:
-        """Queue one entry, in place of an older one of its key, and return at once.
+        """Queue one entry, which replaces an older one of its key, and return at once.
 
-        *done* is called from the writer's thread: with None after the commit, else with a `StoreError`.
+        *done* is called from the writer's thread: with None after the commit, or with a `StoreError`.
 
         Raises:
             StoreError: If the store is closed. *done* is not called then.
@@ -167,7 +167,7 @@ class DiskStore:
         self._writer.put(key, entry, done)
 
     def put_many(self, entries: Iterable[tuple[str, StoredReply]], done: Done) -> None:
-        """Queue several entries as `put` queues one; *done* is called for each.
+        """Queue several entries, as `put` does for one. *done* is called for each.
 
         Raises:
             StoreError: If the store is closed. *done* is not called then.
@@ -175,16 +175,16 @@ class DiskStore:
         self._writer.put_many(entries, done)
 
     def queued(self, key: str) -> StoredReply | None:
-        """Return an entry that was put and is not yet on disk, None for none."""
+        """Return the queued entry of *key*, None if there is none that is not yet on disk."""
         return self._writer.queued(key)
 
     def flush(self) -> None:
-        """Wait until everything queued so far is on disk, or its `done` was called with the reason."""
+        """Wait until everything queued so far is on disk, or its `done` was called with an error."""
         self._writer.flush()
         self._failures.flush()
 
     def share_with(self, address: str | None) -> None:
-        """Share answers through the directory at *address* from now on, None for no longer (see `share.Share`).
+        """Share answers through the directory at *address* from now on; None stops sharing (see `share.Share`).
 
         Raises:
             UsageError: If the address cannot be opened. Nothing was sent.
@@ -200,38 +200,38 @@ class DiskStore:
             self.share = Share(self, self.directory, address)
 
     def take_in_shared(self) -> int:
-        """Add the answers that other machines shared since the last look, and return their number."""
+        """Add the answers that other machines have shared since the last call, and return their number."""
         return 0 if self.share is None else self.share.take_in()
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
-        """Queue a call that failed for good (see `protocols.Store`); with a closed store it is lost."""
+        """Queue a call that failed permanently (see `protocols.Store`). A closed store drops it."""
         if not self.closed:
             self._failures.note(key, tell)
 
     def note_valid(self, keys: Sequence[str]) -> None:
-        """Forget the failures of stored replies that were no valid answers and are now."""
+        """Delete the failures of stored replies that were not valid answers and now are."""
         if not self.closed:
             self._failures.valid(keys)
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read, of the calls asked for, those that a provider rejected and nothing has answered since."""
+        """Return the failures of those of *keys* that a provider rejected and that have no answer since."""
         return self._failures.rejected(keys)
 
     def failed(self, keys: Sequence[str], kinds: Sequence[FailureKind]) -> dict[str, FailedCall]:
-        """Read, of the calls asked for, those that failed in one of these ways and nothing has answered since."""
+        """Return the failures of those of *keys* that failed as one of *kinds* and have no answer since."""
         return self._failures.of_kinds(kinds, keys)
 
     def failures(self, kind: str | None = None, since: float | None = None) -> list[FailedCall]:
-        """Read the calls that failed and have not been answered since, newest first.
+        """Return the failed calls that have no answer since, newest first.
 
         Args:
-            kind: Only these, None for all.
-            since: Only those from this moment on, in seconds since the epoch.
+            kind: Return only failures of this kind; None for all.
+            since: Return only failures from this time on, in seconds since the epoch; None for all.
         """
         return self._failures.newest_first(kind, since)
 
     def failures_beginning(self, beginnings: Iterable[str]) -> dict[str, FailedCall]:
-        """Return for each beginning of a key the kept failure of a call that has it."""
+        """Return for each key prefix the stored failure of a call that has it."""
         return self._failures.beginning(beginnings)
 
     def forget_failures(self, keys: Sequence[str]) -> None:
@@ -239,11 +239,11 @@ class DiskStore:
         self._failures.delete(keys)
 
     def checkpoint(self) -> bool:
-        """Move the last commits from the -wal file into the database; tell whether none stayed behind."""
+        """Move the last commits from the -wal file into the database. Return whether all of them were moved."""
         return self._current.get().checkpoint()
 
     def close(self) -> None:
-        """Write what is queued, and put everything into the one database file. May be called again."""
+        """Write all queued entries, move everything into the one database file and close. May be called again."""
         if self.closed:
             return
         self.closed = True
@@ -255,7 +255,7 @@ class DiskStore:
         self._current.close()
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Delete the entries under *keys*; give the number that were there.
+        """Delete the entries of *keys* and return the number deleted.
 
         Raises:
             StoreError: If the database cannot be written. Nothing was deleted then.
@@ -267,7 +267,7 @@ class DiskStore:
             raise StoreError(f"{error} Nothing was deleted.") from error
 
     def clear(self) -> int:
-        """Delete every entry, readable or not, and every failure; give the number of entries.
+        """Delete every entry, readable or not, and every failure. Return the number of entries.
 
         Raises:
             StoreError: If the database cannot be written. Nothing was deleted then.
@@ -280,7 +280,7 @@ class DiskStore:
         return removed
 
     def check(self) -> tuple[int, int, str]:
-        """Return the number of whole rows, of rows that cannot be used, and what SQLite says is wrong."""
+        """Return the number of intact rows, the number of unusable rows, and SQLite's description of any fault."""
         damage_report = DamageReport()
         whole, strange, fault = 0, 0, ""
         for database in (self._current.get(), self._below):
@@ -295,11 +295,11 @@ class DiskStore:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Bytes of the database, its -wal file and the failures included."""
+        """Number of bytes of the database, including its -wal file and the failures."""
         return self._current.get().size() + self._failures.bytes_on_disk
 
     def vacuum(self) -> None:
-        """Return the space of deleted entries back to the disk, unless another process is writing."""
+        """Free the disk space of deleted entries, unless another process is writing."""
         try:
             with self.change_lock:
                 self._current.get().vacuum()
@@ -307,13 +307,13 @@ class DiskStore:
             _log.info("The space of deleted entries is kept for new ones: %s", error)
 
     def iterate(self) -> Iterator[tuple[str, StoredReply]]:
-        """Return every key with its entry, in insertion order, as they were at the first step.
+        """Return every key with its entry, in insertion order, as of the first step.
 
-        Entries of the directory that is only read come last, save those that are in both.
+        Entries that are only in the read-only directory come last.
 
         Raises:
             NewerEntry: If a later version of this package wrote one of them.
-            StoreError: If the database is damaged; it has been mended where that can be done.
+            StoreError: If the database is damaged. It has been repaired if that is possible.
         """
         damage_report = DamageReport()
         seen: set[str] | None = None if self._below is None else set()
@@ -356,7 +356,7 @@ class DiskStore:
         )
 
     def reset_after_fork(self) -> None:
-        """Drop every lock, thread and connection of the parent's: called in a child after a fork."""
-        self.share = None  # the next `open_store` opens it again, with a thread of its own
+        """Drop every lock, thread and connection of the parent process, in the child of a fork."""
+        self.share = None  # the next `open_store` opens it again, with its own thread
         self._current.reset_after_fork()
         self._writer.forget()
