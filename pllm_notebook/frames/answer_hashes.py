@@ -15,12 +15,12 @@ __all__ = ["AnswerHashes"]
 
 
 class AnswerHashes:
-    """The hashes of a result's columns, computed on first use, so that the caller does not wait for them.
+    """The hashes of a result's columns, computed on first use so that the caller does not wait for them.
 
     Args:
-        library: Built the columns.
-        made: Name to array, none of which shares memory with what the caller was given.
-        origin: For each line of them its row; None where each row has one line.
+        library: The library that built the columns.
+        made: Name to array. None of them shares memory with the caller's result.
+        origin: The row of each line. None if each row has one line.
     """
 
     def __init__(self, library: FrameLibrary, made: Mapping[str, Any], origin: Sequence[int] | None) -> None:
@@ -30,12 +30,12 @@ class AnswerHashes:
         self._origin = origin
         self._answers: dict[str, ShortHashes] = {}
         for name, array in made.items():
-            # The caller holds the same lists and dicts, and may change them in place.
+            # The caller has the same lists and dicts, and may change them in place.
             if library.holds_objects(array):
                 self._hash(name)
 
     def all(self) -> tuple[dict[str, ShortHashes], np.ndarray[Any, Any] | None]:
-        """Return column to hashes, and the row of each line, None where each row has one."""
+        """Return the hashes by column, and the row of each line; None if each row has one line."""
         with self._lock:
             for name in list(self._made):
                 self._hash(name)

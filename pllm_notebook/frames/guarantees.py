@@ -1,4 +1,4 @@
-"""What a run with `guarantee=` promises of its rows, and which model answered each: asked for, and shown."""
+"""The guarantee of a run with `guarantee=`, and the model that answered each row."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RowGuarantee:
-    """What is promised of the rows of a run, and which model answered each.
+    """The guarantee for the rows of a run, and the model that answered each row.
 
     Attributes:
-        promise: It, or why nothing is promised, in a sentence. It is about all rows that the run was asked about, also
-            where the frame has only some of them.
-        proved: Whether anything is promised.
-        threshold: The least confidence with which a low-cost answer is kept, None where none is.
-        sampled: Rows of the sample that it was found by: compared with strong answers, or right by their labels.
+        promise: The guarantee in one sentence, or the reason why there is none. It covers all rows of the run, even if
+            the frame has only some of them.
+        proved: Whether anything is guaranteed.
+        threshold: The lowest confidence with which a low-cost answer is kept, None if none is kept.
+        sampled: Number of rows in the sample, which are compared with strong answers or with labels.
         rows_by_model: Model to number of rows that have its answer.
-        cost_usd: What all answers behind the rows cost when they were paid for, US dollars; None for unknown.
-        alone_usd: About what the strong model alone costs for all rows; None for unknown.
-        saving_usd: About what was saved, less than 0 where it cost more; None for unknown.
-        figures: All of it (see `ensemble.GuaranteeFigures`).
-        answered_by: For each row of the frame, in its order, the model whose answer it has; NA for a row without an
-            answer, and for one that was corrected by hand.
+        cost_usd: Cost of all answers behind the rows when they were paid for, in US dollars; None if unknown.
+        alone_usd: Approximate cost of the strong model alone for all rows, in US dollars; None if unknown.
+        saving_usd: Approximate saving in US dollars, negative if the run cost more; None if unknown.
+        figures: All figures (see `ensemble.GuaranteeFigures`).
+        answered_by: The model whose answer each row has, in the order of the frame; NA for rows without an answer and
+            for rows corrected by hand.
     """
 
     figures: GuaranteeFigures
@@ -57,17 +57,17 @@ class RowGuarantee:
 
     @property
     def promise(self) -> str:
-        """Return what is promised, in one sentence that is true."""
+        """Return the guarantee in one sentence, or the reason why there is none."""
         return self.figures.promise
 
     @property
     def proved(self) -> bool:
-        """Return whether the promise is proved."""
+        """Return whether the guarantee is proved."""
         return self.figures.state == "proved"
 
     @property
     def threshold(self) -> float | None:
-        """Return the least confidence with which a low-cost answer is kept, None where none is."""
+        """Return the lowest confidence with which a low-cost answer is kept, None if none is kept."""
         return self.figures.threshold
 
     @property
@@ -82,17 +82,17 @@ class RowGuarantee:
 
     @property
     def cost_usd(self) -> float | None:
-        """Return what all answers behind the rows cost, US dollars; None for unknown."""
+        """Return the cost of all answers behind the rows in US dollars, None if unknown."""
         return self.figures.cost_usd
 
     @property
     def alone_usd(self) -> float | None:
-        """Return about what the strong model alone costs for all rows; None for unknown."""
+        """Return the approximate cost of the strong model alone for all rows in US dollars, None if unknown."""
         return self.figures.alone_usd
 
     @property
     def saving_usd(self) -> float | None:
-        """Return about what was saved, less than 0 where it cost more; None for unknown."""
+        """Return the approximate saving in US dollars, negative if the run cost more; None if unknown."""
         return self.figures.saving_usd
 
     def __repr__(self) -> str:
@@ -103,7 +103,7 @@ class RowGuarantee:
 
 
 def guarantee_of(table: Table) -> RowGuarantee:
-    """Return what is promised of the rows of a frame (see `df.llm.guarantee`)."""
+    """Return the guarantee for the rows of a frame (see `df.llm.guarantee`)."""
     found = provenance_of(table)
     if len(found.sources) > 1:
         raise PllmError("Several runs made the rows of this frame, and each promise is about its own rows.")
@@ -124,7 +124,7 @@ def guarantee_of(table: Table) -> RowGuarantee:
 
 
 def promise_of(source: Source) -> str | None:
-    """Return what a run promises of its rows, or why nothing, in a sentence; None for a run without `guarantee=`."""
+    """Return the guarantee of a run, or why there is none, in one sentence; None for a run without `guarantee=`."""
     figures = figures_of(source, priced=False)
     return None if figures is None else figures.promise
 
@@ -137,11 +137,11 @@ def _figures(source: Source) -> GuaranteeFigures:
 
 
 def figures_of(source: Source, *, priced: bool = True) -> GuaranteeFigures | None:
-    """Return the figures of a run with `guarantee=`, None for another.
+    """Return the figures of a run with `guarantee=`, None for other runs.
 
     Args:
         source: The run.
-        priced: Whether to read what the answers of a live run cost.
+        priced: Whether to read the cost of a live run's answers.
     """
     run: LiveRun | RegisteredRun = source.run
     if isinstance(run, LiveRun):
@@ -152,10 +152,10 @@ def figures_of(source: Source, *, priced: bool = True) -> GuaranteeFigures | Non
 
 
 def refuse_in_pieces(options: Options) -> None:
-    """Check that rows which are asked about in pieces are not promised anything.
+    """Refuse `guarantee=` for rows that are asked about in pieces.
 
     Raises:
-        UsageError: Nothing was sent.
+        UsageError: If the options have it. Nothing was sent.
     """
     if options.guarantee is not None:
         raise UsageError(
@@ -165,7 +165,7 @@ def refuse_in_pieces(options: Options) -> None:
 
 
 def names_of_labels(against: Any) -> str | dict[str, str] | None:
-    """Return `against=` in words, for the record of a run; its labels themselves are in the frame."""
+    """Return the names of the labels in `against=`, for the record of a run; the frame has the labels themselves."""
     if against is None or isinstance(against, str):
         return against
     if isinstance(against, Mapping):
@@ -174,16 +174,16 @@ def names_of_labels(against: Any) -> str | dict[str, str] | None:
 
 
 def with_labels(spec: EnsembleSpec, table: Table, against: Any, columns: Mapping[str, Column]) -> EnsembleSpec:
-    """Return a cascade whose promise is against labels.
+    """Return a cascade whose guarantee is measured against labels.
 
     Args:
-        spec: With a promise.
-        table: What is asked; labels are columns of it, or aligned with it.
-        against: As given.
+        spec: A cascade with a guarantee.
+        table: The rows. Labels are columns of it, or aligned with it.
+        against: As given by the caller.
         columns: Field to result column.
 
     Raises:
-        UsageError: If there are no labels of a field, or they are no values that it has. Nothing was sent.
+        UsageError: If a field has no labels, or no label is a possible value of it. Nothing was sent.
     """
     promise = spec.promise
     assert promise is not None

@@ -1,4 +1,4 @@
-"""The dataframe libraries that this package has an adapter for; each registers itself."""
+"""The dataframe libraries with an adapter in this package. Each adapter registers itself."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _LOADERS: Slot[dict[str, Callable[[], FrameLibrary]]] = Slot("frame libraries", 
 _METHODS: Slot[dict[str, str]] = Slot("methods of frame libraries", dict, is_kept=True)
 
 _DEFAULTS = ("pandas", "polars")
-"""Libraries that reports are frames of where no frame was given: the first of these that the process has loaded."""
+"""Libraries for reports without a frame, in order of preference: the first one that the process has loaded is used."""
 
 
 def register_library(module: str, load: Callable[[], FrameLibrary], *, method: str | None = None) -> None:
     """Register an adapter.
 
     Args:
-        module: Name of the library's module. Where a process has not loaded it, no object can be one of its frames.
-        load: Returns the adapter; called when a frame of it may be there, so it may import what it needs.
-        method: Name of a method by which the objects of other libraries can be read as its frames.
+        module: Name of the library's module. If a process has not loaded it, no object can be one of its frames.
+        load: Returns the adapter. Called only when a frame of the library may exist, so it may import the library.
+        method: Name of a method through which objects of other libraries can be read as its frames.
     """
     _LOADERS.value[module] = load
     if method is not None:
@@ -36,13 +36,13 @@ def register_library(module: str, load: Callable[[], FrameLibrary], *, method: s
 
 
 def default_library() -> FrameLibrary:
-    """Return the library whose frames the package makes where no frame was given: Polars where no pandas is loaded."""
+    """Return the library for results without an input frame: pandas, or Polars if only Polars is loaded."""
     loaded = (name for name in _DEFAULTS if name in sys.modules)
     return _LOADERS.value[next(loaded, _DEFAULTS[0])]()
 
 
 def table_of(data: Any) -> Table | None:
-    """Return a table of a frame or a column, None for anything else."""
+    """Return the table of a frame or a column, None for anything else."""
     for load in _loaders_for(data):
         table = load().table(data)
         if table is not None:
@@ -51,10 +51,10 @@ def table_of(data: Any) -> Table | None:
 
 
 def table_to_join(df: Any) -> Table:
-    """Return a table of what a run's `to_frame` was given.
+    """Return the table of the argument of a run's `to_frame`.
 
     Raises:
-        UsageError: If it is no frame or column.
+        UsageError: If it is not a frame or a column.
     """
     table = table_of(df)
     if table is None:
@@ -63,20 +63,20 @@ def table_to_join(df: Any) -> Table:
 
 
 def find_accessor(data: Any) -> Any:
-    """Return what `df.llm` is of a frame or a column, None for anything else."""
+    """Return `.llm` of a frame or a column, None for anything else."""
     for load in _loaders_for(data):
         found = load().accessor(data)
         if found is not None:
             return found
-    return registered_accessor(data)  # Dask's frames have no rows, hence no table
+    return registered_accessor(data)  # Dask's frames have no rows and therefore no table
 
 
 def accessor_of(data: Any, asked: str = "pllm.frame") -> Any:
-    """Return what `df.llm` is of a frame or a column (see `pllm.frame`).
+    """Return `.llm` of a frame or a column (see `pllm.frame`).
 
     Args:
         data: The caller's object.
-        asked: The function that was called, for the message.
+        asked: Name of the called function, for the message.
 
     Raises:
         UsageError: For anything else. Nothing was sent.
@@ -90,7 +90,7 @@ def accessor_of(data: Any, asked: str = "pllm.frame") -> Any:
 
 
 def _loaders_for(data: Any) -> list[Callable[[], FrameLibrary]]:
-    """Return loaders of the adapters that *data* may be of: those of loaded libraries, then those that can read it."""
+    """Return the loaders of possible adapters for *data*: of loaded libraries, then of libraries that can read it."""
     kinds, methods = list(_LOADERS.value.items()), _METHODS.value
     own = [load for module, load in kinds if module in sys.modules and module not in methods]
     reading = [

@@ -1,4 +1,4 @@
-"""Cells that Python's own values cannot hold, with the text that they have in every dataframe library."""
+"""Cells that Python's own types cannot represent exactly, with the same text in every dataframe library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["narrow_floats", "with_gaps", "with_nanoseconds"]
 
 
 def narrow_floats(values: np.ndarray[Any, Any]) -> list[float]:
-    """Return 16 or 32 bit floats by the shortest digits of their own width: 0.1, not 0.10000000149.
+    """Return 16- or 32-bit floats with the shortest digits of their own width: 0.1, not 0.10000000149.
 
     Args:
         values: Shape (n,), NaN for a missing value.
@@ -23,11 +23,11 @@ def narrow_floats(values: np.ndarray[Any, Any]) -> list[float]:
 
 
 def with_nanoseconds(values: list[Any], nanoseconds: list[int]) -> list[Any]:
-    """Return moments or durations with what is below a microsecond.
+    """Return points in time or durations with nanosecond precision.
 
     Args:
-        values: Down to microseconds, as datetimes or timedeltas; None for a missing one.
-        nanoseconds: For each, the rest in nanoseconds, 0 to 999.
+        values: Datetimes or timedeltas with microsecond precision; None for a missing value.
+        nanoseconds: The remaining nanoseconds of each value, 0 to 999.
     """
     if not any(nanoseconds):
         return values
@@ -38,12 +38,12 @@ def with_nanoseconds(values: list[Any], nanoseconds: list[int]) -> list[Any]:
 
 
 def with_gaps(values: list[Any], gaps: list[bool], *, real: bool) -> list[bool]:
-    """Return which cells are missing: beside nulls, NaN where a column may have it.
+    """Return whether each cell is missing: null, or NaN in a column that may contain it.
 
     Args:
         values: The cells.
-        gaps: Whether each is a null.
-        real: Whether the column is one of floats, or of Python's objects.
+        gaps: Whether each cell is null.
+        real: Whether the column contains floats or Python objects.
     """
     return [gap or is_missing(value) for gap, value in zip(gaps, values, strict=True)] if real else gaps
 
@@ -53,7 +53,7 @@ def _exact(value: Any, rest: int) -> Any:
         return np.timedelta64(value, "us").astype("timedelta64[ns]") + np.timedelta64(rest, "ns")
     if value.tzinfo is None:
         return np.datetime64(value, "us").astype("datetime64[ns]") + np.timedelta64(rest, "ns")
-    # As text: a numpy moment has no zone.
+    # As text, because a numpy datetime has no time zone.
     text = value.isoformat(timespec="microseconds")
     at = text.index(".") + 7
     return f"{text[:at]}{rest:03}{text[at:]}"

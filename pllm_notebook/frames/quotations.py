@@ -1,4 +1,4 @@
-"""Where a quote is in a text: word for word, whatever the white space and the Unicode form of either."""
+"""Find a quote in a text, word for word, regardless of white space and Unicode form."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, NamedTuple, overload
 
 __all__ = ["Span", "find_quote", "normalised"]
 
-# Compatibility forms that are the same characters in another typography. A superscript or a fraction is not: 10² is
-# not 102.
+# Compatibility forms that are typographic variants of the same characters. Superscripts and fractions are excluded:
+# 10² is not 102.
 _SAME_CHARACTERS = ("<compat>", "<wide>", "<narrow>", "<noBreak>", "<vertical>", "<small>")
 _BLANKS, _RUNS = re.compile(r"\s+"), re.compile(r"\s{2,}")
-# Places where a quote begins inside a word, as a multiple of the text's length over the quote's. Those that do not
-# overlap are no more than one; a text that repeats itself has one at nearly every character.
+# Limit of candidate places inside a word, as a multiple of the text's length divided by the quote's length. Places
+# that do not overlap amount to at most 1; a repetitive text has one at nearly every character.
 _MOST_COMPARED = 4
-# Parts of a Hangul syllable that follow its first.
+# Parts of a Hangul syllable that follow the first one.
 _FIRST_JAMO, _LAST_JAMO = "\u1160", "\u11ff"
 
 
 class Span(NamedTuple):
-    """A piece of a text, as Python slices it.
+    """A part of a text, as in Python slices.
 
     Attributes:
-        start: Of its first character.
-        end: After its last one.
+        start: Position of its first character.
+        end: Position after its last character.
     """
 
     start: int
@@ -34,12 +34,12 @@ class Span(NamedTuple):
 
 
 class _Folded(NamedTuple):
-    """A text with its white space and Unicode form made uniform.
+    """A text with normalised white space and Unicode form.
 
     Attributes:
-        text: That text.
-        clusters: For each of its characters, the span in the original of the character with its marks, or of the white
-            space, that it comes from.
+        text: The normalised text.
+        clusters: For each of its characters, the span in the original of the character with its marks, or of the run
+            of white space.
     """
 
     text: str
@@ -47,10 +47,10 @@ class _Folded(NamedTuple):
 
 
 class _ASCIIClusters(Sequence[Span]):
-    """The spans of a text whose characters are all their own, but for runs of white space, which are one."""
+    """The spans of an ASCII text: each character is one, except for runs of white space, which are one together."""
 
     def __init__(self, text: str) -> None:
-        # Where each run of several characters is in the uniform text, and by how much all behind it have moved.
+        # Position of each run of several characters in the normalised text, and the shift of everything after it.
         self._at: list[int] = []
         self._moved: list[int] = []
         moved = 0
@@ -79,17 +79,17 @@ class _ASCIIClusters(Sequence[Span]):
 
 
 def normalised(text: str) -> str:
-    """Return a text with uniform white space and Unicode form, without white space around it."""
+    """Return a text with normalised white space and Unicode form, without surrounding white space."""
     return _folded(text).text.strip()
 
 
 def find_quote(quote: str, text: str) -> Span | None:
-    """Return where *quote* is in *text*, the first time; None where it is not.
+    """Return the first place of *quote* in *text*, None if it is not there.
 
-    Runs of white space are equal, and so are composed and decomposed characters, ligatures, full-width and other
-    typographic forms of the same characters. Case, punctuation, words and their order count. A quote that begins or
-    ends inside a word or number is not there: "no" is not in "nothing", nor "10 %" in "110 %". Scripts that are written
-    without blanks have no such ends.
+    Any two runs of white space match. So do composed and decomposed characters, ligatures, full-width forms and other
+    typographic variants of the same characters. Case, punctuation, words and word order must match. A quote must not
+    begin or end inside a word or number: "no" is not in "nothing", nor "10 %" in "110 %". This rule does not apply to
+    scripts that are written without spaces.
     """
     wanted = normalised(quote)
     if not wanted:
@@ -107,7 +107,7 @@ def find_quote(quote: str, text: str) -> Span | None:
 
 
 def _splits(folded: _Folded, at: int) -> bool:
-    """Return whether a place in a text is inside a character with its marks, or inside a word or a number."""
+    """Return whether a place in a text is inside a word or number, or between a character and its marks."""
     if not 0 < at < len(folded.text):
         return False
     if folded.clusters[at - 1] == folded.clusters[at]:
@@ -117,7 +117,7 @@ def _splits(folded: _Folded, at: int) -> bool:
 
 
 def _base_before(text: str, at: int) -> str:
-    """Return the character before a place, without the marks on it."""
+    """Return the character before a place, skipping combining marks."""
     at -= 1
     while at > 0 and unicodedata.category(text[at])[0] == "M":
         at -= 1
@@ -125,7 +125,7 @@ def _base_before(text: str, at: int) -> str:
 
 
 def _folded(text: str) -> _Folded:
-    if text.isascii():  # the common text; a hundredth of the time of the general way
+    if text.isascii():  # the common case, a hundred times as fast as the general one
         return _Folded(_BLANKS.sub(" ", text), _ASCIIClusters(text))
     parts: list[str] = []
     clusters: list[Span] = []
@@ -151,7 +151,7 @@ def _continues(char: str) -> bool:
 
 
 def _plain(char: str) -> str:
-    """Return a character in its usual form: a ligature as its letters, a full-width letter as the letter."""
+    """Return the usual form of a character: a ligature as its letters, a full-width letter as the plain letter."""
     if char.isascii():
         return char
     form = unicodedata.decomposition(char).partition(" ")[0]

@@ -1,4 +1,4 @@
-"""The public handle of a run that this process no longer holds: its answers, errors and usage as frames."""
+"""The public handle of a run that is no longer in memory: its answers, errors and usage as frames."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _LOST = "lost"
 
 
 class RecordedRun(RegisteredRun):
-    """What the registry on disk knows of a run. Reading it sends nothing.
+    """A run as recorded in the registry on disk. Reading it sends nothing.
 
-    It holds no text of rows: `status`, `usage` and `errors` are by position in what was asked. For a frame that you
-    have, `df.llm.status` and the others report the same about its own rows.
+    The registry contains no text of rows, so `status`, `usage` and `errors` are by position in the original rows. For a
+    frame that you have, `df.llm.status` and the others report the same for its own rows.
     """
 
     def __repr__(self) -> str:
@@ -62,8 +62,8 @@ class RecordedRun(RegisteredRun):
     def status(self) -> Any:
         """The status of each row, by position (see `df.llm.status`).
 
-        `lost` is a row that was answered and whose answer is no longer in the cache. In an interrupted run, a row
-        whose answer arrived before its process ended is `ok`.
+        `lost` means that the row was answered but its answer is no longer in the cache. In an interrupted run, a row
+        is `ok` if its answer arrived before the process ended.
         """
         codes = [] if self.record is None else self.record.status.tolist()
         words = [STATUSES[code] for code in codes]
@@ -74,7 +74,7 @@ class RecordedRun(RegisteredRun):
 
     @property
     def errors(self) -> Any:
-        """The failed rows: position, kind, and if the failure was kept its message, attempts, raw text and cost."""
+        """The failed rows: position and kind, and for stored failures the message, attempts, raw text and cost."""
         record = self.record
         rows = [] if record is None else [at for at, kind in enumerate(record.failure.tolist()) if kind]
         found = self.failures_of(rows)
@@ -91,35 +91,36 @@ class RecordedRun(RegisteredRun):
     def usage(self) -> Any:
         """Tokens, US dollars and seconds of each row, by position (see `df.llm.usage`).
 
-        NA for a row whose reply is no longer in the cache; and for one of several replies, where an earlier version
-        recorded the run, or where more than 200,000 rows took several.
+        NA for a row whose reply is no longer in the cache. Rows with several replies are also NA if an earlier version
+        recorded the run, or if more than 200,000 rows have several.
         """
         rows = range(0 if self.record is None else len(self.record))
         known = self.usage_of(rows)
         return default_library().report(USAGE_COLUMNS, [known.get(row, {}) for row in rows])
 
     def to_frame(self, df: Any = None, *, response_format: Any = None) -> Any:
-        """Return the answers as the run's result had them, read from the cache. Sends nothing.
+        """Return the answers in the columns of the run's result, read from the cache. Sends nothing.
 
-        Values are those of the replies as JSON, in the columns and dtypes of the result. What Python validators of
-        the type changed is missing, unless the type is given.
+        Values are the replies' JSON values, in the columns and dtypes of the result. Changes by Python validators of
+        the type are lost, unless the type is given.
 
         Args:
-            df: The rows that were asked, or some of them, in any order and with any index. They are matched by the
-                content of the columns that the run was asked about. None for the answers alone, since the registry
-                holds no text of rows.
-            response_format: The type that the run was asked with, as for `df.llm.parse`; None for the replies' JSON.
+            df: The rows of the run, or some of them, in any order and with any index. They are matched by the content
+                of the columns that the run was asked about. None for only the answers, since the registry contains no
+                text of rows.
+            response_format: The type of the run, as for `df.llm.parse`. None for the replies' JSON values.
 
         Returns:
-            Without *df*, the result columns, shape (n_rows, n_columns), index 0 to n-1 (a row's own repeated, where
-            `explode` made several lines of it). With it, its columns and index, and the result columns beside them.
-            A row that was not asked has NA, and a warning counts those. So has a row without an answer, or whose answer
-            is no longer in the cache (`status` is `lost`; a warning counts them), or that a `decide` function made.
+            Without *df*, the result columns, shape (n_rows, n_columns), with index 0 to n-1; the index of a row is
+            repeated if `explode` gave it several lines. With *df*, its columns and index, followed by the result
+            columns. NA for rows that are not in the run, with a warning that counts them; for rows without an answer;
+            for rows whose answer is no longer in the cache (`status` is `lost`), with another such warning; and for
+            rows decided by a `decide` function.
 
         Raises:
-            PllmError: If no row of *df* was asked, a column that was asked is not in it, the rows were never
-                recorded, or the answers are not values (`call_tools`, `decide`).
-            NameClashError: If *df* has a column of the result's name with other values than a run's answers.
+            PllmError: If no row of *df* is in the run, *df* lacks a column that the run was asked about, the rows were
+                never recorded, or the answers are not values (`call_tools`, `decide`).
+            NameClashError: If *df* has a result column with values other than a run's answers.
             UsageError: If *response_format* makes other columns.
         """
         record = self.record
@@ -145,10 +146,10 @@ class RecordedRun(RegisteredRun):
         return library.columns_frame(made, origin if answers.shape.explode else None, run_id=self.id)
 
     def columns_at(self, library: FrameLibrary, lines: Sequence[int]) -> Mapping[str, Any]:
-        """Return the columns of some lines of the result, as arrays of a library; -1 is a line without an answer.
+        """Return the columns of some lines of the result as arrays of a library; -1 is a line without an answer.
 
         Raises:
-            PllmError: If the rows are not known, or the answers are not values.
+            PllmError: If the rows are unknown, or the answers are not values.
         """
         answers = self.answers()
         columns, origin = answers.table(answers.values())
@@ -157,17 +158,17 @@ class RecordedRun(RegisteredRun):
         return self._made(library, answers, taken, rows)
 
     def answers(self) -> Answers:
-        """Return what reads its answers and samples from the cache, as JSON has them.
+        """Return a reader for the run's answers and samples in the cache, as JSON values.
 
         Raises:
-            PllmError: If its rows are not known, or its answers are not values.
+            PllmError: If the rows are unknown, or the answers are not values.
         """
         if self.record is None:
             raise PllmError(f"The rows of the run {self.id!r} are not in the registry.")
         return self.read_answers()
 
     def _after_reading(self, values: Sequence[Found | None], words: list[str]) -> list[str]:
-        """Return the status of each row once its answer has been looked up."""
+        """Return the status of each row after looking up its answer."""
         decide = (self.header["ensemble"] or {}).get("decide")
         for row, (value, word) in enumerate(zip(values, words, strict=True)):
             if word in ("ok", "cached") and value is None and decide != "function":
@@ -179,7 +180,7 @@ class RecordedRun(RegisteredRun):
     def _made(
         self, library: FrameLibrary, answers: Answers, columns: Sequence[list[Any]], rows: np.ndarray[Any, Any]
     ) -> Mapping[str, Any]:
-        """Build the result's columns; *rows* has the run's row of each line, -1 for none."""
+        """Build the result columns; *rows* is the run's row for each line, -1 for none."""
         record, shape = self.record, answers.shape
         assert record is not None
         made = {column.name: library.array(column, own) for column, own in zip(answers.columns, columns, strict=True)}

@@ -1,4 +1,4 @@
-"""The columns that a type's values become, and the values column by column, for any dataframe library."""
+"""The result columns of a type, and values column by column, for any dataframe library."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["ColumnGroup", "ResultColumns", "answers_of", "check_column", "is_col
 
 
 class ColumnGroup(NamedTuple):
-    """One or more adjacent columns, and how their values are taken from a value."""
+    """One or more adjacent columns, and a function that takes their values from an answer's value."""
 
     columns: tuple[Column, ...]
     take: Callable[[Any], Sequence[Any]]
 
 
 class ResultColumns:
-    """The columns that a type's values become.
+    """The result columns of a type.
 
     Args:
         output: The type, None for plain text.
@@ -30,12 +30,12 @@ class ResultColumns:
             `confidence_column`.
 
     Attributes:
-        columns: Those of the values, in order.
+        columns: The columns of the values, in order.
         explode: Whether a row may become several lines.
-        single: Whether there is exactly one column, of a value without fields.
+        single: Whether there is exactly one column, for a value without fields.
 
     Raises:
-        UsageError: For `explode=` over anything but a list, and a column without a name. Nothing was sent.
+        UsageError: If `explode=` is not for a list, or a column has no name. Nothing was sent.
     """
 
     def __init__(self, output: OutputType | None, options: Options) -> None:
@@ -60,7 +60,7 @@ class ResultColumns:
             raise NameClashError([name for name in self.names if self.names.count(name) > 1], twice=True)
 
     def _made(self, options: Options) -> tuple[ColumnGroup, ...]:
-        """Return the columns that the values themselves become."""
+        """Return the columns of the values themselves."""
         output, prefix = self._output, options.prefix
         if options.explode is True:
             if output is None or output.item is None:
@@ -83,7 +83,7 @@ class ResultColumns:
         return tuple(parts)
 
     def _part(self, name: str, of: Any, inside: tuple[Any, ...]) -> ColumnGroup:
-        """Return the column of one field; with `flatten`, those of its own fields, `name.field`."""
+        """Return the column of one field; with `flatten`, a column `name.field` for each of its own fields."""
         kind = core(of)
         output = OutputType.of(kind) if self._flatten and isinstance(kind, type) and kind not in inside else None
         if output is None or not output.fields:
@@ -99,7 +99,7 @@ class ResultColumns:
         return ColumnGroup(columns, take)
 
     def values_of(self, value: Any) -> Sequence[Any]:
-        """Return the values of one answer, as `columns` has them; of a list that is exploded, the list."""
+        """Return the values of one answer in the order of `columns`; for an exploded list, the list itself."""
         output = self._output
         if output is None or output.fields is None:
             return (value,)
@@ -107,19 +107,19 @@ class ResultColumns:
         return [one for part, own in zip(self._parts, fields, strict=True) for one in part.take(own)]
 
     def table(self, results: ResultTable, rows: Sequence[int] | None = None) -> tuple[list[list[Any]], list[int]]:
-        """Return the values column by column, and for each line of the result the row it came from.
+        """Return the values column by column, and the row of each line of the result.
 
-        A row without a value has None in every column. With `explode`, a list gives a line for each
-        item; an empty list, as a row without a value, gives one line of None.
+        A row without a value has None in every column. With `explode`, a list becomes one line per item; an empty list
+        becomes one line of None, like a row without a value.
 
         Args:
-            results: Of the run.
-            rows: Those of its rows that are wanted, -1 for a row that it does not know; None for all, in order.
+            results: The results of the run.
+            rows: The rows to return, -1 for a row that is not in the run. None for all, in order.
         """
         return self.table_of(answers_of(results, rows))
 
     def table_of(self, values: Sequence[Any]) -> tuple[list[list[Any]], list[int]]:
-        """Return what `table` returns, from each row's value, None where it has none."""
+        """Return the same as `table`, from the value of each row; None for a row without one."""
         origin: Sequence[int] = range(len(values))
         if self.explode and self._by_field is None:
             lines = [(row, item) for row, value in enumerate(values) for item in _items(value)]
@@ -142,7 +142,7 @@ class ResultColumns:
         )
 
     def messages(self, results: ResultTable) -> list[str | None]:
-        """Return each row's failure as text, None where it has none."""
+        """Return each row's failure as text, None for a row without one."""
         failures = (results.failure(row) for row in range(len(results.call_of_row)))
         return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
 
@@ -152,11 +152,11 @@ def check_column(shape: ResultColumns, options: Options, column: object) -> None
 
     Args:
         shape: The columns of the result.
-        options: As resolved.
-        column: As given, None for not given.
+        options: The resolved options.
+        column: As given, None if not given.
 
     Raises:
-        UsageError: If the columns have names of their own. Nothing was sent.
+        UsageError: If the columns are named after the fields of the type. Nothing was sent.
     """
     if column is not None and not is_column_read(shape, options):
         made = [one.name for one in shape.columns]
@@ -167,7 +167,7 @@ def check_column(shape: ResultColumns, options: Options, column: object) -> None
 
 
 def is_column_read(shape: ResultColumns, options: Options) -> bool:
-    """Return whether the result has the column that the option `column` names."""
+    """Return whether the result has the column named by the option `column`."""
     return any(one.name == options.prefix + options.column for one in shape.columns)
 
 
@@ -181,7 +181,7 @@ def answers_of(results: ResultTable, rows: Sequence[int] | None) -> list[Any]:
 
 
 def unchanged(value: Any) -> Sequence[Any]:
-    """Return the value alone: the values of a part that is one column."""
+    """Return a tuple of the value alone, for a group of one column."""
     return (value,)
 
 
@@ -193,7 +193,7 @@ def _spread(part: ColumnGroup, values: list[Any]) -> list[list[Any]]:
 
 
 def _list_field(output: OutputType | None, name: str) -> tuple[int, OutputType]:
-    """Return the position of the field with that name, and the type of its items."""
+    """Return the position of the list field with this name, and the type of its items."""
     fields = () if output is None else output.fields or ()
     names = [field.name for field in fields]
     if name not in names:

@@ -1,4 +1,4 @@
-"""What several samples are worth, computed from one run: the accuracy of every smaller number of them."""
+"""The accuracy of every smaller number of samples, computed from one run."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ _MAX_SUBSETS = 200
 
 
 def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
-    """Return for each k the accuracy of a majority of k samples, and the share of rows that k samples hit at all.
+    """Return for each k the accuracy of the majority of k samples, and the share of rows where any of k is right.
 
-    `accuracy` is that of the most common of k answers, of equally common ones the first (self-consistency: Wang et
-    al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", 2022), as a mean over all subsets
-    of size k in the samples' order; over 200 of them, chosen at random with a fixed seed, if there are more.
+    `accuracy` is the accuracy of the most common of k answers, with ties won by the first (self-consistency: Wang et
+    al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", 2022). It is the mean over all
+    subsets of size k, in the order of the samples. If there are more than 200 subsets, 200 are drawn at random with a
+    fixed seed.
 
-    `pass_at_k` is the chance that at least one of k samples is right, by the unbiased estimator
-    1 - C(n - c, k) / C(n, k) for c right ones of n (Chen et al., "Evaluating Large Language Models Trained on
-    Code", 2021): what a perfect judge could reach.
+    `pass_at_k` is the probability that at least one of k samples is right, by the unbiased estimator
+    1 - C(n - c, k) / C(n, k) for c right samples of n (Chen et al., "Evaluating Large Language Models Trained on
+    Code", 2021). It is the accuracy that a perfect judge could reach.
 
     Args:
-        truths: Shape (n_rows,), the label of each row as a number that represents it; at least one row.
-        answers: Shape (n_rows, n), each sample's answer as such a number.
+        truths: Shape (n_rows,), the label of each row as an integer code; at least one row.
+        answers: Shape (n_rows, n), each sample's answer as such a code.
 
     Returns:
-        A line for each k from 1 to n: accuracy, pass_at_k (both 0 to 1), subsets (their number).
+        A line for each k from 1 to n: accuracy, pass_at_k (both 0 to 1), subsets (number of subsets).
     """
     n = answers.shape[1]
     right = answers == truths[:, np.newaxis]
@@ -60,5 +61,5 @@ def _majority_right(answers: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) 
     votes = np.zeros(answers.shape, dtype=np.int32)
     for at in range(answers.shape[1]):
         votes += answers == answers[:, [at]]
-    first = votes.argmax(axis=1)  # of equally common answers the one that came first, as a vote has it
+    first = votes.argmax(axis=1)  # the first of equally common answers, as in a vote
     return float(right[np.arange(len(first)), first].mean())

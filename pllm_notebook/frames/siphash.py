@@ -1,7 +1,7 @@
-"""Hashes of texts as pandas makes them, computed without pandas.
+"""Text hashes identical to those of pandas, computed without pandas.
 
-The registry of runs has stored pandas' hashes since its first version: SipHash-2-4 under a fixed key, then one mix
-(`pandas.util.hash_array`). Who uses another dataframe library should not have to load pandas for them.
+The registry of runs has stored pandas' hashes since its first version: SipHash-2-4 with a fixed key, followed by one
+mixing step (`pandas.util.hash_array`). Users of other dataframe libraries should not have to load pandas for them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _START = tuple(
 _MASK = 2**64 - 1
 
 _CHUNK = 20_000
-"""Texts that are hashed at once: their state fits into a processor's cache."""
+"""Number of texts hashed at once. Their state fits into the processor's cache."""
 
 _FEW = 24
-"""Below so many texts, numpy's cost of a step is above that of Python's own numbers."""
+"""With fewer texts than this, a step in numpy is slower than in plain Python."""
 
 
 def sip_hashes(texts: Sequence[bytes]) -> _Words:
-    """Return what `pandas.util.hash_array` returns for these bytes, or for the texts that they encode; shape (n,)."""
+    """Return the result of `pandas.util.hash_array` for these bytes, or for the texts they encode; shape (n,)."""
     found = np.empty(len(texts), dtype=np.uint64)
     for start in range(0, len(texts), _CHUNK):
         found[start : start + _CHUNK] = _chunk_hashes(texts[start : start + _CHUNK])
@@ -39,7 +39,7 @@ def sip_hashes(texts: Sequence[bytes]) -> _Words:
 
 
 def _chunk_hashes(texts: Sequence[bytes]) -> _Words:
-    """Return SipHash-2-4 of some texts. The longest come first, so that those still in work are always a slice."""
+    """Return SipHash-2-4 of some texts. Texts are sorted by length, longest first, so unfinished ones are a slice."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
     words = np.frombuffer(b"".join([_padded(text) for text in texts]), dtype="<u8").astype(np.uint64)
@@ -67,7 +67,7 @@ def _chunk_hashes(texts: Sequence[bytes]) -> _Words:
 
 
 def _padded(text: bytes) -> bytes:
-    """Return a text in whole words; the last byte is its length."""
+    """Return a text padded to whole words; the last byte is its length modulo 256."""
     size = len(text)
     return text + bytes(7 - size % 8) + bytes((size & 0xFF,))
 
@@ -80,7 +80,7 @@ def _compress(state: list[_Words], word: _Words) -> None:
 
 
 def _round(state: list[_Words]) -> None:
-    """Carry out one SipRound on the state of all texts, in place."""
+    """Apply one SipRound to the state of all texts, in place."""
     a, b, c, d = state
     a += b
     _rotate(b, 13)
@@ -105,7 +105,7 @@ def _rotate(part: _Words, bits: int) -> None:
 
 
 def _compressed(state: Sequence[int], words: Sequence[int]) -> tuple[int, int, int, int]:
-    """Return the state of one text after more words."""
+    """Return the state of one text after compressing more words."""
     a, b, c, d = state
     for word in words:
         d ^= word
@@ -125,7 +125,7 @@ def _compressed(state: Sequence[int], words: Sequence[int]) -> tuple[int, int, i
 
 
 def _mixed(hashes: _Words) -> _Words:
-    """Spread the hashes once more, as pandas does with those of every dtype."""
+    """Mix the hashes once more, as pandas does for every dtype."""
     hashes ^= hashes >> np.uint64(30)
     hashes *= np.uint64(0xBF58476D1CE4E5B9)
     hashes ^= hashes >> np.uint64(27)
