@@ -49,13 +49,15 @@ _DRAWN_OF = {"side": 2, "hosted": 2, "kit": 2}
 LONGEST = tuple(
     f"tests/{name}.py"
     for name in (
-        "typing/test_typing", "faults/test_exits", "faults/test_batch_steps", "engine/test_grid", "test_local",
-        "contract/test_guarantee", "test_docs_code", "test_quickstart", "faults/test_disk", "unit/test_package",
-        "notebook/test_kernel_programs", "notebook/test_kernel_sessions", "faults/test_damage", "faults/test_steps",
-        "frames/test_examples", "notebook/test_kernel_stopping", "lab/test_report", "contract/test_shared_refusals",
-        "contract/test_guarantee_faults", "contract/test_ensemble_accuracy", "frames/test_made_by",
-        "contract/test_foreign_text", "frames/test_recorded_runs", "contract/test_failures", "lab/test_race",
-        "simulation/test_seeds", "structure/test_structure", "notebook/test_kernel_jobs", "contract/test_packs",
+        "engine/test_grid", "test_local", "faults/test_batch_steps", "contract/test_guarantee",
+        "contract/test_foreign_text", "typing/test_typing", "faults/test_exits", "lab/test_improve",
+        "notebook/test_kernel_sessions", "notebook/test_kernel_stopping", "lab/test_race", "faults/test_disk",
+        "frames/test_calibrations", "faults/test_steps", "test_docs_code", "lab/test_compare",
+        "store/test_store_connections", "batch/test_crashes", "faults/test_interrupts", "lab/test_bundle",
+        "unit/test_package", "statistics/test_calibration", "notebook/test_kernel_programs",
+        "contract/test_guarantee_faults", "test_quickstart", "frames/test_every_method", "contract/test_programs",
+        "contract/test_budget", "simulation/test_seeds", "streams/test_dask", "notebook/test_kernel_jobs",
+        "structure/test_structure",
     )
 )  # fmt: skip
 

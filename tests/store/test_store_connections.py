@@ -38,7 +38,6 @@ def open_files(tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
                 continue
         return sorted(link for link in links if link.startswith(f"{tmp_path}/"))
 
-    gc.collect()
     gc.disable()
     yield found
     gc.enable()

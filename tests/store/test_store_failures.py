@@ -230,7 +230,8 @@ def test_clear_forgets_failures_too(store: DiskStore, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "left"), [({"model": "gpt-6-luna"}, {3}), ({"older_than": 7.0}, {3}), ({"model": "other"}, {1, 2})]
+    ("chosen", "left"),
+    [({"model": "gpt-6-luna"}, {3}), ({"older_than": timedelta(seconds=7)}, {3}), ({"model": "other"}, {1, 2})],
 )
 def test_clear_of_some_takes_their_failures(store: DiskStore, chosen: dict[str, object], left: set[int]) -> None:
     note(store, call(1), call(2), call(3, model="mine:other"))
