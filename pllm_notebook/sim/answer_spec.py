@@ -1,4 +1,4 @@
-"""What a request asks and what it is answered, the same for a live request and for a line of a batch job."""
+"""The question of a request and its answer, for live requests and for lines of batch jobs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["AnswerSpec", "answer", "parse", "read", "script_request", "spec_of"]
 
 @dataclass(slots=True)
 class AnswerSpec:
-    """A request, as far as its answer depends on it.
+    """The parts of a request that its answer depends on.
 
-    `identity` is that of (model, prompt, schema), whatever the seed; `key` adds the seed, and determines
+    `identity` is a digest of model, prompt and schema, without the seed. `key` adds the seed and determines
     the answer. `input_tokens` are counted, not yet billed.
     """
 
@@ -37,7 +37,7 @@ class AnswerSpec:
     input_tokens: int
 
     def fitting(self, fault: str) -> str:
-        """Return *fault*, or "" where it could not show: a wrong schema where none is asked for."""
+        """Return *fault*, or "" if it cannot occur: a schema fault needs a request for JSON."""
         plain = (self.schema is None and not self.ask.json_mode) or self.ask.forced
         return "" if fault in JSON_FAULTS and plain else fault
 
@@ -51,20 +51,20 @@ def parse(raw: bytes | memoryview) -> Any:
 
 
 def read(wire: SimWire, body: Any, model: str, options: SimOptions) -> ParsedRequest:
-    """Check a request's body as its provider does. Raises `Rejected`."""
+    """Check and parse a request's body as its provider does. Raises `Rejected`."""
     if not isinstance(body, dict):
         raise Rejected(400, "The request's body is not a JSON object.")
     try:
         ask = wire.read(body, model, options)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        # The readers take well-formed bodies for granted; a provider would name the field here.
+        # The readers assume well-formed bodies. A real provider would name the field here.
         raise Rejected(400, f"Invalid request body: {type(error).__name__}: {error}") from error
     ask.known_model = KnownModel(options.known_errors, options.miscalibration, options.refused_questions)
     return ask
 
 
 def spec_of(ask: ParsedRequest, seed: int) -> AnswerSpec:
-    """Describe what *ask* asks."""
+    """Return the spec of *ask*."""
     schema = schema_of_questions(ask.questions) if ask.questions else schema_of(ask)
     schema_json = orjson.dumps(schema) if schema is not None else b""
     said = ask.said
@@ -75,7 +75,7 @@ def spec_of(ask: ParsedRequest, seed: int) -> AnswerSpec:
 
 
 def script_request(spec: AnswerSpec, index: int, batch: bool) -> dict[str, Any]:
-    """Return what the program's `answers` function gets: the fields of `SimRequest`."""
+    """Return the fields of the `SimRequest` for the program's `answers` function."""
     ask = spec.ask
     return {
         "provider": ask.provider,
@@ -94,7 +94,7 @@ def script_request(spec: AnswerSpec, index: int, batch: bool) -> dict[str, Any]:
 
 
 def answer(spec: AnswerSpec, fault: str, scripted: Mapping[str, Any] | None) -> GeneratedAnswer:
-    """Make the answer: the *scripted* one where there is one, as the *fault* leaves it."""
+    """Build the answer, from *scripted* if given, with *fault* applied."""
     if fault == "filtered":
         return GeneratedAnswer("filtered")
     if fault == "refusal":

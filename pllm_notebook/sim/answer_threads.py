@@ -1,7 +1,7 @@
 """Daemon threads for `answers` functions, which may block or never return.
 
-Not a pool of `concurrent.futures`: the interpreter joins those threads at exit, and a stuck function would keep the
-process alive.
+A pool of `concurrent.futures` would not do: the interpreter joins its threads at exit, so a stuck function would keep
+the process alive.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from queue import SimpleQueue
 
 __all__ = ["AnswerThreads"]
 
-# Work that is not taken up within this time gets a further thread: all others may be stuck.
+# If no work was taken within this time, another thread is started: the others may all be stuck.
 _PATIENCE_S = 0.25
 
 
 class AnswerThreads:
-    """At most *most* threads while they make progress, reused as they become free."""
+    """A pool of at most *most* threads, which grows beyond that only if all of them are stuck."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._free = 0  # threads that wait for work, less the work that waits for a thread
+        self._free = 0  # idle threads minus queued work
         self._threads = 0
         self._taken = 0
         self._watched = False
@@ -33,7 +33,7 @@ class AnswerThreads:
         return f"AnswerThreads(threads={self._threads}, free={max(0, self._free)}, queued={self._work.qsize()})"
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Run *work* on some thread, soon; after `close` it is dropped."""
+        """Queue *work* for a thread. After `close` it is dropped."""
         with self._lock:
             if self._closed:
                 return
@@ -46,7 +46,7 @@ class AnswerThreads:
                     self._watch()
 
     def close(self) -> None:
-        """Take no more work and let idle threads end, without waiting for any."""
+        """Accept no more work and let idle threads end. Does not wait for them."""
         with self._lock:
             self._closed = True
             for _ in range(self._threads):
@@ -58,7 +58,7 @@ class AnswerThreads:
         threading.Thread(target=self._run, name="pllm-sim-answers", daemon=True).start()
 
     def _watch(self) -> None:
-        """Look after a while whether any work was taken up meanwhile. With the lock held."""
+        """Check after a delay whether any work was taken. Call with the lock held."""
         if not self._watched:
             self._watched = True
             timer = threading.Timer(_PATIENCE_S, self._relieve, (self._taken,))
@@ -81,7 +81,7 @@ class AnswerThreads:
                 self._taken += 1
             try:
                 work()
-            except BaseException as error:  # a caller's function may raise anything; its request gets no answer
+            except BaseException as error:  # the user's function may raise anything; its request gets no answer
                 del error
             finally:
                 del work

@@ -1,4 +1,4 @@
-"""What an `answers` function is given, and what it may give back."""
+"""Arguments and return values of `answers` functions."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Kind = Literal["text", "tool_calls", "refusal", "truncated", "filtered", "status
 
 @dataclass(frozen=True, slots=True)
 class SimRequest:
-    """One request as it reached the simulator.
+    """One request that the simulator received.
 
     Attributes:
         provider: "openai", "anthropic", "google" or "compatible".
-        model: As the request named it.
-        system: The instructions, "" for none.
+        model: Model name in the request.
+        system: System prompt, "" if there is none.
         prompt: The last user text.
-        messages: All turns in order, as (role, text), a tool's result as one of role "tool"; the system text is
-            not among them.
-        schema: The JSON schema asked for, also if it is in the prompt only; None for text.
+        messages: All turns in order, as (role, text), without the system prompt. A tool's result has the role
+            "tool".
+        schema: JSON schema of the answer, even if it is only in the prompt; None for text.
         tools: Names of the tools that the request offers.
         body: The request's body.
-        index: How many requests came before this one since the start or the last `reset`, lines of batch
-            jobs among them.
+        index: Number of requests before this one since the start or the last `reset`, including lines of
+            batch jobs.
         batch: Whether this is a line of a batch job.
-        media: How many images and documents the conversation shows.
-        results: What tools gave since the model's last word, as (name of the tool, text).
+        media: Number of images and documents in the conversation.
+        results: Tool results since the model's last message, as (tool name, text).
     """
 
     provider: str
@@ -50,19 +50,19 @@ class SimRequest:
 
 @dataclass(frozen=True, slots=True)
 class SimAnswer:
-    """One scripted answer. Made by the functions below; each takes `latency_s`, `usage` and `probabilities` too.
+    """One scripted answer, built by the methods below. Each also takes `latency_s`, `usage` and `probabilities`.
 
     Attributes:
-        kind: What happens.
+        kind: Kind of answer, refusal, error or fault.
         content: Text of the answer, the refusal or the error.
         calls: Tool calls in order, as (name, arguments).
-        code: HTTP status where `kind` is "status".
-        headers: Response headers where `kind` is "status".
-        body: Response body where `kind` is "status"; None for the provider's own error body.
-        latency_s: Seconds, in place of the simulator's own; None leaves it.
+        code: HTTP status if `kind` is "status".
+        headers: Response headers if `kind` is "status".
+        body: Response body if `kind` is "status"; None for the provider's own error body.
+        latency_s: Latency in seconds; None for the simulator's own.
         usage: Any of input_tokens, output_tokens, cached_tokens, reasoning_tokens, in place of the counted ones.
-        probabilities: By field, that of each option (as text, or as JSON writes it), for requests that ask for token
-            probabilities, and by name of the question for a decision endpoint; what is not given is made up.
+        probabilities: Probability of each option (as text, or in its JSON form), by field for requests that ask for
+            token probabilities, by question name for a decision endpoint. Missing ones are generated.
         refused: Names of the questions that a decision endpoint refuses.
     """
 
@@ -79,43 +79,43 @@ class SimAnswer:
 
     @classmethod
     def text(cls, text: str, **also: Any) -> SimAnswer:
-        """Answer *text* as it is."""
+        """Answer with *text*, unchanged."""
         return cls("text", text, **also)
 
     @classmethod
     def value(cls, value: Any, **also: Any) -> SimAnswer:
-        """Answer *value* (JSON-able, or with Pydantic models in it) as JSON."""
-        # Not yet text: whether it is wrapped in {"value": …} depends on the request's schema.
+        """Answer with *value* as JSON. It may contain Pydantic models."""
+        # Serialized later: whether it is wrapped in {"value": …} depends on the request's schema.
         return cls("text", body=value, code=_UNDRESSED, **also)
 
     @classmethod
     def tool_calls(cls, calls: Iterable[tuple[str, Mapping[str, Any]]], **also: Any) -> SimAnswer:
-        """Call these tools, in order; the first alone where one at a time is asked for. *content* is said beside."""
+        """Call these tools, in order, or only the first if one at a time is requested. *content* is sent along."""
         return cls("tool_calls", calls=tuple(calls), **also)
 
     @classmethod
     def refusal(cls, text: str = "SIMULATED refusal: I can't help with that.", **also: Any) -> SimAnswer:
-        """Refuse, with the model's words where the provider carries them."""
+        """Refuse, with *text* if the provider's format has a field for it."""
         return cls("refusal", text, **also)
 
     @classmethod
     def truncated(cls, text: str = "", **also: Any) -> SimAnswer:
-        """Answer *text* and say that the output limit cut it."""
+        """Answer with *text*, marked as cut off by the output limit."""
         return cls("truncated", text, **also)
 
     @classmethod
     def filtered(cls, **also: Any) -> SimAnswer:
-        """Let the provider's filter take the answer."""
+        """Withhold the answer, as a provider's content filter does."""
         return cls("filtered", **also)
 
     @classmethod
     def status(cls, code: int, headers: Mapping[str, str] | None = None, body: Any = None, **also: Any) -> SimAnswer:
-        """Answer an HTTP status; *body* is text or JSON-able, None for the provider's own error body."""
+        """Answer with an HTTP status. *body* is text or JSON-serializable, None for the provider's own error body."""
         return cls("status", code=code, headers=dict(headers or {}), body=body, **also)
 
     @classmethod
     def malformed(cls, **also: Any) -> SimAnswer:
-        """Answer 200 with a body that is not JSON."""
+        """Answer with status 200 and a body that is not JSON."""
         return cls("malformed", **also)
 
     @classmethod
@@ -125,24 +125,24 @@ class SimAnswer:
 
     @classmethod
     def hang(cls, **also: Any) -> SimAnswer:
-        """Leave the request without an answer."""
+        """Leave the request unanswered."""
         return cls("hang", **also)
 
 
 AnswerFunction = Callable[[SimRequest], Any]
 
-_UNDRESSED = -1  # `SimAnswer.code` of a value that is not JSON text yet.
+_UNDRESSED = -1  # `SimAnswer.code` of a value that is not serialized yet.
 
 
 def to_answer(value: Any, schema: Mapping[str, Any] | None) -> SimAnswer:
-    """Make an answer of what an `answers` function gave back.
+    """Convert the return value of an `answers` function to an answer.
 
-    A `SimAnswer` stays; text is the answer as it is; any other value becomes JSON. Where the schema is an
+    A `SimAnswer` is kept, text is used unchanged, and any other value becomes JSON. If the schema is an
     object with the single property "value" (a wrapped list, number or union), a value that is not such an
     object is wrapped.
 
     Raises:
-        TypeError: For a value that JSON cannot carry.
+        TypeError: If the value cannot be serialized as JSON.
     """
     if isinstance(value, SimAnswer):
         if value.kind != "text" or value.code != _UNDRESSED:

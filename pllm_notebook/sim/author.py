@@ -1,4 +1,4 @@
-"""Who writes the simulated answers when no `answers` function does."""
+"""Generation of simulated answers without an `answers` function."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SCHEMA_WORDS = ("properties", "$defs", "$ref", "anyOf", "oneOf", "enum", "items
 
 
 def schema_of(ask: ParsedRequest) -> Mapping[str, Any] | None:
-    """Return the schema that the answer follows: the request's own, or the first one in its text."""
+    """Return the schema of the answer: the request's own, or the first one in its text."""
     if ask.schema is not None:
         return ask.schema
     for text in (ask.system, *(text for role, text in ask.messages if role == "user")):
-        # Most prompts hold no schema; this looks for one in a microsecond.
+        # Most prompts contain no schema. This check takes a microsecond.
         if '"type"' in text or '"properties"' in text or '"anyOf"' in text:
             found = _schema_in(text)
             if found is not None:
@@ -37,7 +37,7 @@ def schema_of(ask: ParsedRequest) -> Mapping[str, Any] | None:
 def make(
     ask: ParsedRequest, schema: Mapping[str, Any] | None, schema_json: bytes, key: bytes, fault: str
 ) -> GeneratedAnswer:
-    """Make the answer that *key* determines, or one with the *fault* "wrong_schema" or "invalid_json"."""
+    """Generate the answer for *key*, with the *fault* "wrong_schema" or "invalid_json" applied if given."""
     draws = Draws(key)
     if ask.forced:
         tools = {tool.name: tool for tool in ask.tools}
@@ -55,7 +55,7 @@ def make(
     if fault == "wrong_schema":
         value = violate(value)
     text = orjson.dumps(value).decode()
-    if ask.provider != "openai":  # which begins every answer again; the others continue the prefill
+    if ask.provider != "openai":  # OpenAI starts every answer from the beginning; the others continue the prefill
         text = text.removeprefix(ask.said.prefill.rstrip())
     if fault == "invalid_json":
         text = text[: max(1, len(text) * 2 // 3)] + ","
@@ -63,7 +63,7 @@ def make(
 
 
 def wrap_in_prose(text: str) -> str:
-    """Return *text* in prose, as a model does whose format is not enforced."""
+    """Return *text* surrounded by prose, as a model without an enforced format does."""
     return f"{MARK} answer, in the form you asked for:\n\n```json\n{text}\n```\nLet me know if you need more."
 
 

@@ -1,4 +1,4 @@
-"""The answers of a simulated decision endpoint: a probability for each option of each question."""
+"""Answers of a simulated decision endpoint: a probability for each option of each question."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pllm_notebook.sim.known_model import KnownModel
 
 __all__ = ["Decided", "SimQuestion", "answers_to", "schema_of_questions"]
 
-# Decimals of a probability. Two would make nothing of most options of a long question.
+# Decimals of a probability. With many options, two decimals would round most of them to zero.
 _FEW_OPTIONS, _DECIMALS, _DECIMALS_OF_MANY = 10, 2, 4
 YES_NO = ("true", "false")
 
 Decided = dict[str, "list[float] | None"]
-"""By name of the question the probability of each option, None for a refusal."""
+"""Probabilities of the options by question name; None for a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimQuestion:
-    """A question as it was asked.
+    """One question of a request.
 
     Attributes:
-        name: As the request has it.
-        options: As the request names them; of a statement "true" and "false"; of a scale the labels of its levels.
-        is_yes_no: Whether it is a statement.
+        name: Name in the request.
+        options: Names in the request; "true" and "false" for a statement; the labels of the levels for a scale.
+        is_yes_no: Whether the question is a statement.
     """
 
     name: str
@@ -36,7 +36,7 @@ class SimQuestion:
 
 
 def schema_of_questions(questions: Sequence[SimQuestion]) -> dict[str, Any]:
-    """Return the schema of an answer by name, which the author of all answers follows."""
+    """Return the schema of an object with one answer per question name, for the generator of answers."""
     kinds = {q.name: {"type": "boolean"} if q.is_yes_no else {"enum": list(q.options)} for q in questions}
     return {"type": "object", "properties": kinds, "required": list(kinds)}
 
@@ -52,12 +52,12 @@ def answers_to(
     """Return the answer to each question, rounded to two decimals; with more than ten options, to four.
 
     Args:
-        questions: As they were asked.
-        value: The right answers, by name of the question; or a whole value, whose fields the names are paths of.
-        stated: By name, the probability of each option, in the place of the model's.
-        refused: Names of the questions that are refused.
-        model: How sure it is, and how often it is wrong.
-        key: Of the request.
+        questions: Questions of the request, in order.
+        value: Correct answers by question name, or a whole value in which the names are paths of fields.
+        stated: Probability of each option by question name, in place of the model's.
+        refused: Names of the refused questions.
+        model: Confidence and error rate of the simulated model.
+        key: Key of the request.
     """
     made: Decided = {}
     for question in questions:
@@ -75,7 +75,7 @@ def answers_to(
 
 
 def _found(value: Any, name: str) -> Any:
-    """Return what is at a path of names; of a list, whether it holds what follows."""
+    """Return the value at a dotted path. For a list, return whether it contains *name*."""
     if isinstance(value, list):
         return name in [_text(item) for item in value]
     if not isinstance(value, Mapping):
@@ -90,7 +90,7 @@ def _position(question: SimQuestion, value: Any) -> int:
     text = _text(value)
     if text in question.options:
         return question.options.index(text)
-    # What is not said is the last option: "false", or that there is nothing.
+    # A missing value is the last option: "false", or the option for nothing.
     return len(question.options) - 1 if value is None or question.is_yes_no else 0
 
 

@@ -1,4 +1,4 @@
-"""Determinism: everything the simulator makes up is drawn from hashes of seed and prompt."""
+"""Deterministic pseudo-random numbers, drawn from hashes of seed and prompt."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NORMAL = NormalDist()
 
 
 class Draws:
-    """An endless stream of numbers that *key* determines.
+    """An endless stream of numbers determined by *key*.
 
-    Hash blocks, not `random.Random`: seeding that one costs as much as a whole answer (10 µs).
+    Uses hash blocks rather than `random.Random`, whose seeding takes as long as a whole answer (10 µs).
     """
 
     __slots__ = ("_block", "_key", "_position", "_turn")
@@ -28,12 +28,12 @@ class Draws:
         self._turn = 0
 
     def below(self, n: int) -> int:
-        """Return a whole number from 0 to n - 1."""
+        """Return an integer from 0 to n - 1."""
         size = 4 if n <= 1 << 24 else 8 + n.bit_length() // 8
         return int.from_bytes(self._take(size), "big") % n
 
     def unit(self) -> float:
-        """Return a number from 0 to 1, 1 excluded."""
+        """Return a number in [0, 1)."""
         return (int.from_bytes(self._take(8), "big") >> 11) / (1 << 53)
 
     def pick(self, items: list[T] | tuple[T, ...]) -> T:
@@ -41,14 +41,14 @@ class Draws:
         return items[self.below(len(items))]
 
     def hex(self, digits: int) -> str:
-        """Return hex digits."""
+        """Return a string of *digits* hex digits."""
         return self._take((digits + 1) // 2).hex()[:digits]
 
     def _take(self, size: int) -> bytes:
         end = self._position + size
         if end > _BLOCK:
             self._turn += 1
-            # A number wider than a block is drawn from as much as there is.
+            # A number wider than a block is drawn from one block.
             self._block = blake2b(self._key + self._turn.to_bytes(4, "big")).digest()
             self._position, end = 0, min(size, _BLOCK)
         part = self._block[self._position : end]
@@ -57,7 +57,7 @@ class Draws:
 
 
 def digest(seed: int, *parts: bytes) -> bytes:
-    """Return 16 bytes that the seed and the parts determine, and the borders between the parts too."""
+    """Return a 16-byte digest of the seed and the parts, including the boundaries between the parts."""
     total = blake2b(digest_size=16, key=seed.to_bytes(16, "big", signed=True) if seed else b"")
     for part in parts:
         total.update(len(part).to_bytes(4, "big"))
@@ -66,7 +66,7 @@ def digest(seed: int, *parts: bytes) -> bytes:
 
 
 def share(key: bytes, purpose: bytes) -> float:
-    """Return the number from 0 to 1 (1 excluded) that *key* has for *purpose*."""
+    """Return the number in [0, 1) determined by *key* and *purpose*."""
     return (int.from_bytes(blake2b(key + purpose, digest_size=8).digest(), "big") >> 11) / (1 << 53)
 
 

@@ -1,4 +1,4 @@
-"""Which fault, if any, meets a request."""
+"""Random choice of the fault of a request, if any."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HTTP_FAULTS = {
     "error_529": (529, "Overloaded"),
 }
 JSON_FAULTS = frozenset({"wrong_schema", "invalid_json"})
-# What the model does, on any way to it; the others happen on the way.
+# Faults of the model itself, live and in batch jobs. The others are faults of the transport.
 MODEL_FAULTS = JSON_FAULTS | {"refusal", "filtered", "truncation"}
 
 
 class Faults:
-    """The options' rates as steps from 0 to 1, in the order of `FAULTS`."""
+    """Cumulative fault rates from 0 to 1, in the order of `FAULTS`."""
 
     def __init__(self, options: SimOptions) -> None:
         self._steps: list[tuple[float, str]] = []
@@ -31,16 +31,16 @@ class Faults:
         self._by_prompt = options.faults_by == "prompt"
 
     def draw(self, key: bytes, tried: int) -> str:
-        """Return the fault of a prompt's try, "" for none.
+        """Return the fault of one attempt at a prompt, "" if there is none.
 
-        A function of seed (in *key*), prompt and try alone: the order in which requests arrive, and how
-        many are in flight, change nothing.
+        Depends only on the seed (in *key*), the prompt and the attempt. The order of requests and the number
+        in flight do not matter.
         """
         if not self._steps:
             return ""
         u = share(key, b"fault" if self._by_prompt else b"fault%d" % tried)
         for step, fault in self._steps:
-            # The last step of rates that add up to 1 may be a rounding error short of it.
+            # If the rates add up to 1, the last step may be slightly below it because of rounding.
             if u < step or step > 1 - 1e-9:
                 return fault
         return ""

@@ -1,8 +1,8 @@
-"""Constraints that are in a description, because the provider takes no such keyword in a schema.
+"""Constraints in descriptions, for providers that do not accept the keyword in a schema.
 
-Adapters move them there ("at least 1", "matching the regular expression …"), the providers' own SDKs do too
-("{minimum: 1}"), and a model follows them. So does the simulator; otherwise a rehearsal would fail where the
-real run succeeds.
+Adapters move them there ("at least 1", "matching the regular expression …"), as do the providers' own SDKs
+("{minimum: 1}"), and a model follows them. The simulator follows them too; otherwise a rehearsal would fail when
+the real run succeeds.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _OF["number"] = _OF["integer"]
 
 
 def with_hints(schema: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Return *schema*, of the type *kind*, with what its description asks for; its own keywords win."""
+    """Return *schema*, of type *kind*, with the constraints of its description. Its own keywords take precedence."""
     description = schema.get("description")
     if not isinstance(description, str) or kind not in _OF:
         return schema
@@ -92,7 +92,7 @@ def _number(text: str) -> int | float:
 
 
 def _closed(pattern: str) -> str:
-    # The words are in brackets after a description; the last bracket is theirs, not the pattern's.
+    # The constraint is in parentheses after a description; the last parenthesis closes it, not the pattern.
     if pattern.endswith(")") and pattern.count("(") < pattern.count(")"):
         return pattern[:-1]
     return pattern

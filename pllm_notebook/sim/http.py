@@ -1,4 +1,4 @@
-"""Bytes on the wire: whole responses, and the ways in which they can go wrong."""
+"""HTTP responses as bytes, complete or with transport faults."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PIECES = 200
 
 
 class BuiltResponse(web.StreamResponse):
-    """A response whose bytes are made here.
+    """A response with prebuilt bytes.
 
-    aiohttp's own takes 10 µs longer: it builds a header map, a date and a writer for each response.
+    An ordinary aiohttp response takes 10 µs longer: it builds a header map, a date and a writer.
     """
 
     def __init__(self, data: bytes = b"") -> None:
@@ -29,20 +29,20 @@ class BuiltResponse(web.StreamResponse):
         self._keep_alive = True
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Hand the bytes to the connection, if it is still there."""
+        """Write the bytes to the connection if it is still open."""
         transport = request.transport
         if self._data and transport is not None and not transport.is_closing():
             transport.write(self._data)
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: the bytes had their length in them."""
+        """Do nothing: the bytes already include the content length."""
 
 
 def assemble(
     status: int, body: bytes, headers: Iterable[tuple[str, str]] = (), content_type: str = "application/json"
 ) -> bytes:
-    """Return a whole response."""
+    """Return the bytes of a complete response."""
     more = "".join([f"{name}: {value}\r\n" for name, value in headers])
     head = (
         f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\ncontent-type: {content_type}\r\n"
@@ -52,19 +52,19 @@ def assemble(
 
 
 def reset(request: web.BaseRequest) -> BuiltResponse:
-    """Reset the connection without a word."""
+    """Reset the connection without a response."""
     transport = request.transport
     if transport is not None:
         sock = transport.get_extra_info("socket")
         if sock is not None:
-            # Lingering for zero seconds makes closing send a reset, not an orderly end.
+            # A linger time of zero makes close() send a reset instead of an orderly shutdown.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     return BuiltResponse()
 
 
 def cut_body(request: web.BaseRequest, data: bytes) -> BuiltResponse:
-    """Send the first part of a response, up to the middle of its body, and close."""
+    """Send a response up to the middle of its body, then close the connection."""
     transport = request.transport
     if transport is not None:
         start = data.index(b"\r\n\r\n") + 4

@@ -1,4 +1,4 @@
-"""One request answered without a server: what a test of one's own pipeline needs of the simulator."""
+"""Answers to single requests without a server, for tests of the user's own pipeline."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _COMPATIBLE = OpenAIChat("compatible")
 
 
 def read_request(format_name: str, compatible: bool, model: str, content: bytes, index: int) -> SimRequest:
-    """Read a request's body as an `answers` function is given it.
+    """Parse a request's body into the argument of an `answers` function.
 
     Args:
-        format_name: Of the wire format.
-        compatible: Whether it is for a server that speaks OpenAI's format, and takes other fields too.
-        model: As named.
-        content: The body.
-        index: How many requests came before it.
+        format_name: Name of the wire format.
+        compatible: Whether the request is for an OpenAI-compatible server, which accepts additional fields.
+        model: Name of the model.
+        content: Body of the request.
+        index: Number of requests before this one.
 
     Raises:
         Rejected: If the provider would refuse it.
@@ -50,14 +50,14 @@ def read_request(format_name: str, compatible: bool, model: str, content: bytes,
 def respond(
     format_name: str, compatible: bool, model: str, content: bytes, answers: Callable[[SimRequest], Any], index: int
 ) -> tuple[int, dict[str, str], bytes] | None:
-    """Return the status, headers and body of the response to one request; None for a lost connection.
+    """Return status, headers and body of the response to one request, or None for a lost connection.
 
     Args:
         format_name: As for `read_request`.
         compatible: As for `read_request`.
         model: As for `read_request`.
         content: As for `read_request`.
-        answers: As for `Simulator`. What it raises is raised here.
+        answers: As for `Simulator`. Its exceptions are not caught.
         index: As for `read_request`.
     """
     wire = _wire(format_name, compatible)

@@ -1,8 +1,8 @@
-"""How sure the simulator is of an answer, and how often it is wrong: a known model, which it may state otherwise.
+"""A simulated model with a known error rate and known confidence, calibrated or not.
 
-With `known_errors` each value that has options has a chance of its own to be wrong, between nothing and twice that
-share, and is then another option. The chance to be right is the probability that is stated, unless `miscalibration`
-bends it.
+With `known_errors`, each value that has options is wrong with its own probability, between zero and twice that rate,
+and is then another option. The stated probability is the probability of being right, unless `miscalibration` distorts
+it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _LEAST = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """What the options say of it.
+    """Error rate, miscalibration and refusal rate of the simulated model.
 
     Attributes:
-        errors: Mean share of values that are wrong.
+        errors: Mean share of wrong values.
         miscalibration: As in `SimOptions`.
         refused: Share of questions that a decision endpoint refuses.
     """
@@ -37,13 +37,13 @@ class KnownModel:
         return self.refused > 0 and share(key, f"refused {name}".encode()) < self.refused
 
     def answered(self, key: bytes, name: str, options: int, value: int) -> tuple[int, list[float]]:
-        """Return the option that is answered, and the probability of each that is stated.
+        """Return the position of the answered option, and the stated probability of each option.
 
         Args:
-            key: Of the request.
-            name: Of the field or the question.
-            options: How many there are.
-            value: Position of the right one.
+            key: Key of the request.
+            name: Name of the field or the question.
+            options: Number of options.
+            value: Position of the correct option.
         """
         draws = Draws(key + f"known {name}".encode())
         if not self.errors:
@@ -62,22 +62,23 @@ class KnownModel:
         stated = max(bent(right, self.miscalibration), 1 / options)
         others = sum(weights) - weights[value]
         p = [(1 - stated) * weight / others for weight in weights]
-        if max(one for at, one in enumerate(p) if at != value) > stated:  # the answer is the most probable one
+        if max(one for at, one in enumerate(p) if at != value) > stated:  # the answer must be the most probable option
             p = [(1 - stated) / (options - 1)] * options
         p[value] = stated
         return p
 
 
 EXACT = KnownModel()
-"""It is always right, and says how sure it is."""
+"""Always right, with calibrated probabilities."""
 
 
 def bent(p: float, miscalibration: Mapping[str, float]) -> float:
-    """Return the probability that is stated for one that is true.
+    """Return the stated probability for a true probability.
 
     Args:
-        p: The true one.
-        miscalibration: "temperature" or "slope" multiply its logit, "shift" adds to it; it is at least "plateau".
+        p: The true probability.
+        miscalibration: "temperature" and "slope" multiply the logit, "shift" is added to it, and "plateau" is the
+            minimum of the result.
     """
     inside = min(max(p, _LEAST), 1 - _LEAST)
     logit = math.log(inside / (1 - inside))

@@ -1,4 +1,4 @@
-"""Packed requests, seen from the provider's side: several items in the prompt, a list of answers wanted."""
+"""Packed requests on the provider's side: several items in the prompt, a list of answers in the reply."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import orjson
 __all__ = ["ITEMS", "items_of", "with_indices", "with_item_count"]
 
 ITEMS = "\n\nItems:\n"
-"""What comes before the items of a packed prompt. Written here once more, as a provider would have to."""
+"""Text before the items of a packed prompt. Repeated here, because a provider has no access to the package's own."""
 
 
 def items_of(prompt: str) -> list[dict[str, Any]] | None:
     """Return the items of a packed prompt, each with its `index` and `item`; None for any other prompt.
 
-    For `answers` functions as well: a row's own data is in `item`.
+    Also for use in `answers` functions: a row's own data is in `item`.
     """
     _, mark, after = prompt.rpartition(ITEMS)
     if not mark:
@@ -30,7 +30,7 @@ def items_of(prompt: str) -> list[dict[str, Any]] | None:
 
 
 def with_item_count(schema: Mapping[str, Any], count: int) -> dict[str, Any] | None:
-    """Return *schema* with its list of answers held to *count*; None where it is not that of a pack's reply."""
+    """Return *schema* with exactly *count* answers, or None if it is not the schema of a packed reply."""
     properties = schema.get("properties")
     if not isinstance(properties, Mapping) or list(properties) != ["answers"]:
         return None
@@ -39,7 +39,7 @@ def with_item_count(schema: Mapping[str, Any], count: int) -> dict[str, Any] | N
 
 
 def with_indices(value: Any, items: list[dict[str, Any]]) -> Any:
-    """Return a made-up reply in which each entry names its item, as a model would."""
+    """Return a generated reply with the index of its item in each entry, as a model would."""
     for entry, item in zip(value["answers"], items, strict=False):
         entry["index"] = item["index"]
     return value

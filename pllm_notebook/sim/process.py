@@ -1,4 +1,4 @@
-"""The simulator's process as the program sees it: start, ask, answer, end."""
+"""The simulator's process, controlled from the program."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from pllm_notebook.sim.channel import Channel
 
 __all__ = ["Process"]
 
-_START_S = 20.0  # A cold disk and a busy machine; 0.4 s is usual.
+_START_S = 20.0  # For a cold disk and a busy machine; 0.4 s is typical.
 _ANSWER_S = 30.0
 _ANSWERS_AT_ONCE = 64
 
 
-# What Python and the system need. Everything else stays here: keys are in the environment, and this needs none.
+# Variables that Python and the system need. No others are passed on: the environment has API keys, which the server
+# does not need.
 _NEEDED = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMP", "TEMP", "PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_", "DYLD_",
            "SYSTEMROOT", "COVERAGE_")  # fmt: skip
 
@@ -35,23 +36,23 @@ def _environment() -> dict[str, str]:
 
 
 class Process:
-    """One running server, and the threads that speak with it."""
+    """A running server and the threads that communicate with it."""
 
     def __init__(self, ask: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Start it and wait until it listens. *ask* answers its questions, on threads of ours."""
+        """Start the server and wait until it listens. *ask* answers its requests, on threads of this process."""
         ours, theirs = socket.socketpair()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         with theirs:
             self._popen = subprocess.Popen(
-                # By path, so that the package's __init__ (pandas) is not imported; -P keeps this
-                # folder's names from covering the standard library's.
+                # By path, so that the package's __init__ (pandas) is not imported. -P keeps this folder's
+                # modules from shadowing the standard library.
                 [sys.executable, "-P", str(Path(__file__).with_name("__main__.py")), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
-                # A kernel's interrupt goes to its whole process group; the server is not in it.
+                # A kernel's interrupt goes to its whole process group, which must not include the server.
                 start_new_session=True,
             )
         self._channel = Channel(ours)
@@ -71,19 +72,19 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """Process id."""
         return self._popen.pid
 
     @property
     def running(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether the server still accepts calls."""
         return not self._ended
 
     def call(self, op: str, **also: Any) -> Any:
-        """Ask the server something and wait for its reply.
+        """Call the server and return its reply.
 
         Raises:
-            PllmError: If it has ended, or does not reply.
+            PllmError: If the server has ended or does not reply.
         """
         waiter = _Waiter()
         with self._lock:
@@ -104,7 +105,7 @@ class Process:
         return waiter.reply["reply"]
 
     def close(self) -> None:
-        """End the process and wait for it."""
+        """End the process and wait for its exit."""
         self._channel.close()
         try:
             self._popen.wait(2.0)
@@ -115,10 +116,10 @@ class Process:
         self._errors.close()
 
     def forget(self) -> None:
-        """Release it without ending it: for a forked child of the program."""
+        """Release the server without ending it. For a forked child of the program."""
         self._channel.forget()
         self._ended = True
-        # Popen would warn and poll for a process that is not this one's child.
+        # Otherwise Popen would warn and poll for a process that is not a child of this one.
         self._popen.returncode = 0
 
     def _receive(self) -> None:
@@ -136,7 +137,7 @@ class Process:
 
     def _answer(self, message: dict[str, Any]) -> None:
         reply = self._ask(message["request"])
-        # If the server ended meanwhile, nothing waits for this answer.
+        # If the server has ended, nothing waits for this answer.
         with suppress(OSError):
             self._channel.send({"op": "answer", "id": message["id"], **reply})
 
