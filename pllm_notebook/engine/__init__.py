@@ -1,4 +1,4 @@
-"""The one loop, its dispatchers, limits and retries. Knows calls, not rows, models or providers."""
+"""The event loop, its dispatchers, rate limits and retries. The engine knows calls, not rows, models or providers."""
 
 from pllm_notebook.engine.dispatcher import Dispatcher
 from pllm_notebook.engine.in_flight import cancelled

@@ -18,7 +18,7 @@ _MAX_CHARS = 500
 
 @dataclass(slots=True)
 class AttemptResult:
-    """The result of one request: the reply or the failure, the response, and its report on limits."""
+    """The result of one request: the reply or failure, the raw response and its rate-limit report."""
 
     result: Reply | Failure
     raw: RawReply | None
@@ -26,7 +26,7 @@ class AttemptResult:
 
 
 def timed_out(timeout_s: float) -> AttemptResult:
-    """Build the result of a request that brought no whole reply in time."""
+    """Build the result of a request that returned no complete reply in time."""
     message = f"No whole reply within timeout_s={timeout_s:g} s."
     return AttemptResult(Failure(FailureKind.TIMEOUT, message), None, None)
 
@@ -34,13 +34,13 @@ def timed_out(timeout_s: float) -> AttemptResult:
 def unexpected_error(name: str, error: Exception, content: bytes, raw: RawReply | None) -> AttemptResult:
     """Build the result of a request that ended with an unexpected exception.
 
-    Once it was sent, the provider may have charged for it: its kind is one that says so.
+    If the request was sent, the provider may have charged for it. The failure kind reflects that.
 
     Args:
         name: The dispatcher's name, for the log.
-        error: As it was raised.
-        content: The request's bytes, b"" where they could not be built and nothing was sent.
-        raw: The response, None where there was none.
+        error: The exception.
+        content: The request's bytes. b"" if they could not be built and nothing was sent.
+        raw: The response, None if none arrived.
     """
     message = error_text(error)
     if not content:
@@ -49,11 +49,11 @@ def unexpected_error(name: str, error: Exception, content: bytes, raw: RawReply 
     logger.error("%s: the result of a request could not be read", name, exc_info=error)
     if raw is None:
         return AttemptResult(Failure(FailureKind.CONNECTION, message), None, None)
-    # Cut after redaction: half a key would not be recognised as one.
+    # Truncate after redaction: half a key would not be recognised as a key.
     excerpt = redact(raw.body[: 8 * _MAX_CHARS].decode("utf-8", "replace"))[:_MAX_CHARS]
     return AttemptResult(Failure(FailureKind.MALFORMED, message, raw.status, excerpt), raw, None)
 
 
 def error_text(error: Exception) -> str:
-    """Format an exception for a person, cut to a few hundred characters and without secrets."""
+    """Format an exception as readable text, truncated to a few hundred characters and with secrets redacted."""
     return redact(f"{type(error).__name__}: {error}"[:_MAX_CHARS])

@@ -1,9 +1,9 @@
-"""One dispatcher for each account and model: it pulls calls from the runs and sends them within the limits.
+"""One dispatcher per account and model. It pulls calls from the runs and sends them within the rate limits.
 
-`_dispatch` sends everything that may be sent now and sets one timer for what may not. It runs on the engine's loop,
+`_dispatch` sends every call that may be sent now and sets one timer for the rest. It runs on the engine's loop
 when a call completes, a run arrives or the timer fires. Only calls on the wire have tasks, and a task whose request
-is done carries the next one: a task for each call costs more than building the call, since bursts of calls that end
-and bursts that begin make Python collect its garbage again and again.
+is done carries the next one. A task per call would cost more than building the call: bursts of calls that end
+and begin trigger Python's garbage collector again and again.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Dispatcher:
 
     Attributes:
         limiter: The account's limits.
-        account: The limits that runs of this account state, kept together; None for none.
-        division: Divides the limits among the processes that send; None where no other process can know.
-        on_idle: Called when the dispatcher has become idle.
+        account: The user limits set by all runs of this account; None if there are none.
+        division: Divides the limits among the sending processes; None if processes cannot share them.
+        on_idle: Called when the dispatcher becomes idle.
     """
 
     def __init__(self, endpoint: Endpoint, limiter: Limiter, rng: random.Random) -> None:
@@ -64,42 +64,42 @@ class Dispatcher:
 
     @property
     def name(self) -> str:
-        """The model, for a person."""
+        """The model's name, for display."""
         return self._endpoint.name
 
     @property
     def replies(self) -> int:
-        """Replies received, for any run. A run compares it with its own count."""
+        """Number of replies received, for all runs. A run compares it with its own count."""
         return self._completion.replies
 
     @property
     def in_flight(self) -> int:
-        """Requests on the wire."""
+        """Number of requests on the wire."""
         return self._table.count
 
     @property
     def idle(self) -> bool:
-        """Whether no run uses it and nothing is on the wire."""
+        """Whether no run uses the dispatcher and nothing is on the wire."""
         return not self._queues and not self._table.count
 
     @property
     def connected(self) -> bool:
-        """Whether its connections are open."""
+        """Whether the connections are open."""
         return self._transport is not None
 
     def blocked_by(self, now: float) -> str:
-        """Describe what holds calls back, "" for nothing."""
+        """Describe what delays calls; "" if nothing does."""
         return self.limiter.blocked_by(now)
 
     def announce(self, queue: RunQueue) -> None:
         """Register a run that is being planned. Only a batch dispatcher waits for it."""
 
     def jobs_of(self, queue: RunQueue) -> tuple[JobProgress, ...]:
-        """Return nothing: calls are sent one by one."""
+        """Return an empty tuple: calls are sent one by one, not in jobs."""
         return ()
 
     def submitted(self, queue: RunQueue) -> bool:
-        """Return whether every call that was taken from a run is on the wire."""
+        """Return whether every call taken from a run is on the wire."""
         return queue.waiting == 0
 
     def attach(self, queue: RunQueue) -> None:
@@ -120,13 +120,13 @@ class Dispatcher:
             self.division.begin()
 
     def wake(self) -> None:
-        """Look again soon: a run has new calls, or there is room."""
+        """Schedule a dispatch: a run has new calls, or there is room for more."""
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._dispatch)
 
     def detach(self, queue: RunQueue) -> None:
-        """Stop sending a run's calls: drop what waits, cancel what is on the wire for this run alone.
+        """Stop sending a run's calls. Drop the waiting ones and cancel requests that no other run waits for.
 
         Each dropped call ends with `FailureKind.CANCELLED`.
         """
@@ -140,7 +140,7 @@ class Dispatcher:
             if request.detach(queue) and not request.waiters:
                 if request.started:
                     request.task.cancel()
-                else:  # nothing was sent: its task will find that it is done
+                else:  # nothing was sent; its task will see that the request is done
                     self._complete(request, None, now, b"")
         if self.account is not None and queue.user_limits:
             self.account.unregister(now, queue)
@@ -155,7 +155,7 @@ class Dispatcher:
             await transport.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what is on the wire and close the connections."""
+        """Cancel the requests on the wire and close the connections."""
         self._timer.cancel()
         for queue in list(self._queues):
             self.detach(queue)
@@ -171,7 +171,7 @@ class Dispatcher:
             self._transport = None
 
     def _dispatch(self, carrier: asyncio.Task[None] | None = None) -> InFlight | None:
-        """Send what may be sent now (see `_send_ready`); an error ends every run."""
+        """Send the calls that may be sent now (see `_send_ready`). An error ends every run."""
         try:
             return self._send_ready(carrier)
         except Exception as error:
@@ -179,32 +179,32 @@ class Dispatcher:
             return None
 
     def _abort_runs(self, error: Exception) -> None:
-        """End every run: an error in the dispatcher itself must not leave them waiting for ever."""
+        """End every run, so that an error in the dispatcher itself does not leave them waiting forever."""
         logger.error("%s: the dispatcher failed", self.name, exc_info=error)
         for queue in list(self._queues):
             queue.source.fail(error)
 
     def _send_ready(self, carrier: asyncio.Task[None] | None) -> InFlight | None:
-        """Send what may be sent now.
+        """Send the calls that may be sent now.
 
         Args:
-            carrier: The running task, whose own request is done. It carries the first request that is sent.
+            carrier: The running task, whose own request is done. It carries the first request sent.
 
         Returns:
-            The carrier's next request, None when there is none for it.
+            The carrier's next request, or None.
         """
         if carrier is None:
             self._scheduled = False
         now = self._loop.time()
         next_at = float("inf")
-        idle = 0  # queues in a row that had nothing to send
+        idle = 0  # consecutive queues with nothing to send
         held = False
         mine: InFlight | None = None
         queues, table = self._queues, self._table
         while idle < len(queues):
             queue = queues[0]
             if len(queues) > 1:
-                queues.rotate(-1)  # one call each in turn, so that a preview does not wait behind a long run
+                queues.rotate(-1)  # one call per queue in turn, so that a preview does not wait behind a long run
             call = queue.next(now)
             if call is None:
                 idle += 1
@@ -217,8 +217,8 @@ class Dispatcher:
                     for unfundable in queue.take_unfundable():
                         self._end_unfunded(queue, unfundable)
                 continue
-            # Joining costs nothing, so neither a full window nor a limit keeps a run from it. A request that it does
-            # not join now may be done when its turn comes, and the call would be paid for again.
+            # Joining is free, so neither a full window nor a limit prevents it. If the call did not join now, the
+            # request might be done by its turn, and the call would be paid for again.
             joined = table.by_key.get((call.key, call.output_limit))
             if joined is not None:
                 joined.join(queue, call)
@@ -250,7 +250,7 @@ class Dispatcher:
         return mine
 
     def _assign(self, request: InFlight, carrier: asyncio.Task[None] | None, mine: InFlight | None) -> InFlight | None:
-        """Assign *request* a task: the carrier if it carries nothing yet, else a new one."""
+        """Assign a task to *request*: the carrier if it has no request yet, else a new task."""
         if carrier is not None and mine is None:
             request.task = carrier
             return request
@@ -258,7 +258,7 @@ class Dispatcher:
         return mine
 
     async def _worker(self, first: InFlight) -> None:
-        """Carry one request after another, for as long as there is one."""
+        """Carry one request after another until there are none."""
         me = first.task
         request: InFlight | None = first
         while request is not None:
@@ -287,17 +287,17 @@ class Dispatcher:
             except Exception:
                 logger.debug("%s: the limits of a response could not be read", endpoint.name, exc_info=True)
         except asyncio.CancelledError:
-            # Nothing arrived. No await follows an arrival, so an answer that is here is never cancelled.
+            # Nothing arrived. No await follows an arrival, so an answer that has arrived is never cancelled.
             if not request.timed_out or request.task.uncancel():
                 self._complete(request, None, loop.time(), content)
                 self.wake()
                 raise
             attempt = timed_out(request.timeout_s)
-        except TimeoutError:  # a transport's own
+        except TimeoutError:  # raised by the transport itself
             attempt = timed_out(request.timeout_s)
         except TransportFault as fault:
             attempt = AttemptResult(Failure(fault.kind, fault.message), None, None)
-        except Exception as error:  # an internal error must not leave rows waiting for ever
+        except Exception as error:  # an internal error must not leave rows waiting forever
             attempt = unexpected_error(endpoint.name, error, content, raw)
         self._complete(request, attempt, loop.time(), content)
 
@@ -306,7 +306,7 @@ class Dispatcher:
         self._notify_if_idle()
 
     def _end_unfunded(self, queue: RunQueue, call: PendingCall) -> None:
-        """End a call, soon, that would be sent again if the budget allowed it; its run may stop at that."""
+        """Schedule the end of a call that the budget does not allow to be sent again. Its run may stop because of it."""
         assert call.last_result is not None  # it has failed: the money for a first request is reserved with the call
         self._loop.call_soon(queue.source.done, call, replace(call.last_result, over_budget=True))
 
@@ -319,7 +319,7 @@ class Dispatcher:
 
 
 class EarliestTimer:
-    """Call *callback* at the earliest of the times that were set since the last call."""
+    """Call *callback* at the earliest time set since the last call."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         self._loop = loop
@@ -327,19 +327,19 @@ class EarliestTimer:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, at: float) -> None:
-        """Fire at *at* on the loop's clock at the latest; infinity for not at all."""
-        # A timer that fires a hair early would find nothing to do and spin.
+        """Fire no later than *at* on the loop's clock; infinity means never."""
+        # A timer that fires slightly early would find nothing to do and spin.
         due = at + 1e-4
         if self._handle is not None:
             if not self._handle.cancelled() and self._handle.when() <= due:
-                return  # it fires early enough, and sets the next
+                return  # it fires early enough and sets the next one
             self._handle.cancel()
             self._handle = None
         if at < float("inf"):
             self._handle = self._loop.call_at(due, self._on_timer)
 
     def cancel(self) -> None:
-        """Fire no more."""
+        """Cancel the timer."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

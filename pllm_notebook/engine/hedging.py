@@ -1,8 +1,8 @@
-"""A call that hangs is sent a second time, and the first of the two answers counts.
+"""Hedging: a call that hangs is sent a second time, and the first answer counts.
 
-Once both requests are on the wire it makes no difference which is older: each is the other's `hedge`, both share one
-list of waiters, and the call ends when one is answered or both have failed. The other one is cancelled, and may be
-charged all the same.
+Once both requests are on the wire, their order does not matter: each is the other's `hedge`, and both share one
+list of waiters. The call ends when one is answered or both have failed. The other request is cancelled, and may
+still be charged for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NEVER = float("inf")
 
 
 class Hedging:
-    """Start and end the second requests of one dispatcher, which assigns each its task."""
+    """Start and end the second requests of one dispatcher. The dispatcher assigns their tasks."""
 
     def __init__(self, name: str, table: InFlightTable, limiter: Limiter) -> None:
         self._name = name
@@ -31,10 +31,10 @@ class Hedging:
         self._limiter = limiter
 
     def second(self, queue: RunQueue, now: float) -> tuple[InFlight | None, float]:
-        """Start a second request for a run's oldest call that hangs, if there is one and it may be sent.
+        """Start a second request for a run's oldest hanging call, if there is one and it may be sent.
 
         Returns:
-            The second request, None for none; and the time to look again, infinity for when a call completes.
+            The second request or None, and the time to check again. Infinity means when a call completes.
         """
         long_s = queue.latencies.p99_s
         if long_s is None or queue.full or queue.waiting or queue.closed:
@@ -61,7 +61,10 @@ class Hedging:
         return None, _NEVER
 
     def failed(self, request: InFlight, attempt: AttemptResult | None) -> None:
-        """Count the failure of one of two requests, None for a cancelled one; the other is now the only one."""
+        """Count the failure of one of two requests; the other is now the only one.
+
+        *attempt* is None if the request was cancelled.
+        """
         other = request.hedge
         assert other is not None
         assert request.owner is not None
@@ -77,11 +80,11 @@ class Hedging:
             queue.refused += attempt.result.kind is FailureKind.RATE_LIMIT
 
     def abandon(self, request: InFlight) -> None:
-        """Cancel one of two requests because the other is enough."""
+        """Cancel one of two requests, since the other is enough."""
         assert request.hedge is not None
         assert request.owner is not None
         _, call = request.owner
-        # Calls of runs that were stopped end with the request that remains.
+        # Calls of stopped runs end with the remaining request.
         request.hedge.detached = [*request.hedge.detached, *request.detached]
         self._limiter.ended(request.permit)
         self._table.by_key[request.key] = request.hedge
@@ -92,7 +95,7 @@ class Hedging:
             request.task.cancel()
 
     def detach(self, request: InFlight, queue: RunQueue) -> None:
-        """Cancel the second request of a call whose run, which wanted it, is stopped."""
+        """Cancel the second request of a call if the run that it was sent for is stopped."""
         if request.hedge is not None and request.owner is not None and request.owner[0] is queue:
             self.abandon(request.hedge)
 

@@ -1,4 +1,4 @@
-"""The requests on the wire, the runs that wait for each, and the time that each may take."""
+"""The requests on the wire, the runs that wait for each, and their deadlines."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["InFlight", "InFlightTable", "cancelled"]
 
 
 class InFlight:
-    """One request on the wire, and the runs that wait for it.
+    """One request on the wire and the runs that wait for it.
 
-    A call that is sent twice has two requests that share one list of waiters. Each is the other's `hedge`;
-    the table lists only the older one.
+    A call that is sent twice has two requests, which share one list of waiters. Each is the other's `hedge`.
+    The table lists only the older one.
 
     Attributes:
-        user_limits: The user's limits that it counts against until it is done.
-        task: The task that carries it. A task carries one request at a time.
-        deadline: Time on the loop's clock after which it is cancelled.
-        started: Whether the provider may have seen it.
-        done: Whether it has ended for everyone who waited; its task may not have noticed yet.
-        timed_out: Whether it was cancelled at its deadline.
-        detached: Calls of runs that were stopped, with their queues. They end with the request.
+        user_limits: The user limits that the request counts against until it is done.
+        task: The task that carries the request. A task carries one request at a time.
+        deadline: Time on the loop's clock at which the request is cancelled.
+        started: Whether the provider may have seen the request.
+        done: Whether the request has ended for every waiter. Its task may not have noticed yet.
+        timed_out: Whether the request was cancelled at its deadline.
+        detached: Calls of stopped runs, with their queues. They end with the request.
         wire_limit: `PendingCall.wire_limit` of the call whose body was sent, for every waiter.
         hedge: The other request of a call that was sent twice, else None.
         owner: The run and the call that a second request was sent for, else None.
@@ -55,12 +55,12 @@ class InFlight:
         self.owner: tuple[RunQueue, PendingCall] | None = None
 
     def join(self, queue: RunQueue, call: PendingCall) -> None:
-        """Add a run's call to the waiters."""
+        """Add a run's call to the waiting calls."""
         self.waiters.append((queue, call))
         queue.in_flight += 1
 
     def detach(self, queue: RunQueue) -> bool:
-        """Detach a run's calls, which end with the request; return whether it had any."""
+        """Detach a run's calls, and return whether there were any. They end with the request."""
         mine = [waiter for waiter in self.waiters if waiter[0] is queue]
         self.waiters[:] = [waiter for waiter in self.waiters if waiter[0] is not queue]
         queue.in_flight -= len(mine)
@@ -68,7 +68,7 @@ class InFlight:
         return bool(mine)
 
     def call_of(self, queue: RunQueue) -> PendingCall | None:
-        """Return the call of a run that waits for this request, None for none."""
+        """Return a run's call that waits for this request, or None."""
         return next((call for owner, call in self.waiters if owner is queue), None)
 
 
@@ -79,12 +79,12 @@ def cancelled(call: PendingCall, latency_s: float) -> CallResult:
 
 
 class InFlightTable:
-    """The requests of one dispatcher that are on the wire, and whether more may be sent.
+    """The requests on the wire of one dispatcher, and whether more may be sent.
 
     Attributes:
-        by_key: By what calls that share a request have in common: their key and, since an answer may be cut off there,
-            their output limit. Of a call that was sent twice, the older request.
-        count: Number of requests, second ones included.
+        by_key: Requests by call key and output limit. Calls share a request only if both are equal, since an answer
+            may be cut off at the limit. For a call that was sent twice, the older request.
+        count: Number of requests, including second requests.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limiter: Limiter) -> None:
@@ -97,7 +97,7 @@ class InFlightTable:
         return f"InFlightTable(calls={len(self.by_key)}, requests={self.count})"
 
     def admit(self, queue: RunQueue, call: PendingCall, now: float) -> tuple[bool, float]:
-        """Return whether the window is full, and the seconds for which limits hold a call back."""
+        """Return whether the window is full, and the seconds for which rate limits delay a call."""
         if self.count >= int(self._limiter.window):
             return True, 0.0
         wait = self._limiter.wait_s(now, call.tokens)
@@ -131,8 +131,8 @@ class InFlightTable:
 class _Deadlines:
     """Cancel requests at their deadlines, with one timer for all of them.
 
-    A timer for each request costs more than everything else that a dispatcher does for it. This one is set for
-    the earliest deadline. When it fires, that request has nearly always been answered, and the timer is set for
+    A timer per request would cost more than all other work that a dispatcher does for it. This timer is set for
+    the earliest deadline. When it fires, that request has nearly always been answered, and the timer is set to
     the earliest deadline of the requests that are then on the wire.
     """
 
@@ -159,7 +159,7 @@ class _Deadlines:
             self._timer, self._at = self._loop.call_at(at, self._on_timer), at
 
     def _on_timer(self) -> None:
-        due = self._at  # not the time now, which may be a hair before it
+        due = self._at  # not the current time, which may be slightly before it
         next_at = float("inf")
         for request in self._all():
             if request.timed_out:
@@ -169,7 +169,7 @@ class _Deadlines:
             elif request.started:
                 request.timed_out = True
                 request.task.cancel()
-            else:  # its task has yet to take the first step; look again as soon as it has
+            else:  # its task has not taken its first step; check again as soon as it has
                 next_at = min(next_at, self._loop.time())
         self._at = float("inf")
         self._set(next_at)

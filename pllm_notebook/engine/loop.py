@@ -1,15 +1,15 @@
-"""The event loop of all network I/O: in a thread of its own by default, or the notebook's own.
+"""The event loop for all network I/O: in its own thread by default, or the notebook's loop.
 
-Why a loop of its own. A cell that blocks also blocks the kernel's loop, so a blocking call there would have to nest
-the loop in itself, and nesting patches asyncio for the whole process. With nest-asyncio 1.6 on ipykernel 7.1 to 7.4, a
+Why a separate loop: a blocking cell also blocks the kernel's loop, so a blocking call there would have to nest the
+loop in itself, and nesting patches asyncio for the whole process. With nest-asyncio 1.6 on ipykernel 7.1 to 7.4, a
 shell message that arrives while a nested loop runs (the next cell of "Run All", a completion, a click) is dropped, and
-that cell never ends. ipykernel also raises KeyboardInterrupt at whatever bytecode runs: with a nested loop, in 15 of 20
-interrupts, inside the coroutine of a call. With a loop in a thread the main thread only waits (see `waiting`): no
-message is lost, an interrupt cancels the run and nothing else, widgets still redraw, and the same code works in
-scripts, under pytest and inside a running loop. Awaiting calls leave the notebook's loop free.
+that cell never ends. ipykernel also raises KeyboardInterrupt at an arbitrary bytecode: with a nested loop, 15 of 20
+interrupts were raised inside the coroutine of a call. With a loop in a thread, the main thread only waits (see
+`waiting`): no message is lost, an interrupt cancels only the run, widgets still redraw, and the same code works in
+scripts, under pytest and inside a running loop. Awaited calls leave the notebook's loop free.
 
 `configure(loop="notebook")` is for objects that are bound to the notebook's loop. It needs nest-asyncio2 (1.7.4), which
-defers messages instead of dropping them; uvloop cannot be nested.
+defers messages instead of dropping them. uvloop cannot be nested.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ logger = logging.getLogger("pllm_notebook")
 class EngineLoop:
     """An event loop and its thread.
 
-    What a callback on it raises is passed to `on_error`. A loop alone would log it and continue, and anyone who waits
-    for the rest of that step would wait for ever.
+    An exception raised by a callback on the loop is passed to `on_error`. A plain loop would log it and continue, and
+    a caller waiting for the rest of that step would wait forever.
 
     Args:
-        where: "private" for a thread of our own, "notebook" for the loop that runs now.
+        where: "private" for a separate thread, "notebook" for the loop that is running now.
 
     Attributes:
-        on_end: Called in the private thread when its loop has ended, for whatever reason.
-        on_error: Called on the loop with what a callback raised.
+        on_end: Called in the private thread when its loop has ended, for any reason.
+        on_error: Called on the loop with the exception that a callback raised.
 
     Raises:
-        UsageError: "notebook" outside a running loop, or with a loop or kernel that cannot be nested.
+        UsageError: If *where* is "notebook" and there is no running loop, or the loop or kernel cannot be nested.
     """
 
     def __init__(self, where: Literal["private", "notebook"] = "private") -> None:
@@ -77,13 +77,13 @@ class EngineLoop:
         self.on_end()
 
     def _watch(self) -> None:
-        """Handle what callbacks raise; on the notebook's own loop, only what is raised in this package."""
+        """Handle exceptions raised by callbacks; on the notebook's loop, only those raised in this package."""
         before = self.loop.get_exception_handler()
         private = self.where == "private"
 
         def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             error = context.get("exception")
-            # Only what a callback raised comes with its handle; what a task raised is kept for those who await it.
+            # Only an exception from a callback comes with a handle. A task's exception is kept for its awaiters.
             if isinstance(error, Exception) and "handle" in context and (private or _is_ours(error)):
                 logger.error("A step of the engine failed", exc_info=error)
                 self.on_error(error)
@@ -96,7 +96,7 @@ class EngineLoop:
 
     @property
     def alive(self) -> bool:
-        """Whether it still accepts work: not in a forked child, nor once it has stopped, while its thread cleans up."""
+        """Whether the loop still accepts work: not in a forked child, nor after it has stopped."""
         return self._has_thread and not self._is_stopped
 
     @property
@@ -108,18 +108,18 @@ class EngineLoop:
         return threading.current_thread() is self.thread
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
-        """Run *function* on the loop soon, from any thread.
+        """Schedule *function* on the loop, from any thread.
 
         Raises:
-            PllmError: If the loop has ended, or belongs to another process.
+            PllmError: If the loop has ended or belongs to another process.
         """
-        # A stopped loop accepts callbacks silently, and never runs them; but for those of its own cleaning up.
+        # A stopped loop silently accepts callbacks but never runs them, except those of its own cleanup.
         if not (self.alive or (self.inside() and self._has_thread)):
             raise self.ended()
         self.loop.call_soon_threadsafe(function, *args)
 
     def ended(self) -> PllmError:
-        """Return the error for a caller who needs this loop after its end."""
+        """Build the error for a caller that needs this loop after its end."""
         if self.pid != os.getpid():
             return PllmError(
                 "This run belongs to the process that this one was forked from; wait for it there, or run the cell "
@@ -128,7 +128,7 @@ class EngineLoop:
         return PllmError("The engine of this run was shut down. Run the cell again: what is answered is kept.")
 
     def stop(self) -> None:
-        """End the private thread; leave the notebook's own loop alone."""
+        """End the private thread. The notebook's loop is left running."""
         if self.where == "private" and self.pid == os.getpid() and self.thread.is_alive():
             self.loop.call_soon_threadsafe(self.loop.stop)
             if not self.inside():

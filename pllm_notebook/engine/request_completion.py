@@ -1,4 +1,4 @@
-"""What follows the end of a request: each waiting call gets its result, or goes back into its queue."""
+"""Completion of a request: each waiting call gets its result or goes back into its queue."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["Endpoint", "RequestCompletion"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# A call is sent again once the server's quirk is known; more than this is not learning.
+# A call is sent again once a quirk of the server is known. More adaptations than this would not be learning.
 _MAX_ADAPTATIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a dispatcher must know of one model at one account.
+    """The data and functions that a dispatcher needs for one model of one account.
 
     Attributes:
-        name: For the log.
-        path: The URL's path.
+        name: Name for the log.
+        path: URL path.
         connect: Opens a transport. Called when there is something to send.
-        read: Turns a response into a reply or a failure.
-        adapt: Learns from a rejected request, given its bytes; returns whether it is worth sending again.
-        limits: Reads the limits from a response's headers, None for none.
+        read: Converts a response to a reply or a failure.
+        adapt: Learns from a rejected request, given its bytes; returns whether to send it again.
+        limits: Reads the rate limits from a response's headers; None if there are none.
     """
 
     name: str
@@ -51,7 +51,7 @@ class RequestCompletion:
     """Complete the requests of one dispatcher.
 
     Attributes:
-        replies: Replies received, for any run.
+        replies: Number of replies received, for all runs.
     """
 
     def __init__(
@@ -65,7 +65,10 @@ class RequestCompletion:
         self._rng = rng
 
     def complete(self, request: InFlight, attempt: AttemptResult | None, now: float, content: bytes) -> None:
-        """End a request, None for a cancelled one: update the limiter, then conclude the call of each waiter."""
+        """End a request: update the limiter, then conclude each waiting call.
+
+        *attempt* is None if the request was cancelled.
+        """
         if request.done:
             return
         if attempt is None:
@@ -88,9 +91,9 @@ class RequestCompletion:
             and attempt.result.kind is FailureKind.BAD_REQUEST
             and self._endpoint.adapt(attempt.result, content)
         )
-        payer: object | None = None  # it was sent for the first one; the others have joined it
+        payer: object | None = None  # the request was sent for the first waiter; the others joined it
         while request.waiters:
-            # Removed first: no waiter gets a second result, whatever fails on the way.
+            # Remove it first, so that no waiter gets a second result even if something fails here.
             queue, call = request.waiters.pop(0)
             queue.in_flight -= 1
             call.sent += 1 if payer is None else 0
@@ -141,7 +144,7 @@ class RequestCompletion:
             queue.unproven = False
             if queue.policy.hedge:
                 queue.latencies.add(latency_s)
-        # As `PendingCall.result` builds it: this is every answer's way.
+        # Same as `PendingCall.result`, inlined because every answer passes here.
         ended = CallResult(
             result,
             attempt.raw,
@@ -157,7 +160,7 @@ class RequestCompletion:
     def _send_again(
         self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, now: float, latency_s: float, adapted: bool
     ) -> bool:
-        """Put a call that failed back into its queue, if it is to be sent again; return whether it is."""
+        """Put a failed call back into its queue if it should be sent again; return whether it should."""
         failure = attempt.result
         if not isinstance(failure, Failure):
             return False
@@ -191,14 +194,14 @@ class RequestCompletion:
         bounds = queue.policy.retry_bounds
         if bounds is None:
             return False
-        # A pause of the whole account delays the call as well.
+        # A pause of the whole account also delays the call.
         delay_s = max(delay_s, self._limiter.wait_s(now, call.tokens))
         return bounds.exceeded(
             call, now=now, delay_s=delay_s, replies=self.replies, max_retries=queue.policy.max_retries
         )
 
     def clean_up(self, request: InFlight, error: Exception) -> None:
-        """Clean up after an error in completing a request: no later call may join a request that is done."""
+        """Clean up after an error in completing a request, so that no later call joins a finished request."""
         if request.hedge is not None:
             self._hedging.abandon(request.hedge)
         if self._table.by_key.get(request.key) is request:
@@ -211,7 +214,7 @@ class RequestCompletion:
         self._fail_waiters(request, error)
 
     def _fail_waiters(self, request: InFlight, error: Exception) -> None:
-        """End the calls that still wait for a request that could not be completed: each may have been paid for."""
+        """Fail the calls that still wait for a request that could not be completed. Each may have been paid for."""
         failure = Failure(FailureKind.MALFORMED, error_text(error))
         ended = []
         while request.waiters:

@@ -13,22 +13,22 @@ from pllm_notebook.pending_call import PendingCall
 __all__ = ["RetryBounds", "paced_refusals", "retried_as", "retry_delay_s", "with_wait"]
 
 # After its first refusals without a stated wait, a call is sent again when the limiter allows the next one. A call that
-# is refused again and again does not fit what the limiter has learned, and waits on its own.
+# keeps being refused does not fit what the limiter has learned, and backs off separately.
 PACED_REFUSALS = 3
-# Where calls are refused at random, some are refused many times in a row: as often as one in this many is no sign of
-# anything else, and waiting would not help it.
+# If calls are refused at random, some are refused many times in a row. A streak that happens to one call in this many is
+# no sign of another cause, and waiting would not help.
 ONE_IN_CALLS = 1e6
 MAX_PACED_REFUSALS = 16
 FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 8.0
-# Calls that are to return at one time are spread over this time after it.
+# Calls due at the same time are spread over this many seconds after it.
 SPREAD_S = 0.1
-# A wait stated by the provider is accepted up to here; beyond, a person should decide.
+# A longer wait stated by the provider is not accepted: the user should decide.
 MAX_STATED_S = 600.0
-# A refusal costs nothing and means only "later", so a call may meet many. It fails when no call was admitted for this
-# long (a limit by the clock's minute admits none for a minute), ...
+# A refusal is free and only means "later", so a call may be refused many times. It fails if no call was admitted for
+# this long (a limit per clock minute may admit none for a minute), ...
 MAX_SHUT_S = 120.0
-# ... or when others were admitted and it never was: a request larger than the whole limit.
+# ... or if others were admitted and it never was for this long: a request larger than the whole limit.
 MAX_REFUSED_S = 600.0
 
 
@@ -47,15 +47,15 @@ def retry_delay_s(
     """Return the seconds to wait before a request is sent again, None for never.
 
     Args:
-        kind: How the last request failed.
-        attempts: Requests of this call that failed for another reason than a rate limit.
-        refusals: Requests that a rate limit refused; they do not count as attempts.
-        retry_after_s: The wait that the provider stated, None for none.
-        max_retries: Attempts beyond the first that the caller allows.
-        draw: A number from [0, 1), so that calls that failed together do not return together.
+        kind: Failure kind of the last request.
+        attempts: Number of requests of this call that failed for a reason other than a rate limit.
+        refusals: Number of requests refused by a rate limit. They do not count as attempts.
+        retry_after_s: The wait stated by the provider, None if it stated none.
+        max_retries: Maximum attempts beyond the first.
+        draw: Random number from [0, 1), so that calls that failed together do not retry together.
         refused_for_s: Seconds since the first refusal.
         others_pass: Whether other calls to the same model have been answered since then.
-        paced: Refusals without a stated wait after which the limiter alone decides when it is sent again.
+        paced: Number of refusals without a stated wait up to which the limiter alone decides when to send again.
     """
     if not kind.retried:
         return None
@@ -66,7 +66,7 @@ def retry_delay_s(
             return retry_after_s + min(0.1 * retry_after_s, SPREAD_S) * draw
         if retry_after_s is None and refusals <= paced:
             return 0.0
-        # Where others are admitted, no call need wait for an hour.
+        # While others are admitted, no call has to wait for an hour.
         return _backoff(min(max(refusals - paced, 1), 6), draw) if retry_after_s is None or others_pass else None
     if retry_after_s is not None and retry_after_s > MAX_STATED_S:
         return None
@@ -76,10 +76,10 @@ def retry_delay_s(
 
 
 def paced_refusals(random_share: float) -> int:
-    """Return how many refusals in a row chance explains where it refuses *random_share* of the calls.
+    """Return the number of consecutive refusals that chance explains if *random_share* of the calls is refused.
 
-    Each refusal is taken for independent of the ones before: a share p refuses a call k times in a row with
-    probability p ** k, which is one in a million at 5 refusals where p is 0.05, at 9 where it is 0.2, and at 12 at 0.3.
+    Refusals are assumed to be independent: with share p, a call is refused k times in a row with probability p ** k.
+    That is one in a million at 5 refusals for p = 0.05, at 9 for p = 0.2, and at 12 for p = 0.3.
     """
     if not 0 < random_share < 1:
         return PACED_REFUSALS
@@ -88,7 +88,7 @@ def paced_refusals(random_share: float) -> int:
 
 
 def retried_as(failure: Failure) -> FailureKind:
-    """Return the kind by which a failure is retried: a client that could not sign in may succeed the next time."""
+    """Return the kind that decides about retries: a client that could not sign in may succeed the next time."""
     unsigned = failure.kind is FailureKind.AUTHENTICATION and failure.status is None
     return FailureKind.CONNECTION if unsigned else failure.kind
 
@@ -98,7 +98,7 @@ def _backoff(nth: int, draw: float) -> float:
 
 
 def with_wait(failure: Failure) -> Failure:
-    """Add the stated wait to a failure's message, where it is longer than a run waits."""
+    """Add the stated wait to a failure's message if it is longer than a run waits."""
     if failure.retry_after_s is None or failure.retry_after_s <= MAX_STATED_S:
         return failure
     asked, most = format_duration(failure.retry_after_s), format_duration(MAX_STATED_S)
@@ -108,26 +108,26 @@ def with_wait(failure: Failure) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class RetryBounds:
-    """The caller's own bounds for each call, in place of the engine's patience with a long run.
+    """The caller's retry bounds for each call, in place of the engine's more patient defaults for long runs.
 
-    A rate-limit refusal counts as an attempt while the provider lets no other call through. A limit that lets others
-    through is waited for; one that lets no call through is reported.
+    A rate-limit refusal counts as an attempt while the provider admits no other call. A limit that admits other
+    calls is waited for; one that admits none is reported.
 
     Attributes:
-        total_s: Seconds from the first failure to the last attempt, None for no bound.
+        total_s: Maximum seconds from the first failure to the last attempt, None for no bound.
     """
 
     total_s: float | None = None
 
     def exceeded(self, call: PendingCall, *, now: float, delay_s: float, replies: int, max_retries: int) -> bool:
-        """Return whether a call that failed is not tried again; its first failure is noted in it.
+        """Return whether a failed call is out of retries. The time of its first failure is recorded in the call.
 
         Args:
-            call: The call.
+            call: The failed call.
             now: Seconds on the loop's clock.
-            delay_s: Seconds until it would be sent again.
-            replies: Replies received, for any run.
-            max_retries: Attempts beyond the first.
+            delay_s: Seconds until the call would be sent again.
+            replies: Number of replies received, for all runs.
+            max_retries: Maximum attempts beyond the first.
         """
         if call.first_failure is None:
             call.first_failure = now, replies

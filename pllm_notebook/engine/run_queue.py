@@ -1,4 +1,4 @@
-"""One run's calls at a dispatcher: the next new call, calls to be sent again, and the user's own limits."""
+"""One run's calls at a dispatcher: the next new call, calls to send again, and the user's limits."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pllm_notebook.protocols import CallSource
 
 __all__ = ["LatencyTracker", "RunQueue", "SendPolicy"]
 
-# A 99th percentile of fewer replies means nothing.
+# A 99th percentile of fewer replies is meaningless.
 _MIN_REPLIES = 20
-# How slow a provider was an hour ago does not matter, and a million numbers cost memory.
+# Latencies of an hour ago do not matter, and a million numbers cost memory.
 _MAX_REPLIES = 10_000
 
-# Adapted calls that are out until one is answered: the next may have to be adapted further, or be refused for good.
+# Maximum adapted calls in flight until one is answered: they may need further adaptation, or be rejected for good.
 _MOST_UNPROVEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
-    """How a run's calls are sent.
+    """Settings for sending a run's calls.
 
     Attributes:
-        max_retries: Attempts beyond the first.
-        timeout_s: For one request.
-        concurrency: Maximum of this run's calls in flight, None for no limit of its own.
+        max_retries: Maximum attempts beyond the first.
+        timeout_s: Timeout of one request.
+        concurrency: Maximum number of this run's calls in flight, None for no limit.
         hedge: Whether a call that hangs may be sent a second time.
-        retry_bounds: The caller's own bounds for each call, None for the engine's.
+        retry_bounds: The caller's retry bounds for each call, None for the engine's.
     """
 
     max_retries: int
@@ -49,19 +49,19 @@ class RunQueue:
 
     Attributes:
         source: The run.
-        policy: As given.
-        user_limits: The user's limits that its calls count against, some of them shared with other queues.
-        in_flight: Calls of this queue on the wire.
+        policy: The send settings.
+        user_limits: The user limits that its calls count against. Some are shared with other queues.
+        in_flight: Number of this queue's calls on the wire.
         retries: Number of times that a request was sent again.
         refused: Number of 429 responses.
         hedges: Number of second requests.
-        later: Calls to be sent again: when each is due, its number and the call, as a heap.
-        unfunded: Calls that are due again, and wait for money that is reserved for other calls.
-        latencies: Of this run's replies; only recorded where hedging is on.
-        unproven: Whether no reply has come since a call was last adapted to the server.
-        closed: Whether nothing more is sent.
-        paused: Whether nothing is sent for now, retries included.
-        is_empty: Whether *source* had nothing when it was asked last; it is not asked again until it sets this back.
+        later: Calls to send again, as a heap of due time, sequence number and call.
+        unfunded: Calls that are due again but wait for money reserved for other calls.
+        latencies: Latencies of this run's replies; only recorded if hedging is on.
+        unproven: Whether no reply has arrived since a call was last adapted to the server.
+        closed: Whether the queue sends nothing more.
+        paused: Whether the queue sends nothing for now, retries included.
+        is_empty: Whether *source* returned no call last time. It is not polled again until it resets this.
     """
 
     __slots__ = (
@@ -88,7 +88,7 @@ class RunQueue:
 
     @property
     def full(self) -> bool:
-        """Whether as many of its calls are in flight as may be."""
+        """Whether the maximum number of its calls is in flight."""
         concurrency = self.policy.concurrency
         if concurrency is not None and self.in_flight >= concurrency:
             return True
@@ -99,26 +99,26 @@ class RunQueue:
 
     @property
     def waiting(self) -> int:
-        """Calls that were put back and have not been sent again."""
+        """Number of calls that were put back and not sent again yet."""
         return len(self.later) + len(self._ready) + len(self.unfunded) + len(self._adapted)
 
     @property
     def adapted(self) -> int:
-        """Of these, the calls that were adapted to the server."""
+        """Number of waiting calls that were adapted to the server."""
         return len(self._adapted)
 
     def add_limit(self, limit: UserRateLimit) -> None:
-        """Count its calls against *limit* as well."""
+        """Count the queue's calls against *limit* as well."""
         self.user_limits = (*self.user_limits, limit)
 
     def when_free(self, callback: Callable[[], None]) -> None:
-        """Call *callback* when a user limit that is full now has room."""
+        """Call *callback* when a user limit that is now full has room again."""
         for limit in self.user_limits:
             if limit.full:
                 limit.when_free(callback)
 
     def next(self, now: float) -> PendingCall | None:
-        """Take the call to send next: retries that are due come before new calls."""
+        """Take the next call to send. Due retries come before new calls."""
         if self.closed or self.paused or self.full:
             return None
         if self._ready:
@@ -137,37 +137,37 @@ class RunQueue:
         return None if self.is_empty else self.source.next()
 
     def pause(self, paused: bool) -> None:
-        """Send nothing for now, retries included, and leave what waits to other processes; or go on."""
+        """Pause or resume sending, retries included. A pause leaves the waiting calls to other processes."""
         self.paused = paused
         if paused:
             for call in self._waiting():
                 self._release(call)
 
     def push_front(self, call: PendingCall) -> None:
-        """Put *call* back, to be sent next."""
+        """Put *call* back as the next call to send."""
         self._ready.appendleft(call)
         self._release_if_paused(call)
 
     def push_adapted(self, call: PendingCall) -> None:
-        """Put *call* back, whose request the server refused and says it takes in another form."""
+        """Put back a call whose request the server refused but accepts in another form."""
         self.unproven = True
         self._adapted.appendleft(call)
         self._release_if_paused(call)
 
     def push_later(self, call: PendingCall, due: float) -> None:
-        """Put *call* back, to be sent no earlier than *due*."""
+        """Put *call* back and send it no earlier than *due*."""
         heapq.heappush(self.later, (due, next(self._order), call))
         self._release_if_paused(call)
 
     def next_due(self) -> float | None:
-        """Return the time at which a retry may be sent; None for none, or where there is no room for one.
+        """Return the time at which the next retry may be sent; None if there is none, or no room for one.
 
-        It must not be in the past then: the dispatcher would wake for it again and again.
+        Without room it must be None: the dispatcher would wake again and again for a time in the past.
         """
         return self.later[0][0] if self.later and not (self.closed or self.paused or self.full) else None
 
     def take_unfundable(self) -> list[PendingCall]:
-        """Take out the calls that wait for money which cannot come.
+        """Remove and return the calls that wait for money that cannot become available.
 
         Only a call that is funded for a further request, or is on the wire, can release money.
         """
@@ -180,7 +180,7 @@ class RunQueue:
         return unfundable
 
     def close(self) -> list[PendingCall]:
-        """Send nothing more; return the calls that were waiting to be sent again."""
+        """Close the queue; return the calls that were waiting to be sent again."""
         self.closed = True
         waiting = self._waiting()
         self._ready.clear()
@@ -197,7 +197,7 @@ class RunQueue:
             self._release(call)
 
     def _release(self, call: PendingCall) -> None:
-        call.held = True  # so that the source is asked about it before it is sent
+        call.held = True  # so that the source is checked for an answer before the call is sent
         self.source.release_claims(call)
 
     def _fund(self, call: PendingCall) -> bool:
@@ -212,7 +212,7 @@ class RunQueue:
 class LatencyTracker:
     """Latencies of a run's newest 10,000 replies.
 
-    A call hangs when it has been on the wire for longer than 99 of 100 of them.
+    A call hangs if it has been on the wire for longer than 99 of 100 of them.
     """
 
     def __init__(self) -> None:
@@ -225,15 +225,15 @@ class LatencyTracker:
         return f"LatencyTracker({self._count:,} seen, p99_s={self.p99_s})"
 
     def add(self, latency_s: float) -> None:
-        """Add one reply."""
+        """Add the latency of one reply."""
         self._seen.append(latency_s)
         self._count += 1
 
     @property
     def p99_s(self) -> float | None:
-        """Seconds within which 99 of 100 replies came; None before the 20th.
+        """Seconds within which 99 of 100 replies arrived; None before the 20th reply.
 
-        Sorted again only when one in a hundred is new: at a run's end it is read for every reply.
+        Recomputed only when one latency in a hundred is new: at a run's end it is read for every reply.
         """
         if self._count >= self._again_at:
             self._again_at = self._count + max(1, len(self._seen) // 100)

@@ -1,4 +1,4 @@
-"""The engine of this process: its loop, its dispatchers, and the threads that run user code."""
+"""The engine of this process: its loop, its dispatchers and the threads that run user code."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["Engine", "ManagedRun", "engine"]
 
-# How long an engine that shuts down waits until answers that have arrived are stored and read.
+# How long a shutdown waits until the answers that have arrived are stored and read.
 GRACE_S = 5.0
 # Number of idle dispatchers whose connections stay open for the next run.
 MOST_IDLE = 8
-# Closing connections and cancelling tasks take no time, but a blocked loop could take for ever.
+# Closing connections and cancelling tasks take no time, but a blocked loop could take forever.
 _MOST_S = 10.0
-# At the end of the process no answer is read any more; what has arrived is stored all the same.
+# At the end of the process no more answers are read, but those that have arrived are still stored.
 _EXIT_GRACE_S = 1.0
 _CANCELLED_S = 1.0
 
@@ -33,25 +33,25 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class ManagedRun(Protocol):
-    """Work that uses an engine, and must not outlive it. Used on the engine's loop."""
+    """Work that uses an engine and must not outlive it. Its methods are called on the engine's loop."""
 
     def cancel(self) -> None:
-        """Send nothing more, and end as soon as what has arrived is stored."""
+        """Send nothing more, and end as soon as the answers that have arrived are stored."""
 
     def abort(self) -> None:
-        """End at once, whatever is still in flight."""
+        """End at once, even if calls are still in flight."""
 
     def fail(self, error: Exception) -> None:
-        """End at once because of an internal error that no call is to blame for."""
+        """End at once because of an internal error that no call caused."""
 
 
 class Engine:
-    """What the runs of one process share.
+    """The loop, dispatchers and worker threads that the runs of one process share.
 
     Args:
         where: As for `EngineLoop`.
-        rng: For the jitter of retries; None for one of its own.
-        loop: None to start one according to *where*. A simulation passes one whose time is virtual.
+        rng: Random numbers for the jitter of retries; None for a new generator.
+        loop: None to start one according to *where*. A simulation passes one with virtual time.
         workers: None for daemon threads, of which four work at once while they make progress.
 
     Attributes:
@@ -78,7 +78,7 @@ class Engine:
         self._idle: dict[Dispatcher, None] = {}  # those with open connections, in the order they became idle
         self._closing: set[asyncio.Task[None]] = set()
         self._runs: set[ManagedRun] = set()
-        # Set when the last of them ends.
+        # Set when the last run ends.
         self._emptied = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -86,7 +86,7 @@ class Engine:
 
     @property
     def dispatchers(self) -> list[Dispatcher]:
-        """One for each provider, account and model in use."""
+        """The dispatchers, one for each provider, account and model in use."""
         return list(self._dispatchers.values())
 
     def dispatcher(
@@ -97,13 +97,13 @@ class Engine:
         max_parallel: int | None,
         learned: Callable[[], LearnedLimits | None],
     ) -> Dispatcher:
-        """Return the one dispatcher of an account and model. Call it on the loop.
+        """Return the only dispatcher of an account and model. Call it on the loop.
 
         Args:
             identity: Provider, account and model.
-            make: Creates it on first use.
-            max_parallel: Calls that the server works on at once, None for unknown.
-            learned: Returns what another run learned of its limits, None for nothing. Called on first use.
+            make: Creates the dispatcher on first use.
+            max_parallel: Number of calls that the server processes at once, None if unknown.
+            learned: Returns the limits that another run learned, or None. Called on first use.
         """
         dispatcher = self._dispatchers.get(identity)
         if dispatcher is None:
@@ -119,7 +119,7 @@ class Engine:
         return dispatcher
 
     def _on_idle(self, dispatcher: Dispatcher) -> None:
-        """Close the connections of the dispatcher that has been idle for longest, where there are many."""
+        """Close the connections of the longest-idle dispatchers if more than `MOST_IDLE` are idle."""
         self._idle.pop(dispatcher, None)
         self._idle[dispatcher] = None
         for longest in list(self._idle)[:-MOST_IDLE]:
@@ -139,20 +139,20 @@ class Engine:
         self._runs.add(run)
 
     def unregister(self, run: ManagedRun) -> None:
-        """Unregister work that has ended. Call it on the loop; a second call has no effect."""
+        """Unregister finished work. Call it on the loop; a second call has no effect."""
         self._runs.discard(run)
         if not self._runs:
             self._emptied.set()
 
     def close(self, grace_s: float = GRACE_S) -> None:
-        """End every run as its `cancel` would, close the connections, and end the threads.
+        """Cancel every run, close the connections and end the threads.
 
-        Callers that wait for a run get an error. On the loop's own thread it returns at once, and the rest follows.
+        Callers waiting for a run get an error. On the loop's own thread it returns at once and ends in the background.
 
         Args:
-            grace_s: Seconds for which answers that have arrived may be stored and read.
+            grace_s: Seconds allowed for storing and reading the answers that have arrived.
         """
-        if not self.loop.loop.is_running():  # a notebook's, at the end of its process
+        if not self.loop.loop.is_running():  # a notebook's loop, at the end of its process
             self.workers.shutdown(wait=False, cancel_futures=True)
         elif self.loop.inside():
             self.loop.loop.create_task(self._end(grace_s)).add_done_callback(lambda _: self.loop.stop())
@@ -184,7 +184,7 @@ class Engine:
                 await _end_tasks()
 
     def _clean_up(self) -> None:
-        """Clean up after a loop that other code has stopped: no caller waits on, and no connection stays open."""
+        """Clean up after other code stopped the loop, so that no caller keeps waiting and no connection stays open."""
         if self._ending:
             return
         for run in list(self._runs):
@@ -192,13 +192,13 @@ class Engine:
         self.loop.loop.run_until_complete(self._end(0.0))
 
     def _fail(self, error: Exception) -> None:
-        """End every run, since any of them may wait for the rest of the step that failed."""
+        """End every run, since any of them may be waiting for the rest of the failed step."""
         for run in list(self._runs):
             run.fail(error)
 
 
 async def _end_tasks() -> None:
-    """Cancel the tasks that still run on this loop, so that none is destroyed while it is pending."""
+    """Cancel the tasks still running on this loop, so that no pending task is destroyed."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -221,7 +221,7 @@ _SHARED: Slot[_Shared] = Slot("engine", _Shared, close=_Shared.end, stage=ExitSt
 
 
 def engine(where: Literal["private", "notebook"] = "private") -> Engine:
-    """Return this process's engine, started on first use and again after a fork."""
+    """Return this process's engine. It is started on first use and again after a fork."""
     shared = _SHARED.value
     with shared.lock:
         if shared.engine is None or not shared.engine.loop.alive:
@@ -230,7 +230,7 @@ def engine(where: Literal["private", "notebook"] = "private") -> Engine:
 
 
 def shutdown(grace_s: float = GRACE_S) -> None:
-    """End the engine, if there is one, and every run with it as its `cancel` would; the next call starts another."""
+    """End the engine, if there is one, and cancel its runs. The next call starts a new engine."""
     shared = _SHARED.value
     with shared.lock:
         ended, shared.engine = shared.engine, None

@@ -1,7 +1,7 @@
 """Interruptible waiting for the end of work on another thread.
 
-`block_until` is for a caller that may block, `await_end` for a caller with an event loop of its own. Both cancel the
-work when they are interrupted, and give what has arrived a few seconds to be stored.
+`block_until` is for a caller that may block, `await_end` for a caller with its own event loop. Both cancel the work
+when interrupted, and allow a few seconds for storing the answers that have arrived.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pllm_notebook.threads import ENGINE_THREAD
 
 __all__ = ["EndEvent", "await_end", "block_until", "hold_at_exit"]
 
-# How long stopped work may take to store what has arrived before the wait is given up.
+# How long stopped work may take to store what has arrived before waiting ends.
 _GRACE_S = 10.0
-# A blocked main thread wakes this often, to let Python run signal handlers.
+# A blocked main thread wakes this often so that Python can run signal handlers.
 _TICK_S = 0.05
-# ipykernel hands an interrupt to the caller's loop without waking it: an idle loop would notice it only at the end.
+# ipykernel passes an interrupt to the caller's loop without waking it: an idle loop would notice it only at the end.
 _WAKE_S = 0.1
-# How long a daemon thread is held at exit. It must end all the same if another thread joins it.
+# How long a daemon thread is blocked at exit. It must still end if another thread joins it.
 _HELD_S = 2.0
 
 
@@ -36,7 +36,7 @@ def _what_is_kept() -> str:
 
 
 class EndEvent(threading.Event):
-    """An event that also calls back, once for each time that a callback is given."""
+    """An event that also runs callbacks. Each registration is called once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,19 +44,19 @@ class EndEvent(threading.Event):
         self._guard = threading.Lock()
 
     def set(self) -> None:
-        """Set it, and call back on this thread."""
+        """Set the event, and run the callbacks on this thread."""
         for callback in self.mark():
             callback()
 
     def mark(self) -> list[Callable[[], None]]:
-        """Set it, and return the callbacks: for a caller that holds a lock, and calls them once it has released it."""
+        """Set the event and return the callbacks, for a caller that runs them after it has released a lock."""
         with self._guard:
             super().set()
             callbacks, self._callbacks = self._callbacks, []
         return callbacks
 
     def when_set(self, callback: Callable[[], None]) -> None:
-        """Call *callback* when it is set next; at once if it is set."""
+        """Call *callback* when the event is next set; at once if it is already set."""
         with self._guard:
             if not self.is_set():
                 self._callbacks.append(callback)
@@ -72,21 +72,21 @@ def block_until(
     message: Callable[[], str] = _what_is_kept,
     timeout_s: float | None = None,
 ) -> None:
-    """Block until *event* is set, and stay interruptible.
+    """Block until *event* is set, but stay interruptible.
 
-    The first interrupt calls *cancel* and waits for what has arrived to be stored; the second gives up waiting. Either
-    ends in KeyboardInterrupt with *message*.
+    The first interrupt calls *cancel* and waits for the arrived answers to be stored; the second stops waiting. Both
+    end in KeyboardInterrupt with *message*.
 
     Args:
         event: Set by the work at its end.
-        cancel: Stops the work. From any thread.
-        loop: The engine's loop that the work needs, None where it needs none.
-        message: Called after an interrupt.
-        timeout_s: Return after this time in any case, None for no bound.
+        cancel: Stops the work. Works from any thread.
+        loop: The engine's loop that the work needs, None if it needs none.
+        message: Returns the text of the interrupt. Called after an interrupt.
+        timeout_s: Maximum seconds to wait, None for no bound.
 
     Raises:
         KeyboardInterrupt: After an interrupt.
-        PllmError: If the loop ends first, or belongs to another process.
+        PllmError: If the loop ends first or belongs to another process.
         UsageError: On the engine's own thread, where waiting would never end.
     """
     thread = threading.current_thread()
@@ -94,7 +94,7 @@ def block_until(
     if loop is not None and is_inside and loop.where == "private":
         raise UsageError("A blocking call was made from within the engine's own thread; await it instead.")
     wait = _Wait(event, cancel, timeout_s)
-    # A handler of our own: Python's raises at whatever bytecode happens to run, with a nested loop inside a call.
+    # Python's own handler raises at an arbitrary bytecode, with a nested loop possibly inside a call.
     main = thread is threading.main_thread()
     before = signal.signal(signal.SIGINT, wait.interrupt) if main else None
     try:
@@ -118,7 +118,7 @@ def block_until(
 
 
 class _Wait:
-    """One blocking wait: when it began, and when it was interrupted."""
+    """One blocking wait: its time limit and its interrupts."""
 
     def __init__(self, event: threading.Event, cancel: Callable[[], object], timeout_s: float | None) -> None:
         self._event = event
@@ -150,13 +150,13 @@ async def await_end(
     loop: EngineLoop | None = None,
     message: Callable[[], str] = _what_is_kept,
 ) -> None:
-    """Wait for *event* on the caller's own loop, passing cancellation on, which a notebook shows as one line.
+    """Wait for *event* on the caller's loop. A cancellation is passed on, and a notebook shows it as one line.
 
     Args:
         event: Set by the work at its end.
-        cancel: Stops the work when the wait is cancelled, None to let it go on.
-        loop: The engine's loop that the work needs, None where it needs none.
-        message: Called after a cancellation, for that line.
+        cancel: Stops the work when the wait is cancelled, None to let it continue.
+        loop: The engine's loop that the work needs, None if it needs none.
+        message: Returns the text of that line. Called after a cancellation.
 
     Raises:
         PllmError: If the engine's loop ends first.
@@ -176,7 +176,7 @@ async def await_end(
         if cancel is not None:
             cancel()
             try:
-                # What has arrived is stored before the cancellation goes on; a second one does not wait.
+                # Arrived answers are stored before the cancellation is raised; a second one does not wait.
                 await asyncio.wait([woken], timeout=_GRACE_S)
             except asyncio.CancelledError as second:
                 last = second
@@ -194,16 +194,16 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
 
 
 def hold_at_exit() -> None:
-    """Block a daemon thread of a process that exits; return at once to every other thread, and to an engine's own.
+    """Block the calling thread if it is a daemon thread of an exiting process and not an engine's; else return at once.
 
-    Python ends a daemon thread wherever it blocks, in silence. Woken by the end of its run, it would raise an
-    unrelated error, and print its traceback if it gets that far before the interpreter goes.
+    Python silently ends a daemon thread wherever it blocks. If the end of its run woke it, it would raise an
+    unrelated error and might print its traceback before the interpreter exits.
 
     Raises:
-        SystemExit: After some seconds, for a thread that another one joins at exit. A thread ends by it in silence.
+        SystemExit: After some seconds, in case another thread joins this one at exit. It ends a thread silently.
     """
     thread = threading.current_thread()
-    # An engine's thread must end what is still to be ended: the exit waits for it.
+    # An engine's thread must finish its cleanup: the exit waits for it.
     if RUNTIME.is_exiting and thread.daemon and not thread.name.startswith(ENGINE_THREAD):
         time.sleep(_HELD_S)
         raise SystemExit
