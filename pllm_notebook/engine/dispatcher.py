@@ -306,7 +306,7 @@ class Dispatcher:
         self._notify_if_idle()
 
     def _end_unfunded(self, queue: RunQueue, call: PendingCall) -> None:
-        """Schedule the end of a call that the budget does not allow to be sent again. Its run may stop because of it."""
+        """Schedule the end of a call that the budget does not allow to be sent again. Its run may stop then."""
         assert call.last_result is not None  # it has failed: the money for a first request is reserved with the call
         self._loop.call_soon(queue.source.done, call, replace(call.last_result, over_budget=True))
 

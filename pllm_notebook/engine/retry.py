@@ -15,8 +15,8 @@ __all__ = ["RetryBounds", "paced_refusals", "retried_as", "retry_delay_s", "with
 # After its first refusals without a stated wait, a call is sent again when the limiter allows the next one. A call that
 # keeps being refused does not fit what the limiter has learned, and backs off separately.
 PACED_REFUSALS = 3
-# If calls are refused at random, some are refused many times in a row. A streak that happens to one call in this many is
-# no sign of another cause, and waiting would not help.
+# If calls are refused at random, some are refused many times in a row. A streak that happens to one call in this many
+# is no sign of another cause, and waiting would not help.
 ONE_IN_CALLS = 1e6
 MAX_PACED_REFUSALS = 16
 FIRST_DELAY_S = 0.25
