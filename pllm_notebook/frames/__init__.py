@@ -4,7 +4,7 @@ Importing this package registers `df.llm` and `series.llm` for pandas, Polars an
 dependencies of the accessors (Pydantic, asyncio, the engine) are loaded on first use.
 """
 
-from pllm_notebook.frames import arrow, pandas, polars  # the first is what reports are made of by default
+from pllm_notebook.frames import arrow, pandas, polars
 from pllm_notebook.frames.lazy_accessor import lost_accessors, register_dask
 from pllm_notebook.frames.on_import import when_imported
 

@@ -1,4 +1,4 @@
-"""The head of a frame of errors: its rows by kind, with whole messages, and what asking them again costs."""
+"""The head of a frame of errors: its rows by kind, with whole messages and the cost of asking them again."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class _Group(NamedTuple):
 
 
 def error_head_text(kinds: Sequence[str], messages: Sequence[str], price_usd: float | None) -> str:
-    """Return the groups as text, "" for no failure.
+    """Return the groups as text, "" without failures.
 
     Args:
-        kinds: Of each failed row.
-        messages: Of each failed row.
-        price_usd: Of asking one row again, None for unknown.
+        kinds: The kind of each failed row.
+        messages: The message of each failed row.
+        price_usd: Cost of asking one row again in US dollars, None if unknown.
     """
     lines = []
     for group in _groups(kinds, messages, price_usd):
@@ -40,7 +40,7 @@ def error_head_text(kinds: Sequence[str], messages: Sequence[str], price_usd: fl
 
 
 def error_head_html(kinds: Sequence[str], messages: Sequence[str], price_usd: float | None) -> str:
-    """Return the groups as a table, "" for no failure (see `error_head_text`)."""
+    """Return the groups as an HTML table, "" without failures (see `error_head_text`)."""
     lines = "".join(
         f"<tr><td {_LEFT}>{group.rows:,}</td><th {_LEFT}>{escape_html(group.kind)}</th>"
         f"<td style='text-align:left;white-space:pre-wrap'>{escape_html(group.message)}{_others(group)}"
@@ -54,7 +54,7 @@ def _groups(kinds: Sequence[str], messages: Sequence[str], price_usd: float | No
     said: dict[str, Counter[str]] = {}
     first: dict[str, str] = {}
     for kind, message in zip(kinds, messages, strict=True):
-        # The same is wrong in rows whose messages differ in a number alone, such as the place in the row's own text.
+        # Messages that differ only in numbers, such as a position in the row's text, describe the same problem.
         alike = _NUMBER.sub("0", message)
         first.setdefault(alike, message)
         said.setdefault(kind, Counter())[alike] += 1

@@ -1,4 +1,4 @@
-"""Failed calls as a table: those of a run, and those that the cache kept from any kernel."""
+"""Failed calls as a table: those of a run, and those in the cache from any kernel."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
     elif since is None or isinstance(since, datetime):
         try:
             earliest = None if since is None else since.timestamp()
-        except (ValueError, OverflowError, OSError):  # a year that the system's clock does not have
+        except (ValueError, OverflowError, OSError):  # a year outside the range of the system clock
             earliest = None
     else:
         raise UsageError(f"since= is a datetime, or a timedelta back from now, not {since!r}.")
@@ -68,13 +68,13 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
 def kept_errors(
     model: str | None = None, kind: str | None = None, since: float | None = None, cache_dir: str | None = None
 ) -> Any:
-    """Return the calls of any kernel that failed and have no answer since, newest first. Sends nothing.
+    """Return the failed calls of all kernels that have not been answered since, newest first. Sends nothing.
 
     Args:
-        model: Only those of this model, as for `pllm.cache.clear`; None for all.
-        kind: Only of this kind, None for all.
-        since: Only from this moment on, in seconds since the epoch.
-        cache_dir: Where they are kept, None for the current cache directory.
+        model: Only calls to this model, as for `pllm.cache.clear`. None for all.
+        kind: Only failures of this kind. None for all.
+        since: Only failures from this time on, in seconds since the epoch. None for all.
+        cache_dir: The directory to read. None for the current cache directory.
     """
     chosen = ModelFilter(model, "Nothing was read.")
     kept = open_store(cache_dir).failures(kind, since)
@@ -119,7 +119,7 @@ def directory_of(of: Any) -> str | None:
     """Return the directory of a session, or of a path; None for anything else.
 
     Raises:
-        UsageError: If the path is not a directory: a look-up must not create one.
+        UsageError: If the path is not a directory, because a look-up must not create one.
     """
     if isinstance(of, (str, os.PathLike)):
         path = os.path.abspath(os.path.expanduser(os.fspath(of)))

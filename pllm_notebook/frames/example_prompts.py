@@ -1,4 +1,4 @@
-"""Prompts with examples: what every row is shown is the question's own; a row that may not see one has its own list."""
+"""Prompts with examples. Shared examples belong to the question; a row that must not see one of them has its own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Made = Sequence[Prompt | Failure | None]
 
 
 def examples_for(options: Options, asked: RowPrompt, output: OutputType | None) -> RowExamples | None:
-    """Return the examples that a call asks for, None for none.
+    """Return the examples of a call, None for none.
 
     Raises:
-        UsageError: For examples that cannot be shown, or not with these options. Nothing was sent.
-        MissingPackageError: Without scikit-learn, where examples are chosen by similarity.
+        UsageError: If the examples cannot be shown, or not with these options. Nothing was sent.
+        MissingPackageError: If examples are chosen by similarity and scikit-learn is not installed.
     """
     if options.examples is None:
         return None
@@ -46,16 +46,16 @@ def examples_for(options: Options, asked: RowPrompt, output: OutputType | None) 
 
 
 class ExamplePrompts:
-    """A run's prompts, where a row has examples of its own or may not see one of those that all share.
+    """A run's prompts if a row has its own examples or must not see one of the shared ones.
 
     Args:
         prompts: The prompt of each row.
         given: The columns of the row's text.
-        examples: Of the run.
+        examples: The examples of the run.
 
     Attributes:
-        taken: Shape (n_rows,), bool: whether the row, or a near-duplicate of it, is among the examples. Set for rows
-            as their prompts are made.
+        taken: Shape (n_rows,), bool. Whether the row or a near-duplicate is among the examples; set when the row's
+            prompt is made.
     """
 
     def __init__(self, prompts: RowPrompts, given: ColumnData, examples: RowExamples) -> None:
@@ -71,7 +71,7 @@ class ExamplePrompts:
 
 
 class _LazyShown(LazyPrompts):
-    """Prompts, each with the examples that its row is shown beside it; None for those of the whole question."""
+    """Prompts, each with the examples of its row; None for the shared examples of the question."""
 
     def _made(self, at: int) -> Prompt | Failure | None:
         prompt, shown = self._prompts[at], self._beside[at]

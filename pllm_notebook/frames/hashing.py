@@ -1,9 +1,9 @@
-"""Hashes of cells: equal for equal values, whatever dtype, frame or process holds them.
+"""Hashes of cells, equal for equal values regardless of dtype, frame and process.
 
-A number, a truth value and a text of the same letters are three values; a missing cell is one of its own. The dtype
-does not count: a column that went to Parquet and back, or through a concat, keeps its hashes.
+A number, a Boolean and a text with the same characters are three different values, and a missing cell is another one.
+The dtype does not matter: a column keeps its hashes after a round trip through Parquet or a concat.
 
-The registry of runs stores these hashes. Those of texts are pandas' own, computed by it where it is loaded.
+The registry of runs stores these hashes. Hashes of texts are those of pandas, which computes them if it is loaded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ShortHashes = np.ndarray[Any, np.dtype[np.uint32]]
 MISSING = np.uint64(0x6D697373696E6721)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
-# A number of one type never has the hash of a number of another.
+# Keeps hashes of numbers of different types apart.
 WHOLE, REAL, TRUTH = np.uint64(0x11), np.uint64(0x22), np.uint64(0x33)
 
 
@@ -56,8 +56,8 @@ def cell_hashes(values: Sequence[Any], missing: Sequence[bool]) -> Hashes:
     """Return the hash of each cell of a column; shape (n,).
 
     Args:
-        values: As Python's own values.
-        missing: Whether each is a missing value; its value is then never read.
+        values: Python values.
+        missing: Whether each cell is missing. The value of a missing cell is never read.
     """
     kinds = set(map(type, values))
     if kinds == {str}:
@@ -70,7 +70,7 @@ def cell_hashes(values: Sequence[Any], missing: Sequence[bool]) -> Hashes:
 
 
 def shortened(hashes: Hashes) -> ShortHashes:
-    """Return 4 bytes of each hash: enough to tell whether a cell still has the value that it had."""
+    """Return 4 bytes of each hash, enough to detect that a cell has changed."""
     return (hashes ^ (hashes >> np.uint64(32))).astype(np.uint32)
 
 
@@ -91,7 +91,7 @@ def _present(values: Sequence[Any]) -> Hashes:
             return number_hashes(np.array(values, dtype=np.bool_), TRUTH)
     except OverflowError:  # integers beyond 64 bits
         pass
-    if len(kinds) > 1 and kinds <= {int, float, bool, str}:  # each as it would be among its own
+    if len(kinds) > 1 and kinds <= {int, float, bool, str}:  # hash each type separately, as in a column of its own
         found = np.empty(len(values), dtype=np.uint64)
         for kind in kinds:
             at = [i for i, value in enumerate(values) if type(value) is kind]
@@ -101,7 +101,7 @@ def _present(values: Sequence[Any]) -> Hashes:
 
 
 def _written(value: Any) -> str:
-    """Return what is hashed of a value that is no text. One that cannot be written has a failed row, found by class."""
+    """Return the text to hash for a value that is not text; its class name if it cannot be written (its row fails)."""
     try:
         return f"\0{as_text(value)}"
     except Exception:
@@ -111,7 +111,7 @@ def _written(value: Any) -> str:
 def number_hashes(values: np.ndarray[Any, Any], kind: np.uint64, missing: np.ndarray[Any, Any] | None = None) -> Hashes:
     """Return the hashes of numbers of one type: WHOLE, REAL or TRUTH."""
     if values.dtype == np.float64:
-        values = values + 0.0  # a zero has one sign
+        values = values + 0.0  # turns -0.0 into 0.0
     mixed = values.astype(np.uint64) if values.dtype == np.bool_ else values.view(np.uint64)
     mixed = (mixed ^ (mixed >> np.uint64(32)) ^ kind) * _MIX
     mixed ^= mixed >> _SHIFT

@@ -1,4 +1,4 @@
-"""Prompts with images or documents from the columns of a row."""
+"""Prompts with images or documents from a row's columns."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class PromptTexts(Protocol):
     source: str
 
     def __call__(self, rows: range) -> Sequence[str | Failure | None]:
-        """Return the texts of some rows; None for one to skip, a failure for one that cannot be sent."""
+        """Return the texts of some rows: None for a row to skip, a failure for a row that cannot be sent."""
 
     def items(self, rows: range) -> list[bytes]:
-        """Return what a pack holds of each row."""
+        """Return the content of each row in a pack."""
 
 
 class MediaPrompts:
-    """A run's prompts with images (see `rows.prompts_of`); a file is read each time its row is requested.
+    """A run's prompts with images (see `rows.prompts_of`). A file is read each time its row is requested.
 
     Args:
         texts: The text of each row's prompt.
-        given: The columns of images. A cell is a path, an address, a data URL, bytes, a PIL image, or a list of these.
-        na: As in `Options`, for a cell that is missing or an empty list.
-        bare: Whether there is no text: neither a prompt nor a column other than images.
-        images_from: Directories of the files that cells name (see `Options`).
-        model: The model that gets the files, None for unknown.
+        given: The columns of images. A cell is a path, a URL, a data URL, bytes, a PIL image, or a list of these.
+        na: As in `Options`, for cells that are missing or an empty list.
+        bare: Whether there is no text, that is, neither a prompt nor a column other than images.
+        images_from: Directories of the files named in cells (see `Options`).
+        model: The model that receives the files, None if unknown.
 
     Raises:
-        UsageError: With na="raise", when a cell is missing. Nothing was sent.
+        UsageError: With na="raise", if a cell is missing. Nothing was sent.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class MediaPrompts:
 
 
 class _PromptsWithMedia(LazyPrompts):
-    """Texts, and beside each what shows it with the media of its row."""
+    """Texts, each with a function that adds the media of its row."""
 
     def _made(self, at: int) -> Prompt | Failure | None:
         text = self._prompts[at]
@@ -105,7 +105,7 @@ class _PromptsWithMedia(LazyPrompts):
 
 
 def _cells(cell: Any, missing: bool) -> list[Any]:
-    """Return the media of a cell, in order; empty for nothing."""
+    """Return the media of a cell in order, [] for none."""
     if isinstance(cell, (list, tuple)):
         return [one for one in cell if one is not None]
     return [] if missing or cell is None or (isinstance(cell, str) and not cell.strip()) else [cell]

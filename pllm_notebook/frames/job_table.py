@@ -1,4 +1,4 @@
-"""`pllm.jobs()`: the batch jobs as a table, and the commands on them."""
+"""`pllm.jobs()`: the batch jobs as a table, and commands for them."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ _COLUMNS = {
     "message": CellType.TEXT,
     "otherwise": CellType.INTEGER,  # answered_elsewhere by its old name, for one release
 }
-# A message ends with what to do, so that end must fit.
+# A message ends with advice, so its end must fit.
 _SHOWN_MESSAGE = 400
 
 
 @lists("abandon", "cancel", "fetch", "frame", "recreate", "refresh", "resubmit", "send_live", "unreached")
 class Jobs:
-    """The batch jobs of a cache directory, newest first; read again at each use.
+    """The batch jobs of a cache directory, newest first. The journal is read again at each use.
 
-    Job ids may be abbreviated to any unique prefix. Every call that asks a provider blocks until it is done;
-    an interrupt ends the wait and never a job.
+    Job ids may be abbreviated to any unique prefix. Methods that contact a provider block until they are done; an
+    interrupt ends the wait but never a job.
 
     Args:
-        ids: Only these, None for all.
-        cache_dir: Where they are, None for the current cache directory.
-        show: Shows the table with buttons; it gives False where it cannot. None for a table without.
+        ids: Only these jobs. None for all.
+        cache_dir: Directory of the jobs. None for the current cache directory.
+        show: Shows the table with buttons, and returns False if it cannot. None for a table without buttons.
         open_commands: Opens the journal of a directory.
         clock: Returns seconds since the epoch.
     """
@@ -82,36 +82,36 @@ class Jobs:
 
     @property
     def frame(self) -> Any:
-        """One line a job.
+        """The jobs as a frame, one line per job.
 
-        Columns: job (its id, shortened), state (with how it ended), model, total, answered and failed (lines; as
-        the provider counts while it runs, NA where it does not report them), answered_elsewhere (lines that were
-        answered live or in a later job, NA while it is open), age, estimate_usd and cost_usd (NA for unknown), origin
-        (notebook and cell, or script), message (what is wrong, "" for nothing). `otherwise` is answered_elsewhere by
-        its old name.
+        Columns: job (its shortened id), state (including how the job ended), model, total, answered and failed (numbers
+        of lines; the provider's counts while the job runs, NA if it does not report them), answered_elsewhere (lines
+        answered live or in a later job, NA while the job is open), age, estimate_usd and cost_usd (NA if unknown),
+        origin (notebook and cell, or script), message (the problem, "" for none). `otherwise` is the old name of
+        answered_elsewhere.
         """
         records = self._records()
         return default_library().report(_COLUMNS, records)
 
     @property
     def unreached(self) -> int:
-        """Number of open jobs whose account is not available in this process: no key, or another."""
+        """Number of open jobs whose account is not available in this process: the key is missing or a different one."""
         jobs = [job for job in self if not job.final]
         return sum(bool(self._open().batch_service.accounts.reason_unavailable(job)) for job in jobs)
 
     def refresh(self, job: str | None = None) -> Jobs:
-        """Poll one job, or all open ones, once, now."""
+        """Poll one job, or all open jobs, once."""
         return self._of(self._open().refresh(self._some(job))) if job is not None or len(self) else self
 
     def fetch(self, job: str | None = None) -> Jobs:
-        """Advance one job, or all open ones, as far as they go now; results of ended jobs are then in the cache.
+        """Advance one job, or all open jobs, as far as possible now. Results of ended jobs are then in the cache.
 
-        A job that was planned and never sent because its kernel ended is submitted.
+        A job that was planned but not sent because its kernel ended is submitted.
         """
         return self._of(self._open().fetch(self._some(job))) if job is not None or len(self) else self
 
     def cancel(self, job: str) -> Jobs:
-        """Cancel a job; what is answered by then is paid for and kept.
+        """Cancel a job. Lines that are answered by then are paid for and kept.
 
         Raises:
             UsageError: If its account is not available. Nothing was sent.
@@ -120,34 +120,35 @@ class Jobs:
         return self._of([commands.cancel(commands.find(job))])
 
     def resubmit(self, job: str, *, confirm: Confirm = True) -> Jobs:
-        """Submit again only the lines of a job that failed, expired or are missing; asks first, with the price.
+        """Resubmit only the failed, expired and missing lines of a job, after asking for confirmation with the price.
 
         Args:
-            job: Its id.
-            confirm: Whether to ask; or a function that answers the question instead of a person.
+            job: The job's id.
+            confirm: Whether to ask, or a function that answers the question instead of a person.
 
         Returns:
-            The new jobs; none if every line has an answer by now, or waits in a later job.
+            The new jobs, empty if every line has an answer by now or waits in a later job.
 
         Raises:
-            UsageError: If it has not ended, or its account is not available. Nothing was sent.
+            UsageError: If the job has not ended, or its account is not available. Nothing was sent.
             NotConfirmedError: Unless the answer is yes. Nothing was sent.
         """
         commands = self._open()
         return self._of(resubmit(commands, commands.find(job), confirm=confirm))
 
     def send_live(self, job: str, *, confirm: Confirm = True) -> SentLive:
-        """Send the pending lines of a job live, and wait for them; asks first, with the live price.
+        """Send a job's pending lines live and wait for them, after asking for confirmation with the live price.
 
-        The job continues. Whichever answer comes first is stored in the cache; a second one was paid for too, and is
-        written beside the job's files. An interrupt sends no more. `max_cost_usd` of `configure` is the ceiling.
+        The job continues. The first answer to a line is stored in the cache. A second one is paid for too, and is
+        written beside the job's files. After an interrupt nothing more is sent. `max_cost_usd` of `configure` is the
+        ceiling.
 
         Args:
-            job: Its id.
-            confirm: Whether to ask; or a function that answers the question instead of a person.
+            job: The job's id.
+            confirm: Whether to ask, or a function that answers the question instead of a person.
 
         Raises:
-            UsageError: If it has ended, or its account is not available. Nothing was sent.
+            UsageError: If the job has ended, or its account is not available. Nothing was sent.
             NotConfirmedError: Unless the answer is yes. Nothing was sent.
         """
         commands = self._open()
@@ -155,23 +156,23 @@ class Jobs:
 
     @deprecated("pllm.jobs().hurry is now send_live.")
     def hurry(self, job: str, *, confirm: Confirm = True) -> SentLive:
-        """Call `send_live` by its old name, which stays for one release."""
+        """Call `send_live`. This old name stays for one release."""
         return self.send_live(job, confirm=confirm)
 
     def recreate(self, job: str) -> Jobs:
-        """Create an uncertain job again. If it was created after all, it is paid for twice.
+        """Create an uncertain job again. If the first one was created after all, it is paid for twice.
 
         Raises:
-            UsageError: If it may still turn up at the provider, or is not uncertain. Nothing was sent.
+            UsageError: If the job may still appear at the provider, or is not uncertain. Nothing was sent.
         """
         commands = self._open()
         return self._of([commands.recreate(commands.find(job))])
 
     def abandon(self, job: str) -> Jobs:
-        """Abandon a job: its rows may be sent again, and its further answers are lost. Sends nothing.
+        """Abandon a job: its rows may be sent again, and its remaining answers are lost. Sends nothing.
 
         Raises:
-            UsageError: If it can be cancelled instead. Nothing was changed.
+            UsageError: If the job can be cancelled instead. Nothing was changed.
         """
         commands = self._open()
         return self._of([commands.abandon(commands.find(job))])
@@ -219,7 +220,7 @@ class Jobs:
         return records
 
     def _table(self) -> list[list[str]]:
-        """Return the lines of the table as text, the head first."""
+        """Return the lines of the table as text, header first."""
         head = ["job", "state", "model", "rows", "answered", "failed", "age", "price", "from", "message"]
         lines = [
             [
@@ -243,9 +244,9 @@ class Jobs:
         return html_table(head, lines)
 
     def _ipython_display_(self) -> None:
-        """Show the table with buttons, in a notebook with widgets; elsewhere without."""
+        """Show the table with buttons in a notebook with widgets, otherwise without buttons."""
         if not (self._show is not None and len(self) and self._show(self)):
-            raise NotImplementedError  # how IPython is asked to show it in another way
+            raise NotImplementedError  # makes IPython use another representation
 
 
 def _state(job: Job) -> str:

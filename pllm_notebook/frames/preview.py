@@ -1,4 +1,4 @@
-"""The first rows answered, and what all rows would cost (see `df.llm.preview`)."""
+"""The answers of the first rows, and an estimate for all rows (see `df.llm.preview`)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pllm_notebook.frames.table_rows import TableRows
 __all__ = ["Preview", "first_examples"]
 
 _LOOKED_AT = 100
-"""Rows at the top among which a preview looks for one that is asked, to show its examples."""
+"""Number of rows from the top that are searched for one with a prompt, to show its examples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The first rows answered, and an estimate for all.
+    """The answers of the first rows, and an estimate for all rows.
 
     Attributes:
-        frame: The first rows with their answers; a Series where `parse` returns one.
-        estimate: What all rows would send and cost, measured on these.
-        examples: What the first row's call shows before it, each with its answer as it is sent; () for nothing.
-        sent: With `probabilities="decisions"`, path and body of each call of the first row, as they are sent.
+        frame: The first rows with their answers; a Series if `parse` returns one.
+        estimate: Calls and cost of all rows, measured on the first ones.
+        examples: The examples in the first row's call, each with its answer, as sent; () for none.
+        sent: With `probabilities="decisions"`, path and body of each call of the first row, as sent.
     """
 
     frame: Any
@@ -52,7 +52,7 @@ class Preview:
 
 
 def first_examples(spec: Spec, rows: TableRows) -> tuple[str, ...]:
-    """Return what the first row that is asked is shown before it, as text; () for nothing."""
+    """Return the examples in the call of the first row with a prompt, as text; () for none."""
     if rows.examples is None:
         return ()
     prompts = rows.prompts(range(min(rows.total, _LOOKED_AT)))

@@ -1,4 +1,4 @@
-"""What is known of the probabilities of some rows, whatever they come from."""
+"""The probabilities of some rows, independent of their source."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class FieldProbabilities:
 
     Attributes:
         field: Name of the result column; `outer.inner` inside a nested model.
-        options: As JSON has them, in declared order; None is "no value".
-        p: Shape (n_rows, n_options), NaN where there is none. The options of a row add up to 1, those of a list field
-            do not: each is the probability that it is in the list.
-        source: "samples": the share of the samples that have the option; "logprobs": the model's own, of the tokens
-            that lead to it; "decisions": a decision endpoint's; "fixed": there is only one.
-        model: As it was asked.
-        mass: For each row, how much of the model's probability fell on an option at all; None where that is not known.
+        options: JSON values, in declared order; None is "no value".
+        p: Shape (n_rows, n_options), NaN if unknown. The probabilities of a row add up to 1, except for a list field,
+            where each is the probability that the option is in the list.
+        source: "samples": share of the samples with the option; "logprobs": the model's own probability of the tokens
+            that lead to it; "decisions": from a decision endpoint; "fixed": there is only one option.
+        model: Name of the model, as requested.
+        mass: The share of the model's probability that fell on any option, by row; None if unknown.
     """
 
     field: str
@@ -40,13 +40,13 @@ class FieldProbabilities:
 
 @dataclass(frozen=True, slots=True)
 class RowProbabilities:
-    """What is known of some rows of a run.
+    """The probabilities of some rows of a run.
 
     Attributes:
-        parts: By field, then by model.
-        confidence: For each column of an answer, in order, the probability of each row's value; NaN for text, for a row
-            without an answer, and for an answer that a judge or a stronger model gave. Of several models, the mean. Of
-            a list, that of the label which is least sure to be in it, or not in it.
+        parts: Ordered by field, then by model.
+        confidence: For each column of an answer, in order, the probability of each row's value. NaN for text, rows
+            without an answer, and answers from a judge or a stronger model. With several models, the mean. For a list,
+            the probability of the label whose presence or absence is least certain.
     """
 
     parts: tuple[FieldProbabilities, ...]
@@ -56,13 +56,13 @@ class RowProbabilities:
 def answer_columns(
     output: OutputType | None, prefix: str, column: str, names: Sequence[str] | None
 ) -> list[tuple[str, ChoiceField | None]]:
-    """Return the columns of an answer; a nested model with options has one for each field that has them.
+    """Return the columns of an answer. A nested model with options has one for each of its fields with options.
 
     Args:
         output: The type.
         prefix: As in `Options`.
         column: As in `Options`.
-        names: Of the fields, where the type has others.
+        names: Names of the fields if they differ from those of the type, None if they do not.
     """
     choices = () if output is None else output.choices
     if output is None or output.fields is None:

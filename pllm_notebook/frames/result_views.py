@@ -90,7 +90,7 @@ def status_counts(table: Table) -> list[tuple[str, int]]:
 
 
 def errors(table: Table) -> Any:
-    """Return the failed rows, one a line (see `df.llm.errors`)."""
+    """Return the failed rows, one per line (see `df.llm.errors`)."""
     found = provenance_of(table)
     records: list[dict[str, Any]] = []
     for position, source, row in _failed(found):
@@ -108,7 +108,7 @@ def errors(table: Table) -> Any:
 
 
 def _retry_usd(run: LiveRun | RegisteredRun) -> float | None:
-    """Return what asking one row again costs, None for unknown."""
+    """Return the cost of asking one row again in US dollars, None if unknown."""
     if isinstance(run, RegisteredRun):
         return run.retry_usd
     progress = run.progress()
@@ -116,7 +116,7 @@ def _retry_usd(run: LiveRun | RegisteredRun) -> float | None:
 
 
 def _failed_cells(table: Table, found: Provenance) -> Iterator[dict[str, Any]]:
-    """Yield a record of each field without a value, in rows that have others."""
+    """Yield a record of each field without a value, for rows that have other values."""
     for source in found.sources:
         place_of = {row: position for position, one, row in found.places() if one is source}
         for record in cell_records(source.run, list(place_of)):
@@ -197,7 +197,7 @@ def evaluation(table: Table, against: Any, field: str | None) -> Evaluation:
     asked = EvaluationInput(
         columns, prefix, first.explode, answered, samples if several else None, _values_of(first), shown
     )
-    # An answer is not a label of itself.
+    # The run's own columns cannot be labels for it.
     return evaluate(table, table, asked, against, field, without={column.name for column in first.made})
 
 
@@ -215,13 +215,13 @@ def explain(table: Table, position: int | None, label: Any = None) -> Explanatio
 
 
 def _label(table: Table, row: int) -> Any:
-    """Return a row's label as Python has it, which is shown as a person writes it."""
+    """Return a row's label as a Python value, whose repr is what a user would type."""
     label = table.label(row)
     return label.item() if isinstance(label, np.generic) else label
 
 
 def _position(table: Table, position: int | None, label: Any) -> int:
-    """Return the position of the row that is named by one or by its label."""
+    """Return the position of the row given by its position or its label."""
     if label is None and position is not None:
         has_label = bool(table.positions(position))
         hint = f" Its index has the label {position!r}: explain(label={position!r})." if has_label else ""
@@ -253,7 +253,7 @@ def _explained(table: Table, source: Source, position: int, row: int) -> Explana
     failure = run.failures_of([row]).get(row)
     key, entry = run.answers_of([row]).get(row, ("", None))
     metadata = {} if entry is None else entry.metadata
-    several = bool(record.several[row])  # what those before the answer took is not known
+    several = bool(record.several[row])  # the usage of the replies before the answer is unknown
     model = metadata.get("asked") if record.samples is not None else None
     return Explanation(
         position=row,
@@ -285,7 +285,7 @@ def _kept(source: Source, row: int) -> dict[str, Any] | None:
 
 
 def _prompt(table: Table, source: Source, position: int) -> str:
-    """Return the prompt of a row of an earlier run, made again; "" if it was more than text, or unknown."""
+    """Rebuild the prompt of a row of an earlier run and return it; "" if it was not only text, or is unknown."""
     assert isinstance(source.run, RegisteredRun)
     header = source.run.header
     literals, names = header["template"] or ([], list(source.asked))
@@ -315,7 +315,7 @@ def _ensemble_of(source: Source) -> EnsembleResults | None:
 
 
 def _values_of(source: Source) -> Callable[[Any], Sequence[Any]]:
-    """Return what splits an answer into the result's columns; never called for a run that is not in memory."""
+    """Return the function that splits an answer into the result's columns. It is called only for runs in memory."""
     shape: Any = getattr(getattr(source.run, "rows", None), "shape", None)
     return tuple if shape is None else cast("Callable[[Any], Sequence[Any]]", shape.values_of)
 

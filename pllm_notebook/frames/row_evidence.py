@@ -1,4 +1,4 @@
-"""Which quotes are in their rows, and which answers were asked for once more since theirs were not."""
+"""Verification of quotes, and the second answers requested because a quote was not in its row."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["RowEvidence", "SecondAnswer", "quoted_names"]
 
 
 class SecondAnswer(NamedTuple):
-    """What took the place of a first answer without evidence.
+    """The replacement for a first answer without evidence.
 
     Attributes:
         before: Key of the first answer's reply.
-        fields: Names in JSON of what was taken from the second answer.
+        fields: JSON names of the fields taken from the second answer.
     """
 
     before: str
@@ -29,13 +29,13 @@ class SecondAnswer(NamedTuple):
 
 
 class RowEvidence:
-    """Verify quotes in the rows that a run asks about (see `execution.EvidenceOfRows`).
+    """Verifies quotes in the rows of a run (see `execution.EvidenceOfRows`).
 
     Args:
         given: The columns of the prompt.
 
     Attributes:
-        second: By key of the row's own call; only calls whose answer was asked for once more.
+        second: The second answers by key of the row's first call. Contains only calls that were asked again.
     """
 
     def __init__(self, given: ColumnData) -> None:
@@ -43,7 +43,7 @@ class RowEvidence:
         self.second: dict[str, SecondAnswer] = {}
 
     def unverified(self, row: int, quotes: Mapping[str, str | None]) -> tuple[str, ...]:
-        """Return the names of the quotes that are in no cell of a row, those that are None included."""
+        """Return the names of the quotes that no cell of a row contains, including quotes that are None."""
         cells = zip(self._given.values, self._given.missing, strict=True)
         texts = [as_text(values[row]) for values, missing in cells if not missing[row]]
         return tuple(
@@ -53,11 +53,11 @@ class RowEvidence:
         )
 
     def asked_again(self, key: str, before: str, fields: Sequence[str]) -> None:
-        """Note that a second answer took the place of the first in some fields."""
+        """Record that a second answer replaced the first in some fields."""
         self.second[key] = SecondAnswer(before, tuple(fields))
 
     def record(self, run: LiveRun) -> SecondRecord | None:
-        """Return what the registry keeps of second answers, None where there are none."""
+        """Return the registry's record of second answers, None if there are none."""
         if not self.second or run.spec.output is None:
             return None
         outcomes = run.table.outcomes
@@ -72,5 +72,5 @@ class RowEvidence:
 
 
 def quoted_names(output: OutputType) -> list[str]:
-    """Return what a reply has quotes for, by its names in JSON: the fields of a type, or itself."""
+    """Return the JSON names of the quoted values in a reply: the fields of a type, or "answer" without fields."""
     return ["answer"] if output.fields is None else [field.alias for field in output.fields]

@@ -1,4 +1,4 @@
-"""What is asked about each row of a table, and the columns that a prompt names."""
+"""The question about each row of a table, and the columns that a prompt names."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["RowQuestion", "chosen_columns", "template_for"]
 
 @dataclass(frozen=True, slots=True)
 class RowQuestion:
-    """What is asked about each row of a table.
+    """The question about each row of a table.
 
     Attributes:
         template: The compiled prompt, None to send each row as labelled data.
         shape: The result's columns.
-        options: As resolved.
-        label: For the display.
-        instruction: Each row's own, None where all have the same.
-        labels: Columns that say what is right, which are not sent.
-        output: The type of the answer, None for text; examples are read by it.
-        takes_examples: Whether the options of examples, and of the validators' context, apply to its rows.
+        options: The resolved options.
+        label: Label for the display.
+        instruction: The instruction of each row, None if all rows have the same.
+        labels: Columns of known labels, which are not sent.
+        output: The type of the answer and of examples, None for text.
+        takes_examples: Whether the options for examples and for the validation context apply to its rows.
     """
 
     template: Template | None
@@ -45,13 +45,13 @@ def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instr
     """Compile a prompt for a table's columns.
 
     Args:
-        prompt: Text with `{column}`, and `{value}` for the values of a column alone.
-        table: Only its columns' names are read.
-        images: Columns of images; with them the prompt may be the same for every row.
-        instructed: Whether each row has an instruction of its own; with it the prompt may also be the same.
+        prompt: Text with `{column}` placeholders, or `{value}` for a single column.
+        table: The table, of which only the column names are read.
+        images: Columns of images. With them, the prompt may be the same for every row.
+        instructed: Whether each row has its own instruction. If so, the prompt may be the same for every row.
 
     Raises:
-        UsageError: If it names no column, one that is nearly there, or one of images. Nothing was sent.
+        UsageError: If it names no column, a misspelled one, or a column of images. Nothing was sent.
     """
     columns = table.names
     template = Template.compile(prompt, columns, also={"value": columns[0]} if table.is_column else None)
@@ -74,10 +74,10 @@ def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instr
 
 
 def chosen_columns(option: str, wanted: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the columns that *option* names, in that order.
+    """Return the columns listed in *option*, in that order.
 
     Raises:
-        UsageError: If one is not among *names*, or is named twice. Nothing was sent.
+        UsageError: If a column is not among *names*, or is listed twice. Nothing was sent.
     """
     chosen: list[str] = []
     for name in wanted:

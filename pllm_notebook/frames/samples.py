@@ -1,4 +1,4 @@
-"""The answers of an ensemble's members, and how far they agree, as frames."""
+"""The answers of an ensemble's members and their agreement, as frames."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ _SHAPING = ("prefix", "column", "explode", "nested", "flatten", "error_column", 
             "confidence_column", "evidence", "calibration")  # fmt: skip
 
 HOWS: tuple[str, ...] = get_args(How)
-"""How a row can be decided, in the order in which they were added: the registry stores the position."""
+"""The ways to decide a row. Only append to them, because the registry stores positions."""
 
 NOT_ENDED = 255
 SAMPLE_KEY_BYTES = 12
-"""Number of characters of each sample's key that are stored: 72 bits, enough among the answers of one cache."""
+"""Number of stored characters of each sample's key: 72 bits, enough to be unique within one cache."""
 
 WHOLE = "whole_answer"
 
 
 def sampled_by(run: Any) -> EnsembleResults | None:
-    """Return what decides between several answers to each row; None for a run that asked each once, or in parts."""
+    """Return the results of an ensemble with several answers per row, None if rows were asked once or in parts."""
     ensemble = run.execution.decider if isinstance(run, LiveRun) else None
     return ensemble if isinstance(ensemble, EnsembleResults) and ensemble.plan.assembly is None else None
 
 
 def shares_of(run: LiveRun) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the shares of each row, field by field (see `df.llm.agreement`); {} where rows were asked once."""
+    """Return the agreement of each row by field (see `df.llm.agreement`), {} if rows were asked once."""
     ensemble = sampled_by(run)
     if ensemble is None:
         return {}
@@ -67,7 +67,7 @@ def shares_of(run: LiveRun) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def whole_agreement(run: LiveRun) -> list[float | None]:
-    """Return for each row the share of samples with the most common whole answer, None where none came."""
+    """Return for each row the share of samples with the most common whole answer, None without answers."""
     ensemble = _ensemble_of(run)
     decisions = (_decision(ensemble, row) for row in range(run.rows.total))
     return [None if decision is None or not decision.agreement else decision.whole for decision in decisions]
@@ -77,13 +77,13 @@ class SampledRow(NamedTuple):
     """The answers behind one row.
 
     Attributes:
-        position: Of the row where it is shown.
-        label: Of that row.
-        values: For each member the values of its fields; None where it has no answer.
-        failures: For each member its failure as text, None for none.
-        how: How it was decided (see `ensemble.Decision`), None where it was not.
-        chosen: The member whose answer it has, None if no member's.
-        scores: A judge's mean marks, by member.
+        position: Position to show.
+        label: Label to show.
+        values: The field values of each member, None for a member without an answer.
+        failures: The failure of each member as text, None for none.
+        how: How the row was decided (see `ensemble.Decision`), None if it was not.
+        chosen: The member whose answer the row has, None if it has no member's.
+        scores: A judge's mean scores, by member.
     """
 
     position: int
@@ -99,9 +99,9 @@ def samples_of(run: LiveRun, rows: Iterable[tuple[int, Any, int]], library: Fram
     """Return every answer of some rows, in long form (see `df.llm.samples`).
 
     Args:
-        run: A live one.
+        run: A live run.
         rows: Position and label to show, and row of the run.
-        library: Builds the frame.
+        library: The library that builds the frame.
     """
     ensemble = _ensemble_of(run)
     members = [(member.model, member.sample) for member in ensemble.plan.members]
@@ -115,10 +115,10 @@ def sample_frame(
     """Return the answers behind some rows, in long form (see `df.llm.samples`).
 
     Args:
-        columns: Of one answer.
-        members: Model and sample of each.
+        columns: The columns of one answer.
+        members: Model and sample of each member.
         sampled: The rows.
-        library: Builds the frame.
+        library: The library that builds the frame.
     """
     names = [column.name for column in columns]
     nothing = (None,) * len(names)
@@ -162,12 +162,12 @@ def _sampled(ensemble: EnsembleResults, position: int, label: Any, row: int) -> 
 
 
 def described(run: LiveRun, shape: ResultColumns, options: Options) -> dict[str, Any]:
-    """Return the result's columns and how the stored replies become them, as the header of the registry has it.
+    """Return the result's columns, and how to make them from stored replies, for the header in the registry.
 
     Args:
-        run: In its current state.
+        run: The run, in its current state.
         shape: The result's columns.
-        options: Those that *shape* was made from.
+        options: The options that *shape* was made from.
     """
     columns = {column.name: column for column in shape.columns}
     kinds = [columns.get(name, Column(name, Kind.OBJECT)) for name in shape.names]
@@ -209,7 +209,7 @@ def _dialect(spec: CallSpec) -> str | None:
 
 
 def add_samples(record: RowRecord, run: LiveRun) -> None:
-    """Add samples and shares of agreement to the record of a run's rows; nothing if rows were asked once."""
+    """Add samples and agreement to the record of a run's rows. Does nothing if rows were asked once."""
     ensemble = run.execution.decider
     if not isinstance(ensemble, EnsembleResults):
         return
@@ -251,7 +251,7 @@ def _ensemble_of(run: LiveRun) -> EnsembleResults:
 
 
 def _names(ensemble: EnsembleResults) -> list[str]:
-    """Return the names of the fields of one answer, which `explode` does not affect."""
+    """Return the names of the fields of one answer, regardless of `explode`."""
     return [column.name for column in _columns(ensemble)]
 
 
@@ -270,7 +270,7 @@ def _decision(ensemble: EnsembleResults, row: int) -> Decision | None:
 
 
 def _free(name: str, taken: Any) -> str:
-    """Return *name*, or one like it that is not taken."""
+    """Return *name*, with `_` added until it is not taken."""
     while name in taken:
         name += "_"
     return name

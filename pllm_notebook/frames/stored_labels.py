@@ -1,4 +1,4 @@
-"""Labels of the rows of a frame: written from a column, corrected cells or a review, and found again by content."""
+"""Labels of a frame's rows: stored from a column, corrected cells or a review, and found by the rows' content."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ __all__ = [
 ]
 
 STORED = "labels"
-"""What `against=` means by this word, where the frame has no column of that name: the labels of the cache directory."""
+"""Value of `against=` for the labels of the cache directory, unless the frame has a column of that name."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelNote:
-    """What is stored beside the values of labels.
+    """The metadata stored with labels.
 
     Attributes:
-        by: Who says so.
-        drawn_by: How the rows came to be labelled, None for unknown.
-        pi: The chance with which each was drawn, None for unknown.
-        note: Of the person, None for none.
-        run: The id of the run whose answer was looked at, None for none.
+        by: Name of the person who labelled.
+        drawn_by: How the rows were chosen, None if unknown.
+        pi: The probability with which each row was drawn, None if unknown.
+        note: A note by that person, None for none.
+        run: Id of the run whose answers were reviewed, None for none.
     """
 
     by: str
@@ -64,17 +64,17 @@ class LabelNote:
 
 
 def current_user() -> str:
-    """Return the login name, "" where there is none."""
-    with suppress(Exception):  # a container may know no user of this number
+    """Return the login name, "" if there is none."""
+    with suppress(Exception):  # a container may have no entry for the user id
         return getpass.getuser()
     return ""
 
 
 def labeller(by: object) -> str:
-    """Return who labels: the given name, None for the login name.
+    """Return the name of the person who labels; None means the login name.
 
     Raises:
-        UsageError: If it is no name. Nothing was stored.
+        UsageError: If *by* is not a name. Nothing was stored.
     """
     if by is None:
         return current_user()
@@ -85,13 +85,13 @@ def labeller(by: object) -> str:
 
 
 def label_cells(asked: Sequence[str], cells: Sequence[Any], values: Mapping[str, Any], note: LabelNote) -> list[int]:
-    """Store labels of one row, and return their ids; `LabelFile.remove` takes them back.
+    """Store labels of one row, and return their ids for `LabelFile.remove`.
 
     Args:
         asked: Names of the columns that a run was asked about, in its order.
         cells: Their values in this row.
-        values: Field, without a run's prefix, to what is right.
-        note: What is stored beside them.
+        values: Field, without a run's prefix, to the right value.
+        note: The metadata to store with them.
     """
     row = {name: None if is_missing(cell) else plain_data(cell) for name, cell in zip(asked, cells, strict=True)}
     label = _made(tuple(asked), _content_of(asked, cells), row, note)
@@ -113,7 +113,7 @@ def _content_of(asked: Sequence[str], cells: Sequence[Any]) -> int:
 
 
 def label_table(table: Table, against: Any, field: str | None, columns: Sequence[str] | None, note: LabelNote) -> int:
-    """Store labels of a table's rows, and return how many (see `df.llm.label`)."""
+    """Store labels of a table's rows, and return their number (see `df.llm.label`)."""
     found = None
     try:
         found = provenance_of(table)
@@ -142,7 +142,7 @@ def label_table(table: Table, against: Any, field: str | None, columns: Sequence
 
 
 def _label_corrected(table: Table, found: Provenance, field: str | None, note: LabelNote) -> int:
-    """Store the cells whose value is not the run's."""
+    """Store the cells whose value differs from the run's answer, and return their number."""
     values: dict[str, dict[int, Any]] = {}
     total = 0
     for at, source in enumerate(found.sources):
@@ -161,10 +161,10 @@ def _label_corrected(table: Table, found: Provenance, field: str | None, note: L
 
 
 def _of_type(column: Column, cell: Any, source: Source, field: str, row: int) -> Any:
-    """Return a corrected cell, which is to be a value that the type of the answers has.
+    """Return a corrected cell after checking that it is a possible answer.
 
     Raises:
-        UsageError: If it is none. Nothing was stored.
+        UsageError: If it is not. Nothing was stored.
     """
     (value,) = plain_values([cell])
     try:
@@ -175,7 +175,7 @@ def _of_type(column: Column, cell: Any, source: Source, field: str, row: int) ->
 
 
 def schema_of(source: Source) -> Any:
-    """Return the JSON schema that a run's answers were asked for with, None for text."""
+    """Return the JSON schema of a run's answers, None for text."""
     run = source.run
     if isinstance(run, RegisteredRun):
         return run.header["schema"]
@@ -184,7 +184,7 @@ def schema_of(source: Source) -> Any:
 
 
 def _store(table: Table, asked: Sequence[str], values: Mapping[str, Mapping[int, Any]], note: LabelNote) -> int:
-    """Store values of rows by field; equal rows have one label, the first."""
+    """Store values of rows by field, and return the number of labels. Equal rows share one label, the first."""
     data = table.column_data(asked)
     content = content_hashes([data], table.total).tolist()
     made: dict[tuple[int, str], Label] = {}
@@ -212,12 +212,12 @@ def _store(table: Table, asked: Sequence[str], values: Mapping[str, Mapping[int,
 def stored_labels(table: Table, field: str, by: str | None = None) -> list[Label | None]:
     """Return for each row of a table the newest stored label of a field, None for none. Sends nothing.
 
-    A row is found by whatever columns identify it in the file, where the table has them.
+    A row is found by the columns that identify it in the file, if the table has them.
 
     Args:
         table: Any frame.
-        field: Without a run's prefix.
-        by: Only this person's labels; None for anybody's.
+        field: Name of the field, without a run's prefix.
+        by: Only labels by this person. None for all.
     """
     known = [label for label in LabelFile(current_directory()).current(field=field) if by is None or label.by == by]
     found: list[Label | None] = [None] * table.total
@@ -238,17 +238,17 @@ def stored_labels(table: Table, field: str, by: str | None = None) -> list[Label
 def label_column(
     table: Table, against: Any, columns: Mapping[str, Column], field: str | None, without: Sequence[str] = ()
 ) -> tuple[LabelColumn, str | None]:
-    """Return labels in the order of the rows, and the field that they are of where the labels say it.
+    """Return labels in the order of the rows, and their field for stored labels, otherwise None.
 
     Args:
-        table: Where they are looked up.
-        against: Name of a column, what else the library aligns, or `STORED`.
+        table: The rows.
+        against: Name of a column, another object that the library aligns with rows, or `STORED`.
         columns: Field, without a run's prefix, to the column of the answers.
         field: As given by the caller.
         without: Columns of *table* that are not labels.
 
     Raises:
-        UsageError: If there are none, or of several fields, and *field* is not given.
+        UsageError: If there are no labels, or labels of several fields and *field* is not given.
     """
     if not isinstance(against, str) or against != STORED or (STORED in table.names and STORED not in without):
         return table.labels(against, without), None
@@ -281,7 +281,7 @@ def label_column(
 
 
 def answer_columns(source: Source) -> dict[str, Column]:
-    """Return the columns of a run's answers by field: their names without the run's prefix."""
+    """Return the columns of a run's answers by field, that is, by name without the run's prefix."""
     run = source.run
     if isinstance(run, RegisteredRun):
         prefix, fields = run.header["options"].get("prefix", ""), run.header["fields"]
@@ -293,7 +293,7 @@ def answer_columns(source: Source) -> dict[str, Column]:
 
 
 def _field_named(named: str, source: Source, *, given: bool) -> str:
-    """Return the field that a name means: without a prefix, with it, or the only one."""
+    """Return the field for a name with or without the prefix, or the only field if the name was not given."""
     columns = answer_columns(source)
     if named in columns:
         return named
@@ -310,7 +310,7 @@ def _field_named(named: str, source: Source, *, given: bool) -> str:
 
 
 def _identifying(table: Table, found: Provenance | None, columns: Sequence[str] | None, labels: str) -> Sequence[str]:
-    """Return the columns whose cells identify a row."""
+    """Return the columns that identify a row."""
     names = list(table.names)
     if columns is not None:
         for name in columns:
@@ -345,7 +345,7 @@ def _made(columns: tuple[str, ...], content: int, row: dict[str, Any], note: Lab
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as JSON data, None for a missing value."""
     if is_missing(value) if not isinstance(value, (list, dict)) else False:
         return None
     (value,) = plain_values([value])

@@ -1,4 +1,4 @@
-"""The rows of a frame for one run, and the frame that their answers become."""
+"""The rows of a frame for one run, and the frame of their answers."""
 
 from __future__ import annotations
 
@@ -38,28 +38,27 @@ Build = Callable[[Column, list[Any]], Any]
 
 
 class TableRows:
-    """A table's rows for one run, and the frame that its answers become (see `execution.Rows`).
+    """A table's rows for one run, and the frame of its answers (see `execution.Rows`).
 
     Args:
-        table: A snapshot is kept: whatever becomes of the caller's frame meanwhile, answers stay beside the rows that
-            were asked.
-        question: What is asked.
-        alone: Whether the result is the new column alone.
+        table: The rows. A snapshot is kept, so answers stay beside their rows even if the caller's frame changes.
+        question: The question about each row.
+        alone: Whether the result is only the new column.
 
     Attributes:
-        table: What was asked.
-        asked: Names of the columns that a row's answer follows from: those of the prompt, and those of its context.
+        table: The snapshot.
+        asked: Names of the columns that determine a row's answer: those of the prompt and of its context.
         replaced: Names of the columns that the result replaces.
-        examples: What rows are shown first, None for nothing.
-        part_of: What the run is a step of, such as "race", where its frame is not a person's; "" for nothing.
-        whole: Names all runs that were started by one call, such as "race 3f2a91c4"; "" for a run that is all of it.
-        contexts: What validators are given of each row, None for nothing.
-        evidence: What verifies quotes, where a row is asked once more for its evidence; None elsewhere.
-        assembled: For which of the run's endings the registry knows the values of the result; 0 for none.
+        examples: The examples shown before each row, None for none.
+        part_of: The process that the run is a step of, such as "race". "" for a user's own rows.
+        whole: Name of all runs started by one call, such as "race 3f2a91c4". "" if the run is the only one.
+        contexts: The validation context of each row, None for none.
+        evidence: Verifier of quotes, if rows are asked again for missing evidence; otherwise None.
+        assembled: Number of the run's ending for which the registry knows the values of the result, 0 for none.
 
     Raises:
-        NameClashError: If the result has the name of a column whose values are not, unchanged, an earlier run's
-            answers, without `replace=True`. Nothing was sent.
+        NameClashError: Without `replace=True`, if a result column has the name of an existing column whose values are
+            not the unchanged answers of an earlier run. Nothing was sent.
     """
 
     def __init__(self, table: Table, question: RowQuestion, *, alone: bool = False) -> None:
@@ -83,7 +82,7 @@ class TableRows:
         self._shown_media = table.column_data(shown) if shown else None
         instructed = () if question.instruction is None else question.instruction.template.names
         self._instructing = None if question.instruction is None else table.column_data(instructed)
-        # What a row's answer follows from; a row is known by its values there.
+        # These columns determine a row's answer, so their values identify a row.
         self._asked_data = [one for one in (self._named, self._shown_media, self._instructing) if one is not None]
         retries = options.evidence == "retry" and question.output is not None
         self.evidence = RowEvidence(self._named) if retries else None
@@ -109,7 +108,7 @@ class TableRows:
         self.contexts: RowContexts | None = None
         if question.takes_examples and question.output is not None and options.validation_context is not None:
             self.contexts = contexts_for(options.validation_context, table)
-            # A row's answer follows from them too, so a row is known by them, though they are not sent.
+            # They also determine a row's answer, so they are part of its identity although they are not sent.
             beside = [name for name in self.contexts.columns if name not in self.asked]
             self._asked_data.append(table.column_data(beside))
             self.asked = (*self.asked, *beside)
@@ -119,7 +118,7 @@ class TableRows:
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def _prompts(self, texts: Any, instruction: RowInstruction | None) -> Any:
-        """Return prompts of these texts, with the images and the instruction of each row."""
+        """Return prompts with these texts, and with the images and the instruction of each row."""
         options = self._options
         prompts = texts
         if self._shown_media is not None:
@@ -136,7 +135,7 @@ class TableRows:
         return prompts
 
     def _judged(self, question: RowQuestion) -> Any:
-        """Return what a decision endpoint judges of each row; a row's own instruction has the task behind it."""
+        """Return the input of a decision endpoint for each row. A row's own instruction is followed by the task."""
         template, instruction = self.template, question.instruction
         data = self._named
         texts: Any = prompts_of(data, None, question.options.na)
@@ -158,7 +157,7 @@ class TableRows:
         return self.table.join(made, origin, self.replaced, explode=self.shape.explode, run_id=run.id)
 
     def assemble_beside(self, run: LiveRun, df: Any) -> Any:
-        """Return the rows of another frame and one column per field, found by the content of what was asked."""
+        """Return another frame with one column per field; answers are matched by the content of its rows."""
         table = table_to_join(df)
         rows = asked_rows(self.record(run), self.asked, table, run.id)
         made, origin = self._make(run, rows.tolist(), table)
@@ -166,11 +165,11 @@ class TableRows:
         return table.join(made, origin, replaced, explode=self.shape.explode, run_id=run.id)
 
     def check_type(self, run: LiveRun, response_format: Any) -> None:
-        """Check that a type makes the columns of the result."""
+        """Check that a type has the columns of the result."""
         columns_as_before(response_format, self._options, [column.name for column in self.shape.columns], run.id)
 
     def described(self, run: LiveRun) -> dict[str, Any]:
-        """Return the question and the result's columns, as the registry's header has them."""
+        """Return the question and the result's columns for the header in the registry."""
         return {
             "prompt": None if self.template is None else self.template.source,
             "template": None if self.template is None else [self.template.literals, self.template.names],
@@ -181,11 +180,11 @@ class TableRows:
         }
 
     def record(self, run: LiveRun, *, whole: bool = False) -> RowRecord:
-        """Return what the registry keeps of each row, in the run's current state.
+        """Return the registry's record of each row, in the run's current state.
 
         Args:
-            run: Of these rows.
-            whole: Whether to build the values of the result if that has not been done.
+            run: The run of these rows.
+            whole: Whether to build the values of the result if they have not been built.
         """
         if self._content is None:
             self._content = content_hashes(self._asked_data, self.total)
@@ -201,7 +200,7 @@ class TableRows:
 
     @property
     def taken(self) -> Any:
-        """Whether each row, or a near-duplicate, was an example, shape (n_rows,); None where there were none."""
+        """Whether each row or a near-duplicate was an example, shape (n_rows,); None without examples."""
         return None if self._shown is None else self._shown.taken
 
     def name_of(self, row: int) -> str:
@@ -209,19 +208,19 @@ class TableRows:
         return str(self.table.label(row))
 
     def quoted(self, run: LiveRun, row: int) -> tuple[str, ...]:
-        """Return the evidence of a row's answer, a line for each field."""
+        """Return the evidence for a row's answer as text, one line per field."""
         return evidence_lines(run, row, self.table, self.asked, row)
 
     def quotations(self, run: LiveRun, row: int) -> Sequence[Quotation]:
-        """Return the evidence of a row's answer; nothing where none was asked for."""
+        """Return the evidence for a row's answer, empty if the run did not ask for any."""
         return quotations_of_row(run, row, self.table, self.asked, row)
 
     def confidence(self, run: LiveRun, row: int) -> float | None:
-        """Return the confidence of a row's least sure value, None for unknown."""
+        """Return the confidence of a row's least certain value, None if unknown."""
         return least_confidence(run, [row])[0] if run.spec.options.probabilities else None
 
     def cells(self, row: int) -> list[Any]:
-        """Return the values of a row that go into its prompt, in the order of `asked`."""
+        """Return the values that determine a row's answer, in the order of `asked`."""
         return [values[row] for data in self._asked_data for values in data.values]
 
     def errors(self, run: LiveRun) -> Any:
@@ -245,12 +244,12 @@ class TableRows:
     def _make(
         self, run: LiveRun, rows: Sequence[int] | None = None, table: Table | None = None
     ) -> tuple[dict[str, Any], Sequence[int]]:
-        """Build the result's columns, and for each of its lines the row that it came from.
+        """Build the result's columns, and return them with the row of each line.
 
         Args:
-            run: Of these rows.
-            rows: The run's row of each row of *table*, -1 for none; None for all of the run's own, in order.
-            table: Beside which the columns will be; None for that which was asked.
+            run: The run of these rows.
+            rows: The run's row for each row of *table*, -1 for none. None for all rows of the run, in order.
+            table: The table that the columns will be joined to. None for the run's own.
         """
         shape, build = self.shape, (table or self.table).frame_library.array
         columns, origin = shape.table(run.table, rows)
@@ -273,5 +272,5 @@ class TableRows:
 
 
 def _at(values: Sequence[Any], rows: Sequence[int]) -> list[Any]:
-    """Return the values of some rows, None for a row that is -1."""
+    """Return the values of some rows, None for row -1."""
     return [None if row < 0 else values[row] for row in rows]
