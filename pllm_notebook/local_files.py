@@ -1,7 +1,7 @@
-"""Reading a file that will be shown to a model: a regular one, of a size that is taken, from where it may be.
+"""Read a file to show to a model: a regular file within the size limit, from an allowed directory.
 
-What names a file may be data: a cell that somebody else wrote names whatever it likes. So everything that can be known
-of a file is looked at before its content is, on the very file that is then read.
+A file's path may come from data: a cell written by someone else can contain any path. Therefore all checks are made
+before the content is read, and on the same open file that is then read.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ ANYWHERE = "anywhere"
 LARGEST_BYTES = 50_000_000
 """No provider takes a larger file in a request (Google: 50 MB for a PDF, ai.google.dev/gemini-api/docs/files)."""
 
-# A pipe would keep its opener waiting, a link could lead out after it was looked at, a terminal could become ours.
+# Opening a pipe would block, a link could lead elsewhere after the check, a terminal could become the controlling one.
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 _HEADER_BYTES = 4096
 
 
 class FileRefusedError(Exception):
-    """A file cannot be shown; its text says why, as the end of a sentence ("cannot be read: …"). Nothing was sent."""
+    """A file cannot be shown. Its message is the end of a sentence ("cannot be read: …"). Nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedDirectories:
-    """Where files that data names may be. Links are followed first: what counts is where a file really is.
+    """The directories in which a path from data may lead. Links are resolved first: the file's real location counts.
 
     Attributes:
-        roots: Directories, resolved; a file may be in any of them or below. None for the whole machine.
+        roots: Resolved directories; a file may be anywhere below any of them. None for the whole machine.
     """
 
     roots: tuple[str, ...] | None
 
     @classmethod
     def of(cls, images_from: Iterable[str | os.PathLike[str]] | None) -> AllowedDirectories:
-        """Make it of the option; None is the working directory of this moment."""
+        """Build it from the option's value; None means the current working directory."""
         given = [os.getcwd()] if images_from is None else list(images_from)
         if given == [ANYWHERE]:
             return cls(None)
         return cls(tuple(os.path.realpath(os.path.expanduser(os.fspath(one))) for one in given))
 
     def hold(self, path: str) -> bool:
-        """Return whether a resolved path is in one of them."""
+        """Return whether a resolved path is in one of the directories."""
         if self.roots is None:
             return True
         return any(os.path.commonpath([root, path]) == root for root in self.roots)
@@ -58,7 +58,7 @@ class AllowedDirectories:
 
 
 def local_path(source: str | os.PathLike[str]) -> str:
-    """Return the path that a text, a `Path` or a file:// address names, `~` filled in."""
+    """Return the path given by a string, a `Path` or a file:// URL, with `~` expanded."""
     path = os.fsdecode(source)
     if path.lower().startswith("file://"):
         return unquote(urlsplit(path).path)
@@ -72,19 +72,19 @@ def read_file(
     largest: int = LARGEST_BYTES,
     wanted: Callable[[bytes], bool] | None = None,
 ) -> bytes:
-    """Read a file whole, after every check.
+    """Read a whole file after checking it.
 
     Args:
-        path: As `local_path` gives it.
-        allowed: Where it must be, None where the caller's own code names it.
-        largest: Bytes that it may have.
-        wanted: Whether a file that begins so is to be read on; None reads it in any case.
+        path: A path returned by `local_path`.
+        allowed: The allowed directories, None if the path comes from the caller's own code.
+        largest: Maximum size in bytes.
+        wanted: Returns whether to read the rest of a file, given its first bytes; None always reads it.
 
     Returns:
-        The content; of a file that is not wanted, its beginning (4,096 bytes at most).
+        The content. If the file is not wanted, its first 4,096 bytes at most.
 
     Raises:
-        FileRefusedError: Nothing of its content was read.
+        FileRefusedError: If a check fails or the file cannot be read.
     """
     try:
         resolved = os.path.realpath(path, strict=True)
@@ -92,7 +92,7 @@ def read_file(
             raise FileRefusedError(
                 f"it is not in {allowed}, where files that data names may be; images_from= names other places"
             )
-        # Opened, a device may do something; a pipe waits.
+        # Check before opening: opening a device may have an effect, and opening a pipe blocks.
         _check(os.stat(resolved), largest)
         handle = os.open(resolved, _OPEN_FLAGS)
     except (OSError, ValueError) as error:  # ValueError: a null character in a path
@@ -105,7 +105,7 @@ def read_file(
         try:
             content = file.read(_HEADER_BYTES)
             if wanted is None or wanted(content):
-                # As long as it was when it was looked at, however it grows; no more room is taken for it.
+                # Read only the size that was checked, even if the file grows, so that memory stays bounded.
                 content += file.read(max(0, status.st_size - len(content)))
         except OSError as error:
             raise FileRefusedError(error.strerror or str(error)) from error
@@ -120,7 +120,7 @@ def _check(status: os.stat_result, largest: int) -> None:
     if status.st_size > largest:
         raise FileRefusedError(_too_large(status.st_size, largest))
     if not status.st_size:
-        # What the system makes up while it is read (/proc) is empty too, until it is read.
+        # Files generated on reading (/proc) also have size 0.
         raise FileRefusedError("it is empty")
 
 
@@ -129,7 +129,7 @@ def _too_large(size: int, largest: int) -> str:
 
 
 def _is_at(resolved: str, status: os.stat_result) -> bool:
-    """Return whether the open file is the one at the path that was looked at: no part of it has become a link."""
+    """Return whether the open file is still the one at the checked path: no part of the path became a link."""
     with suppress(OSError):
         return os.path.realpath(resolved) == resolved and os.path.samestat(os.lstat(resolved), status)
     return False

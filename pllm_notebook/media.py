@@ -1,6 +1,6 @@
-"""Images and documents: from what a person has (a path, bytes, an address, a picture) to what a model is shown.
+"""Images and documents: convert the user's source (a path, bytes, a URL, a PIL image) to the media sent to a model.
 
-What a file is, its first bytes say; its name does not, and a wrong type is refused by every provider.
+A file's type is read from its first bytes, not from its name, because every provider rejects a wrong type.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pllm_notebook.redaction import redact
 __all__ = ["ANY_IMAGE", "load_media", "read_media_file"]
 
 ANY_IMAGE = "image/*"
-"""The type of an address whose name does not say what is there: nothing is fetched to find out."""
+"""The type of a URL whose name does not show the file type. Nothing is fetched to find it."""
 
 _STARTS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -34,9 +34,9 @@ _STARTS = (
     (b"II*\x00", "image/tiff"),
     (b"MM\x00*", "image/tiff"),
 )
-# "BM" begins many a text; the size of the header that follows the file's own is one of a few.
+# Many texts begin with "BM", but the header after the file header has one of a few sizes.
 _BITMAP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
-# ISO base media files name their brand behind the first box's length and the word "ftyp".
+# ISO base media files have their brand after the first box's length and the word "ftyp".
 _BRANDS = {b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heif", b"avif": "image/avif"}
 _DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(?P<parameters>(;[^;,]*)*),(?P<data>.*)", re.DOTALL)
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
@@ -44,20 +44,19 @@ _SHOWN = 80
 
 
 def load_media(source: Any, allowed: AllowedDirectories | None = None, largest: int = LARGEST_BYTES) -> Media:
-    """Return what a model is shown of *source*: an image, or a PDF.
+    """Convert *source* to the image or PDF that a model is shown.
 
-    A file is read now, an address is left to the provider to fetch; nothing is sent.
+    A file is read now; a URL is left for the provider to fetch. Nothing is sent.
 
     Args:
-        source: A path (text or `Path`), an address (http, https, gs, …), a data URL, bytes, a PIL image (sent as
-            PNG, or as the format that it was read from), or a `Media` itself.
-        allowed: Where a path may lead that data names; None for a path of the caller's own code.
-        largest: Bytes that a file may have.
+        source: A path (string or `Path`), a URL (http, https, gs, …), a data URL, bytes, a PIL image (sent as
+            PNG, or in the format that it was read from), or a `Media`.
+        allowed: The allowed directories for a path from data; None for a path from the caller's own code.
+        largest: Maximum size of a file in bytes.
 
     Raises:
-        UsageError: For a file that is missing, unreadable, too large, no regular file or not in *allowed*, and for what
-            is neither an image nor a PDF by its first bytes. Nothing of its content was read, or no more than its
-            beginning. Nothing was sent.
+        UsageError: If a file is missing, unreadable, too large, not a regular file or not in *allowed*, or if its first
+            bytes are neither an image's nor a PDF's. At most the beginning of its content was read. Nothing was sent.
     """
     if isinstance(source, Media):
         return source
@@ -97,7 +96,7 @@ def _type_of(content: bytes) -> str | None:
     if content[:2] == b"BM":
         sound = content[6:10] == bytes(4) and int.from_bytes(content[14:18], "little") in _BITMAP_HEADERS
         return "image/bmp" if sound else None
-    # Some readers take a PDF with something before its mark; so would a log that quotes one be a PDF.
+    # Some readers accept bytes before a PDF's signature, but then a log that quotes a PDF would count as one.
     return next((mime for start, mime in _STARTS if content.startswith(start)), None)
 
 
@@ -113,10 +112,10 @@ def read_media_file(
     largest: int = LARGEST_BYTES,
     wanted: Callable[[bytes], bool] | None = None,
 ) -> bytes:
-    """Read a file that a model is to be shown (see `local_files.read_file`).
+    """Read a file to show to a model (see `local_files.read_file`).
 
     Raises:
-        UsageError: If it cannot be. Nothing was sent.
+        UsageError: If the file cannot be read. Nothing was sent.
     """
     try:
         return read_file(path, allowed=allowed, largest=largest, wanted=wanted)
@@ -147,7 +146,7 @@ def _address(source: str) -> Media:
 
 
 def _from_pil_image(picture: Any) -> Media:
-    # A picture as it was read from a JPEG stays one, since PNG of a photograph is many times as long.
+    # An image read from a JPEG stays a JPEG, since a photograph is many times larger as PNG.
     kind = picture.format if getattr(picture, "format", None) in ("PNG", "JPEG", "WEBP", "GIF") else "PNG"
     content = io.BytesIO()
     try:

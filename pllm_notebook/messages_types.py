@@ -217,12 +217,12 @@ class DecisionQuestion:
     """One question of a request to a decision endpoint: the reply has a probability for each option.
 
     Attributes:
-        name: Of the field, or of a label of one (`topics.price`); unique in a request.
-        kind: "predicate" for a statement that is true or not, whose options are "true" and "false"; "choice" for one
-            of several; "scale" for one of several levels in order.
-        instructions: What is asked; of a predicate the statement. Never empty.
-        options: As the wire names them, unique; of a scale the labels of its levels.
-        notes: Of a choice, what is written about each option, "" for nothing; () where that is so for all.
+        name: Name of a field, or of one label of a field (`topics.price`); unique in a request.
+        kind: "predicate" for a statement that is true or false, with the options "true" and "false"; "choice" for one
+            of several options; "scale" for one of several ordered levels.
+        instructions: The question, or the statement of a predicate. Never empty.
+        options: Unique names of the options on the wire; the labels of the levels for a scale.
+        notes: Descriptions of a choice's options, "" for none; () if no option has one.
     """
 
     name: str
@@ -233,19 +233,19 @@ class DecisionQuestion:
 
     @property
     def described(self) -> tuple[tuple[str, str], ...]:
-        """Each option, and what is written about it."""
+        """Pairs of option and description."""
         return tuple(zip(self.options, self.notes or ("",) * len(self.options), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call before any provider has put it in its own words.
+    """A call before it is encoded in a provider's format.
 
-    `schema` is a JSON schema already fitted to the provider, None for plain text.
-    `max_output_tokens` None leaves the provider's own limit (or, where it demands one,
-    the adapter's). `tool_choice` is "auto", "required", "none" or the name of a tool;
-    `parallel_tool_calls` None leaves the provider's own way. `json_object` asks for JSON of any
-    shape, where there is no schema. `questions` are for a decision endpoint, () for all others.
+    `schema` is a JSON schema already adapted to the provider, None for plain text.
+    `max_output_tokens` None means the provider's own limit (or the adapter's, if the provider
+    requires one). `tool_choice` is "auto", "required", "none" or the name of a tool.
+    `parallel_tool_calls` None means the provider's default. `json_object` requests JSON of any
+    shape, if there is no schema. `questions` are for a decision endpoint, () for all others.
     """
 
     model: str

@@ -1,7 +1,7 @@
-"""The seams of the house: what one room may know of another.
+"""The protocols between the packages.
 
-A room below `run` never imports its neighbours; it meets them through these. Everything
-that a test or a simulation replaces (transport, store, display) is one of these too.
+A package below `execution` never imports its neighbours; it uses them through these protocols. Everything
+that a test or a simulation replaces (transport, store, display) is also one of these protocols.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = [
 
 
 class TransportFault(Exception):
-    """A request that brought no whole response.
+    """A request that returned no complete response.
 
-    Raised only by transports, and turned into a `Failure` by the engine; users never see it.
+    Raised only by transports, and converted to a `Failure` by the engine. Users never see it.
     """
 
     def __init__(self, kind: FailureKind, message: str) -> None:
@@ -44,7 +44,7 @@ class TransportFault(Exception):
 
 
 class MalformedReply(Exception):
-    """A 200 whose body is not what the provider documents. Raised only by `Wire.decode`."""
+    """A status 200 whose body does not match the provider's documentation. Raised only by `Wire.decode`."""
 
 
 class Transport(Protocol):
@@ -53,7 +53,7 @@ class Transport(Protocol):
     async def post(self, path: str, content: bytes) -> RawReply:
         """Send one request, once.
 
-        Return the response whatever its status; raise `TransportFault` if there was none.
+        Return the response with any status. Raise `TransportFault` if there was none.
         Do not retry or set a time limit: the engine does both.
         """
 
@@ -69,7 +69,7 @@ class BatchAPI(Protocol):
     raises `TransportFault`, and the request may have been carried out. Every request has a time limit.
 
     Attributes:
-        limits: What one job may hold.
+        limits: Maximum size and time window of one job.
         keeps_labels: Whether a job can be found by the label it was created with.
     """
 
@@ -77,20 +77,20 @@ class BatchAPI(Protocol):
     keeps_labels: bool
 
     def line(self, custom_id: str, body: bytes) -> bytes:
-        """Return one line of the request file, without its newline; *body* is what a live call would send."""
+        """Build one line of the request file, without its newline. *body* is the body of a live call."""
 
     async def upload(self, lines: Path, label: str) -> str:
-        """Upload the request file, streamed, and return its id; "" if `create` sends the requests.
+        """Upload the request file as a stream and return its id; "" if `create` sends the requests.
 
-        It costs nothing, and starts no job.
+        It is free and starts no job.
         """
 
     async def create(self, lines: Path, uploaded: str, label: str) -> RemoteJob:
-        """Create the job, from the upload or from the lines. From here on, it costs money.
+        """Create the job from the upload or from the lines. A created job costs money.
 
         Args:
             lines: The request file: each `line` with a newline.
-            uploaded: What `upload` returned.
+            uploaded: The return value of `upload`.
             label: At most 64 characters; stored if `keeps_labels`.
         """
 
@@ -101,9 +101,9 @@ class BatchAPI(Protocol):
         """List all of the account's jobs that were created after *since* (seconds since the epoch)."""
 
     def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
-        """Stream a job's results, in any order, from the beginning each time.
+        """Stream a job's results in any order, from the beginning each time.
 
-        One line is in memory at a time. A stream that breaks off raises `TransportFault`; what was read before is
+        One line is in memory at a time. An interrupted stream raises `TransportFault`; the results read before are
         valid. Close it (`aclose`) to stop early.
         """
 
@@ -114,7 +114,7 @@ class BatchAPI(Protocol):
         """Delete an uploaded file. A missing file and "" are not errors."""
 
     async def aclose(self) -> None:
-        """Close every connection, also streams of results; a caller's own client stays open."""
+        """Close every connection, including result streams. A caller's own client stays open."""
 
 
 class BatchRefused(Exception):
@@ -135,9 +135,9 @@ class Wire(Protocol):
     """One wire format: pure translation, no I/O, no state.
 
     Attributes:
-        format_name: Names the format, for what only it can read (`conversation.Echo`).
-        input_field: Holds the conversation in a body.
-        model_in_path: Whether the path names the model; else the body does.
+        format_name: Name of the format, stored with messages that only it can read (`ProviderMessage`).
+        input_field: Field of a body that contains the conversation.
+        model_in_path: Whether the path contains the model's name; else the body does.
         reply_fields: Fields that identify a response of this format.
         keywords: Writers for the keywords of OpenAI's client: each returns its part of the body, and raises
             `ValueError` for a value without an equivalent. None if the format has fields of the same names.
@@ -156,16 +156,17 @@ class Wire(Protocol):
     def keywords(self) -> Mapping[str, Callable[[Any], dict[str, Any]]] | None: ...
 
     def path(self, model: str) -> str:
-        """Return the URL's path below the base address: the logical endpoint in every key."""
+        """Return the URL path below the base URL. It is the endpoint in every cache key."""
 
     def encode(self, request: Request) -> dict[str, Any]:
-        """Build the intended body: the one that live calls, batch lines and keys share.
+        """Build the intended body, which live calls, batch lines and keys share.
 
-        What every row shares comes first and the last turn's text last, so that providers
-        can cache the prefix. A lone user's turn of text alone stays what it always was, a string.
+        The parts shared by all rows come first and the last turn's text comes last, so that providers can cache the
+        prefix. A single user turn with only text stays a string, so that existing keys stay valid.
 
         Raises:
-            UsageError: For what the format cannot express or the model does not accept (a prefill, a document).
+            UsageError: If the format cannot express the request or the model does not accept it (a prefill, a
+                document).
         """
 
     def relax_schema(self, body: Mapping[str, Any], schema_level: int) -> dict[str, Any]:
@@ -176,142 +177,146 @@ class Wire(Protocol):
         """
 
     def prefix(self, body: Mapping[str, Any], shown: int = 0) -> list[Any]:
-        """Return what every row of *body*'s run shares and the provider's prompt cache counts, in its order.
+        """Return the parts that all rows of *body*'s run share, as the provider's prompt cache counts them, in order.
 
-        That is all that the model reads before the first turn; parts may be falsy.
+        These are all parts that the model reads before the first turn. Parts may be falsy.
 
         Args:
-            body: Adapted, at its schema level.
-            shown: Turns at the beginning that all rows share too: examples.
+            body: The adapted body, at its schema level.
+            shown: Number of initial turns that all rows also share: examples.
         """
 
     def mark_prompt_cache(
         self, body: Mapping[str, Any], name: str | None, lead: str, *, turns: bool = False, shown: int = 0
     ) -> dict[str, Any]:
-        """Put the provider's cache mark at the end of the shared prefix; the caller's own marks are kept.
+        """Add the provider's cache marker at the end of the shared prefix. The caller's own markers are kept.
 
-        Called only for wire bodies, so that no mark is in a cache key, and only if the prefix is long
+        Called only for wire bodies, so that no marker is in a cache key, and only if the prefix is long
         enough to be cached. The model reads the same text in the same order.
 
         Args:
-            body: Adapted, at its schema level.
-            name: A short hash of the prefix, the same for all rows; None if it is not shared, or too short.
-            lead: The text that the rows' prompts begin with, "" for none.
-            turns: Whether the whole conversation will be sent again, with more turns.
-            shown: As for `prefix`; the prompt of the row is the turn behind these.
+            body: The adapted body, at its schema level.
+            name: A short hash of the prefix, the same for all rows; None if it is not shared or too short.
+            lead: The text at the beginning of every row's prompt, "" for none.
+            turns: Whether the whole conversation will be sent again with more turns.
+            shown: As for `prefix`; the row's prompt is the turn after these.
         """
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:
-        """Read the output limit that *body* carries, None for none."""
+        """Return the output limit in *body*, or None."""
 
     def decode(self, body: Mapping[str, Any]) -> Reply:
-        """Decode a 200's body. Raise `MalformedReply` if it is not what the provider documents."""
+        """Decode the body of a status 200. Raise `MalformedReply` if it does not match the provider's documentation."""
 
     def error_from(self, raw: RawReply) -> Failure:
-        """Return the failure for a response other than 200."""
+        """Return the failure for a response with a status other than 200."""
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
         """Read the account's limits from response headers (lower-case names); return None if there are none."""
 
 
 class CallSource(Protocol):
-    """One run's calls, as a dispatcher pulls them. Used on the engine's loop alone.
+    """The source from which a dispatcher pulls one run's calls. Used only on the engine's loop.
 
-    The methods with a body are defaults, for a class that inherits from this one: money is no object, no other run
-    brings answers, nothing is sent a second time, and a batch need not wait for more calls.
+    The methods with a body are defaults for subclasses: the budget is unlimited, no other run supplies answers,
+    nothing is hedged, and a batch does not wait for more calls.
     """
 
     def next(self) -> PendingCall | None:
-        """Return the next new call, None without one now; the run wakes its dispatcher when there is."""
+        """Return the next new call, or None if there is none now. The run wakes its dispatcher when there is one."""
 
     def end_if_answered(self, call: PendingCall) -> bool:
-        """End a call that was held back, or is to be sent again, if others answer it by now; return whether it ended.
+        """End a delayed or retried call if another run or process now answers it; return whether it ended.
 
-        `done` is not called for one that ended so.
+        `done` is not called for a call that ended this way.
         """
         return False
 
     def release_claims(self, call: PendingCall) -> None:
-        """Let others have a call that is not sent while the run is paused; `end_if_answered` claims it again."""
+        """Release the claims on a call while the run is paused, so that others may send it.
+
+        `end_if_answered` claims it again.
+        """
 
     def may_retry(self, call: PendingCall) -> bool:
-        """Reserve money for one more request of a call, all of whose requests so far may have been charged.
+        """Reserve money for one more request of a call whose requests so far may all have been charged.
 
-        Return False where the budget does not allow it now.
+        Return False if the budget does not allow it now.
         """
         return True
 
     def may_hedge(self, call: PendingCall) -> bool:
-        """Reserve money to send a call that hangs a second time; False while the run has anything else to send."""
+        """Reserve money to send a hanging call a second time. Return False while the run has other calls to send."""
         return False
 
     def is_rejected(self) -> bool:
-        """Return whether every call seems to be rejected alike; a call that was adapted is not sent again then."""
+        """Return whether all calls seem to be rejected for the same reason. If so, adapted calls are not sent again."""
         return False
 
     def is_exhausted(self) -> bool:
-        """Return whether no more calls will come until some have been answered. Only a batch dispatcher asks."""
+        """Return whether no more calls will come until some are answered. Used only by a batch dispatcher."""
         return True
 
     def done(self, call: PendingCall, result: CallResult) -> None:
-        """Take the result of a call, once for each call that `next` returned."""
+        """Accept the result of a call. Called once for each call that `next` returned."""
 
     def fail(self, error: Exception) -> None:
-        """End the run: an error in the dispatcher itself, which no call is to blame for."""
+        """End the run because of an error in the dispatcher itself, which no call caused."""
 
 
 class Store(Protocol):
-    """Where replies are kept, by key. Thread-safe; reading never waits for writing."""
+    """A store of replies by key. Thread-safe; reading never waits for writing."""
 
     @property
     def claims(self) -> ClaimStore | None:
-        """Which process asks which call, None where no other process can know."""
+        """The claims of processes on calls; None if processes cannot share them."""
 
     @property
     def written_by_others(self) -> int:
-        """Rows that other processes are known to have written: an answer may be there that was not when we planned."""
+        """Number of rows known to be written by other processes. A rise means that new answers may be available."""
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
-        """Read the entries that are there, of those asked for, in one query for each few thousand."""
+        """Read the existing entries for *keys*, in one query per few thousand keys."""
 
     def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
         """Queue one entry for writing and return at once.
 
-        *done* is called from the writer's thread after the entry is on disk, with None, or with the
-        error that kept it from being written. It must not block.
+        *done* is called from the writer's thread: with None after the entry is on disk, or with the
+        error that prevented the write. It must not block.
         """
 
     def queued(self, key: str) -> StoredReply | None:
-        """Return an entry that was put and is not yet on disk, None for none."""
+        """Return an entry that was put but is not yet on disk, or None."""
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes queued and not yet on disk."""
+        """Number of bytes queued and not yet on disk."""
 
     @property
     def unwritable(self) -> str:
-        """Why entries can only be read, so that what is sent now would be paid for and not kept; "" where they can."""
+        """The reason why entries cannot be written, so that new replies would be paid for but lost; "" if they can."""
 
     def is_behind(self, limit_bytes: int) -> bool:
-        """Return whether nothing new should be sent: writing fails at the moment, or more than that is queued."""
+        """Return whether no new call should be sent: writing currently fails, or more than *limit_bytes* is queued."""
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
-        """Queue a call that failed for good, in place of an older failure of its key, and return at once.
+        """Queue a finally failed call, replacing an older failure of its key, and return at once.
 
-        *tell* is called later, from another thread. A failure that cannot be kept is lost, with a line in the log:
+        *tell* is called later, from another thread. A failure that cannot be stored is lost, with a line in the log:
         nothing was paid for it.
         """
 
     def note_valid(self, keys: Sequence[str]) -> None:
-        """Forget the failures of stored replies that were no valid answers (`SCHEMA`, `INVALID_JSON`, `EMPTY`) and are.
+        """Forget the failures of stored replies that were invalid answers (`SCHEMA`, `INVALID_JSON`, `EMPTY`).
 
-        Costs next to nothing if there are no failures. Any other failure is forgotten when its call is `put`.
+        Called when the replies are valid now. Nearly free if there are no failures. Any other failure is forgotten
+        when its call is `put`.
         """
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read, of the calls asked for, those that a provider rejected (`REJECTED_KINDS`), unanswered since.
+        """Read the calls among *keys* that a provider rejected (`REJECTED_KINDS`) and that have no answer since.
 
-        Costs next to nothing if there are no failures.
+        Nearly free if there are no failures.
         """
 
 
@@ -320,24 +325,24 @@ class Display(Protocol):
 
     @property
     def stays(self) -> bool:
-        """Whether its last line stays beside the result, so that no warning needs to repeat it."""
+        """Whether its last line stays next to the result, so that no warning has to repeat it."""
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the run's start, or its going on after `retry`. *cancel* stops it, from any thread.
+        """Show the start of the run, or its continuation after `retry`. *cancel* stops the run, from any thread.
 
-        The first time on the thread that started the run, so that a notebook knows the cell.
+        The first call is on the thread that started the run, so that a notebook knows the cell.
         """
 
     def update(self, progress: Progress) -> None:
-        """Show the run as it is now."""
+        """Show the current state of the run."""
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Show the end. *retry* sends what failed once more, None when nothing can be retried."""
+        """Show the end of the run. *retry* sends the failed rows again; None if nothing can be retried."""
 
 
 @runtime_checkable
 class ViewDisplay(Display, Protocol):
-    """A display that shows more of a run than its counts."""
+    """A display that shows more than the run's counts."""
 
     def watch(self, model: Any) -> None:
-        """Take the run's `execution.RunViewModel`, before `open`."""
+        """Accept the run's `execution.RunViewModel`. Called before `open`."""

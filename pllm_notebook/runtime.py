@@ -1,13 +1,13 @@
-"""What belongs to the process and not to one run, in one place, with one hook for forks and one for the exit.
+"""The state of the process, shared by all runs, with one hook for forks and one for the exit.
 
-A module that needs something of the process declares a `Slot` for it, so that this module imports nothing:
+A module that needs process-wide state declares a `Slot` for it, so that this module imports nothing:
 
     _QUIRKS: Slot[dict[str, Quirks]] = Slot("quirks", dict)
     _QUIRKS.value["gpt-6"]
 
-The value is made on first use; `RUNTIME` knows all slots, closes their values and forgets them. What must not go
-through a fork as it is, such as a lock, a thread or a connection, registers itself with `RUNTIME.register_fork_aware`
-when it is made.
+The value is created on first use. `RUNTIME` knows all slots, closes their values and forgets them. An object that must
+not be used unchanged after a fork, such as a lock, a thread or a connection, registers itself with
+`RUNTIME.register_fork_aware` when it is created.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ __all__ = ["RUNTIME", "ExitStage", "ForkAware", "ForkGuarded", "Locked", "Runtim
 
 T = TypeVar("T")
 
-# A fork waits this long for each change in progress; a lock that is held for longer belongs to something stuck.
+# A fork waits this long for each change in progress. A lock that is held for longer belongs to a stuck thread.
 _PATIENCE_S = 10.0
 
 
 class ExitStage(IntEnum):
-    """The order in which the parts of a process are closed: each may use those of a later stage until then."""
+    """The order in which the parts of a process are closed. Each may use parts of a later stage until it is closed."""
 
     RUNS = 0
-    """Runs end, and what has arrived is stored."""
+    """Runs end, and the replies that have arrived are stored."""
     RECORDS = 1
-    """What is known of the runs is given to the writers."""
+    """Records of the runs are passed to the writers."""
     WRITERS = 2
-    """What was given to them is written."""
+    """Queued records are written."""
     STORES = 3
     """Databases are closed."""
     SERVERS = 4
-    """Processes that this one started end."""
+    """Child processes end."""
 
 
 class ForkAware(Protocol):
-    """Something that a forked child must not use as the parent left it."""
+    """An object that a forked child must not use in the parent's state."""
 
     def reset_after_fork(self) -> None:
-        """Drop every lock, thread and connection of the parent's. Called in the child."""
+        """Drop every lock, thread and connection of the parent. Called in the child."""
 
 
 @runtime_checkable
 class ForkGuarded(Protocol):
-    """Something that must not be forked in the middle of a change, such as a transaction."""
+    """An object whose changes, such as transactions, must not be interrupted by a fork."""
 
     @property
     def change_lock(self) -> threading.Lock:
@@ -60,47 +60,47 @@ class ForkGuarded(Protocol):
 
 
 class Runtime:
-    """All slots, and all that takes part in forks."""
+    """All slots, and all fork-aware objects."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # making a value may take another slot's
+        self._lock = threading.RLock()  # creating a value may fill another slot
         self._slots: dict[str, Slot[Any]] = {}
         self._fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
         self._held: list[threading.Lock] = []  # during a fork
         self._closes_at_exit = False
         self.is_exiting = False
-        """Whether this process exits, and its runs end for that reason."""
+        """Whether this process is exiting and its runs end for that reason."""
 
     def __repr__(self) -> str:
         return f"Runtime({', '.join(sorted(slot.name for slot in self._slots.values() if slot.is_filled)) or 'unused'})"
 
     def declare(self, slot: Slot[Any]) -> None:
-        """Make a slot known. A module that is loaded again declares its slots again, and finds their values."""
+        """Register a slot. A reloaded module declares its slots again and keeps their values."""
         before = self._slots.get(slot.name)
         if before is not None and before.is_filled:
             slot.value = before.value
         self._slots[slot.name] = slot
 
     def fill(self, slot: Slot[T]) -> T:
-        """Make the value of a slot, unless another thread has done so."""
+        """Create the value of a slot unless another thread has done so; return it."""
         with self._lock:
             if not slot.is_filled:
                 if slot.close is not None and not self._closes_at_exit:
-                    # Now, and not on import: exit hooks run last in, first out, and what the caller made before the
-                    # first use, such as a temporary directory, must outlive what we write into it.
+                    # Register now, not on import: exit hooks run last in, first out, and objects that the caller made
+                    # before the first use, such as a temporary directory, must outlive our writes to them.
                     self._closes_at_exit = True
                     atexit.register(self._exit)
                 slot.value = slot.make()
             return slot.value
 
     def close(self, *stages: ExitStage) -> None:
-        """Close what is open, stage by stage; the values stay, and can be used again.
+        """Close the open values, stage by stage. The values stay and can be used again.
 
         Args:
-            *stages: Only the values of these; none for all.
+            *stages: Close only the values of these stages; all if empty.
 
         Raises:
-            ExceptionGroup: Of what closing raised; everything else is closed all the same.
+            ExceptionGroup: The exceptions raised while closing. All other values are closed.
         """
         self._close([slot for slot in self._slots.values() if not stages or slot.stage in stages])
 
@@ -116,10 +116,10 @@ class Runtime:
             raise ExceptionGroup("Not everything could be closed", errors)
 
     def reset(self, *names: str) -> None:
-        """Close and forget everything that is not kept, as a new process knows nothing.
+        """Close and forget every value that is not kept, as in a new process.
 
         Args:
-            *names: Of the slots to reset; none for all.
+            *names: Names of the slots to reset; all if empty.
         """
         slots = [self._slots[name] for name in names if name in self._slots] if names else list(self._slots.values())
         forgotten = [slot for slot in slots if not slot.is_kept]
@@ -134,11 +134,11 @@ class Runtime:
         self.close()
 
     def register_fork_aware(self, one: ForkAware) -> None:
-        """Include *one* in every fork from now on, for as long as it lives; see also `ForkGuarded`."""
+        """Include *one* in every fork from now on, as long as it lives; see also `ForkGuarded`."""
         self._fork_aware.add(one)
 
     def before_fork(self) -> None:
-        """Wait until no change is in progress, and let none begin."""
+        """Wait until no change is in progress, and prevent new ones."""
         for one in list(self._fork_aware):
             if isinstance(one, ForkGuarded):
                 lock = one.change_lock
@@ -146,12 +146,12 @@ class Runtime:
                     self._held.append(lock)
 
     def after_fork_in_parent(self) -> None:
-        """Let changes go on."""
+        """Allow changes again."""
         while self._held:
             self._held.pop().release()
 
     def after_fork_in_child(self) -> None:
-        """Reset everything that uses what is the parent's."""
+        """Reset every object that uses the parent's resources."""
         self._held.clear()
         self._lock = threading.RLock()
         self.is_exiting = False
@@ -168,20 +168,20 @@ os.register_at_fork(
 
 
 class Slot(Generic[T]):
-    """The place of one value of the process, declared once by the module that it belongs to.
+    """One process-wide value, declared once by the module that owns it.
 
     Args:
-        name: Unique in the process.
-        make: Makes the value on first use.
-        close: Closes it at exit and in `Runtime.reset`, where it was made.
-        stage: When it is closed.
-        is_kept: Whether `Runtime.reset` leaves it alone: what modules register when they are loaded, numbers that
-            stored keys may hold.
-        runtime: Closes and forgets the value.
+        name: Name, unique in the process.
+        make: Creates the value on first use.
+        close: Closes the value at exit and in `Runtime.reset`, if it was created.
+        stage: Stage in which the value is closed.
+        is_kept: Whether `Runtime.reset` leaves the value alone: registrations made when modules are loaded, and
+            numbers that stored keys may contain.
+        runtime: The runtime that closes and forgets the value.
 
     Attributes:
-        value: An attribute like any other once it is made, since reading it must cost nothing. Setting it closes
-            nothing.
+        value: The value. A plain attribute once created, so that reading it is free. Setting it does not close the
+            old value.
     """
 
     value: T
@@ -214,16 +214,16 @@ class Slot(Generic[T]):
 
     @property
     def is_filled(self) -> bool:
-        """Whether the value was made, or set."""
+        """Whether the value was created or set."""
         return "value" in self.__dict__
 
     def clear(self) -> None:
-        """Forget the value; the next use makes another."""
+        """Forget the value; the next use creates a new one."""
         self.__dict__.pop("value", None)
 
 
 class Locked:
-    """Base of a value that threads share: its lock is a new one in a forked child, where its holder may not exist."""
+    """Base of a value shared by threads. A forked child gets a new lock, since its holder may not exist there."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -238,7 +238,7 @@ _WARNED: Slot[set[tuple[Hashable, ...]]] = Slot("warned", set)
 
 
 def is_first_time(*about: Hashable) -> bool:
-    """Return whether this process asks this for the first time, so that a warning is given once."""
+    """Return whether this is the first call with these arguments in this process, so that a warning is shown once."""
     warned = _WARNED.value
     is_first = about not in warned
     warned.add(about)

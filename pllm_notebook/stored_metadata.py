@@ -1,7 +1,7 @@
-"""What is known of a stored reply besides its text: read with every type checked, never trusted.
+"""The metadata of a stored reply: decoded with every type checked, never trusted.
 
-A cache comes from disks, imports and other people. Whatever is in it, reading it gives the facts below, each of
-its own type.
+A cache may come from disks, imports and other people. Decoding always returns the facts below, each with the right
+type, for any content.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import orjson
 
 __all__ = ["decode_metadata", "invalid_field"]
 
-# Beyond either, no provider counts, and sums stay exact.
+# No provider counts beyond this, and sums up to it are exact.
 _MOST_TOKENS = 2**53
-# The end of the year 9999, where calendars end.
+# The end of the year 9999, the last that Python's dates support.
 _LATEST = 253_402_300_799
 
 
 def decode_metadata(meta: bytes) -> dict[str, Any]:
-    """Decode `StoredReply.meta`. An odd or missing fact is unknown (see `_UNKNOWN`); an optional one is absent."""
+    """Decode `StoredReply.meta`. An invalid or missing fact is unknown (see `_UNKNOWN`); an optional one is absent."""
     decoded = _decoded(meta)
     if decoded is None:
         return dict(_UNKNOWN)
@@ -32,7 +32,7 @@ def decode_metadata(meta: bytes) -> dict[str, Any]:
 
 
 def invalid_field(meta: bytes) -> str:
-    """Name the first fact of `StoredReply.meta` whose value cannot be one, "" for none. A missing one is not odd."""
+    """Return the name of the first invalid fact of `StoredReply.meta`, "" for none. A missing fact is valid."""
     decoded = _decoded(meta)
     if decoded is None:
         return "meta"

@@ -1,4 +1,4 @@
-"""A reply as the store keeps it."""
+"""A reply in the store's form."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["StoredReply"]
 
 
 class StoredReply:
-    """A reply as the store keeps it: a few numbers ready, the rest decoded when asked for.
+    """A reply in the store's form: a few numbers are decoded, the rest on demand.
 
-    A warm run reads 100,000 of these and needs the text alone, so `meta` stays bytes until
-    somebody wants the usage or the cost.
+    A warm run reads 100,000 of these and needs only the text, so `meta` stays bytes until
+    the usage or the cost is read.
 
     Attributes:
         finish: How the reply ended.
         text: The answer, UTF-8.
-        output_tokens: 0 where the provider did not say.
-        output_limit: The limit that the request carried, 0 for none.
+        output_tokens: Output tokens; 0 if the provider did not report them.
+        output_limit: The request's output limit, 0 for none.
         meta: JSON: usage, cost_usd, model, asked, request_id, detail, latency_s, attempts, created_at,
-            and `calls` where tools were called.
-        raw: The response body as it came.
+            and `calls` if tools were called.
+        raw: The response body as received.
     """
 
-    # `_fault` is set by the first look at it: what another machine shared is looked at before it is kept, and then
-    # packed, which looks too; and the hundred thousand of a warm run are not looked at.
+    # `_fault` is set on first access. A reply shared by another machine is checked before it is stored and again when
+    # it is packed; the 100,000 replies of a warm run are not checked.
     __slots__ = ("_fault", "finish", "meta", "output_limit", "output_tokens", "raw", "text")
     _fault: str
 
@@ -59,18 +59,18 @@ class StoredReply:
         created_at: float | None = None,
         host: str = "",
     ) -> StoredReply:
-        """Pack a reply with what is known of the call that brought it.
+        """Build the stored form of a reply, with the metadata of its call.
 
         Args:
-            reply: As it was decoded.
+            reply: The decoded reply.
             raw: The response's body.
-            asked: The model as a person writes it.
-            output_limit: Tokens that the request let the answer have, None for no limit.
-            cost_usd: US dollars, None for unknown.
-            latency_s: Seconds of the request.
-            attempts: Requests that it took.
+            asked: The model as written by the user.
+            output_limit: The request's output limit in tokens, None for no limit.
+            cost_usd: Cost in US dollars, None if unknown.
+            latency_s: Latency of the request in seconds.
+            attempts: Number of requests.
             created_at: Seconds since the epoch, None for now.
-            host: That answered, where it is not the provider's own.
+            host: The host that answered, if it is not the provider's own.
         """
         usage = reply.usage
         meta: dict[str, Any] = {
@@ -101,19 +101,19 @@ class StoredReply:
             reply.text.encode("utf-8", "surrogatepass"),
             usage.output_tokens if usage else 0,
             output_limit or 0,
-            # Copied: orjson never gives back what it did not need of 4 kB, and a run keeps these to its end.
+            # Copy it: orjson does not release the unused part of its 4 kB buffer, and a run keeps these until it ends.
             bytes(memoryview(orjson.dumps(meta))),
             raw,
         )
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The decoded `meta`, with every fact that `of` writes; one that is odd or missing is unknown."""
+        """The decoded `meta`, with every fact that `of` writes. An invalid or missing fact is unknown."""
         return decode_metadata(self.meta)
 
     @property
     def fault(self) -> str:
-        """What in it no reply can have brought, "" for nothing. A checksum says that bytes are whole, not sound."""
+        """The invalid part of the entry, "" for none. A checksum proves that bytes are complete, not valid."""
         try:
             return self._fault
         except AttributeError:
@@ -133,17 +133,17 @@ class StoredReply:
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens, None where the provider did not say."""
+        """Token counts, None if the provider did not report them."""
         numbers = self.metadata["usage"]
         return None if numbers is None else Usage(*numbers)
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
-        """The tools that it called, in order."""
+        """The reply's tool calls, in order."""
         return tuple(ToolCall(*call) for call in self.metadata.get("calls") or ())
 
     def usable(self, empty: bool) -> bool:
-        """Return whether this reply serves any call at all; one without text does where it may be the answer."""
+        """Return whether this reply can answer any call. A reply without text can if *empty*."""
         if self.finish is Finish.COMPLETE:
             return empty or bool(self.text)
         return self.finish is not Finish.UNFINISHED
@@ -151,11 +151,11 @@ class StoredReply:
     def satisfies(self, output_limit: int | None, empty: bool = False) -> bool:
         """Return whether this reply answers a call with *output_limit* (None: no limit).
 
-        A complete reply serves every limit at least as long as itself; a truncated one only
-        limits up to its own, since a longer one would have brought more. One that ended abnormally serves none, and
-        one without text only where *empty* says that it may be the answer: the call is sent again.
+        A complete reply satisfies every limit of at least its own length. A truncated reply satisfies only
+        limits up to its own, since a higher limit would have returned more. A reply that ended abnormally satisfies
+        none, and a reply without text only if *empty*. If not satisfied, the call is sent again.
         """
-        if self.finish is Finish.COMPLETE:  # first, and without a further call: a warm run asks it of each row
+        if self.finish is Finish.COMPLETE:  # first, and without a function call: a warm run checks each row
             return (empty or bool(self.text)) and (output_limit is None or self.output_tokens <= output_limit)
         if not self.usable(empty):
             return False

@@ -1,9 +1,9 @@
-r"""Templates: a prompt with `{column}` where a row's values go.
+r"""Templates: prompts with `{column}` placeholders for a row's values.
 
-A template knows `{column}` and nothing more: no attributes, no indexes, no conversions, so that a cell can never reach
-into the program. A name in braces that is no column is an error, since it would go out, and be paid for, in every
-row. `{{x}}` is the literal `{x}`. What is no name (JSON, LaTeX's `\frac{1}{2}`) stays as it is written. It is
-filled in one pass, so a cell's own braces are data.
+A template supports only `{column}`: no attributes, indexes or conversions, so that a cell can never access the
+program. A name in braces that is not a column is an error, since it would be sent and paid for in every row. `{{x}}` is
+the literal `{x}`. Braces without a name (JSON, LaTeX's `\frac{1}{2}`) stay as written. A template is filled in one
+pass, so braces in a cell are data.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ __all__ = ["Template", "is_nameable", "require_text"]
 _BRACE = re.compile(r"[{}]")
 _INNERMOST = re.compile(r"[^{}\n]+")
 _NAME = re.compile(r"[^\W\d]\w*")
-# A name and the beginning of something that is done with it, as in f-strings and in `str.format`.
+# A name and the beginning of an expression or format, as in f-strings and `str.format`.
 _USED = re.compile(r"\s*([^\W\d]\w*)\s*[.\[!:(].*")
-# The same where nothing else can be meant; LaTeX has `{fig:plot}` and `{eq:1}`, prose `{e.g. this}`.
+# The same, only if unambiguous: LaTeX has `{fig:plot}` and `{eq:1}`, prose has `{e.g. this}`.
 _FORMATTED = re.compile(
     r"\s*([^\W\d]\w*)(?:(?:\.[^\W\d]\w*(?:\(\))?|\[[^\[\]\s]*\])+(?:![rsa])?(?::\S*)?"
     r"|![rsa](?::\S*)?|:(?:.?[<>=^]\S*|[-+]?[\d,_]*\.\d+[a-zA-Z%]?|,\S*|%\S+|\S*%\S*))\s*"
 )
 _WORDS = re.compile(r"[^\W\d][\w -]*")
-# Below this likeness words in braces are prose, above it a slip of the finger.
+# Below this similarity to a column, words in braces are prose; above it, a typing error.
 _NEAR_MISS = 0.8
 _LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A prompt compiled to its fixed parts and the names between them.
+    """A prompt compiled to its fixed parts and the column names between them.
 
     Attributes:
-        source: The prompt as a model reads it where the names stay: with the literal braces of `{{x}}`.
+        source: The prompt with its placeholders, and with `{{x}}` as the literal `{x}`.
         literals: Fixed parts, one more than `names`.
-        names: Column names between them, in order; one that is used twice is there twice.
+        names: Column names between the fixed parts, in order; a column used twice is listed twice.
     """
 
     source: str
@@ -58,18 +58,18 @@ class Template:
         named_by: str = "The prompt",
         there: str | None = "the frame",
     ) -> Template:
-        """Find the columns that *source* names.
+        """Compile *source* and find its columns.
 
         Args:
             source: The prompt.
-            columns: The frame's column names; those that are not text are matched by `str`.
-            also: Further names, and the column of each.
-            named_by: What names them, for errors.
-            there: What has the columns, for errors; None where they are too many to list.
+            columns: The frame's column names; names that are not strings are matched by `str`.
+            also: Additional names, mapped to their columns.
+            named_by: The subject of error messages.
+            there: The owner of the columns, for error messages; None if there are too many columns to list.
 
         Raises:
-            UnknownColumnError: For a name in braces that is no column. Nothing was sent.
-            UsageError: For more than a name in braces (`{price:.2f}`). Nothing was sent.
+            UnknownColumnError: If a name in braces is not a column. Nothing was sent.
+            UsageError: If braces contain more than a name (`{price:.2f}`). Nothing was sent.
         """
         known = dict.fromkeys(map(str, columns))
         places = {name: name for name in known} | dict(also or {})
@@ -95,11 +95,11 @@ class Template:
         """Yield the prompts of *rows*.
 
         Args:
-            columns: For each of `names`, the texts of the whole column.
+            columns: The texts of the whole column, for each of `names`.
             rows: Positions to fill.
         """
         literals = self.literals
-        if len(self.names) == 1:  # the common prompt; a third of the time of the general way
+        if len(self.names) == 1:  # the usual case; takes a third of the time of the general one
             before, after = literals
             column = columns[0]
             for row in rows:
@@ -114,10 +114,10 @@ class Template:
 
 
 def require_text(prompt: object) -> None:
-    """Refuse a prompt that no request can carry.
+    """Check that a prompt is text that a request can contain.
 
     Raises:
-        UsageError: For what is no text, or has half a surrogate pair. Nothing was sent.
+        UsageError: If it is not a string or has half a surrogate pair. Nothing was sent.
     """
     if not isinstance(prompt, str):
         shown = repr(prompt)
@@ -130,15 +130,15 @@ def require_text(prompt: object) -> None:
 
 
 def is_nameable(column: str) -> bool:
-    """Return whether a prompt can name a column: braces can hold its name."""
+    """Return whether a prompt can refer to a column, so that its name can be written in braces."""
     return len(column) <= _LONGEST_NAME and _INNERMOST.fullmatch(column) is not None
 
 
 def _pieces(source: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the text between innermost braces, and what is in them; None at the end.
+    """Yield the text before each innermost pair of braces, and the braces' content; None at the end.
 
-    Of two braces that open together and close together, one pair is taken off, and what they hold is no name. Only
-    such pairs: a `}}` alone ends two objects of JSON.
+    If two braces open together and close together, one pair is removed, and their content is not a name. Only
+    such pairs count: a `}}` alone ends two JSON objects.
     """
     closes = _matching(source)
     dropped: set[int] = set()
@@ -152,10 +152,10 @@ def _pieces(source: str) -> Iterator[tuple[str, str | None]]:
     for brace in _BRACE.finditer(source):
         here = brace.start()
         if here < at:
-            continue  # the end of a name that has been passed on
+            continue  # the end of a name that was already yielded
         parts.append(source[at:here])
         end = closes.get(here, here)
-        # Its length first: what braces in braces hold would be copied again for each of them.
+        # Check the length first: nested braces would copy their content once per level.
         inside = source[here + 1 : end] if 0 < end - here - 1 <= _LONGEST_NAME else ""
         if here in dropped:
             at = here + 1
@@ -169,7 +169,7 @@ def _pieces(source: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _matching(source: str) -> dict[int, int]:
-    """Return where each opening brace is closed; one that never is has no entry."""
+    """Return the position of each opening brace's closing brace. An unclosed brace has no entry."""
     open_ones: list[int] = []
     closes = {}
     for match in _BRACE.finditer(source):
@@ -181,7 +181,7 @@ def _matching(source: str) -> dict[int, int]:
 
 
 def _raise_unknown_name(word: str, known: Sequence[str], named_by: str, there: str | None) -> None:
-    """Raise where a person who wrote `{word}` meant a column."""
+    """Raise an error if `{word}` was probably meant as a column."""
     name = word.strip()
     used = _USED.fullmatch(word)
     column = name if used is None else used[1]

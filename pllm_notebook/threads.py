@@ -1,8 +1,8 @@
-"""Daemon threads for work that may block, or never return: user code, planning, files.
+"""Daemon threads for work that may block or never return: user code, planning, files.
 
-Not `concurrent.futures`' pools: the interpreter closes those when the main thread ends, so that a run in another
-thread could not go on, and joins their threads at exit, so that one function that never returns would keep the
-process alive. It also lets a fixed number of stuck functions block everything behind them for good.
+`concurrent.futures` pools do not fit: the interpreter closes them when the main thread ends, so that a run in another
+thread could not continue, and joins their threads at exit, so that one function that never returns would keep the
+process alive. In such a pool, a fixed number of stuck functions also blocks all later work forever.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["ENGINE_THREAD", "DaemonLoop", "DaemonThreads", "weak_callback"]
 ENGINE_THREAD = "pllm-engine"
 """The name of a thread that runs an engine's loop."""
 
-# A thread that has had nothing to do for this long ends.
+# A thread that has been idle for this long ends.
 _IDLE_S = 10.0
-# Work that no busy thread takes up within this time gets a thread of its own: the others may be stuck.
+# Work that no thread starts within this time gets a new thread: the others may be stuck.
 _PATIENCE_S = 0.25
 
 P = ParamSpec("P")
@@ -38,15 +38,15 @@ _Work = tuple["Future[Any]", Callable[[], Any]]
 
 
 class DaemonThreads(Executor):
-    """An executor whose threads are daemons, reused while they return, and never a limit when they do not.
+    """An executor with daemon threads. They are reused while functions return; stuck ones do not limit new work.
 
-    Whatever a function raises, SystemExit included, is the result of its future; no thread ends by it.
+    Any exception of a function, SystemExit included, becomes the result of its future and does not end the thread.
 
     Args:
         name: Prefix of the threads' names.
-        at_once: How many threads work at once while they make progress; None for as many as there is work. Where
-            no thread has become free within *patience_s*, one more begins.
-        patience_s: Seconds.
+        at_once: Number of threads that work at once while they make progress; None for no limit. If no thread becomes
+            free within *patience_s*, one more is started.
+        patience_s: Seconds to wait for a free thread.
     """
 
     def __init__(self, name: str, at_once: int | None = None, patience_s: float = _PATIENCE_S) -> None:
@@ -62,20 +62,20 @@ class DaemonThreads(Executor):
         return f"DaemonThreads({self._name!r}, busy={self._busy}, idle={self._idle}, queued={len(self._queue)})"
 
     def reset_after_fork(self) -> None:
-        """Begin without threads and work, as a forked child does: no thread has come along."""
+        """Start without threads and work, as in a forked child, where the parent's threads do not exist."""
         self._changed = threading.Condition(threading.Lock())
         self._queue: deque[_Work] = deque()
         self._busy = 0
-        # Started threads that have no work yet, those that are just beginning included. There are never more pieces
-        # of work in the queue than idle threads, unless `at_once` threads are busy.
+        # Started threads without work, including those that are just starting. The queue is never longer than the
+        # number of idle threads, unless `at_once` threads are busy.
         self._idle = 0
-        # Threads beyond `at_once`, begun since the others did not return; fewer again as idle ones end.
+        # Threads beyond `at_once`, started because the others did not return. It falls as idle threads end.
         self._beyond = 0
-        # Whether a thread waits for the patience of the queue to end.
+        # Whether a thread waits for the queue's patience to end.
         self._relief = False
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **named: P.kwargs) -> Future[T]:
-        """Run *function* in some thread, soon.
+        """Schedule *function* on a thread.
 
         Raises:
             RuntimeError: After `shutdown`.
@@ -87,18 +87,18 @@ class DaemonThreads(Executor):
             self._queue.append((future, partial(function, *args, **named)))
             if len(self._queue) > self._idle:
                 self._grow()
-            elif self._relief:  # it waits for the same condition, and would swallow a single notification
+            elif self._relief:  # it waits for the same condition and would consume a single notification
                 self._changed.notify_all()
             else:
                 self._changed.notify()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work.
+        """Accept no more work.
 
         Args:
-            wait: Whether to wait for the work that was given; user code may never return.
-            cancel_futures: Whether work that has not begun is cancelled; it is done otherwise.
+            wait: Whether to wait for the submitted work. User code may never return.
+            cancel_futures: Whether to cancel work that has not started. Otherwise it is still done.
         """
         with self._changed:
             self._closed = True
@@ -113,7 +113,7 @@ class DaemonThreads(Executor):
                 self._changed.wait_for(lambda: not self._busy and not self._queue)
 
     def _grow(self) -> None:
-        """Start a thread, or one that waits first where enough are busy. With the lock held."""
+        """Start a thread, or one that waits first if enough threads are busy. Requires the lock."""
         if self._at_once is None or self._busy + self._idle < self._at_once + self._beyond:
             self._idle += 1
             self._start(self._work)
@@ -133,7 +133,7 @@ class DaemonThreads(Executor):
                 raise
 
     def _relieve(self) -> None:
-        """Begin to work, in a thread of its own, once the first of the queue has waited too long."""
+        """Start working in a new thread once the first item of the queue has waited too long."""
         with self._changed:
             while self._queue:
                 first = self._queue[0]
@@ -152,7 +152,7 @@ class DaemonThreads(Executor):
         return not self._queue or self._queue[0] is not first
 
     def _work(self) -> None:
-        """Work, in a thread, until there has been nothing to do for a while."""
+        """Work in a thread until it has been idle for a while."""
         with self._changed:
             while self._changed.wait_for(lambda: self._queue or self._closed, _IDLE_S) and self._queue:
                 future, function = self._queue.popleft()
@@ -161,7 +161,7 @@ class DaemonThreads(Executor):
                 self._changed.release()
                 try:
                     _run(future, function)
-                    del future, function  # what they hold must not live until the next piece of work
+                    del future, function  # do not keep their objects alive until the next piece of work
                 finally:
                     self._changed.acquire()
                     self._busy -= 1
@@ -177,28 +177,28 @@ def _run(future: Future[Any], function: Callable[[], Any]) -> None:
         return
     try:
         result = function()
-    except BaseException as error:  # user code may raise anything; it ends nothing but its own future
+    except BaseException as error:  # user code may raise anything; it affects only its own future
         future.set_exception(error)
     else:
         future.set_result(result)
 
 
 class DaemonLoop(asyncio.SelectorEventLoop):
-    """An event loop whose own threads (names are looked up there, and files read) are daemons too."""
+    """An event loop whose executor threads (for name lookups and file reads) are also daemons."""
 
     def __init__(self) -> None:
         super().__init__()
         self._threads = DaemonThreads("pllm-io")
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-        """Run *func* in a thread; what comes after the end of the loop is dropped in silence."""
+        """Run *func* in a thread. A result that arrives after the end of the loop is silently dropped."""
         future: asyncio.Future[T] = self.create_future()
         work = (executor or self._threads).submit(func, *args)
         future.add_done_callback(lambda _: work.cancel())
 
         def over(ended: Future[T]) -> None:
-            # Of the argument: a future that its own callback refers to is a circle, and would keep its result.
-            # asyncio's own bridge raises in the thread where the loop was closed in the meantime.
+            # Use the argument: a future referenced by its own callback is a cycle and would keep its result alive.
+            # asyncio's own bridge raises in the thread if the loop was closed meanwhile.
             with suppress(RuntimeError):
                 self.call_soon_threadsafe(_pass_on, ended, future)
 
@@ -216,7 +216,7 @@ def _pass_on(work: Future[T], future: asyncio.Future[T]) -> None:
 
 
 def weak_callback(method: Callable[[], Any]) -> Callable[[], Any]:
-    """Return what calls *method* for as long as somebody holds its object, and does nothing after that."""
+    """Return a function that calls *method* while its object is alive and does nothing afterwards."""
     held = weakref.WeakMethod(method)
 
     def call() -> Any:

@@ -1,7 +1,7 @@
-"""The values that pass between rooms. Frozen, and free of behaviour.
+"""Records that the packages exchange. They are frozen and have almost no behaviour.
 
-Words: a *call* is one request to a model, fully determined by its content; a *reply* is
-what came back; an *outcome* is the reply or failure of one row.
+Terms: a *call* is one request to a model, fully determined by its content; a *reply* is
+the model's response; an *outcome* is the reply or failure of one row.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ __all__ = [
 class Finish(StrEnum):
     """How a reply ended. Only `COMPLETE` and `CALLED` can become a value.
 
-    `CALLED` is a whole reply that calls tools, with or without words beside the calls. `UNFINISHED` is one whose
-    reason to end is not one that its format has for a whole reply.
+    `CALLED` is a complete reply that calls tools, with or without text next to the calls. `UNFINISHED` is a reply with
+    a stop reason that its format does not use for complete replies.
     """
 
     COMPLETE = "complete"
@@ -48,10 +48,10 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call, in the same sense for every provider.
+    """Token counts of one call, with the same meaning for every provider.
 
-    `input_tokens` is the total, cache reads and writes included; `output_tokens` is what
-    is billed as output, reasoning included.
+    `input_tokens` is the total, including cache reads and writes; `output_tokens` is the number
+    billed as output, including reasoning.
     """
 
     input_tokens: int
@@ -72,7 +72,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Input and output together."""
+        """Sum of input and output tokens."""
         return self.input_tokens + self.output_tokens
 
     @property
@@ -97,17 +97,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What calls have used and cost together.
+    """Total usage and cost of several calls.
 
     Attributes:
-        input_tokens: Of all replies.
-        output_tokens: Of all replies.
+        input_tokens: Input tokens of all replies.
+        output_tokens: Output tokens of all replies.
         cached_tokens: Input tokens that providers read from their prompt caches.
-        cost_usd: US dollars; None once a call of unknown price is among them, so that no sum looks whole that is not.
-        perhaps_requests: Requests that may have been charged besides: lost, cancelled, or without word of their usage.
-        perhaps_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them, since the
-            run has no ceiling.
-        joined_usd: Of the cost, that of calls which another run had sent already: its cost has them, too.
+        cost_usd: Cost in US dollars; None if any call has an unknown price, so that no partial sum looks complete.
+        perhaps_requests: Other requests that may have been charged: lost, cancelled, or without reported usage.
+        perhaps_usd: Maximum cost of these in US dollars; 0.0 if nothing was reserved for them, because the run has no
+            cost limit.
+        joined_usd: The part of the cost for calls that another run had already sent. That run's cost includes it too.
     """
 
     input_tokens: int = 0
@@ -132,20 +132,20 @@ class Spent:
 
     @property
     def own_usd(self) -> float | None:
-        """What its own requests cost, None for unknown: over several runs, the sum that was paid."""
+        """Cost of the run's own requests, None if unknown. Summed over several runs, it is the amount paid."""
         return None if self.cost_usd is None else max(0.0, self.cost_usd - self.joined_usd)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for one call, or None if the model's price is unknown."""
+    """The price of one call in US dollars, or None if the model's price is unknown."""
 
     total_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
-    """An HTTP response, whatever its status, before anyone has read it."""
+    """An unparsed HTTP response with any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -154,10 +154,10 @@ class RawReply:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered, in the same form for every provider.
+    """A model's answer, in the same form for every provider.
 
-    `text` is "" where there was none; `detail` carries the refusal's or filter's own words.
-    `calls` and `echo` are there where it called tools.
+    `text` is "" if there was none. `detail` is the text of a refusal or content filter.
+    `calls` and `echo` are set if the model called tools.
     """
 
     text: str
@@ -172,7 +172,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class LimitReport:
-    """What a response's headers say of the account's limits. None: not said.
+    """The account's rate limits from a response's headers. None means not reported.
 
     `reset_*_s` is the time in seconds until the bucket is full again.
     """
@@ -187,11 +187,11 @@ class LimitReport:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What one batch job of a provider may hold.
+    """A provider's limits for one batch job.
 
     Attributes:
-        lines: Requests.
-        bytes: Of the request file.
+        lines: Maximum number of requests.
+        bytes: Maximum size of the request file.
         window_s: Seconds after which the provider answers no more requests of a job.
     """
 
@@ -202,19 +202,19 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class RemoteJob:
-    """A batch job as its provider tells of it.
+    """A batch job as reported by its provider.
 
     Attributes:
-        id: The provider's.
-        state: "running" until nothing more will come; then "ended" (with results for all, or for some),
-            "failed" (refused as a whole), "expired" or "cancelled" (with or without results).
-        label: What it was created under, "" where the provider keeps no label.
-        created_at: Seconds since the epoch.
-        total: Requests; None if it is not reported.
-        succeeded: Of them, as the provider counts; None if it is not reported, or not yet.
-        failed: The same.
-        message: What the provider says of a failed job, "" for nothing.
-        files: Where results are: what `BatchAPI.results` needs, as the provider named it.
+        id: The provider's job id.
+        state: "running" until no more results will come; then "ended" (with results for all or some requests),
+            "failed" (rejected as a whole), "expired" or "cancelled" (with or without results).
+        label: The label it was created with, "" if the provider keeps no labels.
+        created_at: Creation time in seconds since the epoch.
+        total: Number of requests; None if not reported.
+        succeeded: Number of successful requests as counted by the provider; None if not reported, or not yet.
+        failed: Number of failed requests; None as above.
+        message: The provider's message about a failed job, "" for none.
+        files: The provider's names of the result files, which `BatchAPI.results` needs.
     """
 
     id: str
@@ -233,9 +233,9 @@ class BatchResult:
     """One line of a job's results.
 
     Attributes:
-        custom_id: As submitted.
-        raw: The response, None where the request was never answered.
-        failure: Why it was not: "expired", "cancelled", or the provider's own word; "" where it was.
+        custom_id: The submitted id.
+        raw: The response, None if the request was never answered.
+        failure: Why there is no response: "expired", "cancelled", or the provider's own word; "" if there is one.
     """
 
     custom_id: str
@@ -245,19 +245,19 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A batch job that a run waits for, or has waited for.
+    """A batch job that a run waits for or waited for.
 
     Attributes:
-        id: Ours, shortened.
-        state: How far it is, in one word.
-        total: Its requests.
-        answered: Of them, as the provider counts; None where it does not say.
-        failed: The same.
-        created_at: Seconds since the epoch.
-        ends_at: When the provider's window ends, None before the provider has made it, and once it has ended.
-        price_usd: What its answers cost, or are expected to; None for unknown.
-        is_open: Whether anything more will happen to it.
-        message: What is wrong, "" for nothing.
+        id: Our job id, shortened.
+        state: State in one word.
+        total: Number of requests.
+        answered: Number of answered requests as counted by the provider; None if not reported.
+        failed: Number of failed requests; None if not reported.
+        created_at: Creation time in seconds since the epoch.
+        ends_at: End of the provider's window; None before the provider has created the job and after it has ended.
+        price_usd: Actual or expected cost of the answers in US dollars; None if unknown.
+        is_open: Whether the job can still change.
+        message: Description of a problem, "" for none.
     """
 
     id: str
@@ -274,31 +274,31 @@ class JobProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The state of a run at one moment, as displays see it.
+    """A snapshot of a run's state for displays.
 
-    Rows add up: `done + cached + failed + not_sent + skipped + pending == total`; `done` were answered by
-    calls of this run (equal rows each count), `cached` by the store; `not_sent` are those for which `max_cost_usd`
-    left no money.
+    Rows add up: `done + cached + failed + not_sent + skipped + pending == total`. `done` rows were answered by
+    calls of this run (equal rows each count) and `cached` rows by the store. `not_sent` rows were not sent because of
+    `max_cost_usd`.
 
     Attributes:
-        label: What is being asked, for the display's first words.
+        label: The question, shown at the beginning of the display.
         model: `provider:name`.
-        simulated: Whether the answers are invented.
-        in_flight: Calls on the wire now.
-        rows_per_s: Over the last few seconds.
-        eta_s: Seconds left at that pace, None for unknown.
-        cached_tokens: Of the input tokens, those that the provider read from its prompt cache.
-        cost_usd: Paid by this run, None for unknown price.
-        budget_usd: The ceiling, None for none.
-        maybe_paid_requests: Further requests that may have been charged: lost, cancelled, or without reported usage.
-        maybe_paid_usd: US dollars that these can have cost at most; 0.0 where nothing was reserved for them.
-        reserved_usd: US dollars reserved for the requests that are out, under a ceiling.
-        joined_usd: Of the cost, that of calls which another run had sent already: its cost has them, too.
-        note: One line of news ("at the provider's limit", "waiting 12 s"), "" for none.
+        simulated: Whether the answers are simulated.
+        in_flight: Number of calls on the wire.
+        rows_per_s: Rows per second over the last few seconds.
+        eta_s: Estimated seconds left, None if unknown.
+        cached_tokens: Input tokens that the provider read from its prompt cache.
+        cost_usd: Cost of this run in US dollars, None if the price is unknown.
+        budget_usd: The cost limit, None for none.
+        maybe_paid_requests: Other requests that may have been charged: lost, cancelled, or without reported usage.
+        maybe_paid_usd: Maximum cost of these in US dollars; 0.0 if nothing was reserved for them.
+        reserved_usd: US dollars reserved for the requests in flight, if there is a cost limit.
+        joined_usd: The part of the cost for calls that another run had already sent. That run's cost includes it too.
+        note: A one-line note ("at the provider's limit", "waiting 12 s"), "" for none.
         state: "running", "done", "cancelled" or "failed".
-        unit: What its rows are: "row", "prompt", or "line" of a request file.
-        is_batch: Whether its calls go by batch job.
-        jobs: The batch jobs that it waits for; at the end, those that it waited for.
+        unit: Name of one row: "row", "prompt", or "line" for a request file.
+        is_batch: Whether the calls are sent as batch jobs.
+        jobs: The batch jobs that the run waits for; at the end, those that it waited for.
     """
 
     label: str
@@ -331,25 +331,25 @@ class Progress:
 
     @property
     def open_jobs(self) -> tuple[JobProgress, ...]:
-        """The batch jobs that go on at the provider; none once the run is done and every row has its outcome."""
-        # The last answers arrive before the job that brought them is recorded as done.
+        """The batch jobs still open at the provider; empty once the run is done and every row has its outcome."""
+        # The last answers arrive before their job is recorded as done.
         if self.state == "done" and not self.pending:
             return ()
         return tuple(job for job in self.jobs if job.is_open)
 
     @property
     def pending(self) -> int:
-        """Rows with no outcome yet."""
+        """Number of rows without an outcome."""
         return self.total - self.done - self.cached - self.failed - self.not_sent - self.skipped
 
     @property
     @deprecated("Progress.perhaps_requests is now maybe_paid_requests.")
     def perhaps_requests(self) -> int:
-        """`maybe_paid_requests` by its old name, which stays for one release."""
+        """The old name of `maybe_paid_requests`, kept for one release."""
         return self.maybe_paid_requests
 
     @property
     @deprecated("Progress.perhaps_usd is now maybe_paid_usd.")
     def perhaps_usd(self) -> float:
-        """`maybe_paid_usd` by its old name, which stays for one release."""
+        """The old name of `maybe_paid_usd`, kept for one release."""
         return self.maybe_paid_usd

@@ -1,4 +1,4 @@
-"""Runs by batch job: the dispatcher that gathers calls, and the service that drives their jobs."""
+"""Batch runs: the dispatcher that collects calls, and the service that drives their jobs."""
 
 from pllm_notebook.batch_jobs.background import start_polling
 from pllm_notebook.batch_jobs.batch_results import batch_rate, decode_reply

@@ -1,4 +1,4 @@
-"""Whose jobs can be reached from this process: those whose key, client and address are set here."""
+"""The accounts whose jobs this process can access: those with their key, client and address set here."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["JobAccounts"]
 
 
 class JobAccounts:
-    """The models of jobs, each under the account that made the job. Sends nothing; used from any thread.
+    """The models of jobs, each with the account that created the job. Sends nothing; usable from any thread.
 
     Args:
-        resolve: Resolves the model that options name, with the servers and clients that are configured now.
+        resolve: Resolves the model in options with the currently configured servers and clients.
     """
 
     def __init__(self, resolve: Callable[[Options], ResolvedModel]) -> None:
@@ -25,13 +25,13 @@ class JobAccounts:
         self._targets: dict[tuple[str, str], ResolvedModel] = {}
 
     def register(self, target: ResolvedModel) -> None:
-        """Remember a model that a run asks, for the jobs of its account."""
+        """Remember a run's model for the jobs of its account."""
         self._targets[target.label, target.account] = target
 
     def of(self, job: Job) -> ResolvedModel | None:
-        """Return the model of a job, None where its account is not available."""
+        """Return the model of a job, None if its account is not available."""
         found: ResolvedModel | None = None
-        # What is set now before what was: a caller may have closed the client of an earlier run and given another.
+        # Current settings come first: a caller may have closed the client of an earlier run and set another.
         with suppress(PllmError):
             found = self._resolve(Options(model=job.target))
         if found is None or (found.provider, found.account) != (job.provider, job.account):
@@ -39,7 +39,7 @@ class JobAccounts:
         return found
 
     def reason_unavailable(self, job: Job) -> str:
-        """Describe why a job's account is not available, "" where it is."""
+        """Describe why a job's account is not available; "" if it is."""
         if self.of(job) is not None:
             return ""
         try:

@@ -1,4 +1,4 @@
-"""Poll the open jobs of earlier kernels again, as soon as a kernel uses this package."""
+"""Resume polling the open jobs of earlier kernels when a kernel uses this package."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class _Polling:
-    """What is looked after, by cache directory, and on which engine; None where nothing was open."""
+    """The engine and service that poll each cache directory; None if no job was open."""
 
     def __init__(self) -> None:
         self.directories: dict[str, tuple[Engine, BatchService] | None] = {}
-        # The loop holds its tasks weakly.
+        # The loop keeps only weak references to its tasks.
         self.tasks: set[asyncio.Task[None]] = set()
 
 
@@ -33,10 +33,10 @@ _POLLING: Slot[_Polling] = Slot("polling", _Polling)
 
 
 def start_polling(resolve: Callable[[Options], ResolvedModel]) -> None:
-    """Look after the open jobs of the moment's cache directory, in the background, unless `poll` is off.
+    """Poll the open jobs of the current cache directory in the background, unless `poll` is off.
 
-    Costs one look at the file system where there are none. What is wrong with the journal is logged: it is no
-    business of the cell that happens to run.
+    Costs one file system check if there are none. Journal errors are logged, not raised: they are unrelated to the
+    current cell.
 
     Args:
         resolve: Resolves the model of a job (see `JobAccounts`).
@@ -83,7 +83,7 @@ def _end(running: Engine, opened: BatchService) -> None:
 
 
 def _keep_task(task: asyncio.Task[None]) -> None:
-    """Keep a task from being collected, and log its failure."""
+    """Keep a reference to a task until it ends, and log its failure."""
     tasks = _POLLING.value.tasks
     tasks.add(task)
 

@@ -1,9 +1,9 @@
-"""A dispatcher whose calls go by batch job. To a run it is the same as a live one.
+"""A dispatcher that sends calls as batch jobs. To a run it looks like a live dispatcher.
 
-Runs hand over their calls as they would to a live one. They are gathered until a run has no more to give,
-journalled as jobs, and landed one by one when their answers come; what a run asks next (a repair turn, what the
-budget had no room for) makes its cohort's next job. Rows that wait in a job already, planned by another
-kernel or yesterday, are waited for there.
+Runs pass their calls as to a live dispatcher. The calls are collected until a run has no more, recorded in the
+journal as jobs, and completed one by one when their answers arrive. A run's later calls (a repair turn, calls that
+the budget had no room for) form the next job. If a row already waits in a job, planned by another kernel or
+earlier, the run waits for that job.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = ["BatchDispatcher"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Calls taken over at a time, so that the loop hears of other things in between.
+# Calls taken at a time, so that the loop can run other work in between.
 _GROUP_LINES = 500
-# Runs that begin together, as the members of an ensemble do, share jobs.
+# Runs that start together, such as the members of an ensemble, share jobs.
 _GATHER_S = 0.25
 
 _UNSENT = frozenset({JobState.PLANNED, JobState.UPLOADED, JobState.CREATING})
@@ -44,10 +44,10 @@ _Results = Mapping[str, tuple[Reply | Failure, RawReply | None]]
 
 @dataclass(eq=False, slots=True)
 class _JobGroup:
-    """Calls that are journalled together.
+    """Calls that are recorded in the journal together.
 
     Attributes:
-        jobs: Ids of the jobs that they are in, of this kernel or another; None until that is known.
+        jobs: Ids of their jobs, from this kernel or another; None until known.
     """
 
     jobs: frozenset[str] | None = None
@@ -58,8 +58,8 @@ class _WaitingCall:
     """A call that waits for an answer.
 
     Attributes:
-        cohort: The calls with which it is journalled.
-        waiters: The runs that wait for it, and what each asked; a run that joins waits for its cohort.
+        cohort: The group of calls with which it is recorded.
+        waiters: The waiting runs, each with its call. A run that joins waits for the call's cohort.
     """
 
     cohort: _JobGroup
@@ -67,16 +67,16 @@ class _WaitingCall:
 
 
 class BatchDispatcher:
-    """One account's and model's calls by batch job. Used on the engine's loop.
+    """Send the calls of one account and model as batch jobs. Used on the engine's loop.
 
     Args:
-        planner: Plans its jobs.
-        api: Opens its provider's batch API.
+        planner: Plans the jobs.
+        api: Opens the provider's batch API.
         planned: Called when jobs have been planned.
-        in_thread: Runs what may block.
+        in_thread: Runs a blocking function in a thread.
 
     Attributes:
-        replies: Replies received, for any run.
+        replies: Number of replies received, for all runs.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class BatchDispatcher:
         self._loop = asyncio.get_running_loop()
         self._queues: list[RunQueue] = []
         self._coming: list[RunQueue] = []
-        # Handed over and not yet in a job, and calls that wait for an answer, by key.
+        # Calls that are not in a job yet; and, by key, calls that wait for an answer.
         self._gathered: defaultdict[RunQueue, list[PendingCall]] = defaultdict(list)
         self._waiting_calls: dict[str, _WaitingCall] = {}
         self._out: Counter[RunQueue] = Counter()
         self._jobs: dict[str, BatchJob] = {}
         self._cohorts: defaultdict[RunQueue, set[_JobGroup]] = defaultdict(set)
-        # Of a run that waits no longer, what it waited for.
+        # The jobs that a detached run waited for.
         self._left: weakref.WeakKeyDictionary[RunQueue, tuple[JobProgress, ...]] = weakref.WeakKeyDictionary()
         self._ended: dict[str, BatchJob] = {}
         self._pumping = False
@@ -112,18 +112,18 @@ class BatchDispatcher:
 
     @property
     def jobs(self) -> list[BatchJob]:
-        """The jobs that calls of this dispatcher wait for."""
+        """The jobs for which calls of this dispatcher wait."""
         return list(self._jobs.values())
 
     def announce(self, queue: RunQueue) -> None:
-        """Register a run that is being planned: what others hand over waits for it, to share its jobs."""
+        """Register a run that is being planned. Calls of other runs wait for it in order to share its jobs."""
         self._coming.append(queue)
 
     def attach(self, queue: RunQueue) -> None:
-        """Take over a run's calls.
+        """Start taking a run's calls.
 
         Raises:
-            UsageError: Where there is no batch API, no key or no package. Nothing was sent.
+            UsageError: If there is no batch API, key or package. Nothing was sent.
         """
         self._api = self._open_api()
         self._left.pop(queue, None)
@@ -131,13 +131,13 @@ class BatchDispatcher:
         self.wake()
 
     def wake(self) -> None:
-        """Look again soon: a run has something new, or has no more."""
+        """Schedule a check: a run has new calls or has no more."""
         if not self._pumping:
             self._pumping = True
             self._loop.call_soon(self._pump)
 
     def detach(self, queue: RunQueue) -> None:
-        """Wait no longer for a run's calls. Their jobs go on, and what they bring is kept for the next run."""
+        """Stop waiting for a run's calls. Their jobs continue, and the answers are kept for the next run."""
         self._left[queue] = self.jobs_of(queue)
         for queues in (self._queues, self._coming):
             if queue in queues:
@@ -155,10 +155,10 @@ class BatchDispatcher:
         queue.in_flight = 0
         for call in dropped:
             queue.source.done(call, cancelled(call, 0.0))
-        self.wake()  # what others have handed over may have waited for this run's plan
+        self.wake()  # calls of other runs may have waited for this run's plan
 
     def submitted(self, queue: RunQueue) -> bool:
-        """Return whether everything that a run has handed over is with the provider, as far as is known."""
+        """Return whether all calls taken from a run are known to be submitted to the provider."""
         cohorts = self._cohorts.get(queue)
         if not cohorts or self._gathered.get(queue):
             return False
@@ -169,7 +169,7 @@ class BatchDispatcher:
         )
 
     def jobs_of(self, queue: RunQueue) -> tuple[JobProgress, ...]:
-        """Return the jobs that a run waits for, or waited for when it was detached; from any thread."""
+        """Return the jobs that a run waits for, or waited for when it was detached. Callable from any thread."""
         left = self._left.get(queue)
         if left is not None:
             return left
@@ -194,7 +194,7 @@ class BatchDispatcher:
         )
 
     def blocked_by(self, now: float) -> str:
-        """Describe what is waited for."""
+        """Describe the jobs that calls wait for."""
         if not self._jobs:
             return ""
         states = Counter(job.state for job in self._jobs.values())
@@ -204,12 +204,12 @@ class BatchDispatcher:
         return f"batch jobs: {counts}; {format_duration(time.time() - oldest)} since the first was planned{wrong}"
 
     def arrived(self, results: _Results, limits: Mapping[str, int] | None = None) -> None:
-        """End calls whose answers are in the store, or which have failed for good, by key.
+        """End calls whose answers are in the store, or which have finally failed.
 
         Args:
-            results: What came.
-            limits: Tokens that the requests let the answers have, 0 for no limit; one that is not here is the
-                caller's own. A call with more room than the answer that was cut off had goes into the next job.
+            results: The results by key.
+            limits: Output limits of the requests in tokens, 0 for no limit; a missing one is the call's own. If an
+                answer was cut off below its call's limit, the call goes into the next job.
         """
         for key, (result, raw) in results.items():
             waiting_call = self._waiting_calls.pop(key, None)
@@ -222,12 +222,12 @@ class BatchDispatcher:
                 call.sent += 1
                 if isinstance(result, Failure):
                     call.count_charge(result)
-                # Its own limit is what it was cut off at, or would have been.
+                # The call's own limit is the one at which the answer was, or would have been, cut off.
                 queue.source.done(call, call.result(result, raw, 0.0, output_limit=call.wire_limit))
         self.wake()  # a cohort's next job may be due
 
     def answered(self, results: Mapping[str, tuple[Reply, RawReply]], limits: Mapping[str, int] | None = None) -> None:
-        """End calls that were answered by another route and are in the store, by key (see `arrived`)."""
+        """End calls that were answered in another way and are in the store, by key (see `arrived`)."""
         rest: dict[str, tuple[Reply | Failure, RawReply | None]] = {}
         for key, result in results.items():
             waiting_call = self._waiting_calls.get(key)
@@ -240,7 +240,7 @@ class BatchDispatcher:
         self.arrived(rest, limits)
 
     def changed(self, job: BatchJob) -> None:
-        """Note a job's new state."""
+        """Record a job's new state."""
         if job.id in self._jobs:
             self._jobs[job.id] = job
             if job.final:
@@ -251,7 +251,7 @@ class BatchDispatcher:
         return [key for key in keys if key in self._waiting_calls]
 
     def waiting_in(self, job_id: str, keys: Sequence[str]) -> set[str]:
-        """Return those of *keys* that a run waits for in this job: what it left may be in a later job already."""
+        """Return those of *keys* that a run waits for in this job. Unanswered calls may already be in a later job."""
         calls = {key: self._waiting_calls[key] for key in self.waiting(keys)}
         return {key for key, call in calls.items() if call.cohort.jobs is not None and job_id in call.cohort.jobs}
 
@@ -269,7 +269,7 @@ class BatchDispatcher:
             else:
                 self.wake()
                 continue
-            # A repair turn of the first answers waits for the last of them: one job for all.
+            # Repair turns of the first answers wait for the last answer, so that one job has them all.
             ready = ready or bool(self._gathered[queue] and self._is_complete(queue))
         if ready and self._timer is None:
             self._timer = self._loop.call_later(_GATHER_S, self._submit)
@@ -280,7 +280,7 @@ class BatchDispatcher:
     def _submit(self) -> None:
         self._timer = None
         if not all(queue.source.is_exhausted() for queue in self._coming):
-            return  # it will say so itself
+            return  # that run will wake the dispatcher
         cohort = _JobGroup()
         new: list[str] = []
         for queue in self._queues:
@@ -307,17 +307,17 @@ class BatchDispatcher:
             waiting_call = self._waiting_calls.get(key)
             if key in waiting or waiting_call is None or waiting_call.cohort is not cohort:
                 continue
-            # What waits nowhere now may have been answered since the run looked: looked for after the journal, since
+            # A call in no job may have been answered since the run checked. Check the store after the journal, since
             # an answer is in the store before its line is done.
             self._let_go(key, waiting_call)
-            # Of those that still wait: the run that came first may have been stopped.
+            # Take the first remaining waiter: the run that came first may have been stopped.
             rest += [call for _, call in waiting_call.waiters[:1]]
         adopted = {job.id: job for job in waiting.values()}
         planning = self._in_thread(self._planner.plan, self._api, rest)
         planning.add_done_callback(partial(self._have_planned, cohort, list(adopted.values())))
 
     def _let_go(self, key: str, waiting_call: _WaitingCall) -> None:
-        """Remove from a call the waiters whose runs have its answer already."""
+        """Remove the waiters of a call whose runs already have its answer."""
         for queue, call in list(waiting_call.waiters):
             if queue.source.end_if_answered(call):
                 queue.in_flight -= 1
@@ -346,7 +346,7 @@ class BatchDispatcher:
     def _check_ended(self, cohort: _JobGroup, work: asyncio.Future[Any]) -> bool:
         error = work.exception()
         if error is not None:
-            # Those too that have joined since: nothing else would report to them.
+            # Include runs that joined later: nothing else would report the error to them.
             for queue in [queue for queue, cohorts in self._cohorts.items() if cohort in cohorts]:
                 if isinstance(error, Exception):
                     queue.source.fail(error)
@@ -354,7 +354,7 @@ class BatchDispatcher:
 
 
 def _is_cut_below(call: PendingCall, result: Reply | Failure, limit: int) -> bool:
-    """Return whether an answer was cut off at a limit below that of the request which waits for it."""
+    """Return whether an answer was cut off at a lower limit than that of the waiting call."""
     if not isinstance(result, Reply) or result.finish is not Finish.TRUNCATED or limit == 0:
         return False
     allowed = call.wire_limit or call.output_limit

@@ -1,4 +1,4 @@
-"""Turn a job's results into replies, failures and stored entries."""
+"""Convert a job's results to replies, failures and store entries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pllm_notebook.types import Finish, RawReply, Reply
 
 __all__ = ["batch_rate", "decode_reply", "line_failure", "read_results"]
 
-# What the journal calls a line that has no answer, as a kind of failure.
+# The failure kind for each of the journal's words for a line without an answer.
 _KINDS = {"rejected": FailureKind.BAD_REQUEST, "missing": FailureKind.MISSING, "abandoned": FailureKind.MISSING}
 _MESSAGES = {
     FailureKind.EXPIRED: "The batch job expired before this request was answered.",
@@ -23,7 +23,7 @@ _MESSAGES = {
 
 
 def batch_rate(target: ResolvedModel) -> Rate | None:
-    """Return a model's price in a batch, None for unknown."""
+    """Return a model's batch price, None if unknown."""
     if target.price_provider is None:
         return None
     return rate_of(target.price_provider, target.price_model, batch=True)
@@ -32,7 +32,7 @@ def batch_rate(target: ResolvedModel) -> Rate | None:
 def read_results(
     target: ResolvedModel, arrivals: Sequence[JobResult]
 ) -> list[tuple[Reply | Failure, RawReply | None, StoredReply | None]]:
-    """Read results, in order; a failure has no entry to store, and an unprocessed line has no body."""
+    """Read results, in order. A failure has no entry to store, and an unprocessed line has no body."""
     rate = batch_rate(target)
     made: list[tuple[Reply | Failure, RawReply | None, StoredReply | None]] = []
     for arrival in arrivals:
@@ -53,7 +53,7 @@ def read_results(
                     attempts=1,
                     host=target.host,
                 )
-            except Exception as error:  # what it says of itself cannot be written: the failure of this line alone
+            except Exception as error:  # its metadata cannot be encoded: only this line fails
                 message = f"The reply could not be taken in: {type(error).__name__}: {error}"[:500]
                 result = Failure(FailureKind.MALFORMED, message, 200, result.text[:2000], 1, cost_usd=None)
         made.append((result, raw, entry))
@@ -61,11 +61,11 @@ def read_results(
 
 
 def line_failure(word: str, message: str) -> Failure:
-    """Return the failure of a line.
+    """Build the failure of a line.
 
     Args:
-        word: The journal's or the provider's word for it.
-        message: What is known of it, "" for nothing more.
+        word: The journal's or the provider's word for the failure.
+        message: A description, "" if there is none.
     """
     kind = _KINDS.get(word)
     if kind is None:
@@ -74,7 +74,7 @@ def line_failure(word: str, message: str) -> Failure:
 
 
 def decode_reply(entry: StoredReply) -> Reply:
-    """Return the reply that is stored."""
+    """Convert a stored entry to a reply."""
     metadata = entry.metadata
     return Reply(
         entry.text.decode("utf-8", "surrogatepass"),

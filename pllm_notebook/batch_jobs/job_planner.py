@@ -1,4 +1,4 @@
-"""From calls to planned jobs: each call's line, and the job of another kernel where that was quicker."""
+"""Plan jobs for calls: build each call's line, or use the job of another kernel that was quicker."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["JobPlanner"]
 
 
 class JobPlanner:
-    """Plan one account's and model's jobs. Sends nothing.
+    """Plan the jobs of one account and model. Sends nothing.
 
     Args:
         target: The model.
-        journal: Where jobs are planned.
-        rate: The model's price in a batch, None for unknown.
-        origin: Where the calls come from, for a person who looks at the jobs.
+        journal: The journal in which jobs are planned.
+        rate: The model's batch price, None if unknown.
+        origin: Origin of the calls, shown in job listings.
     """
 
     def __init__(self, target: ResolvedModel, journal: Journal, rate: Rate | None, origin: str) -> None:
@@ -34,22 +34,22 @@ class JobPlanner:
 
     @property
     def label(self) -> str:
-        """The model, as a person writes it."""
+        """The model as the user writes it."""
         return self._target.label
 
     def waiting(self, keys: Sequence[str]) -> Mapping[str, BatchJob]:
-        """Return the open jobs in which *keys* wait. Blocks."""
+        """Return the open jobs in which *keys* wait. Blocking."""
         return self._journal.pending(keys)
 
     def plan(self, api: BatchAPI, calls: Sequence[PendingCall]) -> tuple[list[BatchJob], list[str]]:
-        """Journal what waits in no job. Blocks.
+        """Record the calls that wait in no job as new jobs. Blocking.
 
         Args:
-            api: Knows how a line is written, and what a job may hold.
+            api: The batch API, which builds the lines and knows the limits of a job.
             calls: The calls.
 
         Returns:
-            The jobs that they are in, and the keys of those that are too large for any.
+            The jobs of the calls, and the keys of calls that are too large for any job.
 
         Raises:
             StoreError: If the journal cannot be written. Nothing is planned then.
@@ -65,7 +65,7 @@ class JobPlanner:
             rest = (call for call in calls if call.key not in waiting)
             try:
                 planned = self._journal.plan(plan, self._outgoing(api, rest), api.limits)
-            except PendingElsewhereError:  # another kernel was quicker: its job is waited for
+            except PendingElsewhereError:  # another kernel was quicker: wait for its job
                 waiting = self._journal.pending([call.key for call in calls])
                 adopted = {job.id: job for job in waiting.values()}
                 continue

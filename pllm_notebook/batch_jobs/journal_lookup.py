@@ -1,4 +1,4 @@
-"""Which calls wait in a batch job, for a live run that would otherwise pay for them a second time."""
+"""Find calls that wait in a batch job, so that a live run does not pay for them a second time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class JournalLookup:
     """Look up calls that wait in the jobs of one cache directory. Sends nothing.
 
     Args:
-        directory: Of the cache.
-        batch_service: Opens the jobs; called only where there are open ones.
-        waits: Whether the run waits for the jobs, which are then looked after.
+        directory: The cache directory.
+        batch_service: Opens the batch service; called only if there are open jobs.
+        waits: Whether the run waits for the jobs. If so, they are polled.
     """
 
     def __init__(self, directory: str, batch_service: Callable[[], BatchService], *, waits: bool) -> None:
@@ -29,13 +29,13 @@ class JournalLookup:
         self._waits = waits
 
     def any_open(self) -> bool:
-        """Return whether there are open jobs at this moment. Opens no journal."""
+        """Return whether there are open jobs now. Does not open the journal."""
         return count_open_jobs(self._directory) > 0
 
     def waiting(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Return the ids of the jobs in which *keys* wait for an answer; a key that does not wait is left out.
+        """Return the ids of the jobs in which *keys* wait for an answer. Keys that do not wait are omitted.
 
-        A journal that cannot be read says so where jobs are asked for; a live run goes on without it.
+        If the journal cannot be read, a live run logs a warning and continues without it.
         """
         try:
             batch_service = self._batch_service()
