@@ -1,4 +1,4 @@
-"""From a reply's text to a value of the type, one by one or all at once."""
+"""Reads values of a type from the texts of replies, one at a time or in bulk."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _SHOWN_ERRORS = 3
 _SHOWN_INPUT = 60
 _SHOWN_MESSAGE = 300
 
-# Rows that are validated at once: enough to spread the cost of a call, few enough that
-# a broken row among them costs the others little.
+# Rows validated at once: enough to spread the cost of a call, few enough that an invalid row
+# costs the others little.
 _CHUNK = 500
 
-# Each row is put behind a key that no reply can know, one a line. A reply that is not one whole
-# JSON value then cannot pass for two, or join the next one: the keys would not come out as they
-# went in. (A plain array would let one split row and one joined pair shift all rows between.)
+# Each row gets a key that no reply can know, one row a line. A reply that is not one whole JSON
+# value then cannot pass for two or merge with the next one, because the keys would come out
+# differently. (In a plain array, one split row and one merged pair would shift all rows between.)
 _KEYS = [f"{secrets.token_hex(8)}.{n}" for n in range(_CHUNK)]
 _PREFIXES = [f'"{key}":'.encode() for key in _KEYS]
 _INDEX = {key: n for n, key in enumerate(_KEYS)}
@@ -43,12 +43,12 @@ _INDEX = {key: n for n, key in enumerate(_KEYS)}
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Why a reply's text is not a value of the type.
+    """The reason why a reply's text is not a value of the type.
 
     Attributes:
         kind: `INVALID_JSON` or `SCHEMA`.
-        message: One line for a person; its wording is Pydantic's.
-        errors: Location and type of every error. Stable, whatever the wording.
+        message: One line for people, in Pydantic's wording.
+        errors: Location and type of every error. They do not change with the wording.
     """
 
     kind: FailureKind
@@ -58,11 +58,11 @@ class Invalid:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One reply, read.
+    """The result of reading one reply.
 
     Attributes:
-        value: An instance of the type; meaningless where there is a failure.
-        failure: None where the text was valid.
+        value: An instance of the type; meaningless if there is a failure.
+        failure: The reason of a failure, None if the text was valid.
     """
 
     value: Any = None
@@ -70,14 +70,14 @@ class Parsed:
 
 
 class FittedSchema:
-    """A type as one provider is asked for it, and the way from its replies to values.
+    """A type as it is requested from one provider, with the conversion of replies to values.
 
-    Reading runs the type's own validators, so it belongs on no event loop. Nothing is sent.
+    Reading runs the type's own validators, so it must not run on an event loop. Nothing is sent.
 
     Attributes:
-        schema: What the provider gets. Its root is an object; other roots are its property `value`.
+        schema: Schema for the provider. Its root is an object; a root of another kind becomes its property `value`.
         dialect: The name of the provider's dialect.
-        wrapped: Whether the value is the property `value` of what the provider answers.
+        wrapped: Whether the value is the property `value` of the provider's reply.
     """
 
     __slots__ = ("_finite", "_many", "_one", "_plan", "_value", "dialect", "schema", "wrapped")
@@ -89,7 +89,7 @@ class FittedSchema:
         self._plan = fit.plan
         self._value = adapter
         self._finite = finite_check(adapter.core_schema)
-        # TypedDict and dict are built at run time, which no type checker can follow.
+        # Type checkers cannot follow a TypedDict and a dict that are built at run time.
         asked = TypedDict("Wrapped", {"value": kind}) if fit.wrapped else kind  # type: ignore[operator]
         self._one: TypeAdapter[Any] = TypeAdapter(asked) if fit.wrapped else adapter
         self._many: TypeAdapter[dict[str, Any]] = TypeAdapter(cast(Any, GenericAlias(dict, (str, asked))))
@@ -101,11 +101,11 @@ class FittedSchema:
         """Read one reply.
 
         Args:
-            text: A JSON text and nothing else; white space around it is fine.
-            context: What validators find in `info.context`.
+            text: A JSON text and nothing else; surrounding white space is allowed.
+            context: Passed to validators as `info.context`.
 
         Returns:
-            The value, or why it has no value. Nothing escapes, whatever the type's validators raise.
+            The value, or the reason why there is none. Errors raised by the type's validators become failures.
         """
         content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         try:
@@ -122,11 +122,12 @@ class FittedSchema:
         """Read many replies.
 
         Args:
-            texts: One JSON text each.
-            contexts: The context of each; where they are one object, as for None, all are read at once.
+            texts: JSON texts, one per reply.
+            contexts: The context of each reply, None for no contexts. If all are the same object, the replies are
+                read in bulk.
 
         Returns:
-            In the same order, a value each, or an `Invalid` where `parse` would give a failure.
+            In the same order, a value for each reply, or an `Invalid` if `parse` would return a failure.
         """
         results: list[Any] = []
         first = contexts[0] if contexts else None
@@ -143,11 +144,11 @@ class FittedSchema:
     def find(self, text: str, context: Any = None) -> Parsed | None:
         """Read a reply whose value is surrounded by prose.
 
-        Each JSON value in it is tried against the type, the last first, and those that have all fields before those
-        that leave some to defaults; then what is written as Python writes it. Values in reasoning blocks are none.
+        Each JSON value in it is tried against the type: the last first, and values with all fields before values that
+        leave some to defaults. Then Python literals are tried. Values in reasoning blocks are ignored.
 
         Returns:
-            As `parse` does, the failure of the last JSON value where none fits; None without JSON.
+            The result of `parse`. If nothing fits, the failure of the first candidate; None without a candidate.
         """
         first: Parsed | None = None
         for look in (excerpts, literals):
@@ -160,17 +161,20 @@ class FittedSchema:
         return first
 
     def follows(self, text: bytes) -> bool:
-        """Return whether a reply has the form of the schema as it was sent, whatever the type's validators say."""
+        """Return whether a reply matches the schema as it was sent, without running the type's validators."""
         try:
             return matches(from_json(text), self.schema, self.schema.get("$defs", {}))
         except (ValueError, RecursionError):
             return False
 
     def written(self, value: Any) -> str | None:
-        """Return a value, as decoded JSON of the type's own form, as the text in which a model would answer it.
+        """Return the text that a model would reply for a value.
+
+        Args:
+            value: Decoded JSON in the type's own form.
 
         Returns:
-            None where the provider is asked for a form in which it cannot be written.
+            None if the value cannot be written in the form that is requested from the provider.
         """
         fitted = {"value": value} if self.wrapped else value
         if self._plan is None:
@@ -182,7 +186,7 @@ class FittedSchema:
         return not self.wrapped and not self.schema["properties"].keys() <= one.value.keys()
 
     def _found_finite(self, value: Any, content: bytes) -> Any:
-        """Return *value*, or an `Invalid` where the reply says a float that is not finite."""
+        """Return *value*, or an `Invalid` if the reply contains a float that is not finite."""
         found = None if self._finite is None else self._finite(value)
         if found is None or not may_say(content):
             return value
@@ -196,7 +200,7 @@ class FittedSchema:
         try:
             return self._one.validate_json(self._converted(content), context=context)["value"]
         except ValidationError as error:
-            # A server that enforces nothing may have answered with the bare value, which may be an object itself.
+            # A server that does not enforce the schema may have replied with the bare value, itself perhaps an object.
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             if (first["loc"], first["type"]) == ((), "dict_type"):
                 return self._value.validate_json(self._bare(content), context=context)
@@ -214,7 +218,7 @@ class FittedSchema:
         return to_json(self._plan(row), inf_nan_mode="constants")
 
     def _bare(self, content: bytes) -> bytes:
-        """Return the bare value in place of what wraps it, converted."""
+        """Convert a value that the reply did not wrap, and return it unwrapped."""
         if self._plan is None:
             return content
         return to_json(self._plan({"value": _decode(content)})["value"], inf_nan_mode="constants")
@@ -228,7 +232,7 @@ class FittedSchema:
             return values
         except ValidationError as error:
             bad = _bad_rows(error)
-        except BaseException as error:  # a validator's own does not say which row it was
+        except BaseException as error:  # a validator's own error does not name its row
             if _is_interrupt(error):
                 raise
         good = [text for n, text in enumerate(texts) if n not in bad]
@@ -246,7 +250,7 @@ class FittedSchema:
         return [one.value if one.failure is None else one.failure for one in parsed]
 
     def _at_once(self, texts: Sequence[bytes], context: Any) -> list[Any] | None:
-        """Read all *texts* as one document; None where they do not come apart as they were."""
+        """Read all *texts* as one document; None if the rows do not come out as they went in."""
         content = b"{" + b",\n".join(map(add, _PREFIXES, texts)) + b"}"
         keys = _KEYS[: len(texts)]
         plan = self._plan
@@ -277,21 +281,21 @@ class FittedSchema:
 
 
 def repair_lines(failure: Invalid | Parsed) -> list[str]:
-    """Describe where a reply went wrong, for the model that wrote it.
+    """Describe the errors of a reply for the model that wrote it, one error a line.
 
-    One line an error, from location and type alone: their wording must not change with
-    Pydantic's, since the turn that shows them is part of a key. Empty where nothing failed.
+    The lines use only location and type. Their wording must not change with Pydantic's, because
+    the turn that contains them is part of a cache key. Empty without a failure.
     """
     invalid = failure.failure if isinstance(failure, Parsed) else failure
     return [f"at {_dotted(location) or 'the top'}: {kind}" for location, kind in invalid.errors] if invalid else []
 
 
 class _NotJson(ValueError):
-    """The reason, and the text itself."""
+    """A text that is not JSON: the reason and the text."""
 
 
 def _decode(content: bytes) -> Any:
-    # Not orjson: it refuses NaN and turns whole numbers above 64 bits into floats.
+    # Not orjson, which refuses NaN and turns integers beyond 64 bits into floats.
     try:
         return from_json(content)
     except ValueError as error:
@@ -299,7 +303,7 @@ def _decode(content: bytes) -> Any:
 
 
 def _bad_rows(error: ValidationError) -> set[int]:
-    """Return the rows that errors lie in; empty where an error lies outside of all rows."""
+    """Return the rows that have errors; empty if an error lies outside of all rows."""
     bad = set()
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         row = _INDEX.get(str(detail["loc"][0])) if detail["loc"] else None
@@ -310,7 +314,7 @@ def _bad_rows(error: ValidationError) -> set[int]:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Return whether a person interrupts; outside the main thread the validator itself raises it."""
+    """Return whether the user has interrupted. Outside the main thread, the validator itself raised the error."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
@@ -336,7 +340,7 @@ def _line(location: Location, detail: Mapping[str, Any]) -> str:
 
 
 def _dotted(location: Location) -> str:
-    # Inside unions Pydantic names validators too, in words of its own.
+    # Inside unions, Pydantic's locations also include the names of validators.
     return ".".join(str(part) for part in location if not str(part).startswith("function-"))
 
 

@@ -1,4 +1,4 @@
-"""From Pydantic's JSON schema to what one provider accepts, and the plan for the way back."""
+"""Converts Pydantic's JSON schema to a form that one provider accepts, with a plan to convert replies back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pllm_notebook.schema.size_limits import check_limits, check_recursion, coun
 
 __all__ = ["Fit", "fit"]
 
-# Copies of one definition are cheap one by one, but copies within copies could multiply.
+# One copy of a definition is cheap, but copies within copies could multiply.
 _MAX_COPIES = 100
 
 
@@ -27,8 +27,8 @@ class Fit(NamedTuple):
     """A fitted schema.
 
     Attributes:
-        schema: What the provider gets; its root is an object.
-        plan: The way back, None where nothing was converted. Applied before unwrapping.
+        schema: Schema for the provider; its root is an object.
+        plan: The conversion of replies, None if nothing was converted. Applied before unwrapping.
         wrapped: Whether the type's own value is the root's property `value`.
     """
 
@@ -40,23 +40,23 @@ class Fit(NamedTuple):
 class _Part(NamedTuple):
     schema: dict[str, Any]
     plan: FitPlan | None = None
-    note: str = ""  # words that a `$ref` cannot carry, for the description above it
+    note: str = ""  # words that a `$ref` cannot have, for the description of its parent
 
 
 def fit(schema: Mapping[str, Any], dialect: Dialect) -> Fit:
     """Fit a JSON schema made by Pydantic to a provider.
 
     Args:
-        schema: Never changed.
-        dialect: What the provider can express.
+        schema: The schema. Never changed.
+        dialect: Capabilities of the provider.
 
     Raises:
-        UnsupportedSchemaError: If it cannot be expressed, or not with a way back.
+        UnsupportedSchemaError: If the schema cannot be expressed, or replies could not be converted back.
     """
     check_recursion(schema, dialect)
     fitted = _Fitter(schema, dialect).root()
     if dialect.max_unions is not None and count_unions(fitted.schema) > dialect.max_unions:
-        # A field that may be left out need not say that it may be null as well.
+        # An optional field does not need null in its type as well.
         fitted = _Fitter(schema, dialect, spare_nulls=True).root()
     check_limits(fitted.schema, dialect)
     number = _unsayable(fitted.schema)
@@ -67,7 +67,7 @@ def fit(schema: Mapping[str, Any], dialect: Dialect) -> Fit:
 
 
 def _unsayable(part: Any) -> int | None:
-    """Return a whole number beyond 64 bits in a schema, None for none."""
+    """Return an integer in a schema that is beyond 64 bits, None if there is none."""
     if isinstance(part, Mapping):
         part = list(part.values())
     if isinstance(part, list):
@@ -76,7 +76,7 @@ def _unsayable(part: Any) -> int | None:
 
 
 class _Fitter:
-    """One walk over one schema. Never changes what it reads."""
+    """One walk over one schema. Never changes its input."""
 
     def __init__(self, schema: Mapping[str, Any], dialect: Dialect, *, spare_nulls: bool = False) -> None:
         self._raw_root = {key: value for key, value in schema.items() if key != "$defs"}
@@ -94,7 +94,7 @@ class _Fitter:
             raw = {**self._raw_defs[_name(raw)], **{key: raw[key] for key in raw if key != "$ref"}}
         wrapped = not raw.get("properties") or "anyOf" in raw or "oneOf" in raw
         part = self._wrap(raw) if wrapped else self._node(raw, "")
-        # Only now: a union's branches may hold definitions that were not yet fitted when it was met.
+        # Checked at the end: a union may contain definitions that were not yet fitted when it was visited.
         for path, branches in self._unions:
             if not is_reversible(branches, self._defs, self._plans):
                 raise self._unsupported(
@@ -148,7 +148,7 @@ class _Fitter:
         beside = {key: value for key, value in raw.items() if key not in ("$ref", "title", "default")}
         if not beside.get("description") and not has_constraints(beside):
             beside = {}
-        # Plain values such as enums count against no limit, so they are always put in place.
+        # Plain values such as enums do not count towards any limit, so they are always inlined.
         inline = style == "inline" or (style == "parent" and "properties" not in definition)
         if (
             beside
@@ -168,7 +168,7 @@ class _Fitter:
 
     def _define(self, name: str, path: str) -> FitPlan | None:
         if name not in self._defs:
-            self._defs[name], self._plans[name] = {}, None  # so that a type that holds itself ends here
+            self._defs[name], self._plans[name] = {}, None  # ends the recursion of a recursive type
             part = self._node(self._raw_defs[name], path)
             self._defs[name], self._plans[name] = part.schema, part.plan
             if part.note:
@@ -176,7 +176,7 @@ class _Fitter:
         return RefPlan(name, self._plans) if self._converts(self._raw_defs[name], set()) else None
 
     def _converts(self, raw: Any, seen: set[str]) -> bool:
-        """Return whether anything inside *raw* is converted, so that what is not stays on the fast path."""
+        """Return whether anything inside *raw* is converted. Schemas without conversions stay on the fast path."""
         if isinstance(raw, list):
             return any(self._converts(item, seen) for item in raw)
         if not isinstance(raw, Mapping):
@@ -280,7 +280,7 @@ class _Fitter:
         if self._dialect.closed:
             schema["additionalProperties"] = False
         if self._dialect.ordering:
-            # Gemini writes required properties first unless the schema gives the order.
+            # Gemini writes required properties first unless the schema sets the order.
             schema["propertyOrdering"] = list(properties)
         return schema
 
@@ -309,7 +309,7 @@ class _Fitter:
         return _Part(self._finish({"type": "array", "items": entry}, renamed, part.note), MapPlan(part.plan))
 
     def _keys(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the schema of a dict's keys, which JSON writes as text whatever they are."""
+        """Return the schema of a dict's keys, which are always text in JSON."""
         keys = {**(self._raw_defs[_name(raw)] if "$ref" in raw else raw)}
         if "const" in keys:
             keys["enum"] = [keys.pop("const")]

@@ -1,4 +1,4 @@
-"""How long a type's JSON can get, where the type says so: `Literal`, `bool`, enums, bounded numbers, dates."""
+"""Maximum length of a type's JSON, for bounded types: `Literal`, `bool`, enums, bounded numbers, dates."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["longest_json"]
 _FIXED = {"boolean": len("false"), "null": len("null")}
 _FORMATS = {"date": len('"2026-01-31"'), "time": len('"23:59:59.999999+00:00"'), "uuid": 38}
 _FORMATS["date-time"] = len('"2026-01-31T23:59:59.999999+00:00"')
-# A type that is bounded only in theory is not: no limit or estimate should come of it.
+# A type with a larger bound counts as unbounded: a limit or estimate from it would not be useful.
 _MAX_BYTES = 2_000
 
 
 def longest_json(schema: Mapping[str, Any]) -> int | None:
-    """Return the bytes of the longest compact JSON that a fitted schema allows.
+    """Return the length in bytes of the longest compact JSON that a fitted schema allows.
 
     Args:
-        schema: As `FittedSchema.schema`; its definitions under `$defs`.
+        schema: As `FittedSchema.schema`, with its definitions under `$defs`.
 
     Returns:
-        None where it allows JSON of any length, or of more than 2,000 bytes.
+        None if the schema allows JSON of any length, or of more than 2,000 bytes.
     """
     longest = _longest(schema, schema.get("$defs", {}), ())
     return longest if longest is not None and longest <= _MAX_BYTES else None
@@ -71,7 +71,7 @@ def _object(node: Mapping[str, Any], defs: Mapping[str, Any], above: tuple[str, 
     if not properties or node.get("additionalProperties") not in (None, False):
         return None
     inside = _sum_or_none([_longest(one, defs, above) for one in properties.values()], sum)
-    # Each name in quotes, a colon, and a comma after all but the last.
+    # Each name in quotes, a colon, and a comma after each property except the last.
     return None if inside is None else 1 + inside + sum(len(orjson.dumps(name)) + 2 for name in properties)
 
 

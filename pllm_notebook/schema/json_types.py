@@ -1,4 +1,4 @@
-"""From a JSON schema to a type that Pydantic can validate, where there is no model class."""
+"""Builds a type that Pydantic can validate from a JSON schema, if there is no model class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 __all__ = ["kind_of"]
 
 _PLAIN: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "null": None}
-# Keyword of JSON schema to Pydantic's word for it.
+# JSON schema keywords and Pydantic's names for them.
 _CONSTRAINTS = {
     "minimum": "ge",
     "maximum": "le",
@@ -26,14 +26,14 @@ _CONSTRAINTS = {
 
 
 def kind_of(schema: Mapping[str, Any], name: str = "Arguments") -> Any:
-    """Return a type that takes what *schema* takes: objects become dicts, with unknown keys kept where it allows them.
+    """Return a type that accepts the values of *schema*. Objects become dicts, with unknown keys if it allows them.
 
-    What a schema says beyond types, enums, bounds, lengths and required keys is not checked (`pattern`, `format`,
-    `if`, …), and neither is what a recursive definition holds.
+    Only types, enums, bounds, lengths and required keys are checked. Other keywords (`pattern`, `format`, `if`, …) and
+    the contents of recursive definitions are not.
 
     Args:
-        schema: Never changed.
-        name: For error messages of Pydantic's own.
+        schema: The JSON schema. Never changed.
+        name: Name of the type in Pydantic's error messages.
     """
     definitions = {**schema.get("definitions", {}), **schema.get("$defs", {})}
     return _Reader(definitions).kind(schema, name, ())
@@ -88,7 +88,7 @@ class _Reader:
 
 
 def _typed_dict(name: str, fields: dict[str, Any], *, forbid: bool) -> Any:
-    make: Any = TypedDict  # no type checker can follow one that is made at run time
+    make: Any = TypedDict  # type checkers cannot follow one that is built at run time
     kind = make(name, fields)
     kind.__pydantic_config__ = ConfigDict(extra="forbid" if forbid else "allow")
     return kind
@@ -96,12 +96,12 @@ def _typed_dict(name: str, fields: dict[str, Any], *, forbid: bool) -> Any:
 
 def _choice(values: Sequence[Any]) -> Any:
     plain = [value for value in values if value is None or isinstance(value, (str, int, bool))]
-    # Anything else (a number with a fraction, a list) is no Literal; it is left to the tool itself.
+    # Other values (a float, a list) cannot be in a Literal; checking them is left to the tool.
     return Literal[tuple(plain)] if plain and len(plain) == len(values) else Any
 
 
 def _union(kinds: Sequence[Any]) -> Any:
-    # Not by `|`, which a TypedDict of the backport does not have.
+    # A TypedDict of the backport does not support `|`.
     return Any if not kinds or Any in kinds else Union[tuple(kinds)]  # noqa: UP007
 
 

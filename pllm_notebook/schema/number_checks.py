@@ -1,4 +1,4 @@
-"""Numbers inside a value that Pydantic takes and nothing else does: NaN, infinity, and those beyond 64 bits."""
+"""Checks for numbers that only Pydantic accepts: NaN, infinity and integers beyond 64 bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INT64 = 2**63
 
 
 class Found(NamedTuple):
-    """A number that is none, and where it is."""
+    """An unacceptable number and its location."""
 
     where: tuple[str | int, ...]
     number: Any
@@ -25,9 +25,9 @@ class Found(NamedTuple):
 Check = Callable[[Any], Found | None]
 _Leaf = Callable[[Mapping[str, Any], bool], Check | None]
 
-# What a reply must contain for a float in it to be none: a validator of a person's own may make one of anything.
+# A reply without a match cannot contain such a float; a user's validator may still produce one from other text.
 _SAID = re.compile(rb"(?i)nan|inf|e\+?\d{3}|\d{300}")
-# Nodes of a core schema that pass on what they hold, and the field that holds it.
+# Nodes of a core schema that pass on their inner schema, and the field with it.
 _PASSING = {
     "function-before": "schema",
     "function-after": "schema",
@@ -43,19 +43,19 @@ _ITEMS = {"list", "set", "frozenset"}
 
 
 def may_say(text: bytes) -> bool:
-    """Return whether a reply's text may say a number that is not finite, `1e400` included."""
+    """Return whether a reply's text may contain a number that is not finite, including `1e400`."""
     return _SAID.search(text) is not None
 
 
 def finite_check(core_schema: Any) -> Check | None:
-    """Return what finds the first float of a value that is not finite.
+    """Return a function that finds the first float in a value that is not finite.
 
     Args:
-        core_schema: As Pydantic made it (`TypeAdapter.core_schema`).
+        core_schema: Core schema from Pydantic (`TypeAdapter.core_schema`).
 
     Returns:
-        A function that returns the first, None where all are finite; None in its place for a type that can hold no
-        float, or says `allow_inf_nan=True` of each.
+        A function that returns the first such float, None if all are finite. Instead of the function, None for a type
+        that cannot contain floats or sets `allow_inf_nan=True` for each.
     """
     leaves: dict[str, _Leaf] = {
         "float": lambda node, allowed: None if node.get("allow_inf_nan", allowed) else _unless(_is_infinite),
@@ -65,27 +65,27 @@ def finite_check(core_schema: Any) -> Check | None:
 
 
 def is_beyond(value: Any) -> bool:
-    """Return whether *value* is a whole number that no column of them holds: they have 64 bits."""
+    """Return whether *value* is an integer that does not fit in a column of 64-bit integers."""
     return isinstance(value, int) and not -_INT64 <= value < _INT64
 
 
 def is_unsayable(value: Any) -> bool:
-    """Return whether *value* is a whole number that no request can say: JSON is written with 64 bits, signed or not."""
+    """Return whether *value* is an integer that no request can contain: JSON integers have 64 bits, signed or not."""
     return isinstance(value, int) and not -_INT64 <= value < 2 * _INT64
 
 
 def whole_check(core_schema: Any) -> Check | None:
-    """Return what finds the first `int` of a value that is beyond 64 bits.
+    """Return a function that finds the first `int` in a value that is beyond 64 bits.
 
-    Where the type leaves the form open (`Any`, a union, a tuple), a column has Python's objects or JSON text, and any
-    number is fine.
+    If the type leaves the form open (`Any`, a union, a tuple), a column contains Python objects or JSON text, and any
+    number is allowed.
 
     Args:
-        core_schema: As Pydantic made it (`TypeAdapter.core_schema`).
+        core_schema: Core schema from Pydantic (`TypeAdapter.core_schema`).
 
     Returns:
-        A function that returns the first, None where there is no such number; None in its place for a type that can
-        hold no int.
+        A function that returns the first such number, None if there is none. Instead of the function, None for a type
+        that cannot contain ints.
     """
     leaves: dict[str, _Leaf] = {
         "int": lambda node, _: None if "serialization" in node else _unless(is_beyond),
@@ -102,14 +102,14 @@ def _has(node: Any, kinds: Collection[str]) -> bool:
 
 
 class _Compiler:
-    """From a core schema to a check of its values.
+    """Compiles a core schema into a check of its values.
 
-    A check looks at nothing that is not of the class its node says: a validator may have left anything.
+    A check ignores values that are not of their node's class, because a validator may have returned anything.
 
     Args:
         schema: The core schema.
-        leaves: What makes the check of a node, by the node's kind; of others, the check is that of what they hold.
-        columns: Whether values become columns: keys are texts there, and a tuple of fixed length has no type.
+        leaves: By kind of node, a function that builds the node's check. Other nodes use the checks of their contents.
+        columns: Whether values become columns. Keys are text there, and a tuple of fixed length has no type.
     """
 
     def __init__(self, schema: Any, leaves: Mapping[str, _Leaf], *, columns: bool = False) -> None:
@@ -125,14 +125,14 @@ class _Compiler:
         """Compile one node.
 
         Args:
-            node: Of the core schema.
-            allowed: Whether its configuration says `allow_inf_nan=True`.
+            node: A node of the core schema.
+            allowed: Whether its configuration sets `allow_inf_nan=True`.
         """
         kind = node["type"]
         if kind in self._leaves:
             return self._leaves[kind](node, allowed)
         if kind in _PASSING:
-            return self._within(node, _PASSING[kind], allowed)  # Pydantic's bare Json holds anything
+            return self._within(node, _PASSING[kind], allowed)  # Pydantic's bare Json accepts anything
         if kind == "definitions":
             self._definitions |= {one["ref"]: one for one in node["definitions"] if "ref" in one}
             return self._of(node["schema"], allowed=allowed)
@@ -176,7 +176,7 @@ class _Compiler:
             if ref in self._definitions:
                 found[0] = self._of(self._definitions[ref], allowed=allowed)
             return found[0]
-        # Within itself, or after it: looked up when it is called.
+        # A reference inside its own definition or after it: the check is looked up at each call.
         return lambda value: None if found[0] is None else found[0](value)
 
     def _class(self, node: Any) -> Check | None:
@@ -196,7 +196,7 @@ class _Compiler:
         return _attributes(kind, fields)
 
     def _fields(self, fields: Any, allowed: bool) -> list[tuple[str, str, Check]]:
-        """Return name, name in JSON and check of the fields that have one."""
+        """Return name, JSON name and check of each field that has a check."""
         found = []
         for name, field in fields:
             check = self._of(field["schema"], allowed=allowed)
@@ -219,7 +219,7 @@ def _unless(wrong: Callable[[Any], bool]) -> Check:
 
 
 def _anywhere(value: Any) -> Found | None:
-    """Look through what JSON has, where the type says nothing of it."""
+    """Search plain JSON data, if the type does not describe it."""
     if isinstance(value, dict):
         return next((at.inside(str(key)) for key, one in value.items() if (at := _anywhere(one)) is not None), None)
     if isinstance(value, list):

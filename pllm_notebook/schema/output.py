@@ -1,4 +1,4 @@
-"""The type that a person asks for, compiled once."""
+"""The output type that a user requests, compiled once."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ _LISTS = (list, set, frozenset, Sequence, Set)
 
 class _Generator(GenerateJsonSchema):
     def emit_warning(self, kind: Any, detail: str) -> None:
-        """Emit nothing: a default that JSON cannot hold is still a default, and no model is asked for it."""
+        """Emit nothing: a default that JSON cannot represent is still valid, and models never have to write it."""
 
 
 class OutputType:
-    """A type that Pydantic can validate, ready to be asked for. Make it with `OutputType.of`.
+    """A type that Pydantic can validate, ready to be requested. Create it with `OutputType.of`.
 
     Args:
         kind: The type.
-        written: The schema that the type was made of, None for the type's own.
+        written: The schema that the type was built from, None for the type's own schema.
 
     Attributes:
         kind: The type itself.
-        name: For the provider: letters, digits, `_` and `-`, at most 64.
-        doc: The type's own docstring, "" for none.
-        fields: Of a model, dataclass or TypedDict, in the order they are declared; None for others.
-        json_schema: As Pydantic makes it, by alias, for validation. Not to be changed.
-        left: Type of what its validators leave of a value without fields (see `validators.left_by`).
-        questions: That a decision endpoint is asked in the place of the type; () for a chat model.
+        name: Name for the provider: letters, digits, `_` and `-`, at most 64.
+        doc: The type's own docstring, "" if it has none.
+        fields: Fields of a model, dataclass or TypedDict, in declared order; None for other types.
+        json_schema: Schema from Pydantic, by alias, for validation. Must not be changed.
+        left: For a type without fields, the type of its values after its validators (see `validators.type_after`).
+        questions: Questions for a decision endpoint that replace the type; () for a chat model.
     """
 
     questions: tuple[DecisionQuestion, ...] = ()
@@ -86,13 +86,13 @@ class OutputType:
 
     @classmethod
     def of(cls, kind: Any) -> OutputType:
-        """Compile *kind*, once for each type.
+        """Compile *kind*. Each type is compiled once.
 
         Args:
             kind: The type; or a JSON schema as a mapping, whose values are dicts.
 
         Raises:
-            UsageError: If Pydantic cannot validate it or has no JSON schema for it. Nothing was sent.
+            UsageError: If Pydantic cannot validate the type or has no JSON schema for it. Nothing was sent.
         """
         if isinstance(kind, Mapping):
             return _from_schema(read_schema(kind))
@@ -100,14 +100,14 @@ class OutputType:
             hash(kind)
         except TypeError:  # Annotated[int, Field(ge=1)]
             return cls(kind)
-        # Unions in another order are equal to Python but not to a provider, hence the repr.
+        # Unions in another order are equal to Python but not to a provider, so the repr is part of the key.
         return _cached(kind, repr(kind))
 
     @classmethod
     def of_recorded(cls, schema: Mapping[str, Any]) -> OutputType:
-        """Compile the `json_schema` of a type that is not available: its values are dicts, without its validators.
+        """Compile the `json_schema` of a type that is not available. Its values are dicts, and no validators run.
 
-        A field that a reply leaves out has the schema's default.
+        A field that a reply leaves out gets the schema's default.
         """
         made = _from_schema(read_schema(schema))
         properties: Mapping[str, Any] = schema.get("properties") or {}
@@ -119,26 +119,27 @@ class OutputType:
 
     @cached_property
     def item(self) -> OutputType | None:
-        """Of a list, set or tuple of any length: the type of its items; None for others."""
-        # Only when asked for: a list may hold lists of its own type.
+        """The type of the items of a list, set or tuple of any length; None for other types."""
+        # Compiled only on access: a list may contain lists of its own type.
         item = _item(self.kind)
         return None if item is None else OutputType.of(item)
 
     @cached_property
     def choices(self) -> tuple[ChoiceField, ...]:
-        """The fields with a known list of values, in declared order, those of nested models included."""
+        """The fields with a known list of values, in declared order, including those of nested models."""
         return choices_of(self.kind, self.fields, self.json_schema)
 
     @property
     def takes_null(self) -> bool:
-        """Whether the value itself may be null, so that a reply without text is one."""
+        """Whether the value itself may be null, so that a reply without text is valid."""
         return any(one.get("type") == "null" for one in self.json_schema.get("anyOf", (self.json_schema,)))
 
     def fit(self, dialect: Dialect) -> FittedSchema:
-        """Fit the type to a provider; the same object for the same dialect.
+        """Fit the type to a provider. Returns the same object for the same dialect.
 
         Raises:
-            UnsupportedSchemaError: Naming the field, the provider and what to write instead. Nothing was sent.
+            UnsupportedSchemaError: If the provider does not support the type. Names the field, the provider and an
+                alternative. Nothing was sent.
         """
         fitted = self._fitted.get(dialect)
         if fitted is None:
@@ -154,11 +155,11 @@ class OutputType:
         return fitted
 
     def for_columns(self, *, items: bool | str = False, flatten: bool = False, data: bool = True) -> OutputType:
-        """Return the type as it is asked for where its values become columns.
+        """Return the type with checks for values that become columns.
 
-        A value that its column cannot hold (a whole number beyond 64 bits; where validators may change one, an int
-        in a column of text) is a failure of its row, so that the dtype never follows from the rows. The call and its
-        key are the same.
+        A value that does not fit its column fails its row, so that the dtype never depends on the rows. Such values are
+        integers beyond 64 bits and, if validators may change a value, for example an int in a text column. The call
+        and its key do not change.
 
         Args:
             items: Whether a list's items become the columns; or the field whose items become lines.
@@ -171,7 +172,7 @@ class OutputType:
         return found
 
     def with_evidence(self) -> OutputType:
-        """Return the type as it is asked for with a quote for each field. Its values are those of this type."""
+        """Return the type with a request for a quote for each field. Its values are those of this type."""
         found = copy.copy(self)
         found._fitted, found._for_columns = {}, {}
         found._quoting = OutputType(quoting_type(self.kind, self.fields))
@@ -189,13 +190,13 @@ class OutputType:
     def _column_check(
         self, flatten: bool, data: bool, lines: str | None = None, outside: tuple[Any, ...] = ()
     ) -> Misfit | None:
-        """Return what finds a value that its column cannot hold, None where there can be none.
+        """Return a function that finds a value that does not fit its column, None if every value fits.
 
         Args:
             flatten: As for `for_columns`.
             data: As for `for_columns`.
-            lines: The field whose items become lines, None for none.
-            outside: The types that this one is nested in, whose fields are not columns once more.
+            lines: The field whose items become lines, None without one.
+            outside: The types around this one. Their fields do not become columns a second time.
         """
         columns = [("", self.left)] if self.fields is None else [(field.name, field.left) for field in self.fields]
         own = checks_of_columns(columns, self._values, changed=self._changed)
@@ -220,7 +221,7 @@ class OutputType:
         return with_inner(own, self._values, inner)
 
     def _after_validators(self) -> tuple[Any, bool]:
-        """Set what validators leave of the fields; return it for the whole, and whether they may change anything."""
+        """Set the types of the fields after validators. Return that of the whole, and whether anything may change."""
         change, by_field = changes(self._adapter.core_schema)
         if self.fields is None:
             return type_after(self.kind, change), change is not UNCHANGED
@@ -231,31 +232,31 @@ class OutputType:
         return self.kind, bool(by_field)
 
     def field_values(self, value: Any) -> tuple[Any, ...]:
-        """Take a validated value apart, in the order of `fields`.
+        """Return the field values of a validated value, in the order of `fields`.
 
-        A key that a TypedDict leaves out gives None. A type without fields gives the value alone.
+        A key that a TypedDict leaves out becomes None. For a type without fields, the value alone.
         """
         return self._values(value)
 
     def check(self, text: str) -> None:
-        """Check what a reply says before it is kept, where that is not left to reading it.
+        """Check a reply before it is stored, for types that need this before the reply is read.
 
         Raises:
-            ValueError: For a reply that is none.
+            ValueError: If the reply is not valid.
         """
 
     def made_of(self, values: Sequence[Any], context: Any = None) -> Any:
-        """Put a value together from what `field_values` gives, through the type's own validators.
+        """Build a value from the result of `field_values`, through the type's own validators.
 
         Raises:
-            ValueError: If they refuse it.
+            ValueError: If the validators refuse it.
         """
         assert self.fields is not None
         typed_dict = typing_extensions.is_typeddict(get_origin(bare(self.kind)) or bare(self.kind))
         parts = {
             field.name: value
             for field, value in zip(self.fields, values, strict=True)
-            if value is not None or field.required or not typed_dict  # a key that was left out has come as None
+            if value is not None or field.required or not typed_dict  # a missing key arrives as None
         }
         return self._adapter.validate_python(parts, context=context, by_name=True, by_alias=False)
 
@@ -266,7 +267,7 @@ def _from_schema(written: WrittenSchema) -> OutputType:
         made.fit(PLAIN)
     except UsageError:
         raise
-    except Exception as error:  # a schema that somebody wrote by hand
+    except Exception as error:  # a schema written by hand can be wrong in any way
         raise UsageError(
             f"The JSON schema {written.name!r} cannot be read: {type(error).__name__}: {error}. Nothing was sent."
         ) from error
@@ -274,19 +275,19 @@ def _from_schema(written: WrittenSchema) -> OutputType:
 
 
 def _inner_check(kind: Any, flatten: bool, data: bool, outside: tuple[Any, ...] = ()) -> Misfit | None:
-    """Return the check of a value inside another one: of the columns that its fields are, or of the data that it is.
+    """Return the check of a nested value: of the columns of its fields, or of its plain data.
 
     Args:
-        kind: Its type.
+        kind: Type of the nested value.
         flatten: As for `OutputType.for_columns`.
         data: As for `OutputType.for_columns`.
-        outside: The types that it is nested in.
+        outside: The types around it.
     """
-    if kind is int:  # a column of its own, whose check is there
+    if kind is int:  # its own column has the check
         return None
     try:
         output = OutputType.of(kind)
-    except UsageError:  # what a validator says that it returns may be anything
+    except UsageError:  # a validator's return annotation may be anything
         return None
     if flatten and isinstance(kind, type) and kind not in outside and output.fields:
         return output._column_check(flatten, data, outside=outside)
@@ -350,13 +351,13 @@ def packed(output: OutputType | None) -> OutputType:
     """Return the type of a pack's reply: `{"answers": [{"index": …, "answer": …}, …]}`.
 
     Args:
-        output: One row's own type, None for plain text.
+        output: Type of one row, None for plain text.
 
     Raises:
-        UsageError: If it cannot be inside another type. Nothing was sent.
+        UsageError: If the type cannot be nested in another type. Nothing was sent.
     """
     kind: Any = str if output is None else output.kind
-    # Models are built at run time, which no type checker can follow.
+    # Type checkers cannot follow models that are built at run time.
     entry: Any = create_model("Entry", index=(int, ...), answer=(kind, ...))
-    # Not `OutputType.of`, which remembers types: this one is new each time, and not needed again.
+    # Not `OutputType.of`, which caches types: this one is new each time and not needed again.
     return OutputType(create_model("Answers", answers=(cast(Any, GenericAlias(list, (entry,))), ...)))

@@ -1,4 +1,4 @@
-"""Values of a type some of whose fields have none: a question was refused, or a part of the answer failed."""
+"""Values of a type with missing fields: a question was refused, or a part of the answer failed."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Paths = frozenset[tuple[str, ...]]
 
 
 def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) -> Any:
-    """Return a value of the type with None in the fields that are missing, through the validators of the others.
+    """Return a value of the type with None in its missing fields, validated in the other fields.
 
-    Where the validators of the whole do not take it so, each field has only its own.
+    If the validators of the whole refuse it, only the validators of each field run.
 
     Args:
-        output: Has fields.
-        value: As JSON has it, without what is missing.
-        missing: Names in JSON from the root, of each field without a value.
+        output: A type with fields.
+        value: Decoded JSON without the missing fields.
+        missing: Path of JSON names, from the root, of each missing field.
 
     Raises:
-        ValueError: If what is there does not fit.
+        ValueError: If a field that is present is not valid.
     """
     kind = bare(output.kind)
     content = to_json(value)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         try:
             return _without(kind, missing).model_validate_json(content)
-        except Exception:  # a validator of the whole, which needs what is missing
+        except Exception:  # a validator of the whole needs a missing field
             pass
     fields = output.fields or ()
     absent = {path[0] for path in missing}
@@ -49,7 +49,7 @@ def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) 
         for field in fields
     }
     whole = SimpleNamespace(**parts)
-    # A TypedDict is taken apart by its keys, any other type by its attributes.
+    # Fields of a TypedDict are read by key, those of any other type by attribute.
     return parts if _is_mapping(output, parts) else whole
 
 
@@ -63,7 +63,7 @@ def _is_mapping(output: OutputType, parts: dict[str, Any]) -> bool:
 
 @lru_cache(maxsize=64)
 def _without(kind: type[BaseModel], missing: Paths) -> type[BaseModel]:
-    """Return a class that is *kind* but for some fields, which may be left out."""
+    """Return a subclass of *kind* in which the missing fields may be None or left out."""
     names = {info.validation_alias or info.alias or name: name for name, info in kind.model_fields.items()}
     made: dict[str, Any] = {}
     for path in missing:

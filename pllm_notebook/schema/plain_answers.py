@@ -1,4 +1,4 @@
-"""Values of a type as a model would answer them: what a person gives as right, checked and written in full."""
+"""Writes a user's correct answers as a model would: validated, with every field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PlainAnswers"]
 
 
 class PlainAnswers:
-    """Write values of a type as JSON data in the type's own form.
+    """Converts values of a type to JSON data in the type's own form.
 
     Args:
         output: The type.
@@ -26,21 +26,21 @@ class PlainAnswers:
         self._adapter: TypeAdapter[Any] = TypeAdapter(output.kind)
 
     def of(self, given: Any, context: Any = None) -> Any:
-        """Return a value as a model would answer it: every field, in the order of the schema.
+        """Return a value as a model would write it: every field, in the order of the schema.
 
         Args:
-            given: The value, or what can be validated as one: for a type with fields a mapping by their JSON names.
-            context: What validators find in `info.context`.
+            given: The value, or data that can be validated as one. For a type with fields, a mapping by JSON names.
+            context: Passed to validators as `info.context`.
 
         Returns:
-            Decoded JSON; an `Invalid` where it is no value of the type.
+            Decoded JSON; an `Invalid` if it is not a value of the type.
         """
         said = to_jsonable_python(given, by_alias=True, inf_nan_mode="constants", serialize_unknown=True)
         parsed = self._read(said, context)
         if parsed.failure is not None:
             return parsed.failure
         full = self._adapter.dump_python(parsed.value, mode="json", by_alias=True, warnings=False)
-        # A serializer of the type's own may write what the type does not read.
+        # The type's own serializer may write a form that the type cannot read.
         again = self._read(full, context)
         return full if again.failure is None and again.value == parsed.value else said
 

@@ -1,6 +1,6 @@
-"""What structured output can express: the class, and what no single provider owns.
+"""Capabilities of structured output: the class, and the dialects that do not belong to one provider.
 
-Each provider's own is in its folder (`providers/NAME/facts.py`).
+The dialect of each provider is in its folder (`providers/NAME/facts.py`).
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ _MAPS = frozenset({"minProperties", "maxProperties", "propertyNames", "patternPr
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What one provider's structured output can express.
+    """Capabilities of one provider's structured output.
 
     Attributes:
-        name: The provider's name; runs are recorded with it.
-        keywords: Validation keywords that stay; the others become words of the description.
-        formats: Values of `format` that stay, None for all.
-        all_required: Every property must be required; optional ones are then asked for too.
-        closed: Every object says `additionalProperties: false`.
-        free_maps: `additionalProperties` may be a schema; otherwise a dict is asked for as a
-            list of `{"key", "value"}` objects.
-        tuples: `prefixItems` may be used; otherwise a tuple is asked for as an object with the
-            properties `item_1`, `item_2`, ….
-        recursion: Whether a type may hold itself: "yes", "no", or only behind properties that
+        name: The provider's name, stored in the record of each run.
+        keywords: Supported validation keywords. The others are described in words.
+        formats: Supported values of `format`, None for all.
+        all_required: Whether every property must be required. Optional ones are then requested too.
+        closed: Whether every object needs `additionalProperties: false`.
+        free_maps: Whether `additionalProperties` may be a schema. Otherwise a dict is requested as
+            a list of `{"key", "value"}` objects.
+        tuples: Whether `prefixItems` is supported. Otherwise a tuple is requested as an object with
+            the properties `item_1`, `item_2`, ….
+        recursion: Whether a type may contain itself: "yes", "no", or only behind properties that
             are not required ("optional").
-        untyped: A value may be anything.
-        const: `const` stays; otherwise it becomes an `enum` of one.
-        typed_enums: Every `enum` has the one type of its values; mixed ones become unions.
-        scalar_enums: Only text and numbers may be listed in an `enum`.
-        defaults: `default` stays.
-        lookaround: A `pattern` may look ahead and behind.
-        anchored: A `pattern` must match the whole text, from `^` to `$`.
-        ref_siblings: How words beside a `$ref` are kept: "keep" as they are, "inline" by putting
-            the definition in its place, "parent" by telling them in the description above.
-        max_min_items: The largest `minItems` that stays, None for any.
-        ordering: Every object says `propertyOrdering`.
-        max_depth: Objects inside each other, None for no limit; so for the limits below.
-        max_properties: Properties of all objects, each definition counted once.
-        max_enum_values: Values of all enums.
-        max_optional: Properties that are not required, outside definitions.
-        max_unions: Properties that are unions, outside definitions.
+        untyped: Whether a value may be of any type.
+        const: Whether `const` is supported. Otherwise it becomes an `enum` of one value.
+        typed_enums: Whether all values of an `enum` need one type. Mixed ones become unions.
+        scalar_enums: Whether an `enum` may contain only text and numbers.
+        defaults: Whether `default` is supported.
+        lookaround: Whether a `pattern` may look ahead and behind.
+        anchored: Whether a `pattern` must match the whole text, from `^` to `$`.
+        ref_siblings: Treatment of words next to a `$ref`: "keep" leaves them, "inline" replaces the
+            `$ref` by its definition, "parent" moves them to the description of the parent.
+        max_min_items: Largest supported `minItems`, None for any.
+        ordering: Whether every object gets `propertyOrdering`.
+        max_depth: Maximum nesting of objects; None for no limit, as for the limits below.
+        max_properties: Maximum properties of all objects, with each definition counted once.
+        max_enum_values: Maximum values of all enums.
+        max_optional: Maximum properties that are not required, outside definitions.
+        max_unions: Maximum properties that are unions, outside definitions.
     """
 
     name: str
@@ -76,13 +76,13 @@ class Dialect:
 
     @property
     def taker(self) -> str:
-        """Who takes the type, as errors name it: the provider, or a server that belongs to none."""
+        """Name of the recipient in error messages: the provider, or "this server" for other servers."""
         return "this server" if self.name in ("grammar", "plain") else self.name
 
 
-# What the grammars of llama.cpp (common/json-schema-to-grammar.cpp) and vLLM's xgrammar
-# (has_xgrammar_unsupported_json_features) both enforce. llama.cpp takes only whole-text patterns,
-# neither takes multipleOf or uniqueItems.
+# Keywords enforced by both the grammars of llama.cpp (common/json-schema-to-grammar.cpp) and vLLM's
+# xgrammar (has_xgrammar_unsupported_json_features). llama.cpp accepts only whole-text patterns, and
+# neither accepts multipleOf or uniqueItems.
 GRAMMAR = Dialect(
     name="grammar",
     keywords=(NUMBER_KEYWORDS - {"multipleOf"}) | STRING_KEYWORDS | {"minItems", "maxItems"},
@@ -91,7 +91,7 @@ GRAMMAR = Dialect(
     anchored=True,
 )
 
-# Shown to the model in its prompt and not enforced, so everything goes.
+# Shown to the model in its prompt and not enforced, so everything is allowed.
 PLAIN = Dialect(
     name="plain",
     keywords=NUMBER_KEYWORDS | STRING_KEYWORDS | _ARRAYS | _MAPS,

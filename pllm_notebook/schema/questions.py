@@ -1,7 +1,7 @@
-"""From the fields of a type to the questions of a decision endpoint, and from their probabilities back to values.
+"""Converts the fields of a type to questions for a decision endpoint, and their probabilities back to values.
 
-A field whose values are known is one question, a list of such values one for each label; nested models are flattened.
-What is left of the type (text, other numbers, lists of models) is for a chat model to answer.
+A field with known values becomes one question. A list of such values becomes one question for each label. Nested models
+are flattened. The rest of the type (text, other numbers, lists of models) is answered by a chat model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pllm_notebook.schema.output import OutputType
 __all__ = ["MAX_LEVELS", "DecisionAnswer", "FieldQuestions", "QuestionPlan"]
 
 MAX_LEVELS = 10
-"""Levels of a scale that all decision endpoints take; longer ones are a choice."""
+"""Maximum levels of a scale that all decision endpoints accept. A longer scale becomes a choice."""
 
 NOT_STATED = "Not stated."
 _EVEN = 0.5
@@ -32,8 +32,8 @@ class DecisionAnswer:
     """The answer to one question.
 
     Attributes:
-        p: Of each option of the question, in its order.
-        chosen: Position of the option that it decides for.
+        p: Probability of each option of the question, in the question's order.
+        chosen: Position of the chosen option.
     """
 
     p: tuple[float, ...]
@@ -46,14 +46,14 @@ class FieldQuestions:
 
     Attributes:
         choice: The field.
-        questions: One, or one for each label; () where there is nothing to choose.
+        questions: One question, or one for each label; () if there is only one option.
     """
 
     choice: ChoiceField
     questions: tuple[DecisionQuestion, ...]
 
     def probabilities(self, answers: Mapping[str, DecisionAnswer | None]) -> list[float] | None:
-        """Return the probability of each option of the field, None where a question was not answered."""
+        """Return the probability of each option of the field, None if a question was not answered."""
         given = [answers.get(question.name) for question in self.questions]
         answered = [one for one in given if one is not None]
         if len(answered) < len(given):
@@ -63,7 +63,7 @@ class FieldQuestions:
         return [one.p[0] for one in answered] if self.choice.kind == "labels" else list(answered[0].p)
 
     def value(self, answers: Mapping[str, DecisionAnswer | None]) -> Any:
-        """Return the field's value as JSON has it; all its questions have answers."""
+        """Return the field's value as decoded JSON. All its questions must have answers."""
         options = self.choice.options
         if self.choice.kind == "labels":
             p = self.probabilities(answers) or ()
@@ -72,7 +72,7 @@ class FieldQuestions:
         return options[0 if answered is None else answered.chosen]
 
     def confidence(self, answers: Mapping[str, DecisionAnswer | None]) -> float | None:
-        """Return the probability of the field's value; of a list, that of the least sure label. None for no answer."""
+        """Return the probability of the field's value, or of the least certain label of a list. None without answer."""
         p = self.probabilities(answers)
         if p is None:
             return None
@@ -83,16 +83,16 @@ class FieldQuestions:
 
 
 class QuestionPlan:
-    """What of a type is asked as questions, and what is left of it.
+    """The division of a type into questions and a rest for a chat model.
 
     Args:
         output: The type.
-        most_options: Options that a question may have; a field with more is left to chat.
+        most_options: Maximum options of a question. A field with more is left to chat.
 
     Attributes:
-        output: As given.
-        most_options: As given.
-        fields: The fields that are questions, or have only one value, in declared order.
+        output: The type.
+        most_options: Maximum options of a question.
+        fields: The fields that become questions, or have only one value, in declared order.
     """
 
     def __init__(self, output: OutputType, most_options: int) -> None:
@@ -120,7 +120,7 @@ class QuestionPlan:
 
     @cached_property
     def rest(self) -> OutputType | None:
-        """What chat is asked: the type without the fields that are questions. None where nothing is left."""
+        """The type for chat, without the fields that are questions; None if no fields are left."""
         schema = self.output.json_schema
         if any(not field.choice.path for field in self.fields):
             return None
@@ -131,13 +131,13 @@ class QuestionPlan:
         return OutputType.of_recorded(left | ({"$defs": schema["$defs"]} if "$defs" in schema else {}))
 
     def assembled(self, answers: Mapping[str, DecisionAnswer | None], rest: Any) -> Any:
-        """Return the whole value as JSON has it, in declared order, from what was decided and what chat answered.
+        """Return the whole value as decoded JSON, from the decisions and the reply of chat.
 
-        A field with a question that was not answered is missing in it.
+        A field with an unanswered question is left out.
 
         Args:
-            answers: By name of the question; None for one that was refused.
-            rest: Of `rest`, {} where there is none.
+            answers: Answers by name of the question, None for a refused question.
+            rest: Chat's value of the type `rest`; {} if `rest` is None.
         """
         whole = copy.deepcopy(rest)
         for field in self.fields:
@@ -147,13 +147,13 @@ class QuestionPlan:
             level = whole
             for name in path[:-1]:
                 level = level.setdefault(name, {})
-            level.pop(path[-1], None)  # a chat model that follows no schema may have answered it too
+            level.pop(path[-1], None)  # a chat model that ignores the schema may have answered it too
             if field.probabilities(answers) is not None:
                 level[path[-1]] = field.value(answers)
         return whole
 
     def refused(self, answers: Mapping[str, DecisionAnswer | None]) -> tuple[ChoiceField, ...]:
-        """Return the fields with a question that was not answered."""
+        """Return the fields with an unanswered question."""
         return tuple(field.choice for field in self.fields if field.probabilities(answers) is None)
 
 
@@ -172,7 +172,7 @@ def _questions(choice: ChoiceField, names: set[str]) -> Iterator[DecisionQuestio
     if choice.kind == "yes_no" and None not in choice.options:
         text = choice.description or f"This is true: {_words(choice.name) or 'yes'}."
         order = choice.options if choice.options[0] is True else ()
-        # The wire's probability is that of true; a type that lists false first has its options in that order.
+        # The endpoint returns the probability of true; a type that lists false first has its options in that order.
         if order:
             yield DecisionQuestion(name, "predicate", text, ("true", "false"))
             return
@@ -198,7 +198,7 @@ def _worded(option: Any) -> str:
 
 
 def _labels(options: Sequence[Any]) -> tuple[str, ...]:
-    """Return how the wire names options: as they read, and as JSON writes those that would be ambiguous."""
+    """Return the names of options in a request: plain text, or JSON for names that would be ambiguous."""
     plain = [option if isinstance(option, str) else spelling(option).decode() for option in options]
     twice = {label for label in plain if plain.count(label) > 1}
     made: list[str] = []
@@ -223,7 +223,7 @@ def _free(name: str, taken: set[str]) -> str:
 def _without(
     schema: Mapping[str, Any], paths: Sequence[tuple[str, ...]], definitions: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Return an object's schema without what is at some paths, None where nothing is left."""
+    """Return an object's schema without the fields at *paths*, None if no fields are left."""
     for _ in range(len(definitions) + 1):
         if "$ref" not in schema:
             break

@@ -1,4 +1,4 @@
-"""Whether a union still has a way back after its branches were converted."""
+"""Checks that replies to a union can be converted back after its branches were converted."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pllm_notebook.schema.schema_match import exclude_each_other, resolve
 
 __all__ = ["Branch", "is_reversible"]
 
-# Types that hold themselves would be compared for ever.
+# Without a limit, recursive types would be compared forever.
 _DEPTH = 8
 
 
 class Branch(NamedTuple):
-    """One alternative of a union: its fitted schema and its way back."""
+    """One alternative of a union: its fitted schema and the plan to convert replies back."""
 
     schema: Mapping[str, Any]
     plan: FitPlan | None
 
 
 def is_reversible(branches: Sequence[Branch], defs: Mapping[str, Any], plans: Mapping[str, FitPlan | None]) -> bool:
-    """Return whether every reply is turned back alike by all branches whose form it has.
+    """Return whether all branches that match a reply convert it back to the same value.
 
     Args:
-        branches: Of one union, all fitted.
+        branches: All fitted branches of one union.
         defs: Fitted definitions.
-        plans: Ways back of the definitions.
+        plans: Conversion plans of the definitions.
     """
     return all(
         _agree(left, right, defs, plans, _DEPTH) for at, left in enumerate(branches) for right in branches[at + 1 :]
@@ -44,7 +44,7 @@ def _agree(
     one, its = _resolved(left, defs, plans)
     other, theirs = _resolved(right, defs, plans)
     if one.get("type") == other.get("type") == "array" and isinstance(its, MapPlan) == isinstance(theirs, MapPlan):
-        # The empty array has both forms and comes back the same; so it is left to the items.
+        # The empty array matches both and converts to the same value, so only the items matter.
         return _agree(_item(one, its), _item(other, theirs), defs, plans, depth - 1)
     if one.get("type") == other.get("type") == "object":
         if isinstance(its, TuplePlan) or isinstance(theirs, TuplePlan):

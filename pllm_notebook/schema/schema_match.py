@@ -1,6 +1,6 @@
-"""Whether a decoded value has the form of a fitted schema, and whether two forms exclude each other.
+"""Matches decoded values against a fitted schema, and finds schemas that exclude each other.
 
-Only what tells the branches of a union apart: types, properties, enums, lengths of arrays.
+Only keywords that distinguish the branches of a union count: types, properties, enums, lengths of arrays.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def resolve(shape: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow `$ref` to what it names."""
+    """Return the definition that `$ref` refers to, or *shape* itself without one."""
     while "$ref" in shape:
         shape = defs[shape["$ref"].rpartition("/")[2]]
     return shape
 
 
 def matches(value: Any, shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
-    """Return whether *value* has the form of *shape*."""
+    """Return whether *value* matches *shape*."""
     shape = resolve(shape, defs)
     if "anyOf" in shape:
         return any(matches(value, branch, defs) for branch in shape["anyOf"])
-    # Neither a list nor an object is ever listed, and no set can be asked for one.
+    # Lists and objects are never listed, and cannot be looked up in a set.
     if (known := _listed(shape)) is not None and (isinstance(value, dict | list) or (type(value), value) not in known):
         return False
     kind = shape.get("type")
@@ -51,7 +51,7 @@ def matches(value: Any, shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bo
 def exclude_each_other(
     left: Mapping[str, Any], right: Mapping[str, Any], defs: Mapping[str, Any], depth: int = 8
 ) -> bool:
-    """Return whether no value can have both forms. False also where that would take too long to tell."""
+    """Return whether no value can match both schemas. Also False if *depth* is reached before this is known."""
     if depth == 0:
         return False
     left, right = resolve(left, defs), resolve(right, defs)
@@ -115,7 +115,7 @@ def _array_matches(value: list[Any], shape: Mapping[str, Any], defs: Mapping[str
 
 
 def _listed(shape: Mapping[str, Any]) -> set[tuple[type, Any]] | None:
-    # With their types, since True == 1 and a set would take one for the other.
+    # With their types, because True == 1 and a set would confuse the two.
     values = [shape["const"]] if "const" in shape else shape.get("enum")
     if values is None or any(isinstance(value, dict | list) for value in values):
         return None

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 __all__ = ["format_prose", "has_lookaround", "keyword_prose", "with_prose"]
 
 _FORMATS = {
-    "binary": "",  # pydantic's mark of bytes, which arrive as text all the same
+    "binary": "",  # Pydantic's format for bytes, which arrive as text anyway
     "date": "a date like 2026-01-31",
     "date-time": "a date and time like 2026-01-31T12:00:00Z",
     "decimal": "a decimal number",
@@ -29,7 +29,7 @@ _FORMATS = {
 
 
 def format_prose(name: str) -> str:
-    """Describe what text of the format *name* looks like; "" where that says nothing."""
+    """Describe text of the format *name*; "" for a format without a useful description."""
     return _FORMATS.get(name, f"in {name} format")
 
 
@@ -76,7 +76,7 @@ def with_prose(description: str, words: Sequence[str]) -> str:
 
 
 def has_lookaround(pattern: str) -> bool:
-    """Return whether *pattern* looks ahead or behind, or refers back to a group."""
+    """Return whether *pattern* has lookahead, lookbehind or a backreference."""
     return re.search(r"\(\?(=|!|<=|<!)|\\[1-9]|\(\?P=", pattern) is not None
 
 

@@ -1,4 +1,4 @@
-"""What a provider counts in a schema, and types that hold themselves."""
+"""Checks of a provider's size limits for schemas, and of recursive types."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["check_limits", "check_recursion", "count_unions", "find_cycle"]
 
 
 def check_limits(schema: Mapping[str, Any], dialect: Dialect) -> None:
-    """Check a fitted schema against the numbers that its provider allows.
+    """Check a fitted schema against its provider's size limits.
 
     Raises:
-        UnsupportedSchemaError: With the number seen and the limit.
+        UnsupportedSchemaError: If a limit is exceeded. Contains the actual number and the limit.
     """
     definitions = schema.get("$defs", {})
     everything = [node for root in (schema, *definitions.values()) for node in _nodes(root)]
@@ -38,10 +38,10 @@ def check_limits(schema: Mapping[str, Any], dialect: Dialect) -> None:
 
 
 def check_recursion(schema: Mapping[str, Any], dialect: Dialect) -> None:
-    """Check a schema that Pydantic made for types that hold themselves.
+    """Check that the provider supports the recursive types in a schema from Pydantic.
 
     Raises:
-        UnsupportedSchemaError: Naming the field where the type holds itself.
+        UnsupportedSchemaError: If it does not. Names the field where the type contains itself.
     """
     if dialect.recursion == "yes":
         return
@@ -62,19 +62,19 @@ def check_recursion(schema: Mapping[str, Any], dialect: Dialect) -> None:
 
 
 def count_unions(schema: Mapping[str, Any]) -> int:
-    """Count the properties of a fitted schema, outside its definitions, that are unions."""
+    """Count the properties of a fitted schema that are unions, outside its definitions."""
     return sum("anyOf" in inner for node in _nodes(schema) for inner in node.get("properties", {}).values())
 
 
 def find_cycle(schema: Mapping[str, Any], *, required_only: bool) -> str | None:
-    """Find where a type holds itself.
+    """Find a field where a type contains itself.
 
     Args:
-        schema: As Pydantic made it.
-        required_only: Look only for cycles that no property which may be left out interrupts.
+        schema: Schema from Pydantic.
+        required_only: Look only for cycles without optional properties.
 
     Returns:
-        The path of the field that closes the cycle, None for no cycle.
+        The path of the field that closes the cycle, None without a cycle.
     """
     definitions: Mapping[str, Any] = schema.get("$defs", {})
     done: set[str] = set()
@@ -102,7 +102,7 @@ def find_cycle(schema: Mapping[str, Any], *, required_only: bool) -> str | None:
 
 
 def _references(raw: Any, path: str, *, optional: bool) -> Iterator[tuple[str, str, bool]]:
-    """Return the definitions that *raw* names: name, path, whether behind a property that may be left out."""
+    """Return the definitions that *raw* refers to: name, path, and whether an optional property leads there."""
     if not isinstance(raw, Mapping):
         return
     if "$ref" in raw:
@@ -121,7 +121,7 @@ def _references(raw: Any, path: str, *, optional: bool) -> Iterator[tuple[str, s
 
 
 def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """Return *schema* and every schema inside it; what a `$ref` names is not inside."""
+    """Return *schema* and every schema inside it, without following `$ref`."""
     if not isinstance(schema, Mapping):
         return
     yield schema
@@ -137,7 +137,7 @@ def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
 def _depth(schema: Mapping[str, Any], definitions: Mapping[str, Any], above: tuple[str, ...]) -> int:
     if "$ref" in schema:
         if schema["$ref"] in above:
-            return 0  # a type that holds itself is as deep as its first level
+            return 0  # a recursive type counts only its first level
         return _depth(resolve(schema, definitions), definitions, (*above, schema["$ref"]))
     inside = [*schema.get("properties", {}).values(), *schema.get("anyOf", ()), *schema.get("prefixItems", ())]
     inside += [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), Mapping)]

@@ -1,4 +1,4 @@
-"""What a type is called, for the provider and in messages, and the docstring that is its instruction."""
+"""Names of types, for the provider and in messages, and docstrings of types, which are their instructions."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["as_name", "shown_type", "type_doc", "type_name"]
 
 
 def shown_type(kind: Any) -> str:
-    """Return how a message names a type."""
+    """Return a type's name for messages."""
     return kind.__qualname__ if isinstance(kind, type) else repr(kind)
 
 
 def type_name(kind: Any) -> str:
-    """Return a type's name as it is sent to a provider: letters, digits, `_` and `-`, at most 64."""
+    """Return a type's name for a provider: letters, digits, `_` and `-`, at most 64."""
     return as_name(_spelled(kind))
 
 
 def as_name(text: str) -> str:
-    """Return a text as a name that every provider takes."""
+    """Convert a text to a name that every provider accepts."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")[:64] or "answer"
 
 
@@ -44,11 +44,11 @@ def _spelled(kind: Any) -> str:
 
 
 def type_doc(kind: Any) -> str:
-    """Return a type's own docstring, "" where it has none or one that says nothing of an answer."""
+    """Return a type's own docstring, "" if it has none or one that does not describe an answer."""
     kind = bare(kind)
     if not isinstance(kind, type):
         return ""
-    # Of other classes, such as date or UUID, the docstring is about Python, not about the answer.
+    # The docstring of another class, such as date or UUID, is about Python, not about the answer.
     ours = issubclass(kind, BaseModel | Enum) or dataclasses.is_dataclass(kind) or hasattr(kind, "__annotations__")
     if not ours or kind.__module__.partition(".")[0] == "pydantic":
         return ""

@@ -1,8 +1,8 @@
-"""What a type's own validators leave of its annotations: the type that a column of their values holds.
+"""Infers the type of a field after its validators, which is the type of its column.
 
-Pydantic checks what goes into a validator that runs after it, and takes whatever comes out: `Literal["pos", "neg"]` may
-come out as "POS", a `str` as an int. A column's dtype must follow from the type, never from the rows, so what a
-validator may change is known by its presence and its return annotation.
+Pydantic checks the input of a validator that runs after it, but not the output: `Literal["pos", "neg"]` may come out as
+"POS", a `str` as an int. A column's dtype must follow from the type, never from the rows. The effect of a validator is
+therefore inferred from its presence and its return annotation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNCHANGED: Any = object()
 
 _UNSAID: Any = object()
 _LAST = {"function-after", "function-wrap", "function-plain"}
-# Nodes of a core schema that pass on their inner schema, and its field.
+# Nodes of a core schema that pass on their inner schema, and the field with it.
 _PASSING = {
     "function-before": "schema",
     "default": "schema",
@@ -38,23 +38,24 @@ _PASSING = {
 
 
 def changes(core_schema: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Return what the last validators may leave: of the whole type, and of each field of one that has fields.
+    """Return how validators may change the whole type, and each of its fields.
 
     Args:
-        core_schema: As Pydantic made it (`TypeAdapter.core_schema`).
+        core_schema: Core schema from Pydantic (`TypeAdapter.core_schema`).
 
     Returns:
-        `UNCHANGED` where no validator of a person's own runs last, else a value for `type_after`. Fields that do not
-        change are not in the mapping.
+        `UNCHANGED` if no user's validator runs last, otherwise a value for `type_after`. Unchanged fields are not in
+        the mapping.
     """
     return _Walk(core_schema).whole()
 
 
 def type_after(annotation: Any, change: Any) -> Any:
-    """Return the type of what validators leave of an annotation.
+    """Return the type of a field's values after its validators.
 
-    Without one, the annotation. With one that says what it returns, that; else the annotation, and of a Literal or
-    an Enum the type of its values, since "POS" is no value of `Literal["pos", "neg"]`.
+    Without a validator, this is the annotation. Otherwise it is the return annotation of the validator, or the field's
+    annotation if the validator has none. A Literal or an Enum becomes the type of its values, because "POS" is not a
+    value of `Literal["pos", "neg"]`.
     """
     if change is UNCHANGED:
         return annotation
@@ -71,7 +72,7 @@ def type_after(annotation: Any, change: Any) -> Any:
 
 
 def not_none(kind: Any) -> Any:
-    """Take None out of a union of two."""
+    """Return the other type of a union of one type and None; other types unchanged."""
     if get_origin(kind) not in (Union, types.UnionType):
         return kind
     inner = [one for one in get_args(kind) if one is not type(None)]
@@ -91,15 +92,15 @@ class _Walk:
         if change is UNCHANGED and _sets_afterwards(node):
             change = _UNSAID
         if change is not UNCHANGED and fields:
-            # It has the whole object in its hands, so any field may be another now.
+            # The validator gets the whole object, so it may have changed any field.
             return change, dict.fromkeys(fields, _UNSAID)
         found = {name: self._into(schema)[0] for name, schema in fields.items()}
         return change, {name: one for name, one in found.items() if one is not UNCHANGED}
 
     def _into(self, node: Any) -> tuple[Any, Any]:
-        """Go from the outside, where the last validator is, to the type itself; the first that is met counts."""
+        """Walk from the outside, where the last validator is, to the type itself. The first validator found counts."""
         seen = 0
-        while seen < 100:  # definitions may go in circles
+        while seen < 100:  # definitions may be circular
             seen += 1
             kind = node["type"]
             if kind in _LAST:
@@ -136,7 +137,7 @@ class _Walk:
 
 
 def _returned(function: Any) -> Any:
-    """Return what a validator says that it returns; `UNCHANGED` for Pydantic's own, which keep to the annotation."""
+    """Return a validator's return annotation; `UNCHANGED` for Pydantic's own, which follow the field's annotation."""
     while isinstance(function, functools.partial):
         function = function.func
     function = getattr(function, "__func__", function)
@@ -144,19 +145,19 @@ def _returned(function: Any) -> Any:
         return UNCHANGED
     try:
         said = typing.get_type_hints(function).get("return", _UNSAID)
-    except Exception:  # names that are known only where it was written
+    except Exception:  # names that are known only in the validator's own scope
         return _UNSAID
     return _UNSAID if said in (None, type(None), Any, object) or isinstance(said, typing.TypeVar) else said
 
 
 def _sets_afterwards(node: Any) -> bool:
-    """Return whether the class runs code of its own once the fields are validated."""
+    """Return whether the class runs its own code after the fields are validated."""
     kind = node.get("cls")
     if node["type"] == "dataclass":
         return hasattr(kind, "__post_init__")
     if node["type"] != "model":
         return False
-    # Private attributes alone make a method of that name too, of Pydantic's own.
+    # With private attributes, Pydantic itself adds a method of that name.
     after = getattr(kind, "model_post_init", None)
     own = after is not BaseModel.model_post_init and getattr(after, "__name__", "") != "init_private_attributes"
     return own or bool(node.get("custom_init"))

@@ -1,4 +1,4 @@
-"""The place of each value in a JSON text, by its path."""
+"""Positions of values in a JSON text, by path."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _BLANKS = " \t\r\n"
 
 
 def value_spans(text: str) -> dict[Path, tuple[int, int]]:
-    """Return begin and end of each value below an object's keys, in characters, as far as the text can be read.
+    """Return start and end of each value of an object, in characters, as far as the text can be read.
 
-    A span begins behind the colon, so that white space before the value is in it; what lists hold is not looked into.
+    A span starts after the colon, so it includes white space before the value. Items of lists have no spans.
 
     Args:
-        text: With an object in it; what comes before the first brace is passed over.
+        text: A text that contains an object. Everything before the first brace is skipped.
     """
     spans: dict[Path, tuple[int, int]] = {}
-    # Of a text that is cut off, what was read so far is right.
+    # In a truncated text, the values read so far are correct.
     with contextlib.suppress(ValueError, IndexError, RecursionError):
         _read_object(text, text.index("{"), (), spans)
     return spans
 
 
 def _read_object(text: str, at: int, path: Path, spans: dict[Path, tuple[int, int]]) -> int:
-    """Read the object that begins at *at*; return where it ends."""
+    """Read the object that starts at *at*, and return its end."""
     at = _skip(text, at + 1)
     while text[at] != "}":
         if text[at] != '"':

@@ -1,9 +1,9 @@
-"""From the tokens of a reply to the probabilities of a value's options.
+"""Computes the probabilities of a value's options from the tokens of a reply.
 
-A value is written as a path of tokens, and each step has a few alternatives. An option has several paths ("n" or
-"negative"), so what leads to the same option is added up. Models give probabilities mostly before a grammar masks them,
-so at each step what leads to an option counts alone, as it does where the answer is drawn; how much of the model's
-probability that was in all is kept as the covered mass.
+A value is a path of tokens, and each step has a few alternatives. An option may have several paths ("n" or "negative"),
+and the probabilities of these paths are added up. Most models report probabilities from before the grammar's mask. At
+each step, therefore, only alternatives that lead to an option count, as in the sampling of the answer. Their total
+probability without the mask is the covered mass.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pllm_notebook.schema.value_spans import Path, value_spans
 __all__ = ["OptionShares", "Token", "ValueStep", "chosen_option", "option_shares", "steps_of"]
 
 _LEAST = 1e-6
-"""Alternatives below it are not kept."""
+"""Alternatives of lower probability are dropped."""
 
 _MOST_BLANKS = 1_000
-"""White space before a value, and what follows it in its last token: a value that is longer than its options by more
-is looked into no further."""
+"""Maximum characters that are read of a value beyond its longest option: white space before it, and the text after it
+in its last token."""
 
 _AFTER = ",}] \t\r\n"
-"""What may follow a value in JSON."""
+"""Characters that may follow a value in JSON."""
 
 
 class Token(NamedTuple):
     """One token of a reply.
 
     Attributes:
-        text: As the reply has it.
+        text: Bytes of the token in the reply.
         logprob: Natural logarithm of its probability.
-        top: The likeliest tokens at its place with theirs, mostly itself among them.
+        top: The likeliest tokens at its position with their logprobs, mostly including itself.
     """
 
     text: bytes
@@ -45,8 +45,8 @@ class ValueStep(NamedTuple):
     """One token of a value.
 
     Attributes:
-        text: What of the token belongs to the value, and to what follows it.
-        alternatives: The same of the tokens that could have been here, itself included, with their probabilities.
+        text: The part of the token that belongs to the value and to the text after it.
+        alternatives: The same part of the possible tokens, including this one, with their probabilities.
     """
 
     text: str
@@ -57,8 +57,8 @@ class OptionShares(NamedTuple):
     """The probabilities of a value's options.
 
     Attributes:
-        p: For each option; they add up to 1.
-        mass: What they add up to without the mask: the covered mass.
+        p: Probability of each option; they add up to 1.
+        mass: Their sum without the mask: the covered mass.
     """
 
     p: Sequence[float]
@@ -69,12 +69,12 @@ def steps_of(tokens: Sequence[Token], text: str, options: Mapping[Path, Sequence
     """Return the tokens of some values of a reply, with the alternatives that lead to an option.
 
     Args:
-        tokens: Of the reply, in order; what comes before *text* among them (a model's reasoning) is passed over.
+        tokens: Tokens of the reply, in order. Tokens before *text* (a model's reasoning) are skipped.
         text: The reply.
-        options: Of each value, as JSON writes them, by its path.
+        options: Options of each value in JSON, by path.
 
     Returns:
-        By path, only of values that were found; nothing where the tokens are not those of the text.
+        Steps by path, only for values that were found. Empty if the tokens are not those of the text.
     """
     content = text.encode("utf-8", "surrogatepass")
     whole = b"".join(token.text for token in tokens)
@@ -91,14 +91,14 @@ def steps_of(tokens: Sequence[Token], text: str, options: Mapping[Path, Sequence
 
 
 def option_shares(steps: Sequence[ValueStep], options: Sequence[str]) -> OptionShares | None:
-    """Return the probabilities of a value's options, None where no alternative leads to any.
+    """Return the probabilities of a value's options, None if no alternative leads to an option.
 
-    An alternative that begins several options is shared equally between them: what would have followed it is not
-    known.
+    The probability of an alternative that is the start of several options is divided equally between them, because its
+    continuation is unknown.
 
     Args:
         steps: The tokens of the value.
-        options: As JSON writes them.
+        options: The options in JSON.
     """
     totals = [0.0] * len(options)
     before, reached = "", 1.0
@@ -129,7 +129,7 @@ def option_shares(steps: Sequence[ValueStep], options: Sequence[str]) -> OptionS
 
 
 def chosen_option(steps: Sequence[ValueStep], options: Sequence[str]) -> int | None:
-    """Return which option the reply has, None for none of them."""
+    """Return the position of the option in the reply, None if it contains none of them."""
     written = "".join(step.text for step in steps).lstrip()
     return next((at for at in _led_to(written, options) if _is_whole(written, options[at])), None)
 
@@ -141,9 +141,9 @@ def _steps(tokens: Sequence[Token], start: int, end: int, options: Sequence[str]
         begin, at = at, at + len(token.text)
         if at <= start or not token.text:
             continue
-        if begin >= end or len(before) > longest + _MOST_BLANKS:  # no option is as long: it is none of them
+        if begin >= end or len(before) > longest + _MOST_BLANKS:  # longer than every option
             break
-        # A token may begin before the value (`":"`): alternatives with another beginning lead elsewhere.
+        # A token may start before the value (`":"`): alternatives with another start lead elsewhere.
         lead = token.text[: max(0, start - begin)]
         given: dict[bytes, float] = dict(token.top)
         given.setdefault(token.text, token.logprob)
@@ -162,16 +162,16 @@ def _steps(tokens: Sequence[Token], start: int, end: int, options: Sequence[str]
 
 
 def _led_to(written: str, options: Sequence[str]) -> list[int]:
-    """Return the options that a beginning leads to: the one that is whole in it, else those that begin with it."""
+    """Return the options that a prefix leads to: options that it completes, otherwise options that start with it."""
     text = written.lstrip()
-    if not text:  # white space leads to all of them, and says nothing
+    if not text:  # white space leads to all options and has no information
         return []
     whole = [at for at, option in enumerate(options) if _is_whole(text, option)]
     return whole or [at for at, option in enumerate(options) if option.startswith(text)]
 
 
 def _beginning(written: str, options: Sequence[str]) -> list[int]:
-    """Return the options that a beginning may still become."""
+    """Return the options that a prefix may still become."""
     text = written.lstrip()
     return [at for at, option in enumerate(options) if _is_whole(text, option) or option.startswith(text)]
 

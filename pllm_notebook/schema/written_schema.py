@@ -1,4 +1,4 @@
-"""A type that is written down as a JSON schema, in place of a class."""
+"""A type that is written as a JSON schema instead of a class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pllm_notebook.exceptions import UsageError
 
 __all__ = ["WrittenSchema", "read_schema"]
 
-# One of these is in every JSON schema that says anything.
+# Every useful JSON schema contains one of these.
 _WORDS = {"type", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}
 _BY_NAME = {"$defs", "definitions", "patternProperties", "properties"}
 _DATA = {"const", "default", "enum", "example", "examples"}
@@ -19,11 +19,11 @@ _TYPES = {"object", "array", "string", "integer", "number", "boolean", "null"}
 
 
 class WrittenSchema(NamedTuple):
-    """What a mapping says.
+    """A JSON schema that was read from a mapping.
 
     Attributes:
-        name: For the provider, "answer" where it has no title.
-        description: "" for none.
+        name: Name for the provider, "answer" without a name or title.
+        description: Description, "" without one.
         schema: The JSON schema.
     """
 
@@ -33,13 +33,13 @@ class WrittenSchema(NamedTuple):
 
 
 def read_schema(given: Mapping[str, Any]) -> WrittenSchema:
-    """Read a JSON schema, or what OpenAI's client takes as `response_format` around one.
+    """Read a JSON schema, alone or wrapped as in the `response_format` of OpenAI's client.
 
     Args:
-        given: Never changed.
+        given: The mapping. Never changed.
 
     Raises:
-        UsageError: For a mapping that is neither. Nothing was sent.
+        UsageError: If the mapping is neither. Nothing was sent.
     """
     try:
         schema: Any = orjson.loads(orjson.dumps(dict(given)))
@@ -50,7 +50,7 @@ def read_schema(given: Mapping[str, Any]) -> WrittenSchema:
             f"{{'type': 'object', 'properties': {{'name': {{'type': 'string'}}}}}}. Nothing was sent."
         ) from None
     name, description = "", ""
-    if schema.get("type") == "json_schema":  # of Chat Completions, or of Responses
+    if schema.get("type") == "json_schema":  # the form of Chat Completions or of Responses
         around = schema["json_schema"] if isinstance(schema.get("json_schema"), dict) else schema
         name, description, schema = around.get("name", ""), around.get("description", ""), around.get("schema")
     fault = _fault(schema)
@@ -62,7 +62,7 @@ def read_schema(given: Mapping[str, Any]) -> WrittenSchema:
 
 
 def _fault(schema: Any) -> str:
-    """Return why what was written is no JSON schema of an answer, "" if it is one."""
+    """Return why *schema* is not a JSON schema of an answer, "" if it is one."""
     if not isinstance(schema, dict) or not _WORDS & schema.keys():
         return f"it has none of {', '.join(sorted(_WORDS))} that says what the answer is"
     kind = schema.get("type", "object")
@@ -73,7 +73,7 @@ def _fault(schema: Any) -> str:
 
 
 def _broken_part(part: Any, defined: Any) -> str:
-    """Return what is wrong in a part of a schema: a reference that leads nowhere, or fields that are no mapping."""
+    """Return the fault in a part of a schema: a broken reference, or fields that are not a mapping; "" without one."""
     if isinstance(part, list):
         return next(filter(None, (_broken_part(each, defined) for each in part)), "")
     if not isinstance(part, dict):
@@ -86,7 +86,7 @@ def _broken_part(part: Any, defined: Any) -> str:
     if not isinstance(part.get("properties", {}), dict):
         return f"'properties' is a mapping from fields to schemas, not {part['properties']!r:.60}"
     for word, inner in part.items():
-        # What is data, and not a part of the schema, may hold anything.
+        # Data is not part of the schema and may contain anything.
         parts = list(inner.values()) if word in _BY_NAME and isinstance(inner, dict) else inner
         fault = "" if word in _DATA else _broken_part(parts, defined)
         if fault:
