@@ -1,7 +1,8 @@
-"""The providers' prompt caches, as the option `prompt_cache` models them.
+"""A model of the providers' prompt caches, used with the option `prompt_cache`.
 
-A prefix can be read by requests that arrive after one that begins with it was answered. Anthropic's ends
-at marked blocks and charges for writing; the others' is automatic, in steps. Nothing expires but by `reset`.
+A prefix is readable by requests that arrive after a request with the same prefix was answered. On Anthropic,
+prefixes end at marked blocks and writing is charged. On the others, caching is automatic, in steps. Entries expire
+only on `reset`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from pllm_notebook.sim.wire_types import ParsedRequest, Tokens
 
 __all__ = ["PrefixMatch", "PromptCache", "marked"]
 
-# The shortest prefix that is kept, and how much longer each next one is, in tokens
-# (developers.openai.com/api/docs/guides/prompt-caching; Anthropic's smallest is that of most of its models).
+# The shortest cached prefix and the step between prefixes, in tokens
+# (developers.openai.com/api/docs/guides/prompt-caching; most of Anthropic's models have the same minimum).
 _LEAST = 1024
 _STEP = 128
 
 
 @dataclass(slots=True)
 class PrefixMatch:
-    """What one request had in common with those answered before it came.
+    """The prefixes that a request shares with requests answered before its arrival.
 
-    `keys` are of its own prefixes, shortest first; `read` and `written` are in tokens.
+    `keys` identify all its prefixes, shortest first. `read` and `written` are in tokens.
     """
 
     keys: list[bytes]
@@ -37,13 +38,13 @@ class PrefixMatch:
 
 
 class PromptCache:
-    """What has been read so far, of all models."""
+    """The prefixes of all answered requests, for all models."""
 
     def __init__(self) -> None:
         self._known: set[bytes] = set()
 
     def look(self, ask: ParsedRequest, schema_json: bytes) -> PrefixMatch:
-        """Look at a request when it arrives."""
+        """Match an arriving request against the cache."""
         explicit = ask.provider == "anthropic"
         keys: list[bytes] = []
         read = longest = 0
@@ -58,14 +59,14 @@ class PromptCache:
         return PrefixMatch(keys, read, longest - read if explicit else 0)
 
     def answered(self, seen: PrefixMatch, tokens: Tokens) -> None:
-        """Keep an answered request's prefixes, and put into its bill what it read and wrote."""
+        """Store the prefixes of an answered request, and add its cache reads and writes to *tokens*."""
         self._known.update(seen.keys)
         tokens.cached = min(seen.read, tokens.input)
         tokens.written = min(seen.written, tokens.input - tokens.cached)
 
 
 def marked(body: dict[str, Any]) -> str:
-    """Describe where an Anthropic body has a cache mark on a block, as its errors name it; "" for nowhere."""
+    """Return the path of the first block with a cache mark in an Anthropic body, as in its errors; "" if none."""
     places = [("system", body.get("system"))]
     places += [(f"messages.{at}.content", turn.get("content")) for at, turn in enumerate(body.get("messages") or ())]
     for place, content in places:
@@ -98,7 +99,7 @@ def _marked_prefixes(ask: ParsedRequest) -> Iterator[tuple[bytes, int]]:
 
 
 def _blocks(body: Any) -> Iterator[tuple[str, bool]]:
-    """Return each block's text and whether it is marked, in the order in which they are cached."""
+    """Yield each block's text and whether it is marked, in cache order."""
     for tool in body.get("tools") or ():
         yield orjson.dumps({**tool, "cache_control": None}).decode(), "cache_control" in tool
     for content in (body.get("system"), *(turn.get("content") for turn in body["messages"])):
@@ -108,5 +109,5 @@ def _blocks(body: Any) -> Iterator[tuple[str, bool]]:
 
 
 def _block_id(block: Any) -> str:
-    """Identify a block without text (a file, a tool's call or result), whatever its size."""
+    """Return a fixed-size id of a block without text (a file, a tool's call or result)."""
     return hashlib.sha256(orjson.dumps({**block, "cache_control": None})).hexdigest()

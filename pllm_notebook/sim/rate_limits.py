@@ -1,4 +1,4 @@
-"""Request and token limits: one pair of buckets for each model."""
+"""Request and token limits: a pair of buckets for each model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["LimitBucket", "LimitState", "Limits"]
 
 
 class LimitBucket:
-    """A token bucket that starts full and refills all the time.
+    """A token bucket that starts full and refills continuously.
 
-    Invariant: `level` is what it held at `at_s`, never more than `capacity`. It may be below zero, by what
-    answers turned out to cost beyond what was known when they were let in.
+    Invariant: `level` is the level at `at_s`, and at most `capacity`. It may be negative, because the output
+    tokens of an answer are unknown when its request is admitted.
     """
 
     __slots__ = ("_burst_s", "_least", "_usual_per_min", "at_s", "capacity", "level", "per_min", "per_s")
@@ -29,7 +29,7 @@ class LimitBucket:
         self.at_s = now_s
 
     def scale(self, factor: float, now_s: float) -> None:
-        """Multiply its usual rate and size by *factor* from *now_s* on. The next fill drops what no longer fits."""
+        """Set rate and size to *factor* times the usual, from *now_s* on. The next fill drops any excess."""
         self.fill(now_s)
         self._size(factor)
 
@@ -39,25 +39,25 @@ class LimitBucket:
         self.capacity = max(self.per_s * self._burst_s, self._least)
 
     def fill(self, now_s: float) -> None:
-        """Bring the level up to date."""
+        """Update the level to *now_s*."""
         self.level = min(self.capacity, self.level + (now_s - self.at_s) * self.per_s)
         self.at_s = now_s
 
     def wait_s(self, amount: float) -> float:
-        """Return the seconds until *amount* could be taken. More than it holds needs a full bucket, not forever."""
+        """Return the seconds until *amount* can be taken. An amount above the capacity waits for a full bucket."""
         short = min(amount, self.capacity) - self.level
-        # A hair of tolerance: a client that waits exactly as long as it was asked to must get through.
+        # The tolerance admits a client that waits exactly as long as requested.
         return short / self.per_s if short > 1e-6 else 0.0
 
     @property
     def full_in_s(self) -> float:
-        """Seconds until it is full."""
+        """Seconds until the bucket is full."""
         return (self.capacity - self.level) / self.per_s
 
 
 @dataclass(slots=True)
 class LimitState:
-    """The state of a model's limits after one request. `refused_by` is "" for a request let through."""
+    """State of a model's limits after one request. `refused_by` is "" for an admitted request."""
 
     requests: LimitBucket | None
     tokens: LimitBucket | None
@@ -68,23 +68,23 @@ class LimitState:
 
     @property
     def retry_after(self) -> str:
-        """Whole seconds to wait, as the header says them."""
+        """Value of the retry-after header, in whole seconds."""
         return str(max(1, math.ceil(self.wait_s)))
 
 
 class Limits:
-    """The limits of every model, made when a model is first named."""
+    """The limits of all models, created on first use of each model."""
 
     def __init__(self, options: SimOptions) -> None:
         self._options = options
         self._models: dict[str, tuple[LimitBucket | None, LimitBucket | None]] = {}
         self._any = bool(options.requests_per_min or options.tokens_per_min or options.limits)
         self._factor = 1.0
-        # When it changes, and to what. None until the first request, from which the times count.
+        # Times and factors of the changes. None until the first request, from which the times are counted.
         self._changes: deque[tuple[float, float]] | None = None
 
     def admit(self, model: str, tokens: int, now_s: float) -> LimitState | None:
-        """Take one request of *tokens* input tokens, or refuse it. None where the model has no limit."""
+        """Admit or refuse one request of *tokens* input tokens. Return None if the model has no limit."""
         if not self._any:
             return None
         if self._options.squeeze is not None:
@@ -106,7 +106,7 @@ class Limits:
             self._take(requests, 1)
             self._take(budget, tokens)
         elif self._options.charge_refused:
-            # Not below empty: a client that stops asking must get through again.
+            # Not below zero: a client that stops sending must be admitted again.
             for bucket, amount in ((requests, 1), (budget, tokens)):
                 if bucket is not None:
                     bucket.level = max(0.0, bucket.level - amount)
@@ -118,7 +118,7 @@ class Limits:
         return limit_state
 
     def settle(self, model: str, output_tokens: int) -> None:
-        """Take an answer's tokens, which were unknown when its request was let in."""
+        """Take the tokens of an answer, which were unknown when its request was admitted."""
         pair = self._models.get(model)
         if pair is not None:
             self._take(pair[1], output_tokens)
@@ -128,7 +128,7 @@ class Limits:
             start_s, end_s, factor = squeeze
             self._changes = deque([(now_s + start_s, factor), (now_s + end_s, 1.0)])
         while self._changes and now_s >= self._changes[0][0]:
-            # At its own moment and not at this request's: what refilled before it did so at the old rate.
+            # At the time of the change, not of this request: until then the bucket refilled at the old rate.
             at_s, self._factor = self._changes.popleft()
             for pair in self._models.values():
                 for bucket in pair:

@@ -1,4 +1,4 @@
-"""One request from arrival to its last byte: key, check, limits, fault, wait, answer."""
+"""Handling of one request: API key, validation, limits, fault, latency, answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MODELS = ("gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol", "gpt-6-astra")
 
 
 class RequestHandler:
-    """The handler of every request. Everything here runs on the server's one loop."""
+    """Handles all requests, on the server's event loop."""
 
     def __init__(self, options: SimOptions, ask: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
         self._ask_program = ask
@@ -55,7 +55,7 @@ class RequestHandler:
         self._slots.admit()
 
     def set(self, options: SimOptions, scripted: bool, named: Sequence[str]) -> None:
-        """Take new options, of which those *named* were set just now; limits whose numbers stay keep what they hold."""
+        """Apply new options; *named* are those just set. Limits keep their levels if their options are unchanged."""
         limits = self._limits
         same = all(
             getattr(options, name) == getattr(self._options, name)
@@ -70,7 +70,7 @@ class RequestHandler:
         self.backend.set(options, scripted, named)
 
     def reset(self) -> None:
-        """Forget counts, tries, cached prompts, batch jobs and what the limits hold."""
+        """Reset counts, attempts, cached prompts, batch jobs and the levels of the limits."""
         in_flight = self.request_log.in_flight
         self.request_log = RequestLog(self._options.keep_requests)
         self._prompts = PromptCache()
@@ -79,7 +79,7 @@ class RequestHandler:
         self.backend.reset(self.request_log)
 
     async def stats(self) -> dict[str, Any]:
-        """Return the counts, of batch jobs as of now."""
+        """Return the counts, with batch jobs brought up to date."""
         await self.backend.look_at_all()
         return self.request_log.stats()
 
@@ -94,7 +94,7 @@ class RequestHandler:
             return _elsewhere(request)
         wire, model = found
         index = self.request_log.arrive(wire.provider, path, request.headers, body)
-        # Where an answer has a number of its own, equal answers can still be distinguished.
+        # With its own number, an answer can be distinguished from an equal one.
         number = digest(self._seed, b"number", index.to_bytes(8, "big"))[:12].hex()
         try:
             return await self._answer(request, wire, model, body, index, number)
@@ -123,7 +123,7 @@ class RequestHandler:
         if limit_state is not None and limit_state.refused_by:
             request_log.refused_429 += 1
             return self._over_limit(wire, ask, limit_state, number)
-        # Reported as of now: by the time the answer is written, other requests have taken from the same buckets.
+        # Computed now: by the time the answer is written, other requests will have taken from the same buckets.
         limit_headers: Headers = []
         if limit_state is not None and options.headers == "full":
             limit_headers = wire.limit_headers(limit_state, False)
@@ -141,7 +141,7 @@ class RequestHandler:
         try:
             scripted = await self.script(spec, index) if self._scripted else None
             await self._wait(spec.key, tried, (scripted or {}).get("latency_s"))
-        except asyncio.CancelledError:  # the client has left, and the model goes on
+        except asyncio.CancelledError:  # the client has disconnected, but the model continues
             self._charge_lost(wire, spec)
             raise
         finally:
@@ -166,7 +166,7 @@ class RequestHandler:
         return await self._send(request, data, fault, spec.identity, tokens)
 
     def _charge_lost(self, wire: SimWire, spec: AnswerSpec) -> None:
-        """Charge a request whose answer never gets to anybody as if it had been answered."""
+        """Charge a request whose answer is lost as if it had been delivered."""
         made = answer_spec.answer(spec, "", None)
         tokens = settle(spec.ask, made, spec.input_tokens, {}, self._options)
         self.request_log.charge(wire.provider, spec.ask.model, tokens)
@@ -243,10 +243,10 @@ class RequestHandler:
             await asyncio.sleep(seconds)
 
     async def script(self, spec: AnswerSpec, index: int, batch: bool = False) -> dict[str, Any] | None:
-        """Call the program's `answers` function; None where it leaves the answer to the simulator."""
+        """Call the program's `answers` function. Return None if it leaves the answer to the simulator."""
         reply = await self._ask_program(answer_spec.script_request(spec, index, batch))
         if "error" in reply:
-            # A status that is neither tried again nor remembered: the function is the caller's to mend.
+            # A status that is neither retried nor cached: the user has to fix the function.
             raise Rejected(412, f"The answers function raised {reply['error']}")
         scripted: dict[str, Any] | None = reply["answer"]
         return scripted

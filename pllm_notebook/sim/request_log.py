@@ -1,4 +1,4 @@
-"""What the server remembers: counts, tries of each prompt, and the last requests."""
+"""The server's log: counts, attempts of each prompt, and the last requests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _SECRET = frozenset({"authorization", "x-api-key", "x-goog-api-key", "api-key", 
 
 
 class RequestLog:
-    """Plain numbers, all changed on the server's loop alone.
+    """Counters, changed only on the server's event loop.
 
-    Invariant: `tries[key]` is (times let through, times answered whole) of one model, prompt and schema.
+    Invariant: `_tries[key]` is (times admitted, times answered completely) of one model, prompt and schema.
     """
 
     def __init__(self, keep: int) -> None:
@@ -43,7 +43,7 @@ class RequestLog:
         self._kept: deque[tuple[str, str, Mapping[str, str], bytes]] = deque(maxlen=keep)
 
     def arrive(self, provider: str, path: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Note a request; give how many came before it."""
+        """Record a request and return the number of requests before it."""
         index = self.requests + self._lines_asked
         self.requests += 1
         self.in_flight += 1
@@ -53,16 +53,16 @@ class RequestLog:
         return index
 
     def leave(self) -> None:
-        """Note that a request is over, however."""
+        """Record the end of a request, with or without an answer."""
         self.in_flight -= 1
 
     def ask_line(self) -> int:
-        """Note that a line of a batch job is worked on; give how many requests and lines came before it."""
+        """Record the start of a batch line and return the number of requests and lines before it."""
         self._lines_asked += 1
         return self.requests + self._lines_asked - 1
 
     def try_of(self, key: bytes) -> int:
-        """Note that *key* was let through; give how often it had been before."""
+        """Record that *key* was admitted and return the number of times before."""
         entry = self._tries.get(key)
         if entry is None:
             self._tries[key] = [1, 0]
@@ -71,17 +71,17 @@ class RequestLog:
         return entry[0] - 1
 
     def answer(self, key: bytes, input_tokens: int, output_tokens: int) -> None:
-        """Note a whole answer."""
+        """Record a complete answer."""
         self.answered += 1
         self._pay(key, input_tokens, output_tokens)
 
     def answer_line(self, key: bytes, input_tokens: int, output_tokens: int) -> None:
-        """Note an answered line of a batch job."""
+        """Record an answered line of a batch job."""
         self.batch_lines += 1
         self._pay(key, input_tokens, output_tokens)
 
     def charge(self, provider: str, model: str, tokens: Tokens) -> None:
-        """Note what a provider could charge, whether or not the answer gets anywhere."""
+        """Record the tokens that a provider could charge, even if the answer is lost."""
         held = self._charged.setdefault(f"{provider}/{model}{' batch' if tokens.batch else ''}", [0, 0, 0, 0])
         for at, number in enumerate((tokens.input, tokens.cached, tokens.written, tokens.output)):
             held[at] += number
@@ -91,7 +91,7 @@ class RequestLog:
         self.output_tokens += output_tokens
         entry = self._tries.get(key)
         if entry is None:
-            return  # Asked before a reset and answered after it.
+            return  # Sent before a reset and answered after it.
         entry[1] += 1
         if entry[1] == 1:
             self.distinct += 1
@@ -99,7 +99,7 @@ class RequestLog:
             self.repeated += 1
 
     def keep(self, most: int) -> None:
-        """Keep *most* requests from now on."""
+        """Keep at most *most* requests from now on."""
         self._kept = deque(self._kept, maxlen=most)
 
     def stats(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The server's process: one loop, one port, and a control channel to the program that started it."""
+"""The server process: one event loop, one port, and a control channel to the program that started it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Control:
         self._writer.write(frame(message))
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Call the program's `answers` function with *request*; other requests continue meanwhile."""
+        """Call the program's `answers` function with *request*. Other requests continue in the meantime."""
         self._count += 1
         number = self._count
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
@@ -51,7 +51,7 @@ class Control:
             del self._asked[number]
 
     async def listen(self) -> None:
-        """Do what the program says, until it closes the channel or is gone."""
+        """Execute the program's commands until it closes the channel or exits."""
         try:
             while True:
                 size = int.from_bytes(await self._reader.readexactly(PREFIX), "big")
@@ -61,7 +61,7 @@ class Control:
                     if waiting is not None and not waiting.done():
                         waiting.set_result(message)
                 else:
-                    # On a task of its own: what it does may wait for answers that arrive here.
+                    # In a separate task: the command may wait for answers that arrive here.
                     doing = asyncio.create_task(self._reply(message))
                     self._doing.add(doing)
                     doing.add_done_callback(self._doing.discard)
@@ -101,7 +101,7 @@ async def _run(fd: int) -> None:
     handler = web.Server(
         control.request_handler.handle,
         access_log=None,
-        # A client that leaves ends its request: hangs, waits in line and slow answers must not pile up.
+        # A disconnecting client cancels its request: hanging, queued and slow requests must not accumulate.
         handler_cancellation=True,
         request_factory=_request,
         keepalive_timeout=600.0,
@@ -112,8 +112,8 @@ async def _run(fd: int) -> None:
 
 
 def serve(fd: int) -> None:
-    """Serve until the control channel on *fd* ends. Connections are cut then, not drained."""
-    # The last requests are kept, and the default would walk through them at every 700th new object.
+    """Serve until the control channel on *fd* is closed. Open connections are then dropped, not drained."""
+    # The last requests are kept, and with the default threshold the collector would scan them every 700 new objects.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -1,4 +1,4 @@
-"""The handle: a simulator that a test, a notebook or `sim:` holds."""
+"""The simulator object used by tests, notebooks and the `sim:` models."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _ERRORS_KEPT = 100
 
 
 class Simulator:
-    """Simulated providers on loopback, in a process of their own. Every method is thread-safe.
+    """Simulated providers on loopback, in a separate process. All methods are thread-safe.
 
-    The process starts on entering, on `start()` or when an address is first asked for, and ends with
-    `close()`, with the block, with this interpreter, or when this program dies.
+    The process starts when the `with` block is entered, on `start()`, or at the first use of an address. It
+    ends at `close()`, at the end of the block, when the interpreter exits, or when this program dies.
 
     Args:
-        options: Where to begin; None for the defaults.
-        answers: A function from `SimRequest` to what is answered: text, a value, a Pydantic model or a
-            `SimAnswer`. It runs in this process, on a thread of its own for each request at work (up to 64).
-            None for answers made from seed, prompt and schema.
-        **values: Single options, see `SimOptions`.
+        options: Initial options; None for the defaults.
+        answers: A function from `SimRequest` to an answer: text, a value, a Pydantic model or a `SimAnswer`.
+            It runs in this process, with a thread for each concurrent request (up to 64). None for answers
+            generated from seed, prompt and schema.
+        **values: Single options (see `SimOptions`).
     """
 
     def __init__(
@@ -76,23 +76,23 @@ class Simulator:
 
     @property
     def options(self) -> SimOptions:
-        """The options in force."""
+        """The current options."""
         return self._options
 
     @property
     def url(self) -> str:
-        """The server's address, without any path."""
+        """URL of the server, without a path."""
         return f"http://127.0.0.1:{self._running().port}"
 
     @property
     def pid(self) -> int:
-        """The process id of the server."""
+        """Process id of the server."""
         return self._running().pid
 
     def base_url(self, provider: str) -> str:
-        """Return what the SDK of "openai", "anthropic" or "google" takes as its base address.
+        """Return the base URL for the SDK of "openai", "anthropic" or "google".
 
-        "compatible" is an OpenAI-compatible server, with the rungs of structured output that the options say;
+        "compatible" is an OpenAI-compatible server with the levels of structured output in the option `rungs`;
         "systemone" and "sglang" are servers with a decision endpoint of that format, and chat.
         """
         if provider not in _PATHS:
@@ -100,7 +100,7 @@ class Simulator:
         return self.url + _PATHS[provider]
 
     def start(self) -> Simulator:
-        """Start the process if it is not running, and wait until it listens."""
+        """Start the process unless it is running, and wait until it listens."""
         self._running()
         return self
 
@@ -112,13 +112,13 @@ class Simulator:
             process.close()
 
     def set(self, **values: Any) -> None:
-        """Change options (or `answers`) from the next request on; limits that changed start full.
+        """Change options (or `answers`) from the next request on. If a limit changed, all limits start full.
 
-        Options that say how many of the next batch jobs they strike begin to count again when they are named.
+        Options that give a number of batch jobs start counting again when they are set.
 
         Raises:
-            UnknownOptionError: For a name that is no option; nothing is changed then.
-            UsageError: For a value outside its range; nothing is changed then.
+            UnknownOptionError: If a name is not an option. Nothing is changed.
+            UsageError: If a value is outside its range. Nothing is changed.
         """
         with self._lock:
             answers = values.pop("answers", self._answers)
@@ -128,19 +128,19 @@ class Simulator:
                 self._process.call("set", options=options.as_json(), scripted=answers is not None, named=list(values))
 
     def reset(self) -> None:
-        """Begin again: counts, buckets, tries, kept requests, files and batch jobs. Options stay."""
+        """Reset counts, limits, attempts, kept requests, files and batch jobs. Options are kept."""
         with self._lock:
             self._answer_errors.clear()
             if self._process is not None:
                 self._process.call("reset")
 
     def advance(self, seconds: float) -> None:
-        """Move the clock of batch jobs forward: what falls due in *seconds* is due now. Nothing waits.
+        """Advance the clock of batch jobs by *seconds*, without waiting.
 
-        Limits and latencies go by the real clock. `reset` puts this one right again.
+        Limits and latencies use the real clock. `reset` also resets this clock.
 
         Raises:
-            UsageError: For a negative number; clocks do not run backwards.
+            UsageError: If *seconds* is negative or not finite.
         """
         if not 0 <= seconds < math.inf:
             raise UsageError(f"sim: a clock is moved forward by seconds, not by {seconds!r}.")
@@ -148,7 +148,7 @@ class Simulator:
             self._running().call("advance", seconds=seconds)
 
     def stats(self) -> SimStats:
-        """Count what happened since the start or the last `reset`."""
+        """Return the counts since the start or the last `reset`."""
         with self._lock:
             counted = self._process.call("stats") if self._process is not None else {}
             charged = {model: tuple(tokens) for model, tokens in counted.pop("charged", {}).items()}
@@ -157,7 +157,7 @@ class Simulator:
     def requests(self, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the last requests, oldest first: provider, path, headers (keys redacted) and body.
 
-        No more than the option `keep_requests` are kept.
+        At most `keep_requests` (an option) are kept.
         """
         with self._lock:
             kept: list[dict[str, Any]] = self._process.call("requests", limit=limit) if self._process else []
@@ -185,19 +185,19 @@ class Simulator:
             if answers is None:
                 return {"answer": None}
             answer = to_answer(answers(request), request.schema)
-            # Here, not on the channel: what JSON cannot carry is the function's error.
+            # Here, not on the channel: a value that is not JSON is an error of the function.
             return {"answer": orjson.loads(orjson.dumps(answer, default=str))}
-        except BaseException as error:  # Whatever the function raises is an answer.
+        except BaseException as error:  # Any exception of the function is passed on as an answer.
             message = f"{type(error).__name__}: {error}"
             if message not in self._answer_errors:
-                # Here and not in the server: this process has the traceback.
+                # Logged here, because only this process has the traceback.
                 logger.error("The simulator's answers function raised", exc_info=error)
             del self._answer_errors[: -_ERRORS_KEPT + 1]
             self._answer_errors.append(message)
             return {"error": f"{message}{_place_of(error)}"}
 
     def _forget(self) -> None:
-        # In a forked child: the locks may be held by threads that do not exist here.
+        # In a forked child: the locks may be held by threads that do not exist in it.
         self._lock = threading.RLock()
         process, self._process = self._process, None
         if process is not None:
@@ -205,7 +205,7 @@ class Simulator:
 
 
 def _place_of(error: BaseException) -> str:
-    """Describe where an `answers` function raised, "" where it was not the function itself."""
+    """Return the place where an `answers` function raised, "" if the error was not raised in the function."""
     frames = traceback.extract_tb(error.__traceback__)
     if len(frames) < 2 or frames[-1].filename.startswith(str(Path(__file__).parent)):
         return ""
@@ -214,11 +214,11 @@ def _place_of(error: BaseException) -> str:
 
 
 def shared(options: Mapping[str, Any]) -> Simulator:
-    """Return this process's one simulator of the `sim:` models, started, with *options* in force.
+    """Return the process-wide simulator of the `sim:` models, started, with *options* applied.
 
     Args:
-        options: As for `Simulator`; what is not named has its default. The running server changes in
-            place where they differ from the last ones.
+        options: As for `Simulator`. Missing options have their defaults. The running server is updated in
+            place if they differ from the previous ones.
     """
     simulators = _SIMULATORS.value
     with simulators.lock:
@@ -231,7 +231,7 @@ def shared(options: Mapping[str, Any]) -> Simulator:
 
 
 class _Simulators(Locked):
-    """The simulators that this process has started, and the one of the `sim:` models, None before its first use."""
+    """The simulators started by this process, and the shared one of the `sim:` models, None before its first use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,14 +243,14 @@ class _Simulators(Locked):
             simulator.close()
 
     def reset_after_fork(self) -> None:
-        """Leave the parent's simulators to it."""
+        """Release the parent's simulators without ending them."""
         super().reset_after_fork()
         self.shared = None
         for simulator in list(self.alive):
             simulator._forget()
 
 
-# Kept, since the code that started a simulator closes it. At exit there is no such code any more.
+# Kept, because the code that started a simulator closes it. At exit, that code no longer runs.
 _SIMULATORS: Slot[_Simulators] = Slot(
     "simulators", _Simulators, close=_Simulators.close, stage=ExitStage.SERVERS, is_kept=True
 )

@@ -1,4 +1,4 @@
-"""What makes one simulated provider answer otherwise than another, as a short text for the keys of its calls."""
+"""Identity of a simulated provider: a short digest, for cache keys, of everything that determines its answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pllm_notebook.sim.simulator_options import SimOptions
 
 __all__ = ["identity"]
 
-# Options that decide what is answered. The others decide when, or whether at all.
+# Options that determine the answers. The others determine when, or whether, an answer arrives.
 _ANSWERING = (
     "seed",
     "rungs",
@@ -31,12 +31,12 @@ _ANSWERING = (
     "known_errors",
     "miscalibration",
 )
-# A value that a function refers to counts up to this size; a larger one by its type.
+# A value that a function refers to is hashed up to this size. A larger one is represented by its type.
 _MAX_BYTES = 1 << 20
 
 
 class _Numbers:
-    """Numbers of objects that nothing else tells apart."""
+    """Numbers for objects that cannot be distinguished otherwise."""
 
     def __init__(self) -> None:
         self._next = itertools.count(1)
@@ -45,16 +45,16 @@ class _Numbers:
     def of(self, value: Any) -> int:
         try:
             return self._known.setdefault(value, next(self._next))
-        except TypeError:  # it cannot be held weakly, or hashed
+        except TypeError:  # not weakly referenceable, or not hashable
             return next(self._next)
 
 
-# Kept: the numbers are in keys, where two objects of one process must not meet.
+# Kept: the numbers are part of cache keys, so two objects of one process must not share one.
 _NUMBERS: Slot[_Numbers] = Slot("simulator numbers", _Numbers, is_kept=True)
 
 
 def identity(options: Mapping[str, Any]) -> str:
-    """Return what tells a simulator with these options from others, "" for the defaults.
+    """Return a digest that identifies a simulator with these options, "" for the defaults.
 
     A plain function is identified by its code and by the values it refers to, so it is the same in every kernel. Any
     other callable is identified by the object: in the next kernel its calls are sent again, which costs nothing.
@@ -63,8 +63,8 @@ def identity(options: Mapping[str, Any]) -> str:
         options: As for `Simulator`, with `answers`.
 
     Raises:
-        UnknownOptionError: For a name that is no option.
-        UsageError: For a value outside its range.
+        UnknownOptionError: If a name is not an option.
+        UsageError: If a value is outside its range.
     """
     answers = options.get("answers")
     chosen = SimOptions().changed({name: value for name, value in options.items() if name != "answers"})
@@ -77,7 +77,7 @@ def identity(options: Mapping[str, Any]) -> str:
 
 
 def _describe(value: Any, seen: set[int]) -> Any:
-    """Describe a value in JSON, so that another value has another description."""
+    """Return a JSON description of a value, different for different values."""
     if isinstance(value, types.FunctionType):
         if id(value) in seen:
             return "again"
@@ -102,7 +102,7 @@ def _describe(value: Any, seen: set[int]) -> Any:
 def _cell(cell: types.CellType, seen: set[int]) -> Any:
     try:
         return _describe(cell.cell_contents, seen)
-    except ValueError:  # not filled yet
+    except ValueError:  # the cell is still empty
         return None
 
 
@@ -113,7 +113,7 @@ def _code(code: types.CodeType) -> list[Any]:
 def _constant(value: Any) -> Any:
     if isinstance(value, types.CodeType):
         return _code(value)
-    if isinstance(value, frozenset):  # its order is another in each process
+    if isinstance(value, frozenset):  # its order differs between processes
         return sorted(map(repr, value))
     return repr(value)
 

@@ -1,4 +1,4 @@
-"""What can be chosen about the simulated providers."""
+"""Options of the simulated providers."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class SimOptions:
-    """How the simulated providers behave. Every fault is a rate from 0 to 1 of the requests let through.
+    """Behaviour of the simulated providers. Every fault is a rate from 0 to 1 of the admitted requests.
 
-    What begins with `batch_` is about batch jobs; a job keeps the values that were in force when it was
-    created. Of the faults, those of the model (from `refusal` to `invalid_json`) meet its lines too.
-    `batch_create_lost`, `batch_create_500` and `batch_fail` are each a share of all jobs below 1, and from 1
-    on a number of jobs, the next ones.
+    Options that begin with `batch_` apply to batch jobs. A job keeps the values from the time of its creation.
+    The faults of the model (`refusal` to `invalid_json`) also apply to the lines of batch jobs.
+    `batch_create_lost`, `batch_create_500` and `batch_fail` are a share of all jobs if below 1, otherwise the
+    number of next jobs affected.
 
     Attributes:
-        latency_s: Median time of an answer, in seconds.
-        latency_sigma: Spread of the (lognormal) latency; 0 makes it constant, 0.5 is like a busy provider.
-        seed: Another seed gives other answers, latencies and faults.
-        requests_per_min: Limit for each model, None for no limit.
-        tokens_per_min: Limit for each model, input and output together, None for no limit.
-        burst_s: What the limits' buckets hold, in seconds of their rate (at least one request).
-        limits: Limits of single models, model to (requests_per_min, tokens_per_min).
-        charge_refused: Whether a request refused by a limit also drains it.
-        squeeze: (start_s, end_s, factor): from start to end, counted from the first request, all limits are
-            multiplied by the factor, and what a bucket then holds beyond its size is lost. None for never.
-        headers: "full" is what each provider sends; "retry_after" only says, on a 429, how long to wait;
-            "none" says nothing.
-        slots: Requests worked on at once, as a local server does; further ones wait in line. None: no limit.
-        refuse_slots: 503 for a request that finds this many in flight already. None: never.
+        latency_s: Median latency of an answer, in seconds.
+        latency_sigma: Spread of the (lognormal) latency; 0 is constant, 0.5 resembles a busy provider.
+        seed: Seed of the answers, latencies and faults.
+        requests_per_min: Limit per model, None for no limit.
+        tokens_per_min: Limit per model for input and output together, None for no limit.
+        burst_s: Capacity of the limits' buckets, in seconds of their rate (at least one request).
+        limits: Limits of single models: maps a model to (requests_per_min, tokens_per_min).
+        charge_refused: Whether a request refused by a limit also counts against it.
+        squeeze: (start_s, end_s, factor): between these times, counted from the first request, all limits are
+            multiplied by the factor, and the excess in a bucket is lost. None for never.
+        headers: "full" for the headers of each provider, "retry_after" for only the waiting time on a 429,
+            "none" for none.
+        slots: Requests processed concurrently, as on a local server; the others are queued. None for no limit.
+        refuse_slots: A request beyond this many in flight is answered with 503. None for never.
         error_500: Internal error.
         error_503: Unavailable.
         error_529: Overloaded (Anthropic's status; the others answer 503).
@@ -60,46 +60,46 @@ class SimOptions:
         hang: No response until the client leaves, or `hang_s` later.
         drip: The body arrives in small pieces over `drip_s`.
         truncated_body: The connection closes in the middle of the body.
-        malformed: 200 with a body that is not JSON.
-        html: 200 with an HTML page, as a proxy gives.
+        malformed: Status 200 with a body that is not JSON.
+        html: Status 200 with an HTML page, as from a proxy.
         refusal: The model refuses.
-        filtered: The provider's filter takes the answer away.
-        truncation: The answer stops early and says so.
-        wrong_schema: Valid JSON that violates the schema (no effect where there is no schema).
-        invalid_json: Text that is not JSON (no effect where there is no schema).
-        hang_s: Seconds after which a hanging request is cut.
-        drip_s: Seconds that a dripped body takes.
-        faults_by: "request" draws again for each try of a prompt, so that a retry may succeed; "prompt" draws
-            once for a prompt, so that every try of it fares alike.
-        rungs: Structured output that `/compatible` honours: of "json_schema" and "json_object" any, "none" for
-            neither; anything else asked for is a 400. "ignored" accepts all and enforces nothing.
-        unsupported_parameters: Parameters that every provider here rejects with a 400 naming them.
+        filtered: The provider's content filter withholds the answer.
+        truncation: The answer is cut short and marked as truncated.
+        wrong_schema: Valid JSON that violates the schema (no effect without a schema).
+        invalid_json: Text that is not JSON (no effect without a schema).
+        hang_s: Seconds after which a hanging request is disconnected.
+        drip_s: Duration of a dripped body, in seconds.
+        faults_by: "request" draws a fault for each attempt of a prompt, so a retry may succeed; "prompt" draws
+            once for a prompt, so all its attempts have the same outcome.
+        rungs: Structured output that `/compatible` supports: "json_schema", "json_object", both, or "none" for
+            neither; any other request gets a 400. "ignored" accepts all and enforces nothing.
+        unsupported_parameters: Parameters that every provider rejects with a 400 naming them.
         cached_prefix_tokens: Input tokens reported as read from the provider's prompt cache.
-        prompt_cache: Whether to model that cache in its place: what a request begins with can be read by those
-            that come after its answer, from 1,024 tokens on (Anthropic: up to a marked block).
+        prompt_cache: Whether to model that cache instead: a prefix of at least 1,024 tokens is readable by
+            requests that arrive after its request was answered (Anthropic: up to a marked block).
         reasoning_tokens: Reasoning tokens of every answer; they count as output and towards its limit.
         refused_questions: Share of questions that a decision endpoint refuses.
-        known_errors: Mean share of values with known options that are wrong. Each has a chance of its own, from 0 to
-            twice that, and states the chance to be right as its probability: what is known can be measured.
-        miscalibration: How that probability is bent: {"temperature": 2.5}, {"slope": 0.5, "shift": 1} on its logit,
-            {"plateau": 0.9}; {} for not at all.
+        known_errors: Mean share of wrong values among those with known options. Each is wrong with its own
+            probability, from 0 to twice that share, and its stated probability is that of being right.
+        miscalibration: Distortion of that probability: {"temperature": 2.5}, {"slope": 0.5, "shift": 1} on its logit,
+            {"plateau": 0.9}; {} for none.
         keep_requests: Requests kept for `Simulator.requests`.
-        batch_s: Seconds that a job takes, its lines being answered evenly over them; 0 ends it at the next look.
-            A job that would take longer than its provider's window (24 h, Google 48 h) expires at its end.
-        batch_cancel_s: Seconds from a cancellation until the job has ended.
-        batch_lag_s: Seconds for which a new job is not yet listed; asked for by its id, it is there at once.
-        batch_line_error: Share of a job's lines that fail with an error of the provider's.
-        batch_missing: Share of a job's lines that are never answered, have no line in the results, and are
-            counted as answered all the same.
-        batch_expire: Share of a job's lines that expire. On OpenAI the job has then expired and keeps the
-            rest; on Google it expires as a whole, with nothing answered.
+        batch_s: Duration of a job in seconds, with its lines answered evenly over it; 0 ends it at the next poll.
+            A job longer than its provider's window (24 h, Google 48 h) expires at the end of the window.
+        batch_cancel_s: Seconds from a cancellation until the job ends.
+        batch_lag_s: Seconds before a new job is listed. It can be retrieved by id at once.
+        batch_line_error: Share of a job's lines that fail with a provider error.
+        batch_missing: Share of a job's lines that are never answered and missing from the results, but counted
+            as answered.
+        batch_expire: Share of a job's lines that expire. On OpenAI the job expires and keeps the other
+            answers; on Google it expires as a whole, without answers.
         batch_unknown: Result lines of each job with an id that was not submitted.
-        batch_shuffle: Whether results come in another order than the lines.
-        batch_create_lost: Jobs that are created while the connection is reset in place of a response.
-        batch_create_500: Jobs that are refused with an internal error, and not created.
-        batch_fail: Jobs that fail validation (Anthropic, which has no such state, fails each line instead).
-        batch_most_lines: Lines that one job may have, None for the provider's own limit.
-        batch_most_bytes: Bytes that one job's lines may have together, None for the provider's own limit.
+        batch_shuffle: Whether the results are in a different order than the lines.
+        batch_create_lost: Jobs that are created, with a connection reset instead of a response.
+        batch_create_500: Jobs that are refused with an internal error and not created.
+        batch_fail: Jobs that fail validation (on Anthropic, which has no such state, each line fails instead).
+        batch_most_lines: Maximum lines of a job, None for the provider's own limit.
+        batch_most_bytes: Maximum total bytes of a job's lines, None for the provider's own limit.
     """
 
     latency_s: float = 0.0
@@ -196,11 +196,11 @@ class SimOptions:
                 _check_number(name, value)
 
     def changed(self, values: Mapping[str, Any]) -> SimOptions:
-        """Return these options with *values* in place of some.
+        """Return a copy with *values* replaced.
 
         Raises:
-            UnknownOptionError: For a name that is no option.
-            UsageError: For a value outside its range.
+            UnknownOptionError: If a name is not an option.
+            UsageError: If a value is outside its range.
         """
         for name in values:
             if name not in _NAMES:
@@ -208,21 +208,21 @@ class SimOptions:
         return replace(self, **values)
 
     def as_json(self) -> dict[str, Any]:
-        """Return them as JSON can carry them; `options_from` reads it."""
+        """Return the options as JSON-serializable data, for `options_from`."""
         return asdict(self)
 
 
 def options_from(values: Mapping[str, Any]) -> SimOptions:
-    """Read options from what `SimOptions.as_json` gave."""
+    """Build options from the result of `SimOptions.as_json`."""
     return SimOptions(**values)
 
 
 def check_options(values: Mapping[str, Any]) -> None:
-    """Check options of the simulated providers, `answers` among them, without starting any.
+    """Check options of the simulated providers, including `answers`. Nothing is started.
 
     Raises:
-        UnknownOptionError: For a name that is no option.
-        UsageError: For a value outside its range.
+        UnknownOptionError: If a name is not an option.
+        UsageError: If a value is outside its range.
     """
     SimOptions().changed({name: value for name, value in values.items() if name != "answers"})
     answers = values.get("answers")

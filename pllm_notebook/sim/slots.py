@@ -1,4 +1,4 @@
-"""A line in front of a fixed number of slots, as a local model server has one."""
+"""A queue for a limited number of slots, as in a local model server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Slots"]
 
 
 class Slots:
-    """First come, first served. The number can change while requests wait."""
+    """Slots served first come, first served. Their number can change while requests wait."""
 
     def __init__(self, most: int | None) -> None:
         self.most = most
@@ -27,21 +27,21 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave()  # The slot was given at the moment the client left.
+                self.leave()  # The slot was assigned just as the client disconnected.
             else:
                 self._line.remove(turn)
             raise
 
     def leave(self) -> None:
-        """Return the slot back."""
+        """Release the slot."""
         self.busy -= 1
         self.admit()
 
     def admit(self) -> None:
-        """Let in those who wait, while there is room."""
+        """Admit waiting requests while slots are free."""
         while self._line and (self.most is None or self.busy < self.most):
             turn = self._line.popleft()
             if not turn.done():
-                # Taken here and not by the one who wakes: in between, another would see it free.
+                # Taken here, not by the waiter when it wakes: in between, another request would see the slot as free.
                 self.busy += 1
                 turn.set_result(None)

@@ -1,4 +1,4 @@
-"""What the simulator has seen so far."""
+"""Counts of the simulator's requests and answers."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ class SimStats:
     """Counts since the start or the last `reset`.
 
     Attributes:
-        requests: Requests for an answer that arrived, whatever became of them.
-        answered: Those that got a whole, well-formed 200 (a refusal or a truncated answer is one).
-        rejected: 4xx for what the request said.
-        refused_429: Refused by a request or token limit.
-        refused_503: Refused because more than `refuse_slots` were in flight.
-        faults: Faults of the options that were played, kind to count.
-        in_flight: Requests being worked on now.
-        peak_in_flight: The most there were at one moment.
-        distinct: Distinct (model, prompt, schema) among the answered, live or in a batch job.
-        repeated: Of those, the ones answered more than once, whether live, in a batch job or in both: on a
-            real provider, paid for twice.
-        batch_requests: Requests to the batch and file endpoints; `requests` counts none of them.
-        batch_jobs: Batch jobs created, also those whose creation was never reported to the client.
-        batch_lines: Lines of batch jobs that were answered, hence paid, whether or not anyone fetched them;
-            `answered` counts none of them.
-        input_tokens: Tokens of the answered requests and lines, as their usage said.
-        output_tokens: The same for the answers, reasoning included.
-        charged: What a provider could charge for everything that was let through, the answers of lost, cut and
-            cancelled requests too: model ("openai/gpt-6-luna", "openai/gpt-6-luna batch") to tokens of input, of
-            these read from and written to a prompt cache, and of output.
-        answer_errors: The last exceptions of the `answers` function, "Type: message".
-        starts: Times this simulator's process was started.
+        requests: Requests for an answer that arrived, with any outcome.
+        answered: Requests with a complete, well-formed 200 response, including refusals and truncated answers.
+        rejected: Requests rejected with a 4xx because of their content.
+        refused_429: Requests refused by a request or token limit.
+        refused_503: Requests refused because more than `refuse_slots` were in flight.
+        faults: Number of injected faults by kind.
+        in_flight: Requests currently being processed.
+        peak_in_flight: Maximum of `in_flight`.
+        distinct: Distinct (model, prompt, schema) answered, live or in a batch job.
+        repeated: Number of these answered more than once, live, in a batch job or both. A real provider would
+            charge for them more than once.
+        batch_requests: Requests to the batch and file endpoints, which are not part of `requests`.
+        batch_jobs: Batch jobs created, including those whose creation was not reported to the client.
+        batch_lines: Answered lines of batch jobs, which are paid for even if never fetched. Not part of `answered`.
+        input_tokens: Input tokens of the answered requests and lines, as reported in their usage.
+        output_tokens: Output tokens of the answers, including reasoning.
+        charged: Tokens that a provider could charge for all admitted requests, including lost, cut and cancelled
+            ones. Maps a model ("openai/gpt-6-luna", "openai/gpt-6-luna batch") to tokens of input, of these read
+            from and written to a prompt cache, and of output.
+        answer_errors: Last exceptions of the `answers` function, as "Type: message".
+        starts: Number of starts of this simulator's process.
     """
 
     requests: int = 0
@@ -58,5 +57,5 @@ class SimStats:
 
     @property
     def admitted(self) -> int:
-        """Requests that were let through, answered or not: what a provider counts against its limits."""
+        """Number of admitted requests, answered or not, which a provider counts against its limits."""
         return self.requests - self.rejected - self.refused_429 - self.refused_503

@@ -1,4 +1,4 @@
-"""Made-up strings: free text, formats, and samples of a regular expression."""
+"""Generated strings: free text, formats, and samples of a regular expression."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _PRINTABLE = [chr(code) for code in range(32, 127)]
 
 
 def free_text(draws: Draws, least: int, most: int | None) -> str:
-    """Return text of *least* to *most* characters that begins with the mark, or with as much of it as fits."""
+    """Return text of *least* to *most* characters that begins with the mark, cut if necessary."""
     text = f"{MARK} {_word(draws)} {_word(draws)} {draws.hex(4)}"
     while len(text) < least:
         text += f" {_word(draws)}"
     if most is not None and len(text) > most:
-        # The mark alone would make all short texts equal: keep half of the room for the rest.
+        # With the mark alone, all short texts would be equal: keep half of the length for the rest.
         tail = draws.hex(8)[: most // 2] if most < 24 else ""
         text = text[: most - len(tail)] + tail
         text = text[:-1] + "x" if text.endswith(" ") else text
@@ -40,7 +40,7 @@ def free_text(draws: Draws, least: int, most: int | None) -> str:
 
 
 def prose(draws: Draws) -> str:
-    """Return an answer in text."""
+    """Return a text answer."""
     words = [_word(draws) for _ in range(8 + draws.below(24))]
     return f"{MARK} answer {draws.hex(6)}: {' '.join(words)}."
 
@@ -50,7 +50,7 @@ def _word(draws: Draws) -> str:
 
 
 def _date(draws: Draws) -> str:
-    # In the past: a schema does not say whether a day must be.
+    # In the past: a schema cannot specify whether a date must be.
     return f"{2000 + draws.below(25)}-{1 + draws.below(12):02d}-{1 + draws.below(28):02d}"
 
 
@@ -76,7 +76,7 @@ def _uuid(draws: Draws, version: int = 4) -> str:
 
 
 def _base64(draws: Draws) -> str:
-    return b64encode(f"{MARK} {draws.hex(8)}".encode()).decode()  # 18 bytes, so that nothing is filled up
+    return b64encode(f"{MARK} {draws.hex(8)}".encode()).decode()  # 18 bytes, so that no padding is needed
 
 
 FORMATS: dict[str, Callable[[Draws], str]] = {
@@ -113,13 +113,13 @@ _TRIES = 20
 
 
 def matching(pattern: str, draws: Draws, least: int, most: int | None) -> str | None:
-    """Return a string in which *pattern* is found, of *least* to *most* characters; None if none was found.
+    """Return a string of *least* to *most* characters that contains a match of *pattern*, or None if none was found.
 
-    Best effort: literals, classes, groups, alternatives and repeats are sampled, anchors are taken as met and
-    lookarounds ignored; what comes out is checked, and drawn again up to 20 times.
+    Best effort: literals, classes, groups, alternatives and repeats are sampled; anchors and lookarounds are ignored.
+    The result is checked, and drawn again up to 20 times.
     """
     try:
-        # The standard library's own parser; private, and the same from Python 3.11 to 3.14.
+        # The standard library's own parser. It is private, but unchanged from Python 3.11 to 3.14.
         tree = importlib.import_module("re._parser").parse(pattern)
         compiled = re.compile(pattern)
     except (re.error, ImportError, RecursionError, OverflowError):
@@ -171,7 +171,7 @@ def _class(items: Any) -> list[str]:
         elif name == "LITERAL":
             found.append(chr(argument))
         elif name == "RANGE":
-            # Of a range as wide as a script the beginning will do.
+            # For a wide range, such as a whole script, its beginning is enough.
             found.extend(chr(code) for code in range(argument[0], min(argument[1], argument[0] + 255) + 1))
         elif name == "CATEGORY":
             pattern = {"DIGIT": r"\d", "SPACE": " ", "WORD": r"\w"}.get(str(argument).rsplit("_", 1)[-1], ".")

@@ -1,4 +1,4 @@
-"""How providers sign what a model thought before it called tools: without state, so that any simulator can check it."""
+"""Signatures of a model's thoughts before its tool calls. They are stateless, so any simulator can check them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 
 __all__ = ["answer_of", "signature"]
 
-# An answer's number, and the call's place in it.
+# The answer's number, followed by the call's position in it.
 _CALL = re.compile(r"([0-9a-f]{24})\d+")
 
 
@@ -18,11 +18,11 @@ def signature(number: str) -> str:
 
 
 def answer_of(call: str, mark: str) -> str:
-    """Return the number of the answer in which a call was made, "" for a call of somebody else's.
+    """Return the number of the answer that made a call, "" for a call from elsewhere.
 
     Args:
-        call: Its id.
-        mark: What the provider's ids begin with.
+        call: Id of the call.
+        mark: Prefix of the provider's ids.
     """
     found = _CALL.fullmatch(call.removeprefix(mark)) if call.startswith(mark) else None
     return found.group(1) if found else ""

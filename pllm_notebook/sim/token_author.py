@@ -1,7 +1,7 @@
-"""Token probabilities of a simulated answer, where a request asks for them.
+"""Token probabilities of a simulated answer, for requests that ask for them.
 
-The tokens of a value are what a model's are: an option is written in pieces, options with the same beginning share
-their first pieces, and the alternatives of a piece are those of the options that go on otherwise.
+The tokens of a value resemble a model's: an option is split into pieces, options with the same beginning share their
+first pieces, and the alternatives of a piece come from the options that continue differently.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PIECE = 4
 
 
 class SimToken(NamedTuple):
-    """A piece of the answer with its probability, and all that could have been in its place."""
+    """A piece of the answer with its probability, and the alternatives at its position, including itself."""
 
     text: str
     p: float
@@ -32,7 +32,7 @@ class SimToken(NamedTuple):
 
 
 def asks_for_tokens(body: Mapping[str, Any]) -> bool:
-    """Return whether a request's body asks for token probabilities, in any provider's words."""
+    """Return whether a request's body asks for token probabilities, in the format of any provider."""
     config = body.get("generationConfig") or {}
     included = body.get("include") or ()
     return bool(body.get("logprobs") or config.get("responseLogprobs") or "message.output_text.logprobs" in included)
@@ -45,9 +45,9 @@ def tokens_of(
 
     Args:
         text: The answer.
-        schema: What it follows, None for text.
-        known: By field, the probability of each option, as JSON writes it or as text.
-        draws: Makes up the others.
+        schema: Schema of the answer, None for text.
+        known: Probability of each option (in its JSON form, or as text) by field.
+        draws: Source of the other probabilities.
     """
     made: list[SimToken] = []
     at = 0
@@ -61,13 +61,13 @@ def tokens_of(
 def unsure(
     text: str, schema: Mapping[str, Any], model: KnownModel, key: bytes
 ) -> tuple[str, dict[str, dict[str, float]]]:
-    """Return an answer as a model gives it that is wrong at times, and how sure it is of each option, by field.
+    """Return the answer of a model that is sometimes wrong, and the stated probability of each option by field.
 
     Args:
-        text: The right answer.
-        schema: What it follows.
-        model: How sure it is, and how often it is wrong.
-        key: Of the request.
+        text: The correct answer.
+        schema: Schema of the answer.
+        model: Confidence and error rate of the model.
+        key: Key of the request.
     """
     made, at, stated = "", 0, {}
     for name, start, end, options in _values(text, schema):
@@ -84,7 +84,7 @@ def _plain(text: str) -> list[SimToken]:
 
 
 def _values(text: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, int, int, list[str]]]:
-    """Yield name, begin, end and options of each value of the answer's object that has options."""
+    """Yield the name, start, end and options of each value in the answer's object that has options."""
     definitions = schema.get("$defs", {})
     properties: Mapping[str, Any] = schema.get("properties", {})
     try:
@@ -136,7 +136,7 @@ def _distribution(
 
 
 def _spelled(written: str, shares: Mapping[str, float]) -> list[SimToken]:
-    """Write a value piece by piece, each with the pieces by which the options go on from there."""
+    """Split a value into tokens, each with the alternatives by which the options continue from there."""
     made, before = [], ""
     while before != written:
         here = {option: p for option, p in shares.items() if option.startswith(before) and option != before}

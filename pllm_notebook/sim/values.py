@@ -1,4 +1,4 @@
-"""Made-up JSON values that follow a schema, in the schema's property order."""
+"""Generated JSON values that follow a schema, in the schema's property order."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from pllm_notebook.sim.strings import FORMATS, MARK, free_text, matching
 
 __all__ = ["Maker", "compile_schema", "violate"]
 
-# Makes one value. The number is how many references deep it is: recursive schemas must end.
+# Generates one value. The number is the depth of references, so that recursive schemas end.
 Maker = Callable[[Draws, int], Any]
 
-_DEEP = 3  # From here on: no optional properties, no free items, the branch that ends soonest.
-_DEEPEST = 24  # A schema that never ends gets null here.
+_DEEP = 3  # From this depth on: no optional properties, no free items, the branch that ends soonest.
+_DEEPEST = 24  # A schema that never ends yields null at this depth.
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Maker:
-    """Return a function that makes values of *schema*.
+    """Return a function that generates values of *schema*.
 
-    All of what Pydantic writes is followed: references (also recursive ones), anyOf, oneOf, allOf (merged),
-    enum, const, formats, bounds, prefixItems, maps, and Google's `nullable` and upper-case types. Patterns are
-    best effort (see `strings.matching`); `not`, `if`, `contains` and `dependent…` are not looked at. Bounds that a
-    provider does not take in a schema, and that are therefore in a description ("minimum: 1"), are followed
-    there, as a model would.
+    Supports everything that Pydantic emits: references (also recursive), anyOf, oneOf, allOf (merged), enum,
+    const, formats, bounds, prefixItems, maps, and Google's `nullable` and upper-case types. Patterns are best
+    effort (see `strings.matching`); `not`, `if`, `contains` and `dependent…` are ignored. Bounds in a description
+    ("minimum: 1"), for providers that do not accept them in a schema, are followed too, as a model would.
     """
     return _Compiler(schema).node(schema)
 
 
 def violate(value: Any) -> Any:
-    """Return *value* with every part of its first level of the wrong type."""
+    """Return *value* with every first-level part replaced by a value of the wrong type."""
     if isinstance(value, dict) and value:
         return {name: MARK if isinstance(part, (list, dict)) else [MARK, {}] for name, part in value.items()}
     return MARK if isinstance(value, (list, dict)) else [MARK, {}]
@@ -89,7 +88,7 @@ class _Compiler:
         made = self._made
 
         def follow(draws: Draws, depth: int) -> Any:
-            # Looked up when used: a recursive reference is compiled before its target is.
+            # Looked up on use: a recursive reference is compiled before its target.
             maker = made[ref]
             return maker(draws, depth + 1) if maker is not None and depth < _DEEPEST else None
 
@@ -118,11 +117,11 @@ class _Compiler:
     def _union(self, branches: list[Any]) -> Maker:
         kinds = {_kind(branch) for branch in branches}
         if kinds - {"null"} == {"number", "string"}:
-            # How Pydantic writes a Decimal. Text that is not a number fits the schema and would fail the type, and so
-            # may places behind the point.
+            # The schema of a Pydantic Decimal. Text that is not a number matches the schema but fails the type, and
+            # so may decimal places.
             branches = [_as_decimal(branch) for branch in branches if _kind(branch) != "string" or "pattern" in branch]
         elif kinds - {"null"} == {"integer", "string"}:
-            # And a size in bytes: text of this form is another way to write the number.
+            # The schema of a Pydantic ByteSize: text that matches is another way to write the number.
             branches = [branch for branch in branches if not _may_be_number(branch)]
         makers = [self.node(branch) for branch in branches]
         ends = min(range(len(branches)), key=lambda index: _weight(branches[index]))
@@ -191,7 +190,7 @@ class _Compiler:
 
 
 def _as_decimal(branch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a branch for a Decimal, which is whole where its bounds allow that: the places it takes are not said."""
+    """Return a branch for a Decimal: integers if the bounds allow, since the schema omits its decimal places."""
     if _kind(branch) != "number" or "multipleOf" in branch:
         return branch
     bounds = with_hints(branch, "number")
@@ -201,7 +200,7 @@ def _as_decimal(branch: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _may_be_number(branch: Mapping[str, Any]) -> bool:
-    """Return whether a branch is of text whose pattern takes a number."""
+    """Return whether a branch is a string whose pattern matches a number."""
     pattern = with_hints(branch, "string").get("pattern") if _kind(branch) == "string" else None
     try:
         return pattern is not None and re.search(pattern, "7") is not None
@@ -210,7 +209,7 @@ def _may_be_number(branch: Mapping[str, Any]) -> bool:
 
 
 def _weight(branch: Any) -> int:
-    # Which branch of a union ends soonest: null, plain values, then what holds more values.
+    # Order of the branches of a union by how soon they end: null, plain values, then containers.
     if not isinstance(branch, Mapping) or branch.get("type") == "null":
         return 0
     if "$ref" in branch:
@@ -265,14 +264,14 @@ def _number(schema: Mapping[str, Any], whole: bool) -> Maker:
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     floor = max((bound for bound in (low, above) if bound is not None), default=None)
     roof = min((bound for bound in (high, below) if bound is not None), default=None)
-    # Values lie on a grid, so that they are short in print and an exclusive bound is one step away.
+    # Values lie on a grid, so that they print short and are one step away from an exclusive bound.
     grid = schema.get("multipleOf") or (1 if whole else _grid(floor, roof))
     if floor is None:
         floor = 0 if roof is None or roof > 0 else roof - 100 * grid
     if roof is None:
         roof = floor + 100 * (grid if whole or "multipleOf" in schema else 1)
     if grid == 1:
-        first, last = math.ceil(floor), math.floor(roof)  # Exact, also beyond what a float can hold.
+        first, last = math.ceil(floor), math.floor(roof)  # Exact, even beyond the range of floats.
     else:
         first, last = math.ceil(floor / grid - 1e-9), math.floor(roof / grid + 1e-9)
     first += above is not None and first * grid <= above

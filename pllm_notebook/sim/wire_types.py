@@ -1,4 +1,4 @@
-"""What a provider's request and response have in common here: the values between server and wires."""
+"""Provider-independent requests and responses, exchanged between the server and the wires."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Headers = list[tuple[str, str]]
 
 @dataclass(slots=True)
 class OfferedTool:
-    """A function that the request offers: its name and the JSON schema of its arguments."""
+    """A function offered by the request, with the JSON schema of its arguments."""
 
     name: str
     parameters: Mapping[str, Any]
@@ -36,11 +36,11 @@ class OfferedTool:
 
 @dataclass(slots=True)
 class WireConversation:
-    """What a request says, whatever its provider's form.
+    """The conversation of a request, independent of the provider's format.
 
-    `messages` are (role, text) in order, without the `system` text; each tool's result is one of role "tool".
-    `media` are the files shown, as their contents or addresses; `called` the calls that the model made before,
-    as JSON; `results` what tools gave since the model's last word, as (name of the tool, text).
+    `messages` are (role, text) in order, without the `system` text; a tool's result has the role "tool". `media`
+    are the contents or URLs of the files, `called` the model's earlier tool calls as JSON, and `results` the tool
+    results since the model's last message, as (tool name, text).
     """
 
     system: str = ""
@@ -51,18 +51,18 @@ class WireConversation:
 
     @property
     def prefill(self) -> str:
-        """The beginning of the answer, "" where the conversation does not end with the model's own words."""
+        """Beginning of the answer, "" if the conversation does not end with an assistant message."""
         return self.messages[-1][1] if self.messages and self.messages[-1][0] == "assistant" else ""
 
 
 @dataclass(slots=True)
 class ParsedRequest:
-    """A request, read and found acceptable.
+    """A parsed and validated request.
 
-    `schema` is what the answer must follow; `json_mode` asks for any JSON object. `fenced` puts the answer
-    in prose, as a server does that accepts a schema and ignores it. `forced` names the tools to be called,
-    () for none; `parallel` says whether several may be called at once. `output_limit` is in tokens, None for no
-    limit. `questions` are those of a decision endpoint, () for all others; `known_model` is how sure the model is.
+    `schema` is the schema of the answer; `json_mode` asks for any JSON object. `fenced` wraps the answer in prose,
+    as from a server that accepts a schema and ignores it. `forced` names the tools that must be called, () for
+    none; `parallel` allows several calls at once. `output_limit` is in tokens, None for no limit. `questions` are
+    those of a decision endpoint, () for other requests; `known_model` has the model's confidence and error rate.
     """
 
     provider: str
@@ -81,7 +81,7 @@ class ParsedRequest:
 
     @property
     def system(self) -> str:
-        """The instructions, "" for none."""
+        """System prompt, "" if there is none."""
         return self.said.system
 
     @property
@@ -97,7 +97,7 @@ class ParsedRequest:
 
 @dataclass(slots=True)
 class GeneratedAnswer:
-    """An answer before a wire has put it in its provider's form."""
+    """An answer before its conversion to a provider's format."""
 
     finish: Literal["stop", "length", "tool_calls", "refusal", "filtered"]
     text: str = ""
@@ -108,9 +108,9 @@ class GeneratedAnswer:
 
 @dataclass(slots=True)
 class Tokens:
-    """Tokens as billed: those `cached` and `written` to a cache are inside `input`, `reasoning` inside `output`.
+    """Billed tokens. `input` includes `cached` and `written` (to a cache); `output` includes `reasoning`.
 
-    `batch` says that they were billed as a batch job's.
+    `batch` is whether they were billed as part of a batch job.
     """
 
     input: int
@@ -123,10 +123,10 @@ class Tokens:
 
 @dataclass
 class Rejected(Exception):
-    """A request that the provider refuses, with the words of its refusal.
+    """A request that the provider refuses, with the message of the refusal.
 
-    `code` and `param` are what OpenAI calls so; Google reads `code` as the reason. Others ignore them.
-    `wait_s` is how long a 429 says to wait, where the body carries it; None for no word.
+    `code` and `param` are OpenAI's fields of these names. Google uses `code` as the reason; others ignore both.
+    `wait_s` is the waiting time in the body of a 429, None if not given.
     """
 
     status: int
@@ -137,24 +137,24 @@ class Rejected(Exception):
 
 
 class SimWire(Protocol):
-    """One endpoint's format: pure translation, no I/O, no state."""
+    """The format of one endpoint: pure translation, without I/O or state."""
 
     provider: str
 
     def authorise(self, headers: Mapping[str, str]) -> None:
-        """Look at the key. Raises `Rejected`."""
+        """Check the API key. Raises `Rejected`."""
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
-        """Check a body as the provider does; *model* is from the path, "" for none. Raises `Rejected`."""
+        """Check and parse a body as the provider does. *model* is from the path, "" if not in it. Raises `Rejected`."""
 
     def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
-        """Return the response's body; *number* is 24 hex digits that are this answer's own."""
+        """Return the body of the response. *number* is the answer's unique id of 24 hex digits."""
 
     def error(self, rejected: Rejected, number: str) -> bytes:
-        """Return an error's body."""
+        """Return the body of an error response."""
 
     def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
-        """Describe how much of the account's limits is left, as the provider's headers do."""
+        """Return the provider's headers for the remaining limits."""
 
     def request_id(self, number: str) -> tuple[str, str]:
-        """Return the header that names the request."""
+        """Return the header with the request id."""
