@@ -55,7 +55,7 @@ class StructuredTool(ArgumentModel):
 
     _function: Function | None = PrivateAttr(None)
     _output: OutputType | None = PrivateAttr(None)
-    # Made once: the type of the arguments with its adapter, and the tool for each dialect.
+    # Built once: the type of the arguments with its adapter, and the tool for each dialect.
     _kind: tuple[Any, TypeAdapter[Any]] | None = PrivateAttr(None)
     _fitted: dict[Dialect, tuple[messages_types.Tool, FittedSchema]] = PrivateAttr(default_factory=dict)
 
@@ -87,29 +87,29 @@ class StructuredTool(ArgumentModel):
         return hash((self.name, self.description, self.strict))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What it was made of goes along by its name, as Python pickles functions and classes; the rest is made again.
+        # The source is pickled by name, as Python pickles functions and classes. The rest is rebuilt.
         made_of = None if self._output is None else self._output.kind
         return _unpickled, (self.model_dump(), made_of if self._function is None else self._function.call)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with other fields, and the same function behind it (see `BaseModel.model_copy`)."""
+        """Return a copy with changed fields and the same function (see `BaseModel.model_copy`)."""
         copied = super().model_copy(update=update, deep=deep)
-        # What was made of the fields as they were.
+        # These were built from the original fields.
         copied._fitted, copied._kind = {}, None
         return copied
 
     @classmethod
     def of(cls, source: Any) -> StructuredTool:
-        """Make a tool.
+        """Build a tool from a function, type or schema.
 
         Args:
-            source: A function (its signature gives the arguments, its docstring the words), a Pydantic model,
+            source: A function (arguments from its signature, descriptions from its docstring), a Pydantic model,
                 dataclass or TypedDict (its fields are the arguments), a JSON schema with a title, a provider's own
-                definition, or a `StructuredTool` itself.
+                definition, or a `StructuredTool`, which is returned unchanged.
 
         Raises:
-            UsageError: For what can be no tool: no name, a parameter without a type or with `*`, a type without
-                fields. Nothing was sent.
+            UsageError: If the source cannot be a tool: no name, a parameter without a type or with `*`, or a type
+                without fields. Nothing was sent.
         """
         if isinstance(source, StructuredTool):
             return source
@@ -128,7 +128,7 @@ class StructuredTool(ArgumentModel):
                 f"A tool's arguments have names, and {output.name} has no fields. Give a model with fields, or a "
                 f"function. Nothing was sent."
             )
-        # The description of the whole is the tool's, and need not be said twice.
+        # The description of the whole is the tool's own, so the schema need not repeat it.
         schema = {key: value for key, value in output.json_schema.items() if key != "description"}
         name, description = (output.name, output.doc) if function is None else (function.name, function.description)
         made = cls(name=_checked(name), description=description, json_schema=schema)
@@ -137,34 +137,34 @@ class StructuredTool(ArgumentModel):
 
     @property
     def schema_name(self) -> str:
-        """`name` by its other name."""
+        """Alias of `name`."""
         return self.name
 
     @property
     def schema_description(self) -> str:
-        """`description` by its other name."""
+        """Alias of `description`."""
         return self.description
 
     @property
     def strict_schema(self) -> bool:
-        """`strict` by its other name."""
+        """Alias of `strict`."""
         return self.strict
 
     @property
     def runnable(self) -> bool:
-        """Whether there is a function behind it."""
+        """Whether the tool has a function to run."""
         return self._function is not None
 
     @property
     def kind(self) -> Any:
-        """The type that its arguments are validated as: the one that it was made of, else one made of its schema."""
+        """The type of the validated arguments: the tool's own type, or else one built from its schema."""
         return kind_of(self.json_schema, self.name) if self._output is None else self._output.kind
 
     def fit(self, dialect: Dialect) -> messages_types.Tool:
-        """Return the tool as one provider is asked for it; the same object for the same dialect.
+        """Return the tool as sent to a provider with this dialect. The same dialect returns the same object.
 
         Raises:
-            UsageError: Where its schema cannot be read. Nothing was sent.
+            UsageError: If the schema cannot be read. Nothing was sent.
         """
         return self._fit(dialect)[0]
 
@@ -172,39 +172,39 @@ class StructuredTool(ArgumentModel):
         """Validate arguments.
 
         Args:
-            arguments: JSON, as a model writes them.
+            arguments: JSON text from a model.
 
         Returns:
-            An instance of the type that the tool was made of, else a dict of validated values; `Invalid` where they
-            do not fit.
+            An instance of the type that the tool was built from, or else a dict of validated values; `Invalid` if
+            they do not match the schema.
         """
         return self._valued(self._reader(Fit(self.json_schema, None, False)), arguments)
 
     def read(self, arguments: str, dialect: Dialect) -> Any | Invalid:
-        """Do as `parse` does, for arguments that were asked for in the form that `fit` gave them for *dialect*."""
+        """Validate arguments like `parse`, for a tool that was sent as `fit` returns it for *dialect*."""
         return self._valued(self._fit(dialect)[1], arguments)
 
     def run(self, arguments: Any) -> str:
-        """Call the function behind the tool, and return what the model sees of it. Blocks; sends nothing.
+        """Call the tool's function and return its result as text for the model. Blocks; sends nothing.
 
-        An async function runs to its end, in a loop of its own.
+        An async function runs to completion in its own event loop.
 
         Args:
-            arguments: As `parse` gives them.
+            arguments: The result of `parse`.
 
         Returns:
-            Text as it is, anything else as JSON.
+            Text unchanged, any other result as JSON.
 
         Raises:
-            UsageError: Where there is no function behind it.
-            Exception: Whatever the function raises.
+            UsageError: If the tool has no function.
+            Exception: Any exception of the function.
         """
         if self._function is None:
             raise UsageError(f"There is no function behind the tool {self.name!r}. Nothing was run.")
         result = self._function.run(arguments)
         if not isinstance(result, str):
             result = _as_json(plain_json(result))
-        # Half a surrogate pair is no text that could be sent.
+        # A lone surrogate cannot be encoded and sent.
         return result.encode("utf-8", "replace").decode()
 
     def _fit(self, dialect: Dialect) -> tuple[messages_types.Tool, FittedSchema]:
@@ -216,20 +216,20 @@ class StructuredTool(ArgumentModel):
         return found
 
     def _asked(self, dialect: Dialect) -> tuple[Fit, bool]:
-        """Fit the schema, and tell whether the provider can guarantee it so."""
+        """Return the fitted schema, and whether the provider can guarantee it."""
         schema = self.json_schema
         if not schema.get("properties") and not schema.get("additionalProperties") and schema.get("type") == "object":
             none = {"type": "object", "properties": {}} | ({"additionalProperties": False} if dialect.closed else {})
             return Fit(none, None, False), self.strict
         try:
             try:
-                # Where everything is required only for the guarantee's sake, nothing need be without it.
+                # If a dialect requires all fields only for the guarantee, a tool that is not strict needs no such schema.
                 if self.strict or not dialect.all_required:
                     return fit(schema, dialect), self.strict
             except UnsupportedSchemaError:
                 pass
             return fit(schema, PLAIN), False
-        except Exception as error:  # a schema that somebody wrote by hand
+        except Exception as error:  # a handwritten schema can fail in any way
             raise UsageError(
                 f"The JSON schema of the tool {self.name!r} cannot be read: {type(error).__name__}: {error}. "
                 f"Nothing was sent."
@@ -242,7 +242,7 @@ class StructuredTool(ArgumentModel):
         return FittedSchema(*self._kind, fitted, "")
 
     def _valued(self, reader: FittedSchema, arguments: str) -> Any | Invalid:
-        # A tool without arguments is often called with no JSON at all.
+        # A tool without arguments is often called with empty text instead of JSON.
         parsed = reader.parse(arguments if arguments.strip() else "{}")
         if parsed.failure is not None:
             return parsed.failure
