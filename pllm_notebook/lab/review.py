@@ -24,7 +24,7 @@ from pllm_notebook.store import LabelFile, current_directory
 __all__ = ["Review", "ReviewItem", "review_table"]
 
 
-# A longer cell is shown whole, unless the answer quotes from it: then only the text around the quotes.
+# A longer cell is shown in full, unless the answer quotes from it: then only the text around the quotes is shown.
 _MOST_CHARS, _AROUND = 8_000, 300
 
 
@@ -56,9 +56,9 @@ class Review:
         by: Name of the reviewer.
 
     Attributes:
-        items: As given.
-        by: As given.
-        at: Index of the current item. The number of items when all are done.
+        items: The items to review, in order.
+        by: Name of the reviewer.
+        at: Index of the current item; the number of items when all are done.
         labels: Maps each decided item to its label. None for a skipped item.
         notes: Maps items to the notes that are stored with their labels.
     """
@@ -88,7 +88,7 @@ class Review:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # Decisions are in the cache directory: two copies would each show items that the other has decided.
+        # Decisions are stored in the cache directory: each of two copies would show items decided in the other.
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -109,7 +109,7 @@ class Review:
     def _ipython_display_(self) -> None:
         """Show the view with keyboard shortcuts in a notebook with widgets; elsewhere the decisions so far."""
         if not show_in_cell("review", self):
-            raise NotImplementedError  # how IPython is asked to show it in another way
+            raise NotImplementedError  # makes IPython fall back to another representation
 
     def accept(self, at: int | None = None) -> None:
         """Store the proposed value as right and move to the next item."""
@@ -194,13 +194,13 @@ class Review:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether the answers that are looked at are simulated."""
+        """Whether the reviewed answers are simulated."""
         return self._side.is_simulated
 
     def decisions(self) -> list[dict[str, Any]]:
-        """Return what has been decided, as plain data, the last item first.
+        """Return the decisions as plain data, the last item first.
 
-        Each has name (of the row), row (column and text), field, proposed, label, right, skipped and note.
+        Each has the keys name (of the row), row (column and text), field, proposed, label, right, skipped and note.
         """
         return [
             {
@@ -218,7 +218,7 @@ class Review:
         ]
 
     def ask(self, read: Any = input, show: Any = print) -> None:
-        """Ask line by line, in a terminal, until all are done or the answer is "q".
+        """Ask line by line in a terminal, until all items are done or the input is "q".
 
         Args:
             read: Shows a prompt and returns a line of input.
@@ -237,7 +237,7 @@ class Review:
         show(repr(self))
 
     def _cells(self, row: int) -> list[tuple[str, str, Any]]:
-        """Return the name, the text ("" for a missing value) and the value of each cell that was asked about."""
+        """Return the name, text ("" for a missing value) and value of each cell used in the question."""
         columns = zip(self._data.names, self._data.values, self._data.missing, strict=True)
         return [(name, "" if gaps[row] else str(own[row]), own[row]) for name, own, gaps in columns]
 
@@ -255,7 +255,7 @@ class Review:
             return item.row.confidence
         try:
             known = probabilities_of(self._side.source.run, [row]).confidence
-        except PllmError:  # the row's replies are gone
+        except PllmError:  # the row's replies are no longer stored
             return item.row.confidence
         p = known.get(self._side.columns[item.field].name)
         return item.row.confidence if p is None or p[0] != p[0] else float(p[0])

@@ -23,7 +23,7 @@ __all__ = ["STATES", "AgentStatus", "Dashboard", "SessionDisplay", "SessionStatu
 
 logger = logging.getLogger("pllm_notebook")
 
-# As often as a run's display. Never a large share of the time: counting 10,000 calls takes milliseconds.
+# Same interval as a run's display, with a bounded share of the time: counting 10,000 calls takes milliseconds.
 _REDRAW_S = 0.1
 _SHARE = 0.05
 
@@ -32,7 +32,7 @@ _MOST_AGENTS = 12  # a program may have a thousand
 STATES = ("cached", "stored", "received", "sent", "pending", "failed", "asked")
 """The states of a call, finished ones first.
 
-"cached": the answer was in the store. "stored": answered in this session, and stored. "received": answered, and being
+"cached": the answer was in the store. "stored": answered in this session, and stored. "received": answered, being
 written. "sent": in flight. "pending": in a batch job. "failed": no answer. "asked": collected, not sent.
 """
 
@@ -56,7 +56,7 @@ class AgentStatus:
 
 @dataclass(frozen=True, slots=True)
 class SessionStatus(HTMLFacts):
-    """A session at one moment.
+    """Status of a session at one moment.
 
     Attributes:
         label: Its directory, the title of the display.
@@ -64,10 +64,10 @@ class SessionStatus(HTMLFacts):
         models: Models in the order of their first calls.
         simulated: Whether some answers come from a simulator.
         counts: Different calls by state (see `STATES`); a state without calls may be absent.
-        agents: In the order of their first calls.
-        cost_usd: Paid by this session so far, None if unknown.
-        total_cost_usd: Cost of all its answers, those of earlier runs and their jobs included; None if unknown.
-        elapsed_s: Seconds since it began.
+        agents: Status of each agent, in the order of their first calls.
+        cost_usd: US dollars paid by this session so far, None if unknown.
+        total_cost_usd: Cost of all its answers, including earlier runs and their jobs; None if unknown.
+        elapsed_s: Seconds since the start.
         state: "running", "done", "paused" if the program stopped at a pending value, or "failed".
     """
 
