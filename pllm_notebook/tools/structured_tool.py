@@ -223,7 +223,7 @@ class StructuredTool(ArgumentModel):
             return Fit(none, None, False), self.strict
         try:
             try:
-                # If a dialect requires all fields only for the guarantee, a tool that is not strict needs no such schema.
+                # If all fields are required only for the guarantee, a tool that is not strict does not need that.
                 if self.strict or not dialect.all_required:
                     return fit(schema, dialect), self.strict
             except UnsupportedSchemaError:
