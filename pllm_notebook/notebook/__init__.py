@@ -1,1 +1,1 @@
-"""What a person sees in a notebook or a terminal: magics, completions and progress."""
+"""User interface in a notebook or terminal: magics, completions and progress."""

@@ -1,4 +1,4 @@
-"""The line of `%%pllm`: the data, and every option of a call as `--kebab-case`."""
+"""Parser for the line of `%%pllm`: the data, and all options of a call as `--kebab-case`."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ OWN = {
     "schema": "the answer's type: any expression that names one, such as Review, list[Item], bool or a JSON schema",
     "out": "variable that the result is bound to; it is not displayed then",
 }
-# The keyword of `df.llm.parse` is a word for the type here, too.
+# The keyword of `df.llm.parse` is accepted for the type, too.
 ALSO = {"response-format": "schema"}
 
 _OPTIONS = fields_of(Options)
-# Switches that may have a value instead: `--evidence`, and `--evidence=retry`.
+# Switches that also accept a value: `--evidence` and `--evidence=retry`.
 SWITCHES = {"--" + each.name.replace("_", "-"): each for each in _OPTIONS.values() if {bool, str} <= set(each.kinds)}
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 _TYPOGRAPHIC = "“”„‟‘’‚«»"
-# What is meant as an option, also with one dash, or with that of a text program.
+# A word meant as an option, also with a single dash or a typographic dash.
 _OPTION = re.compile(r"(?:-|[\u2010-\u2015\u2212])+[A-Za-z]")
 _DASHED = re.compile(r"-(?!-)")
 
 
 def read(line: str) -> dict[str, Any]:
-    """Read the line: name to value of what was given, the frame's expression as "data".
+    """Parse the line into a dictionary of the given options, with the frame's expression as "data".
 
     Raises:
-        UnknownOptionError: For an unknown option.
-        UsageError: For a line that cannot be read.
+        UnknownOptionError: If an option is unknown.
+        UsageError: If the line cannot be parsed.
     """
     words = [part for word in _split(line) for part in _switch(word)]
     parser = _parser(_OPTIONS)
     given, unknown = parsed(parser, words, "%%pllm")
     if "-h" in unknown:
         return {"help": True}
-    # The dash of a text program is none to argparse, which takes the word for the data.
+    # argparse does not recognize a typographic dash and takes the word as the data.
     refuse_unknown([(given.data or "").lstrip("-"), *unknown], OPTION_FLAGS)
     for word in unknown:
         switch = next((flag for flag, choices in CHOICES.items() if word in choices and flag in SWITCHES), None)
@@ -59,10 +59,10 @@ def read(line: str) -> dict[str, Any]:
 
 
 def parsed(parser: argparse.ArgumentParser, words: Sequence[str], magic: str) -> tuple[argparse.Namespace, list[str]]:
-    """Return what argparse reads in some words, and the words that it does not know.
+    """Return the namespace that argparse reads from *words*, and the unknown words.
 
     Raises:
-        UsageError: For a missing or wrong value, one behind a switch, and an option that is given twice. Nothing was
+        UsageError: If a value is missing or wrong, a switch has a value, or an option is given twice. Nothing was
             sent.
     """
     _check_flags(parser, words, magic)
@@ -78,10 +78,10 @@ def parsed(parser: argparse.ArgumentParser, words: Sequence[str], magic: str) ->
 
 
 def refuse_unknown(words: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a word that begins like an option, of the words that are none.
+    """Refuse any of the unknown *words* that looks like an option.
 
     Raises:
-        UnknownOptionError: With a guess. Nothing was sent.
+        UnknownOptionError: With the closest known option. Nothing was sent.
     """
     for word in words:
         if _OPTION.match(word):
@@ -115,14 +115,14 @@ def _advice(word: str) -> str:
 
 
 def help_text(options: Mapping[str, OptionField] | None = None) -> str:
-    """Return what `%%pllm --help` shows: the options, with what is configured in place of their defaults."""
+    """Return the text of `%%pllm --help`: the options, with configured values in place of the defaults."""
     return _parser(options or _OPTIONS, current().options).format_help()
 
 
 def add_options(
     parser: argparse.ArgumentParser, options: Mapping[str, OptionField], configured: Mapping[str, Any] | None = None
 ) -> None:
-    """Add options that a text can say to a parser, `--max-cost-usd X`; what is not given is None."""
+    """Add options with text values to a parser, such as `--max-cost-usd X`. Options not given are None."""
     for each in options.values():
         shown = "" if each.default in (None, "") else f" (default: {each.default})"
         if configured and each.name in configured:
@@ -133,13 +133,13 @@ def add_options(
 def _split(line: str) -> list[str]:
     """Split a line at its spaces, except within brackets and quotes, so that an expression is one word.
 
-    A word's own quotes are taken off, as a shell does: `df.head(10)`, `df[df.score > 3]`,
+    Quotes around a word are removed, as in a shell: `df.head(10)`, `df[df.score > 3]`,
     `--system "Be brief."`, `--schema Literal["a", "b"]`.
     """
     words: list[str] = []
     word: list[str] = []
     depth, quote, begun = 0, "", False
-    bare = True  # whether the open quote is the word's own, to be taken off
+    bare = True  # whether the open quote surrounds the word, and is removed
     for char in line:
         if quote:
             if char != quote or not bare:
@@ -165,7 +165,7 @@ def _split(line: str) -> list[str]:
 
 
 class _Parser(MagicArgumentParser):
-    """IPython's parser, whose errors are one line, with our usage."""
+    """IPython's parser, with errors in one line and this magic's usage."""
 
     def format_usage(self) -> str:
         return "usage: %%pllm [DATA] [--schema TYPE] [--out NAME] [--model MODEL] [OPTION ...]\n"
@@ -184,7 +184,7 @@ def _parser(options: Mapping[str, OptionField], configured: Mapping[str, Any] | 
         ),
         add_help=False,
     )
-    made.allow_abbrev = False  # a shortened option would change its meaning when another is added
+    made.allow_abbrev = False  # an abbreviation could change its meaning when another option is added
     made.add_argument("data", nargs="?", metavar="DATA", help="a dataframe, series or list: a name or an expression")
     for word, text in OWN.items():
         others = [f"--{other}" for other, meant in ALSO.items() if meant == word]
@@ -201,14 +201,14 @@ def _flag(name: str) -> str:
 
 
 def _switch(word: str) -> tuple[str, ...]:
-    """Return a word as the parser reads it: a switch may have a value only joined to it by =, since data may follow."""
+    """Return the parser's words for one word. A switch takes a value only with `=`, because data may follow it."""
     flag, joined, value = word.partition("=")
-    # With an empty value it is left as it is, and refused.
+    # With an empty value the word is unchanged, and is refused later.
     return (f"{flag}-value", value) if joined and value and flag in SWITCHES else (word,)
 
 
 def _kind(option: OptionField) -> dict[str, Any]:
-    """Return how argparse reads a value of an option."""
+    """Return the argparse settings for the value of an option."""
     kinds = option.kinds
     if option.choices and not kinds:
         return {"choices": option.choices}
@@ -235,7 +235,7 @@ def _words() -> tuple[str, ...]:
 
 
 OPTION_FLAGS = _words()
-"""Every option as it is written on the line."""
+"""All option flags of the line."""
 
 CHOICES = {_flag(option.name): option.choices for option in _OPTIONS.values() if option.choices}
-"""The values of options that take one of a few words."""
+"""Allowed values, by flag, of the options with a fixed set of values."""

@@ -1,4 +1,4 @@
-"""One `%%pllm` cell: parse its line, make one call into the frames, return the result."""
+"""One `%%pllm` cell: parse the line, submit the run, return the result."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from pllm_notebook.options import STORED_LABELS
 __all__ = ["Text", "run_cell", "sanitize"]
 
 _MAGIC = re.compile(r"^%%pllm(?![\w?])", re.MULTILINE)
-# Of IPython's own variables, those that are no function.
+# IPython's own variables that are not functions.
 _IPYTHON = ("In", "Out", "exit", "quit")
-# Characters of what an expression of the notebook raises.
+# Maximum characters of the message of an error in an expression.
 _REASON = 300
 
 
 class Text(str):
-    """A model's plain answer: a string that a notebook shows as sanitized Markdown."""
+    """A model's text answer: a string that a notebook renders as sanitized Markdown."""
 
     source = ""
 
@@ -42,21 +42,21 @@ class Text(str):
 
 
 async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocking: bool) -> Any:
-    """Carry out one cell.
+    """Run one cell.
 
     Args:
         line: The text after `%%pllm`.
-        body: The prompt; blank for none.
-        names: The notebook's variables; `--out` is set in it.
-        blocking: Wait as `run.result()` does, where no loop needs to stay free; only so is a terminal's
-            Ctrl-C seen.
+        body: The prompt; None or blank for none.
+        names: The notebook's variables. The result is stored in it under the name of `--out`.
+        blocking: Whether to block like `run.result()`, if no event loop has to stay free. Otherwise Ctrl-C in a
+            terminal is not noticed.
 
     Returns:
-        What the cell displays: the frame, list, value or text; None after `--out` with data, or `--help`.
+        The frame, list, value or text that the cell displays; None after `--out` with data, or `--help`.
 
     Raises:
-        UsageError: When it cannot be carried out as written. Nothing was sent.
-        RunInterrupted: After an interrupt or Stop; what finished is kept.
+        UsageError: If the cell is invalid. Nothing was sent.
+        RunInterrupted: After an interrupt or Stop. Finished answers are kept.
     """
     given = read(line)
     if given.pop("help", False):
@@ -72,7 +72,7 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
         options["tools"] = [_evaluate(tool, names, "--tools") for tool in options["tools"]]
     elif options.get("run_tools"):
         raise UsageError("--run-tools runs the functions that --tools names, and none are given. Nothing was sent.")
-    # Tools that are not run make calls, as in `df.llm.call_tools`; with a type, or run, they serve an answer.
+    # With neither --run-tools nor a type, the result is the tool calls (`df.llm.call_tools`); otherwise, an answer.
     calls = bool(options.get("tools")) and kind is None and not options.get("run_tools", False)
     prompt = (body or "").strip("\n")
     if _MAGIC.search(prompt):
@@ -98,7 +98,7 @@ def _one(prompt: str, kind: Any, names: Mapping[str, Any], options: dict[str, An
             "The cell has no prompt and names no data. Write the prompt below the line, or name a dataframe: "
             "%%pllm df --schema Review. Nothing was sent."
         )
-    # A single prompt has no other rows: its failure is the cell's.
+    # A single prompt has no other rows, so its failure is raised.
     return submit_one(prompt, names, kind, calls=calls, **({"errors": "raise"} | options))
 
 
@@ -130,8 +130,8 @@ async def _ended(run: LiveRun, *, blocking: bool) -> Any:
         try:
             await run.until_given()
         except asyncio.CancelledError:
-            # Not passed on: a cancelled cell shows a page of traceback, and one that swallows it lets the
-            # queued cells run on half a result.
+            # Not re-raised: a cancelled cell shows a long traceback. Not swallowed: the queued cells would run
+            # with half a result.
             p = run.progress()
             raise RunInterrupted("Stopped.", kept=p.done + p.cached, total=p.total, run=run.id) from None
     return run.result()
@@ -145,10 +145,10 @@ def _text(run: LiveRun, value: str) -> Text:
 
 
 def _variable(name: str, names: Mapping[str, Any]) -> str:
-    """Return the name of `--out` as Python reads it.
+    """Return the name of `--out` as Python normalizes it.
 
     Raises:
-        UsageError: If the result could not be read by it, or what the notebook needs would be lost. Nothing was sent.
+        UsageError: If it is not a usable variable name, or would replace one that the notebook needs. Nothing was sent.
     """
     if not name.isidentifier():
         raise UsageError(f"--out is the name of a variable, not {name!r}. Nothing was sent.")
@@ -157,7 +157,7 @@ def _variable(name: str, names: Mapping[str, Any]) -> str:
             f"--out is the name of a variable, and {name!r} is a keyword of Python, by which nothing can be read. "
             f"Choose another name. Nothing was sent."
         )
-    name = unicodedata.normalize("NFKC", name)  # of equal letters, Python reads one
+    name = unicodedata.normalize("NFKC", name)  # Python normalizes identifiers in the same way
     held = names.get(name, getattr(builtins, name, None))
     kinds = {"module": inspect.ismodule(held), "class": inspect.isclass(held), "function": inspect.isroutine(held)}
     kind = next((kind for kind, is_one in kinds.items() if is_one), "name of IPython's" if name in _IPYTHON else "")
@@ -176,7 +176,7 @@ def _evaluate(expression: str, names: Mapping[str, Any], where: str) -> Any:
         return eval(expression, dict(names))
     except Exception as error:
         missing = error.name if isinstance(error, NameError) else None
-        # A function of the notebook's may lack a name too, which is not what was written here.
+        # A function of the notebook can raise NameError too, for a name that is not in this expression.
         if missing is not None and re.search(rf"(?<![\w.]){re.escape(missing)}(?!\w)", expression):
             raise UsageError(
                 f"{where}: there is no variable {missing!r} in this notebook.{guess(missing, names)} Nothing was sent."
@@ -195,25 +195,24 @@ def _mapping(name: str, text: str) -> Any:
     raise UsageError(f"--{name.replace('_', '-')} is a mapping such as {shown}, not {text!r}. Nothing was sent.")
 
 
-# Where a page would begin a tag, a comment or a processing instruction. With a blank after it "<" is only a sign,
-# in running text, code and formulas alike; an entity would be shown as such in code, and every renderer recognizes
-# code differently.
+# The start of a tag, a comment or a processing instruction. A "<" before a space is only a character, in text, code
+# and formulas alike. An entity instead would be visible in code, and every renderer recognizes code differently.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
-# An entity would spell the scheme of a link in other letters. A blank here too: to renderers that decode twice, as
-# some do, "&amp;" would make the same entity.
+# An entity could disguise the scheme of a link. A space here too: some renderers decode twice, so "&amp;" would
+# result in the same entity.
 _ENTITY = re.compile(r"&(?=#?\w{1,31};)")
-# A link that runs a program at a click. Markdown leaves a backslash before ":" out.
+# A link that runs a script when clicked. Markdown drops a backslash before ":".
 _SCHEME = re.compile(r"((?:java|vb)script)(?=\\*:)", re.IGNORECASE)
-# A picture is loaded from its address without a click, and the address can leak the prompt.
+# An image is loaded without a click, and its URL can leak the prompt.
 _PICTURE = re.compile(r"!(?=\[)")
-# Formulas have links and styles of their own.
+# Commands for links, styles and images in formulas.
 _FORMULA = re.compile(r"\\(?=(?:href|class|cssId|style|mmlToken|csname|require|unicode|includegraphics)\b)")
 
 
 def sanitize(text: str) -> str:
-    """Return Markdown that shows no HTML, loads nothing, and has no link but to another page.
+    """Return Markdown without HTML, loaded content or script links.
 
-    A picture is a link to it, and "<" before a letter and "&" before an entity have a blank after them.
+    An image becomes a link to it. A space is inserted after "<" before a letter and after "&" before an entity.
     """
     text = _TAG.sub("< ", _ENTITY.sub("& ", strip_control_chars(text)))
     text = _SCHEME.sub(r"\1 ", text)

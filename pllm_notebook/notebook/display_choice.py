@@ -1,4 +1,4 @@
-"""Which display a run or a session gets: a widget in a notebook, lines on stderr elsewhere."""
+"""Choice of the display of a run or session: a widget in a notebook, lines on stderr elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_display", "choose_session_display", "show_in_kernel"]
 
-# What a cell shows live, by kind: the module whose import needs the widget library, and its function.
+# Live panels by kind: the module, whose import needs the widget library, and its function.
 _PANELS = {
     "run": ("view_sink", "show_run"),
     "runs": ("runs_table", "show_table"),
@@ -25,8 +25,8 @@ _PANELS = {
 def choose_display() -> Display | None:
     """Return the display for a run that starts now.
 
-    A kernel gets the view (plain text where its widget library cannot be imported), marimo a bar of its own, anything
-    else a bar on stderr. Loads a display library only here, and never IPython into a program that has not loaded it.
+    A kernel gets the view (plain text if its widget library cannot be imported), marimo its own display, and anything
+    else a bar on stderr. A display library is loaded only here, and IPython is never loaded by this function.
     """
     if in_kernel():
         from pllm_notebook.notebook.text import TextSink
@@ -46,7 +46,7 @@ def choose_display() -> Display | None:
 
 
 def choose_session_display() -> SessionDisplay | None:
-    """Return the display for a session that begins now, as `choose_display` does for a run."""
+    """Return the display for a session that starts now, like `choose_display` for a run."""
     if not in_kernel():
         from pllm_notebook.notebook.session_terminal import TerminalSessionDisplay
 
@@ -54,7 +54,7 @@ def choose_session_display() -> SessionDisplay | None:
     from pllm_notebook.notebook.session_text import TextSessionDisplay
     from pllm_notebook.notebook.text import has_no_place
 
-    if has_no_place():  # a widget apart would only show the picture twice
+    if has_no_place():  # a separate widget would only duplicate the output
         return TextSessionDisplay()
     try:
         from pllm_notebook.notebook.session_panel import PlacedSessionDisplay
@@ -64,7 +64,7 @@ def choose_session_display() -> SessionDisplay | None:
 
 
 def show_in_kernel(kind: str, value: Any) -> bool:
-    """Show a value of a kind in the cell that is running; False outside a kernel, or without its widget library."""
+    """Show a value of a kind in the running cell. Return False outside a kernel or without its widget library."""
     if not in_kernel():
         return False
     where, name = _PANELS[kind]

@@ -1,7 +1,7 @@
 """Batch jobs in a notebook: the table as plain HTML, and buttons for the commands on a job.
 
-A click never blocks the kernel: its command runs on a thread of its own, and the table is rendered again at the end.
-A command that costs money takes two clicks; the first one shows the price, since a click cannot answer a question.
+A click never blocks the kernel: its command runs on a separate thread, and the table is rendered again at the end.
+A command that costs money takes two clicks. The first shows the price, because a click cannot answer a question.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _TOOLTIPS = {
 class JobPanel(PlacedWidget):
     """The buttons of one table.
 
-    The browser sends `{"do": word, "job": id}`: a command, or "choose" when another job was chosen.
+    The browser sends `{"do": word, "job": id}`: a command, or "choose" if another job was selected.
 
     Args:
-        jobs: What is shown.
-        place: The output that the table is in.
+        jobs: The jobs of the table.
+        place: The output of the table.
     """
 
     kind = "jobs"
@@ -61,7 +61,7 @@ class JobPanel(PlacedWidget):
 
     def take(self, message: dict[str, Any]) -> None:
         word, job = message.get("do"), str(message.get("job", ""))
-        if word == "choose":  # a question about another job is not answered by the next click
+        if word == "choose":  # the next click must not confirm a question about another job
             self._asked = self.said = ""
         elif word in ("refresh", "fetch") or (word in _TOOLTIPS and job in self.names):
             threading.Thread(target=self._do, args=(word, job), name="pllm-jobs", daemon=True).start()
@@ -78,7 +78,7 @@ class JobPanel(PlacedWidget):
         finally:
             self._draw()
             self._busy.release()
-        self.said = said  # last: a person may click again as soon as they have read it
+        self.said = said  # last: the user may click again as soon as it is shown
 
     def _ask(self, word: str, job: str) -> str:
         confirmed, self._asked = self._asked == f"{word} {job}", ""
@@ -108,7 +108,7 @@ class JobPanel(PlacedWidget):
 
 
 def show_jobs(jobs: Jobs) -> None:
-    """Show the table of *jobs* in the cell that is running, with its buttons."""
+    """Show the table of *jobs* in the running cell, with its buttons."""
     JobPanel(jobs, CellOutput()).start(repr(jobs))
 
 

@@ -24,7 +24,7 @@ from pllm_notebook.report_tables import HTMLFacts, text_facts
 from pllm_notebook.settings import configure, current
 from pllm_notebook.store import cache as answer_cache
 
-if TYPE_CHECKING:  # loaded with the magics, it would be loaded for who uses another library
+if TYPE_CHECKING:  # a runtime import would load pandas for users of other libraries too
     import pandas as pd
 
 __all__ = ["COMMANDS", "Overview", "run_command"]
@@ -32,10 +32,10 @@ __all__ = ["COMMANDS", "Overview", "run_command"]
 
 @dataclass(frozen=True, slots=True)
 class Overview(HTMLFacts):
-    """A few facts, one a line.
+    """A few facts, one per line.
 
     Attributes:
-        lines: Name and text.
+        lines: Name and text of each fact.
     """
 
     lines: tuple[tuple[str, str], ...]
@@ -104,20 +104,20 @@ def overview() -> Overview:
 
 
 def use(name: str) -> Overview:
-    """Set the model for every later call. Sends nothing, and needs no key yet."""
+    """Set the model for all later calls. Nothing is sent, and no key is needed yet."""
     if len(name) > 1 and name[0] == name[-1] and name[0] in "'\"":
         name = name[1:-1].strip()
     if not name:
         raise UsageError("%pllm use needs a model, for example %pllm use openai:gpt-6-luna. Nothing was sent.")
-    if len(name.split()) > 1 and not name.startswith("local:"):  # a file's path may have blanks
+    if len(name.split()) > 1 and not name.startswith("local:"):  # a file path may have spaces
         raise UsageError(f"%pllm use takes the name of one model, without blanks, not {name!r}. Nothing was sent.")
-    resolve_model(options_for({"model": name}))  # a name that cannot be resolved is refused before it is set
+    resolve_model(options_for({"model": name}))  # refuses an unknown model before it is set
     configure(model=name)
     return overview()
 
 
 def status() -> Overview:
-    """Show the newest run: its live view, where there is one, its progress, and the limits of its model."""
+    """Show the newest run: its live view if available, its progress, and the limits of its model."""
     run = _newest()
     show_in_cell("run", handle_of(run))
     p = run.progress()
@@ -129,21 +129,21 @@ def status() -> Overview:
 
 
 def errors() -> Any:
-    """Return the failed rows of the newest run; in a new kernel, the failed calls that the cache kept."""
+    """Return the failed rows of the newest run or, in a new kernel, the failed calls in the cache."""
     return errors_of(None, model=None, kind=None, since=None)
 
 
 def retry() -> Run:
-    """Send the failed rows of the newest run that can succeed again, and wait."""
+    """Send the failed rows of the newest run that may succeed on a retry, and wait."""
     run = handle_of(_newest()).retry()
     run.wait()
     return run
 
 
 def cost() -> pd.DataFrame:
-    """Return what each run of this session cost, newest last, and the sum; NA where a price is unknown.
+    """Return the cost of each run of this session, newest last, and the sum. NA if a price is unknown.
 
-    Runs that are not in memory, such as the rounds of a race, are one line, "others".
+    Runs that are not in memory, such as the rounds of a race, are combined in one line, "others".
     """
     import pandas as pd
 
@@ -168,7 +168,7 @@ def cost() -> pd.DataFrame:
             "run": "others",
             "asked": f"{counted(others.runs, 'further run')}, which pllm.runs() lists",
         }
-    # An unknown price makes the sum unknown: a partial sum would be taken for the whole.
+    # An unknown price makes the sum unknown: a partial sum would be mistaken for the total.
     table.loc[len(table)] = {
         **dict.fromkeys(("asked", "model", "state"), ""),
         "run": "total",
@@ -179,23 +179,23 @@ def cost() -> pd.DataFrame:
 
 
 def limits() -> pd.DataFrame:
-    """Return the limits of each model that was asked in this session, and what its calls do now. Sends nothing.
+    """Return the limits and current state of each model used in this session. Nothing is sent.
 
     Returns:
         One row for each account and model, NA for unknown or not limited:
 
-        requests_per_min, tokens_per_min: As the provider reports them (Int64).
-        inferred_per_min: Requests a minute that get through, inferred from 429 responses where the provider sends no
-            limit headers (Int64).
-        window: Calls that may be in flight.
-        in_flight: Calls on the wire.
-        refused: Requests that a limit turned away; they cost nothing and were sent again.
-        waiting_until: When calls leave again, where the provider asked for a pause (local time, NaT for none).
-        found_per_min: The earlier name of `inferred_per_min`; it goes with the next release.
+        requests_per_min, tokens_per_min: Limits reported by the provider (Int64).
+        inferred_per_min: Admitted requests per minute, inferred from 429 responses if the provider sends no limit
+            headers (Int64).
+        window: Maximum number of calls in flight.
+        in_flight: Calls in flight.
+        refused: Requests refused by a limit. They cost nothing and were sent again.
+        waiting_until: End of a pause requested by the provider (local time, NaT for none).
+        found_per_min: Former name of `inferred_per_min`, to be removed in the next release.
     """
     import pandas as pd
 
-    # Nothing has been learned where nothing has run, and asking must not start the engine's thread.
+    # Without a run no limits are known, and this function must not start the engine's thread.
     dispatchers = engine(current().loop).dispatchers if runs() else []
     rows = [
         {
@@ -223,7 +223,7 @@ def jobs() -> Any:
 
 
 def cache() -> Any:
-    """Show what the cache holds."""
+    """Show the contents of the cache."""
     return answer_cache.info()
 
 
@@ -237,7 +237,7 @@ _HELP = ("--help", "-h", "help")
 
 
 def _limits(limiter: Any) -> str:
-    """Return a model's limits in words."""
+    """Return a model's limits as text."""
     rates = {
         "requests/min": limiter.requests.rate,
         "tokens/min": limiter.tokens.rate,
@@ -271,6 +271,6 @@ def _per_min(rate: float | None) -> int | None:
 
 
 def _clock_time(moment: float) -> datetime | None:
-    """Return the local time of a moment of the monotonic clock, None where it has passed."""
+    """Return the local time of a moment of the monotonic clock, None if it has passed."""
     left_s = moment - time.monotonic()
     return datetime.now().replace(microsecond=0) + timedelta(seconds=math.ceil(left_s)) if left_s > 0 else None

@@ -20,12 +20,12 @@ __all__ = ["awaited", "load", "unload"]
 
 _NAME = "pllm"
 _CELLS = (_NAME, session_magic.NAME)
-# Only this name; IPython answers `%%pllm?` from the docstring.
+# Only this exact name; IPython answers `%%pllm?` from the docstring.
 _FIRST_LINE = re.compile(rf"%%{_NAME}(?![\w?])(.*)", flags=re.DOTALL)
 
 
 def load(shell: Any) -> None:
-    """Add the magics, the transformer that awaits a cell, and the completions; a second load changes nothing."""
+    """Add the magics, the transformer that awaits a cell, and the completions. A second load changes nothing."""
 
     @no_var_expand
     async def cell_magic(line: str, cell: str | None = None) -> Any:
@@ -40,19 +40,19 @@ def load(shell: Any) -> None:
     shell.register_magic_function(cell_magic, "cell", _NAME)
     shell.register_magic_function(line_magic, "line", _NAME)
     for name in _CELLS:
-        # Below the first line IPython takes it for a line magic of this name.
+        # Below the first line of a cell, IPython looks for a line magic of this name.
         shell.register_magic_function(_not_first(name), "line", f"%{name}")
     transformers = shell.input_transformers_cleanup
     if awaited not in transformers:
         transformers.append(awaited)
     session_magic.load_into(shell)
     tab_completion.load(shell)
-    # After the cell, since the same cell often also configures things.
+    # After the cell, because the same cell often changes the configuration.
     shell.events.register("post_run_cell", _after_cell)
 
 
 def unload(shell: Any) -> None:
-    """Remove what `load` added. Bound variables and active runs stay."""
+    """Remove everything that `load` added. Bound variables and active runs are kept."""
     for kind in ("cell", "line"):
         shell.magics_manager.magics[kind].pop(_NAME, None)
     for name in _CELLS:
@@ -66,7 +66,7 @@ def unload(shell: Any) -> None:
 
 
 def _not_first(name: str) -> Callable[[str], None]:
-    """Return a line magic that says where a cell magic is written."""
+    """Return a line magic whose error says where the cell magic belongs."""
 
     @no_var_expand
     def refuse(line: str) -> None:
@@ -83,9 +83,9 @@ def _after_cell(result: object = None) -> None:
 
 
 def awaited(lines: list[str]) -> list[str]:
-    """Turn a `%%pllm` cell into one that awaits it, so that the notebook's loop stays free.
+    """Rewrite a `%%pllm` cell so that it is awaited, which keeps the notebook's event loop free.
 
-    IPython calls a cell magic and shows what it returns; a coroutine would be shown and never run.
+    IPython calls a cell magic and displays its return value; a coroutine would be displayed and never run.
     """
     first = _FIRST_LINE.fullmatch(lines[0]) if lines else None
     if first is None:
@@ -94,6 +94,6 @@ def awaited(lines: list[str]) -> list[str]:
     return [f"await get_ipython().run_cell_magic({_NAME!r}, {line!r}, {body!r})\n"]
 
 
-# A terminal asks its transformers whether a cell is complete. As an awaited line it would be, before
-# its body is written; with this mark IPython asks about the cell magic instead.
+# A terminal applies the transformers to decide whether a cell is complete. The awaited line would be complete before
+# the body is written; with this attribute IPython checks the cell magic instead.
 awaited.has_side_effects = True  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""A run in marimo: its view in the cell while the run goes on, and the page of an ended run with the view folded below.
+"""A run in marimo: its view in the cell during the run, then the page of the ended run with the folded view below.
 
-marimo runs a cell on its kernel's one thread and hands on no click until the cell has ended: Stop presses marimo's own
-button, which interrupts the cell, and what else is clicked is done when the cell has ended. Only marimo's own threads
-may write to a cell. Without the widget library there is a bar of `mo.status`.
+marimo runs a cell on its kernel's only thread and delivers no clicks until the cell has ended. Stop therefore presses
+marimo's own button, which interrupts the cell; other clicks take effect after the cell. Only marimo's own threads may
+write to a cell. Without the widget library, the display is a bar of `mo.status`.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from pllm_notebook.types import Progress
 
 __all__ = ["MarimoSink", "in_marimo"]
 
-# A run that the cache answers ends before anything would be drawn; it only leaves its page.
+# A run answered from the cache ends before anything is drawn, and shows only its page.
 _VIEW_AFTER_S = 0.25
 _EVERY_S = 0.5
-# A page that is loaded again is given the state of then; what was sent since is lost to it.
+# A reloaded page gets the last saved state, without the messages sent since.
 _KEEP_EVERY_S = 10.0
 _STOPS_IN_S = 10.0
 
 
 def in_marimo() -> bool:
-    """Return whether a cell of a marimo notebook runs this; imports nothing."""
+    """Return whether this code runs in a cell of a marimo notebook. Imports nothing."""
     marimo = sys.modules.get("marimo")
     return marimo is not None and bool(marimo.running_in_notebook())
 
 
 class MarimoSink:
-    """The display of one run in marimo: its view, or a bar where widgets are missing, then the page."""
+    """The display of one run in marimo: its view, or a bar without widgets, then the page."""
 
     stays = True
 
@@ -51,22 +51,22 @@ class MarimoSink:
         self._ended = threading.Event()
 
     def watch(self, model: RunViewModel) -> None:
-        """Take the run's model."""
+        """Set the run's view model."""
         self._model = model
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start, in the cell that is running now; a retry goes on in the view that is there."""
+        """Show the start in the running cell. A retry continues in the existing view."""
         marimo = sys.modules["marimo"]
         self._cancel = cancel
         self._take(progress)
         self._ended.clear()
         is_shown = self._view is not None or (self._thread is not None and self._thread.is_alive())
-        if not is_shown and in_marimo():  # a retry begins on the engine's thread, which belongs to no cell
+        if not is_shown and in_marimo():  # a retry starts on the engine's thread, which does not belong to a cell
             self._thread = marimo.Thread(target=self._show, args=(marimo,), name="pllm-marimo", daemon=True)
             self._thread.start()
 
     def update(self, progress: Progress) -> None:
-        """Show the run as it is now."""
+        """Show the current state of the run."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -79,7 +79,7 @@ class MarimoSink:
                 self._view.renew()
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Leave the page."""
+        """Show the page of the ended run."""
         self._take(progress)
         snapshot = self._model.snapshot()
         page = ended_page(snapshot, progress_format.ended(progress), "", saved_rows(self._model, snapshot))
@@ -94,21 +94,21 @@ class MarimoSink:
         self._model.collect(progress)
 
     def _show(self, marimo: Any) -> None:
-        """Draw the run until it has ended, on a thread that may write to the cell."""
+        """Draw the run until its end, on a thread that may write to the cell."""
         thread = marimo.current_thread()
         if not self._ended.wait(_VIEW_AFTER_S):
             if not self._show_view(marimo):
                 self._show_bar(marimo, thread)
             while not self._ended.wait(_EVERY_S) and not thread.should_exit:
                 pass
-        # The run of an interrupted cell ends in a moment; one in the background goes on when its cell runs again.
+        # The run of an interrupted cell ends shortly; a background run continues when its cell runs again.
         if self._ended.wait(_STOPS_IN_S):
             marimo.output.append(marimo.Html(self._page))
         else:
             self._view = None
 
     def _show_view(self, marimo: Any) -> bool:
-        """Show the view; return False without the widget library."""
+        """Show the view. Return False without the widget library."""
         try:
             from pllm_notebook.notebook.view_widget import RunView
         except ImportError:

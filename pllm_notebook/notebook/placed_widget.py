@@ -1,6 +1,6 @@
-"""Panels in a notebook: plain HTML in an output, to which a live kernel adds what can be clicked.
+"""Panels in a notebook: plain HTML in an output, with controls added by a live kernel.
 
-No output holds a widget: a notebook that is opened without its kernel, exported or shown by a web site has the HTML.
+Outputs do not contain a widget: a notebook opened without a kernel, exported or shown on a web site has the HTML.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pllm_notebook.runtime import Slot
 __all__ = ["PlacedWidget", "module", "styles"]
 
 _HERE = Path(__file__).parent
-# Panels of each kind whose buttons work.
+# Maximum number of live panels of each kind.
 _MOST_OPEN = 8
 _open: Slot[defaultdict[str, deque[PlacedWidget]]] = Slot("panels by kind", lambda: defaultdict(deque))
 
 
 def module(name: str) -> str:
-    """Return the text of a panel's browser module, behind what finds its place in the page."""
+    """Return the source of a panel's browser module, after the code that finds its place in the page."""
     return _joined("placed.js", name)
 
 
 def styles(*names: str) -> str:
-    """Return the text of a panel's style sheet: what all panels have, then its own."""
+    """Return the source of a panel's style sheet: the common styles, then its own."""
     return _joined("placed.css", *names)
 
 
@@ -43,10 +43,10 @@ class PlacedWidget(anywidget.AnyWidget):
     """The live part of one panel.
 
     Args:
-        place: Its output.
-        html: What the output shows, escaped.
-        view_id: Of an earlier panel whose place this one takes, "" for a new place.
-        state: Of the subclass's traits.
+        place: The panel's output.
+        html: Escaped HTML of the output.
+        view_id: Id of an earlier panel to replace, "" for a new place.
+        state: Values of the subclass's traits.
     """
 
     kind: ClassVar[str]
@@ -62,16 +62,16 @@ class PlacedWidget(anywidget.AnyWidget):
         receive_while_busy(self)
 
     def take(self, message: dict[str, Any]) -> None:
-        """Do what a browser asks."""
+        """Handle a message from a browser."""
         raise NotImplementedError
 
     def publish(self, text: str) -> None:
-        """Show the HTML in the output, with *text* where there is no HTML; a later call replaces both."""
+        """Show the HTML in the output, with *text* for readers without HTML. A later call replaces both."""
         html = f'<div data-pllm-{self.kind}="{self.view_id}"><div class="pllm-saved">{self.html}</div></div>'
         self._place.show({"text/plain": text, "text/html": html})
 
     def start(self, text: str) -> None:
-        """Show the panel for the first time, and end the oldest of its kind where there are many."""
+        """Show the panel for the first time, and end the oldest of its kind if there are too many."""
         self.publish(text)
         if has_no_place():
             view = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id}}
@@ -82,14 +82,14 @@ class PlacedWidget(anywidget.AnyWidget):
             others.popleft().end()
 
     def replace(self, old: PlacedWidget) -> None:
-        """Take the place of *old*, which ends: a page that was loaded since that was opened knows of this one alone."""
+        """Replace *old*, which ends. A page loaded after *old* was opened knows only this panel."""
         others = _open.value[self.kind]
         if old in others:
             others[others.index(old)] = self
         old.end()
 
     def end(self) -> None:
-        """End the live part; the HTML stays."""
+        """End the live part. The HTML is kept."""
         self.close()
         self.layout.close()
 

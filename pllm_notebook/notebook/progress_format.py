@@ -1,4 +1,4 @@
-"""A run's progress as text: the same for the widget, the saved line and the terminal."""
+"""A run's progress as text, shared by the widget, the saved line and the terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def step(progress: Progress) -> str:
 
 
 def ended(progress: Progress) -> str:
-    """Return how a run ended, as the line that stays in a saved notebook."""
+    """Return the final line of a run, which a saved notebook keeps."""
     p = progress
     sign = "⚠" if p.state == "done" and p.failed else _SIGNS[p.state]
     answered = _answered(p)
@@ -52,7 +52,7 @@ def ended(progress: Progress) -> str:
 
 
 def further(progress: Progress) -> str:
-    """Describe what goes on at the provider when a run has ended, and what can be done; "" for nothing."""
+    """Return a text about the open batch jobs of an ended run and the next steps, "" without any."""
     jobs = progress.open_jobs
     if progress.state == "running" or not jobs:
         return ""
@@ -61,7 +61,7 @@ def further(progress: Progress) -> str:
 
 
 def _named(p: Progress) -> str:
-    """Return the first words of a line; a list of prompts is named by its count."""
+    """Return the label at the start of a line, "" for a list of prompts."""
     return "" if p.unit == "prompt" else f"{p.label}: "
 
 
@@ -76,7 +76,7 @@ def model(progress: Progress) -> str:
 
 
 def spent(progress: Progress) -> list[str]:
-    """Return what was used: tokens (if any) and US dollars, with the limit if there is one."""
+    """Return the usage: tokens (if any) and US dollars, with the limit if there is one."""
     p = progress
     tokens = p.input_tokens + p.output_tokens
     perhaps = maybe_paid_note(p.maybe_paid_requests, p.maybe_paid_usd)
@@ -103,11 +103,11 @@ def _cached(p: Progress) -> list[str]:
 
 
 def _kinds(p: Progress, *, over: bool = False) -> list[str]:
-    # The result of a failed line has its error, for other processes as well.
+    # The results file has the errors of failed lines, for other processes as well.
     where = "the results file" if p.unit == "line" else "pllm.errors()"
     failed = f"failed ({where} says why)" if over else "failed"
     counts = [(p.cached, "from cache"), (p.failed, failed), (p.not_sent, "not sent"), (p.skipped, "skipped")]
-    if over and p.not_sent and p.state != "cancelled":  # said already
+    if over and p.not_sent and p.state != "cancelled":  # already mentioned
         counts = [(p.skipped, "skipped")]
     if over:
         counts.append((p.pending, "left"))

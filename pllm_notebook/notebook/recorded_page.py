@@ -1,4 +1,4 @@
-"""The page of a run that this kernel does not hold: its line, its failures by kind, and a chart of each field."""
+"""The page of a run that is not in memory: its line, its failures by kind, and a chart of each field."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pllm_notebook.notebook.view_page import ended_page, with_lines
 
 __all__ = ["recorded_page"]
 
-# Answers that the charts are drawn from; of more, as many are taken evenly.
+# Maximum number of answers in the charts. If there are more, an even sample is used.
 _MOST_CHARTED = 2_000
 
 
 def recorded_page(run: RecordedRun) -> dict[str, Any]:
-    """Return the MIME bundle of a recorded run. Answers are read from the cache; nothing is sent."""
+    """Return the MIME bundle of a recorded run. Answers are read from the cache, and nothing is sent."""
     counts, *further = recorded_lines(run.header, run.state)
     snapshot = {"run": "", "jobs": [], "failures": _failures(run), "fields": _charts(run)}
     mark = " SIMULATED" if run.header["simulated"] else ""
@@ -26,7 +26,7 @@ def recorded_page(run: RecordedRun) -> dict[str, Any]:
 
 
 def _failures(run: RecordedRun) -> list[dict[str, Any]]:
-    """Return the failures by kind, as a run's view has them (see `execution.run_view`)."""
+    """Return the failures by kind, in the form of a run's view (see `execution.run_view`)."""
     record = run.record
     if record is None:
         return []
@@ -51,7 +51,7 @@ def _failures(run: RecordedRun) -> list[dict[str, Any]]:
 def _charts(run: RecordedRun) -> list[dict[str, Any]]:
     try:
         answers = run.answers()
-    except PllmError:  # answers that are not values, or rows that were never recorded
+    except PllmError:  # the answers are not values, or the rows were not recorded
         return []
     assert run.record is not None
     rows = range(len(run.record))

@@ -1,4 +1,4 @@
-"""A review by keyboard in a notebook: its decisions as plain HTML, and the row that is looked at above them."""
+"""A review by keyboard in a notebook: the current row, and the decisions below it as plain HTML."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class ReviewWidget(PlacedWidget):
-    """A view of a review. What it shows is the review's state, so that a page that is loaded again shows the same.
+    """A view of a review. It shows the state of the review, so a reloaded page shows the same.
 
     The browser sends `{"do": word, "at": item}`: "accept", "choose" (with "value"), "skip", "undo" and "note" (with
-    "text"). A key for an item that has been decided since does nothing.
+    "text"). A key for an item that is already decided does nothing.
 
     Args:
         review: A `lab.Review`.
-        place: The output that its decisions are in.
+        place: The output of its decisions.
     """
 
     kind = "review"
@@ -69,5 +69,5 @@ class ReviewWidget(PlacedWidget):
 
 
 def show_review(review: Any) -> None:
-    """Show *review* in the cell that is running, with its keys and buttons."""
+    """Show *review* in the running cell, with its keys and buttons."""
     ReviewWidget(review, CellOutput()).start(repr(review))

@@ -1,4 +1,4 @@
-"""What an opened row shows beside its call: its confidence, its evidence in the row's own text, and what is right."""
+"""Details of an opened row besides its call: confidence, evidence in the row's text, and labels."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pllm_notebook.frames.table_rows import TableRows
 __all__ = ["mark_row", "row_checks", "row_evidence"]
 
 _MOST_CHARS = 8_000
-# Text around the quotes of a long cell.
+# Characters kept around the quotes in a long cell.
 _AROUND = 300
 _MOST_CHOICES = 40
 
 
 def row_checks(run: LiveRun | None, row: int) -> dict[str, Any]:
-    """Return what a browser shows of one answered row beside its call.
+    """Return the data that a browser shows for one answered row in addition to its call.
 
     `{"confidence": [[field, p], ...], "evidence": [[column, [[text, fields], ...]], ...],
     "checks": [{"field", "value", "choices", "label", "right"}, ...], "mark": word}`
 
-    Parts of evidence are the cell's text in order, with the fields that quote each, "" for none. A mark is "right",
-    "wrong" or "" for a row of which nothing is said.
+    The pieces of evidence are the cell's text in order, with the fields that quote each, "" for none. A mark is
+    "right", "wrong", or "" for a row without a label.
     """
     if run is None:
         return {"confidence": [], "evidence": [], "checks": [], "mark": ""}
@@ -53,12 +53,12 @@ def row_checks(run: LiveRun | None, row: int) -> dict[str, Any]:
 
 
 def mark_row(run: LiveRun, message: dict[str, Any]) -> str:
-    """Do what a person says of a row, and return what was wrong with it, "" for nothing.
+    """Store or undo a user's label of a row, and return an error message, "" for none.
 
     Args:
-        run: In memory.
-        message: "row", "field" (None for the whole answer), and "value": the right one as text, None for the answer;
-            or "undo".
+        run: The run, in memory.
+        message: "row", "field" (None for the whole answer), and "value": the correct value as text, None for the
+            answer's own; or "undo".
     """
     row, field, value = message["row"], message.get("field"), message.get("value")
     try:
@@ -78,13 +78,13 @@ def _confidence(run: LiveRun, row: int) -> list[list[Any]]:
         return []
     try:
         found = probabilities_of(run, [row]).confidence
-    except PllmError:  # the row's replies are gone, or a calibration that the run names
+    except PllmError:  # the row's replies or the run's calibration are no longer stored
         return []
     return [[name, round(float(p[0]), 4)] for name, p in found.items() if p[0] == p[0]]
 
 
 def row_evidence(run: LiveRun, row: int) -> list[list[Any]]:
-    """Return what a row's answer quotes: [column, [[text, fields], ...]] for each cell that it quotes from."""
+    """Return the quotations of a row's answer: [column, [[text, fields], ...]] for each quoted cell."""
     if not isinstance(run.rows, TableRows):
         return []
     quotations = run.rows.quotations(run, row)

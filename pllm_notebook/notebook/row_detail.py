@@ -1,4 +1,4 @@
-"""One row opened in a view: its messages as the model saw them, the reply, and what it took."""
+"""One row opened in a view: the messages sent to the model, the reply, and its usage."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pllm_notebook.formatting import format_duration, format_usd_or, strip_contr
 
 __all__ = ["row_detail"]
 
-# What a click may send to the browser: a book is read with `run.explain`.
+# Maximum text sent to the browser. Longer texts are available from `run.explain`.
 _MOST_CHARS = 8_000
 _MOST_MESSAGES = 12
 
 
 def row_detail(explanation: Explanation | None) -> dict[str, Any]:
-    """Return what a browser shows of one row.
+    """Return the data that a browser shows for one row.
 
     `{"facts": [[name, text], ...], "messages": [[role, text], ...], "value": text, "folded": [[title, text], ...]}`
 
     Args:
-        explanation: None where the row's texts must not leave the kernel, or the run is gone.
+        explanation: None if the row's texts must not leave the kernel, or the run is no longer in memory.
     """
     if explanation is None:
         return {"facts": [["row", "not available: the run is no longer held, or shows no texts"]], "messages": [],
@@ -58,7 +58,7 @@ def _pretty(value: Any) -> str:
         return value or ""
     try:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
-    except TypeError:  # keys that JSON has not
+    except TypeError:  # keys that JSON does not support
         return repr(value)
 
 

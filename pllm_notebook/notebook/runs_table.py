@@ -1,4 +1,4 @@
-"""`pllm.runs()` in a notebook: its table as plain HTML, and a button in each line that opens the run below it."""
+"""`pllm.runs()` in a notebook: a table as plain HTML, with a button in each line to open the run below it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class RunsTable(PlacedWidget):
     The browser sends `{"do": "open", "run": id}`.
 
     Args:
-        runs: What the table shows. A line of several runs opens as a table of them.
-        place: The output that the table is in; a run is opened in another output of its cell.
+        runs: The runs in the table. A line of several runs opens as a table of them.
+        place: The output of the table. A run is opened in another output of its cell.
     """
 
     kind = "runs"
@@ -41,7 +41,7 @@ class RunsTable(PlacedWidget):
     problem = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, runs: Runs, place: CellOutput) -> None:
-        # By the newest run of each: the last, whose answers are the result.
+        # Keyed by the last run of each line, whose answers are the result.
         self._lines = {line[-1].id: [run.id for run in line] for line in runs.lines()}
         self._opened: set[str] = set()
         self._parents = _parents()
@@ -61,7 +61,7 @@ class RunsTable(PlacedWidget):
             self.problem = f"{type(error).__name__}: {error}"
 
     def _open(self, run_id: str) -> None:
-        """Show a run of this kernel by its view, another by its page, those of one call by their table; each once."""
+        """Open a line once: a run of this kernel as a view, another run as a page, several runs as a table."""
         run, *others = [open_run(each) for each in self._lines[run_id]]
         if isinstance(run, Run) and not others:
             attach_view(live_of(run))
@@ -74,7 +74,7 @@ class RunsTable(PlacedWidget):
 
 
 def _parents() -> list[tuple[Any, Any]]:
-    """Return what has one parent for all that is shown, with the parent of now; nothing from ipykernel 7 on."""
+    """Return the objects with a parent message for all output, with that parent. Empty from ipykernel 7 on."""
     shell: Any = current_shell()
     places: tuple[Any, ...] = (shell, getattr(shell, "display_pub", None))
     return [
@@ -86,7 +86,7 @@ def _parents() -> list[tuple[Any, Any]]:
 
 @contextmanager
 def _published_for(parents: list[tuple[Any, Any]]) -> Iterator[None]:
-    """Publish for an earlier cell: before version 7, ipykernel knows it by an attribute, and a click's is no cell."""
+    """Publish in an earlier cell. Before version 7, ipykernel takes it from an attribute, wrong during a click."""
     before = _parents()
     for each, parent in parents:
         each.parent_header = parent
@@ -98,5 +98,5 @@ def _published_for(parents: list[tuple[Any, Any]]) -> Iterator[None]:
 
 
 def show_table(runs: Runs) -> None:
-    """Show the table of *runs* in the cell that is running, with its buttons."""
+    """Show the table of *runs* in the running cell, with its buttons."""
     RunsTable(runs, CellOutput()).start(repr(runs))

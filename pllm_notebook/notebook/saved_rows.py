@@ -1,4 +1,4 @@
-"""The sample rows in the page of an ended run, for `save_rows=True`: folded, and each with what its answer quotes."""
+"""Sample rows in the page of an ended run, for `save_rows=True`: folded, with the quotations of each answer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["saved_rows"]
 _CELL = "text-align:start;vertical-align:top;padding:2px 12px 2px 0;max-width:320px;overflow-wrap:anywhere"
 _HEAD = "text-align:start;vertical-align:bottom;padding:2px 12px 2px 0;min-width:7ch;overflow-wrap:anywhere"
 _RIGHT = "text-align:right;vertical-align:top;padding:2px 12px 2px 0;white-space:nowrap"
-# Readable on white and on black, and where a reader of notebooks drops the style: <mark> is yellow of its own.
+# Readable on white and on black. If a viewer drops the style, <mark> is yellow by default.
 _MARK = "background:rgba(76,141,214,0.3);color:inherit"
-# Of a quoted cell's text, what is kept around the quotes.
+# Characters kept around the quotes in a cell's text.
 _AROUND = 60
 
 
 def saved_rows(model: RunViewModel | CountsModel, snapshot: Mapping[str, Any]) -> str:
-    """Return the last sample rows as HTML, folded; "" where the caller did not ask to save them.
+    """Return the last sample rows as folded HTML, "" if the caller did not ask to save them.
 
     Args:
-        model: Of the run.
-        snapshot: Of its model.
+        model: View model of the run.
+        snapshot: Snapshot of the model.
     """
     pinned = snapshot["pinned"]
     rows = [*pinned, *(row for row in snapshot["sample"] if row not in pinned)] if model.saves_rows else []
@@ -46,13 +46,13 @@ def saved_rows(model: RunViewModel | CountsModel, snapshot: Mapping[str, Any]) -
 
 
 def _evidence(model: RunViewModel | CountsModel, row: Mapping[str, Any]) -> Mapping[str, Sequence[Sequence[str]]]:
-    """Return for each column that a row's answer quotes from its text in pieces, with the fields that quote each."""
+    """Map each column quoted by a row's answer to its text in pieces, with the fields that quote each."""
     run = model.run
     if run is None or row["message"]:
         return {}
     try:
         return dict(row_evidence(run, row["row"]))
-    except PllmError:  # its reply is no longer in the cache
+    except PllmError:  # the reply is no longer in the cache
         return {}
 
 
@@ -80,7 +80,7 @@ def _line(row: Mapping[str, Any], snapshot: Mapping[str, Any], evidence: Mapping
 
 
 def _quoted(pieces: Sequence[Sequence[str]]) -> str:
-    """Return a cell whose quoted pieces are marked, each with the fields that quote it."""
+    """Return a cell as HTML with its quoted pieces marked, each with the fields that quote it."""
     shown = "".join(
         f'<mark style="{_MARK}">{escape_html(piece)}</mark><sup>{escape_html(fields)}</sup>'
         if fields

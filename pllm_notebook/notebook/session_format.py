@@ -1,4 +1,4 @@
-"""A session as text: the same for the widget, the saved lines and the terminal."""
+"""A session as text, shared by the widget, the saved lines and the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pllm_notebook.sessions import STATES, AgentStatus, SessionStatus
 __all__ = ["MAX_AGENTS", "agent", "cost", "counts", "label", "lines", "models", "omitted_agents"]
 
 MAX_AGENTS = 12
-"""Number of agents that get a line; a program may have a thousand."""
+"""Maximum number of agents with their own line; a program may have a thousand."""
 
 _MAX_MODELS = 4
 _MAX_PARTS = 3
@@ -19,9 +19,9 @@ _SIGNS = {"running": "…", "done": "✓", "paused": "■", "failed": "✗"}
 
 
 def lines(status: SessionStatus) -> list[str]:
-    """Return a session's status: a line for all of it, one for its calls, and one for each of several agents.
+    """Return a session's status: a line for the session, one for its calls, and one per agent if there are several.
 
-    SIMULATED is near the beginning, since a narrow screen cuts lines off.
+    SIMULATED is near the beginning, because a narrow screen cuts lines off.
     """
     s = status
     marked = f"{s.strategy}, SIMULATED" if s.simulated else s.strategy
@@ -35,7 +35,7 @@ def lines(status: SessionStatus) -> list[str]:
 
 
 def cost(status: SessionStatus) -> str:
-    """Return what a session paid, and the cost of all its answers if earlier runs and their jobs paid for some."""
+    """Return the cost paid by a session, and of all its answers if earlier runs or their jobs paid for some."""
     paid, total = status.cost_usd, status.total_cost_usd
     earlier = total is not None and paid is not None and total > paid * 1.000001
     return progress_format.format_usd(paid) + (f" ({progress_format.format_usd(total)} in all)" if earlier else "")
@@ -44,18 +44,18 @@ def cost(status: SessionStatus) -> str:
 def label(status: SessionStatus) -> str:
     """Return a session's name: its directory relative to the current one, or the last parts of it."""
     path = Path(status.label)
-    with suppress(ValueError):  # elsewhere
+    with suppress(ValueError):  # not below the current directory
         path = path.relative_to(Path.cwd())
     return str(path) if len(path.parts) <= _MAX_PARTS else "/".join(["…", *path.parts[-_MAX_PARTS:]])
 
 
 def counts(status: SessionStatus) -> list[str]:
-    """Return the number of calls in each state that has any."""
+    """Return the number of calls in each non-empty state."""
     return [f"{status.counts[state]:,} {state}" for state in STATES if status.counts.get(state)]
 
 
 def models(status: SessionStatus) -> str:
-    """Return the names of the models, the first few of many."""
+    """Return the names of the models, or of the first few if there are many."""
     named = list(status.models[:_MAX_MODELS])
     more = len(status.models) - len(named)
     return ", ".join(named) + (f" and {more:,} more" if more else "")
@@ -68,6 +68,6 @@ def agent(status: AgentStatus) -> str:
 
 
 def omitted_agents(status: SessionStatus) -> list[str]:
-    """Return a line that counts the agents without one."""
+    """Return a line with the number of agents without their own line, if any."""
     more = len(status.agents) - MAX_AGENTS
     return [f"  and {more:,} more agents"] if more > 0 else []

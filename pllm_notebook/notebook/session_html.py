@@ -1,6 +1,6 @@
-"""A session as HTML. Colours are the page's own, so that it fits a dark theme too; nothing moves.
+"""A session as HTML, in the page's own colours, which also fits a dark theme, and with a fixed layout.
 
-Everything that comes from a program or a provider is escaped here.
+All text from a program or a provider is escaped here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def session_html(status: SessionStatus) -> str:
 
 def _bar(s: SessionStatus) -> str:
     inner = "".join(
-        # A single failed call among a thousand stays visible.
+        # Even a single failed call among a thousand is visible.
         f"<div style='flex:none;min-width:2px;width:{100 * s.counts[state] / s.total:.2f}%;"
         f"background:{_COLOURS[state]}'></div>"
         for state in STATES
@@ -63,7 +63,7 @@ def _bar(s: SessionStatus) -> str:
 
 
 def _legend(s: SessionStatus) -> str:
-    """Render every state with its number of calls, even 0, so that nothing moves."""
+    """Render every state with its number of calls, even 0, so that the layout is fixed."""
     width = max(3, len(f"{s.total:,}"))
     parts = [
         f"<span style='white-space:nowrap;margin-right:14px;opacity:{1 if s.counts.get(state) else 0.72}'>"
@@ -101,6 +101,6 @@ def _agent(status: AgentStatus) -> str:
 
 
 def bundle(status: SessionStatus) -> dict[str, str]:
-    """Return a MIME bundle that needs no widget: HTML, and plain text."""
+    """Return a MIME bundle without a widget: HTML and plain text."""
     text = "\n".join(session_format.lines(status))
     return {"text/plain": strip_control_chars(text), "text/html": session_html(status)}

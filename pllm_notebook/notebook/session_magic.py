@@ -1,4 +1,4 @@
-"""`%%pllm_session`: a cell that is a program which asks, run again until it has come to its end."""
+"""`%%pllm_session`: a cell that runs as a program of a session, and is run again until the program ends."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _AGENT = "main"
 
 
 def load_into(shell: Any) -> None:
-    """Add the magic, and the transformer for cells that await; a second load changes nothing."""
+    """Add the magic, and the transformer for cells that await. A second load changes nothing."""
 
     @no_var_expand
     def cell_magic(line: str, cell: str) -> Any:
-        __tracebackhide__ = True  # a fault in the cell is shown with the cell's own lines
+        __tracebackhide__ = True  # the traceback of an error shows the cell's own lines
         return run_program(shell, line, cell)
 
-    # Its options are read where they are used: sessions are not loaded before.
+    # The options are not listed here, so that sessions are loaded only on use.
     cell_magic.__doc__ = f"Run the cell as a program that asks (%%{NAME} --help)."
     shell.register_magic_function(cell_magic, "cell", NAME)
     unload_from(shell, magic=False)
@@ -41,7 +41,7 @@ def load_into(shell: Any) -> None:
 
 
 def unload_from(shell: Any, *, magic: bool = True) -> None:
-    """Remove what `load_into` added; variables that a program bound stay."""
+    """Remove everything that `load_into` added. Variables bound by a program are kept."""
     if magic:
         shell.magics_manager.magics["cell"].pop(NAME, None)
     found = shell.input_transformers_cleanup
@@ -51,19 +51,19 @@ def unload_from(shell: Any, *, magic: bool = True) -> None:
 def run_program(shell: Any, line: str, body: str) -> Any:
     """Run a cell's body as the block of a session, in the notebook's own namespace.
 
-    `session` and `agent` are bound there, and stay. At a pending value the cell ends with the session's summary; run it
-    again to resume.
+    `session` and `agent` are bound in it and are kept. At a pending value the cell ends with the session's summary; run
+    it again to resume.
 
     Args:
-        shell: IPython's.
+        shell: The IPython shell.
         line: The text after `%%pllm_session`.
         body: The program.
 
     Returns:
-        The value of its last expression, as a cell shows it; where the body awaits, a coroutine that returns it.
+        The value of the last expression, as for any cell; if the body awaits, a coroutine that returns it.
 
     Raises:
-        UsageError: For a line that cannot be read, and a body that is not Python. Nothing was sent.
+        UsageError: If the line cannot be parsed, or the body is not valid Python. Nothing was sent.
     """
     __tracebackhide__ = True
     given = _read(line)
@@ -73,7 +73,7 @@ def run_program(shell: Any, line: str, body: str) -> Any:
     try:
         codes = _compiled(shell, body)
     except SyntaxError as error:
-        # IPython would show it with the functions that compile the cell.
+        # IPython would show the error with the functions that compile the cell.
         where = f", in line {error.lineno} of the program: {(error.text or '').strip()!r}" if error.lineno else ""
         raise UsageError(f"The cell is not Python: {error.msg}{where}. Nothing was sent.") from None
     dashboard, name = given.pop("dashboard", True), given.pop("agent", _AGENT)
@@ -103,13 +103,13 @@ async def _run_awaiting(session: Any, codes: list[CodeType], names: dict[str, An
 
 
 def _compiled(shell: Any, body: str) -> list[CodeType]:
-    """Compile a body: all but its last expression, and that. A traceback finds its lines under a name of its own."""
+    """Compile a body and its last expression separately, under a file name with which a traceback finds the lines."""
     source = shell.transform_cell(body)
     file = shell.compile.cache(source, cell_number(shell), raw_code=body)
     tree = shell.transform_ast(shell.compile.ast_parse(source, filename=file))
     last = tree.body[-1] if tree.body else None
     parts: list[tuple[ast.AST, str]] = [(tree, "exec")]
-    # A semicolon at the end keeps a cell from showing its value.
+    # A final semicolon keeps a cell from displaying its value.
     if isinstance(last, ast.Expr) and not source.rstrip().endswith(";"):
         tree.body.pop()
         parts.append((ast.Expression(last.value), "eval"))
@@ -122,16 +122,16 @@ def _awaits(code: CodeType) -> bool:
 
 
 class _Awaiting:
-    """Turns a `%%pllm_session` cell whose body awaits into one that awaits it, and lets a cell have no body.
+    """Rewrites a `%%pllm_session` cell whose body awaits so that it is awaited, and allows an empty body.
 
-    Every other one is left to be run as it is: an interrupt reaches a cell's own work only where it does not await.
+    Other cells are unchanged: an interrupt reaches a cell's own work only if it is not awaited.
 
     Args:
-        shell: IPython's.
+        shell: The IPython shell.
     """
 
-    # A terminal asks its transformers whether a cell is complete, and would take the line that awaits for complete
-    # before the body is written; with this mark it asks about the cell magic instead.
+    # A terminal applies the transformers to decide whether a cell is complete. The awaited line would be complete
+    # before the body is written; with this attribute IPython checks the cell magic instead.
     has_side_effects = True
 
     def __init__(self, shell: Any) -> None:
@@ -157,7 +157,7 @@ class _Awaiting:
 
 
 class _Parser(MagicArgumentParser):
-    """IPython's parser, whose errors are one line."""
+    """IPython's parser, with errors in one line."""
 
     def format_help(self) -> str:
         return super().format_help().replace("::\n\n  %", "%", 1)
@@ -175,9 +175,9 @@ def _parser() -> MagicArgumentParser:
         ),
         add_help=False,
     )
-    made.allow_abbrev = False  # a shortened option would change its meaning when another is added
+    made.allow_abbrev = False  # an abbreviation could change its meaning when another option is added
     made.add_argument("directory", nargs="?", metavar="DIRECTORY", help="Where answers, jobs and failures are kept.")
-    # An object of the program's own has no text.
+    # An option that takes an object of the program has no text form.
     add_options(made, {name: each for name, each in fields_of(SessionConfig).items() if each.variable})
     made.add_argument("--agent", metavar="NAME", help=f"Name of the agent that is bound. (default: {_AGENT})")
     shown = "Show the session's dashboard. (default: True)"
@@ -187,16 +187,16 @@ def _parser() -> MagicArgumentParser:
 
 
 def _read(line: str) -> dict[str, Any]:
-    """Read the line: name to value of what was given.
+    """Parse the line into a dictionary of the given options.
 
     Raises:
-        UnknownOptionError: For an unknown option.
-        UsageError: For a line that cannot be read.
+        UnknownOptionError: If an option is unknown.
+        UsageError: If the line cannot be parsed.
     """
     parser = _parser()
     try:
         words = shlex.split(line)
-    except ValueError as error:  # a quote that does not end
+    except ValueError as error:  # an unterminated quote
         raise UsageError(f"%%{NAME}: {error}. Nothing was sent.") from None
     given, unknown = parsed(parser, words, f"%%{NAME}")
     if "-h" in unknown:

@@ -1,4 +1,4 @@
-"""A session in a notebook: its picture as plain HTML, which a live kernel keeps up to date in its place."""
+"""A session in a notebook: its status as plain HTML, updated in place by a live kernel."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pllm_notebook.sessions import SessionStatus
 
 __all__ = ["PlacedSessionDisplay"]
 
-# A program that the store answers ends before a browser would know of a widget; it only shows its picture.
+# A program answered from the store ends before a browser would know of a widget, and shows only its status.
 _WIDGET_AFTER_S = 0.25
-# What a notebook shows that is saved meanwhile is at most so old; each picture is a message that is kept, and leaves
-# the notebook with something to save.
+# Maximum age of the status in a notebook saved meanwhile. Each update is a stored message, and marks the notebook as
+# unsaved.
 _PUBLISH_EVERY_S = 20.0
-# A page that was loaded again while a cell blocks knows of the widgets that are opened later alone.
+# A page reloaded while a cell blocks knows only the widgets opened afterwards.
 _OPEN_AGAIN_S = 30.0
 
 
 class SessionPanel(PlacedWidget):
-    """The picture of one session.
+    """The status of one session.
 
     Attributes:
-        ended: Whether the session has, or another panel shows it; else a page says that its kernel has gone.
+        ended: Whether the session has ended or another panel shows it. Otherwise a page without a kernel says so.
     """
 
     kind = "session"
@@ -37,10 +37,10 @@ class SessionPanel(PlacedWidget):
     ended = traitlets.Bool(False).tag(sync=True)
 
     def take(self, message: dict[str, Any]) -> None:
-        """Do nothing: a picture has no buttons."""
+        """Do nothing: the panel has no buttons."""
 
     def opened_again(self) -> SessionPanel:
-        """Return a panel that takes the place of this one."""
+        """Return a new panel that replaces this one."""
         new = SessionPanel(self._place, self.html, self.view_id)
         self.ended = True
         new.replace(self)
@@ -48,7 +48,7 @@ class SessionPanel(PlacedWidget):
 
 
 class PlacedSessionDisplay(TextSessionDisplay):
-    """The same, ten times a second: a bar of calls by state, agents, cost. A saved notebook keeps the last picture."""
+    """The status ten times a second: a bar of calls by state, agents, cost. A saved notebook keeps the last one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,14 +56,14 @@ class PlacedSessionDisplay(TextSessionDisplay):
         self._publish_at = self._open_at = 0.0
 
     def update(self, status: SessionStatus) -> None:
-        """Show the session as it is now; an equal picture sends nothing to the browser."""
+        """Show the current status. Nothing is sent to the browser if it is unchanged."""
         if self._output is None or status.elapsed_s < _WIDGET_AFTER_S:
             return
         place, now = self._output, time.monotonic()
         place.within(lambda: self._draw(place, status, now))
 
     def close(self, status: SessionStatus) -> None:
-        """Show the end. A page that is loaded again has it too, while the panel is among the newest."""
+        """Show the final status. A reloaded page shows it too while the panel is among the newest."""
         if self._panel is None:
             super().close(status)
         else:

@@ -1,4 +1,4 @@
-"""A session in a terminal: a few lines that stay at the bottom, below the program's output."""
+"""A session in a terminal: a few lines at the bottom, below the program's output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pllm_notebook.sessions import SessionStatus
 
 __all__ = ["TerminalSessionDisplay"]
 
-# A log should have a line of a long session now and then, and none of a short one.
+# A log should have an occasional line for a long session, and none for a short one.
 _LINE_EVERY_S = 10.0
 _UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
 
@@ -22,9 +22,9 @@ class TerminalSessionDisplay:
     """The lines of a session on stderr; the program's output goes to stdout, above them.
 
     Args:
-        stream: Where the lines go, None for stderr.
-        said: Where the program's output goes, None for stdout.
-        every_s: Seconds between lines where the stream is no terminal.
+        stream: Stream for the lines, None for stderr.
+        said: Stream for the program's output, None for stdout.
+        every_s: Seconds between lines if the stream is not a terminal.
     """
 
     def __init__(self, stream: Any = None, said: Any = None, every_s: float = _LINE_EVERY_S) -> None:
@@ -32,16 +32,16 @@ class TerminalSessionDisplay:
         self._said = said
         self._every_s = every_s
         self._next = 0.0
-        # The lines on the screen, which can be erased.
+        # Lines currently on the screen, which can be erased.
         self._drawn: list[str] = []
 
     def open(self, status: SessionStatus) -> None:
-        """Show the start."""
+        """Show the initial status."""
         self._next = time.monotonic() + self._every_s
         self.update(status)
 
     def update(self, status: SessionStatus) -> None:
-        """Show the session as it is now."""
+        """Show the current status."""
         lines = self._fitted(status)
         if self._stream.isatty():
             if lines != self._drawn:
@@ -55,7 +55,7 @@ class TerminalSessionDisplay:
         """Print the program's output above the lines."""
         lines = self._drawn
         self._erase()
-        # Looked up now: a program may have sent its stdout elsewhere since.
+        # Looked up now: a program may have redirected its stdout.
         print(text, file=self._said, flush=True)
         self._draw(lines)
 
@@ -65,7 +65,7 @@ class TerminalSessionDisplay:
         self._put("\n".join(session_format.lines(status)) + "\n")
 
     def _fitted(self, status: SessionStatus) -> list[str]:
-        """Return the lines, none wider or longer than the screen: a line that wraps could not be erased."""
+        """Return the lines, cut to the width and height of the screen: a line that wraps could not be erased."""
         size = shutil.get_terminal_size()
         lines = [strip_control_chars(line) for line in session_format.lines(status)][: max(1, size.lines - 2)]
         if not self._stream.isatty():
@@ -85,6 +85,6 @@ class TerminalSessionDisplay:
     def _put(self, text: str, *, clean: bool = True) -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         text = strip_control_chars(text) if clean else text
-        # A console that cannot show "✓" gets "?" rather than a traceback.
+        # A console that cannot encode "✓" gets "?" instead of a traceback.
         self._stream.write(text.encode(encoding, "replace").decode(encoding))
         self._stream.flush()

@@ -1,4 +1,4 @@
-"""A session in a notebook without widgets: a picture that changes about once a second."""
+"""A session in a notebook without widgets: a status that is updated about once a second."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _REDRAW_S = 1.0
 
 
 class TextSessionDisplay:
-    """The lines of a session, about once a second. For a kernel without widgets."""
+    """The status of a session, about once a second. For a kernel without widgets."""
 
     def __init__(self) -> None:
         self._output: CellOutput | None = None
         self._next = 0.0
 
     def open(self, status: SessionStatus) -> None:
-        """Show the start, in the cell that is running now."""
+        """Show the initial status in the running cell."""
         self._output = CellOutput()
         self._output.show(bundle(status))
 
     def update(self, status: SessionStatus) -> None:
-        """Show the session as it is now, at most once a second: every change is a message that is kept."""
+        """Show the current status, at most once a second: every update is a stored message."""
         if self._output is not None and time.monotonic() >= self._next:
             self._next = time.monotonic() + _REDRAW_S
             self._output.show(bundle(status))
@@ -36,6 +36,6 @@ class TextSessionDisplay:
         print(text)
 
     def close(self, status: SessionStatus) -> None:
-        """Show the final lines."""
+        """Show the final status."""
         if self._output is not None:
             self._output.show(bundle(status))

@@ -47,7 +47,7 @@ def _ours(context: CompletionContext) -> bool:
 
 
 def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
-    """Return the word before the cursor, and its completions."""
+    """Return the word before the cursor and its completions."""
     fragment = re.split(r"\s", line)[-1]
     before = line[: len(line) - len(fragment)].split()
     if line.startswith("%%"):
@@ -78,7 +78,7 @@ def _match(line: str, names: dict[str, Any]) -> tuple[str, Iterable[str]]:
 
 
 def _models() -> list[str]:
-    """Return models to offer: each provider's cheap one, and what is configured."""
+    """Return the models to offer: each provider's cheap one and the configured ones."""
     hosted = registry.hosted()
     named = [f"{provider.name}:{provider.cheap_model}" for provider in hosted]
     simulated = [
@@ -100,7 +100,7 @@ def _variables(names: dict[str, Any], wanted: Any) -> list[str]:
 
 
 def _is_data(value: Any) -> bool:
-    # By the class alone: a proxy's `__class__` may be the caller's own code.
-    # What streams Arrow data has no `.llm`, and a stream cannot be looked into: it may be read once.
+    # Checked on the type only: a proxy's `__class__` may run the caller's own code.
+    # Streams of Arrow data have no `.llm`, and cannot be inspected: a stream may be readable only once.
     offers = any(hasattr(type(value), name) for name in ("llm", "__arrow_c_stream__"))
     return not issubclass(type(value), type) and (offers or issubclass(type(value), (list, tuple)))

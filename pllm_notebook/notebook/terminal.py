@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar in a terminal, occasional lines where stderr is a file."""
+"""Progress on stderr: a bar in a terminal, occasional lines if stderr is a file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pllm_notebook.types import Progress
 
 __all__ = ["TerminalSink"]
 
-# A log should have a line of a long run now and then, and none of a short one.
+# A log should have an occasional line for a long run, and none for a short one.
 _LINE_EVERY_S = 10.0
 
-# What tqdm's bar takes beside title and postfix: percentage, a short bar, counts, times, rate.
+# Width of tqdm's bar without title and postfix: percentage, a short bar, counts, times, rate.
 _BAR_COLUMNS = 64
 
 
@@ -25,11 +25,11 @@ class TerminalSink:
     """A tqdm bar while the run is active, then one final line.
 
     Args:
-        stream: Where it goes, None for stderr.
-        every_s: Seconds between lines where the stream is no terminal.
+        stream: Output stream, None for stderr.
+        every_s: Seconds between lines if the stream is not a terminal.
     """
 
-    stays = False  # a script's warnings may be errors, and its stderr may go unread
+    stays = False  # in a script, warnings may be errors, and stderr may be unread
 
     def __init__(self, stream: Any = None, every_s: float = _LINE_EVERY_S) -> None:
         self._stream = sys.stderr if stream is None else stream
@@ -39,7 +39,7 @@ class TerminalSink:
         self._title = ""
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start, or that it goes on: the next step's rows are added to the bar."""
+        """Show the start, or the next step of a run, whose rows are added to the bar."""
         if self._bar is not None:
             return
         self._next = time.monotonic() + self._every_s
@@ -55,13 +55,13 @@ class TerminalSink:
                 file=self._stream,
                 dynamic_ncols=True,
                 leave=False,
-                # The caller's clock is the only one, and it is slow enough for a terminal.
+                # Updates are timed by the caller, slowly enough for a terminal.
                 miniters=0,
                 mininterval=0,
             )
 
     def update(self, progress: Progress) -> None:
-        """Show the run as it is now."""
+        """Show the current state of the run."""
         if self._bar is not None:
             self._bar.total = progress.total
             self._bar.n = progress.total - progress.pending
@@ -78,7 +78,7 @@ class TerminalSink:
             self._write(progress_format.step(progress))
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Print one final line."""
+        """Print the final line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -87,13 +87,13 @@ class TerminalSink:
     def _write(self, line: str) -> None:
         line = strip_control_chars(line)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        # A console that cannot show "✓" gets "?" rather than a traceback.
+        # A console that cannot encode "✓" gets "?" instead of a traceback.
         self._stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
         self._stream.flush()
 
 
 def _columns_of(stream: Any) -> int | None:
-    """Return the width of a terminal, None for unknown."""
+    """Return the width of a terminal, None if unknown."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or None
     except (OSError, ValueError):
@@ -101,7 +101,7 @@ def _columns_of(stream: Any) -> int | None:
 
 
 def _narrow(progress: Progress, columns: int) -> str:
-    """Return a line for a terminal without room for a bar: counts and cost first, then what fits whole."""
+    """Return a line for a terminal too narrow for a bar: counts and cost first, then the parts that fit."""
     p = progress
     line = f"{p.total - p.pending:,}/{p.total:,} · {format_usd(p.cost_usd)}"
     more = [

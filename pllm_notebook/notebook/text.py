@@ -1,4 +1,4 @@
-"""One output of the cell that started a run, and the plain line in it."""
+"""An output of the cell that started a run, and progress as a plain line in it."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 _REDRAW_S = 1.0
-# The colour is the page's own, so that it is right in the dark too.
+# The colour is the page's own, so that it also fits a dark theme.
 _STYLE = "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;font-variant-numeric:tabular-nums"
 
 
 def running_cell() -> str:
-    """Return what identifies the execution of the cell that is running, "" for unknown."""
+    """Return an id of the current cell execution, "" if unknown."""
     header = getattr(current_shell(), "parent_header", None)
     return str((header or {}).get("header", {}).get("msg_id", ""))
 
 
 def has_no_place() -> bool:
-    """Return whether the notebook is shown by a program that mounts a widget in an output of its own alone."""
+    """Return whether the notebook's front end mounts a widget only in a separate output."""
     return "VSCODE_PID" in os.environ or "google.colab" in sys.modules
 
 
 class CellOutput:
-    """An output of the cell that is running at construction; any thread can change it later.
+    """An output of the cell that is running at construction. Any thread can change it later.
 
     Attributes:
-        cell: Identifies the execution of that cell.
+        cell: Id of the execution of that cell.
     """
 
     def __init__(self) -> None:
         self.cell = running_cell()
         self._id = uuid.uuid4().hex
         self._shown = False
-        # A kernel knows by context variables which cell a message belongs to. The engine's threads
-        # have other contexts by the time a run ends.
+        # A kernel uses context variables to find the cell of a message. The engine's threads have other
+        # contexts by the time a run ends.
         self._context = contextvars.copy_context()
 
     def show(self, bundle: dict[str, Any]) -> None:
-        """Show a MIME bundle there, replacing the last one."""
+        """Show a MIME bundle in the output, replacing the last one."""
         from IPython.display import display
 
         def publish() -> None:
@@ -78,8 +78,8 @@ def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
     """Return one line for a saved notebook, as HTML and plain text.
 
     Args:
-        text: Anything; it is escaped.
-        muted: Further text, in a weaker colour.
+        text: Any text; it is escaped.
+        muted: Additional text, in a weaker colour.
     """
     weak = f" <span style='opacity:0.65'>{escape_html(muted)}</span>" if muted else ""
     return {
@@ -89,7 +89,7 @@ def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
 
 
 class TextSink:
-    """Progress as one line that changes about once a second. For a kernel without widgets."""
+    """Progress as one line, updated about once a second. For a kernel without widgets."""
 
     stays = True
 
@@ -98,17 +98,17 @@ class TextSink:
         self._next = 0.0
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start; a later call, for a retry, continues in the same output."""
+        """Show the start. A later call, for a retry, continues in the same output."""
         self._output = self._output or CellOutput()
         self._draw(progress)
 
     def update(self, progress: Progress) -> None:
-        """Show the run as it is now, at most once a second: every change is a message that is kept."""
+        """Show the current state, at most once a second: every update is a stored message."""
         if time.monotonic() >= self._next:
             self._draw(progress)
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Show one final line."""
+        """Show the final line."""
         if self._output is not None:
             self._output.show(line_bundle(progress_format.ended(progress)))
 

@@ -1,7 +1,7 @@
-"""What a run leaves in a saved notebook: words while it goes on, and a page of plain HTML when it has ended.
+"""The output of a run in a saved notebook: a line of text during the run, and a page of plain HTML at the end.
 
-No script and no style sheet: every reader of notebooks shows it, in its own colours. Everything that comes from data
-or a provider is escaped here.
+Without scripts or style sheets, so that every notebook viewer shows it, in its own colours. All text from data or a
+provider is escaped here.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _WIDTH, _HEIGHT, _TRACK, _WIDEST = 132, 40, 90, 320
 
 
 def running_words(progress: Progress, started_at: float) -> dict[str, Any]:
-    """Return what a notebook shows that was saved while the run was going on."""
+    """Return the bundle for a notebook that is saved during the run."""
     p = progress
     since = time.strftime("%H:%M", time.localtime(started_at))
     what = p.label if p.unit == "prompt" else f"{p.label}: {counted(p.total, p.unit)}"
     text = f"{what} for {progress_format.model(p)}, running since {since}."
-    if p.is_batch:  # its jobs go on without this kernel
+    if p.is_batch:  # the jobs continue without this kernel
         hint = "pllm.jobs() shows its jobs; run the cell again for the answers."
     else:
         hint = "pllm.runs()[-1] shows it; interrupt the kernel to stop."
@@ -50,13 +50,13 @@ def running_words(progress: Progress, started_at: float) -> dict[str, Any]:
 
 
 def ended_page(snapshot: Mapping[str, Any], line: str, note: str, rows: str = "") -> dict[str, Any]:
-    """Return what a notebook shows of a run that has ended.
+    """Return the bundle for a run that has ended.
 
     Args:
-        snapshot: Of its model.
-        line: How it ended, in words.
-        note: A sentence below; "" for none.
-        rows: HTML of the sample rows (see `saved_rows`); "" where they are not saved.
+        snapshot: Snapshot of the run's view model.
+        line: The final line of the run.
+        note: A sentence below it, "" for none.
+        rows: HTML of the sample rows (see `saved_rows`), "" if they are not saved.
     """
     parts = [f"<div>{escape_html(line)}</div>"]
     if note:
@@ -70,7 +70,7 @@ def ended_page(snapshot: Mapping[str, Any], line: str, note: str, rows: str = ""
 
 
 def with_lines(bundle: Mapping[str, Any], lines: Sequence[str]) -> dict[str, Any]:
-    """Return a bundle with further lines below, in a weaker colour."""
+    """Return a bundle with additional lines below, in a weaker colour."""
     weak = "".join(f"<div>{escape_html(line)}</div>" for line in lines if line)
     return {
         "text/plain": "\n".join([bundle["text/plain"], *map(strip_control_chars, filter(None, lines))]),
@@ -131,7 +131,7 @@ def _charts(fields: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _chart(field: Mapping[str, Any]) -> str:
-    """Return one field's chart with its name above it: categories by name, or a histogram and its range."""
+    """Return the chart of one field, with its name above it: categories by name, or a histogram and its range."""
     name = field["name"] + (f" ({field['of']})" if field["of"] else "")
     drawn = _categories(field) if field["kind"] == "categories" or not field["bars"] else _histogram(field, name)
     if not drawn:
@@ -143,7 +143,7 @@ def _chart(field: Mapping[str, Any]) -> str:
 
 
 def _categories(field: Mapping[str, Any]) -> str:
-    """Return a line for each category: its name, its bar, its share."""
+    """Return a line for each category, with its name, bar and share."""
     bars = [(str(bar["label"]), int(bar["count"]), _BAR) for bar in field["bars"]]
     bars += [("others", int(field["more"]), _BAR)] if field.get("more") else []
     bars += [("missing", int(field["missing"]), _MISSING)] if field["missing"] else []

@@ -1,9 +1,8 @@
-"""A run's view in the cell that started it: saved words, a live view over them, and a page of HTML at the end.
+"""A run's display in the cell that started it: a saved text, a live view in its place, and an HTML page at the end.
 
-The words keep a place for the view. A browser that finds it there (JupyterLab, Notebook) mounts the view in it, and
-the notebook never has a widget in any output: saved, exported or reopened at whatever moment, it shows the words or
-the page. Where no browser says that it has (VS Code, Colab), the view is an output of its own, which is emptied when
-the run has ended.
+The text has a placeholder for the view. A browser that finds it (JupyterLab, Notebook) mounts the view there, and the
+notebook never has a widget in an output: saved, exported or reopened at any time, it shows the text or the page. If no
+browser reports that it has (VS Code, Colab), the view gets a separate output, which is emptied at the end of the run.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from pllm_notebook.types import Progress
 
 __all__ = ["ViewSink", "attach_view", "show_run"]
 
-# A run that the cache answers ends before a view would be drawn; it only leaves its page.
+# A run answered from the cache ends before a view is drawn, and shows only its page.
 _VIEW_AFTER_S = 0.25
 _EVERY_S = 0.25
-# A browser that finds the place says so at once, or on a busy machine after seconds: a view apart that is shown too
-# early would be saved with the notebook. Where no browser looks for the place there is nothing to wait for.
+# A browser that finds the placeholder reports it at once, or after seconds on a busy machine. A separate view that is
+# shown too early would be saved with the notebook. If no browser looks for the placeholder, there is no wait.
 _APART_AFTER_S = 5.0
-# A page that was loaded again has no view until one is opened in it: in a cell that blocks, nothing else can ask.
+# A reloaded page has no view until one is opened in it. While a cell blocks, only the kernel can initiate this.
 _ASK_EVERY_S = 3.0
 _SILENT_AFTER_S = 8.0
 _MOST_SILENT_S = 60.0
-# Views of ended runs that stay live, so that rows can be opened and failures retried.
+# Maximum number of live views of ended runs, where rows can be opened and failures retried.
 _MOST_VIEWS = 8
 _ended_views: Slot[deque[ViewSink]] = Slot("ended views", deque)
 
@@ -58,7 +57,7 @@ class ViewSink:
     """The display of one run in a kernel.
 
     Args:
-        is_attached: Whether a person has asked to see the run: it has a live view whether or not it goes on.
+        is_attached: Whether the user asked to see the run. It then has a live view even if it has ended.
     """
 
     stays = True
@@ -77,16 +76,16 @@ class ViewSink:
         self._answered_before: int | None = None
 
     def watch(self, model: RunViewModel) -> None:
-        """Take the run's model."""
+        """Set the run's view model."""
         self._model = model
 
     def is_shown_in(self, cell: str) -> bool:
-        """Return whether that execution of a cell has, or will have, its live view."""
+        """Return whether this cell execution has, or will have, the live view."""
         is_here = self._place is not None and self._place.cell == cell != ""
         return is_here and (self._view is not None or not self._is_over)
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start, in the cell that is running now; a later call goes on in the same place."""
+        """Show the start in the running cell. A later call continues in the same place."""
         self._cancel = cancel
         self._is_over = False
         self._model.collect(progress)
@@ -100,7 +99,7 @@ class ViewSink:
             self._view.push(progress, last=True)
 
     def update(self, progress: Progress) -> None:
-        """Show the run as it is now; only what changed is sent to the browser."""
+        """Show the current state of the run. Only changes are sent to the browser."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -114,20 +113,20 @@ class ViewSink:
             self._place.within(lambda: self._draw(progress))
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Leave the page, and let the view go on over it where a browser can."""
+        """Show the page of the ended run, and keep the view in its place if the browser supports it."""
         if self._place is None:
             return
         self._model.collect(progress)
         note = self._further(progress)
         self._is_over = True
         if self._view is None and ((progress.failed and retry is not None) or self._is_attached):
-            self._place.within(lambda: self._draw(progress))  # for its Retry
+            self._place.within(lambda: self._draw(progress))  # for its Retry button
         if self._view is not None:
             self._view.push(progress, last=True, note=note)
         snapshot = self._model.snapshot()
         if self._view is not None:
             self._view.keep(snapshot, note)
-        said = "" if progress.open_jobs else note  # the line says it already
+        said = "" if progress.open_jobs else note  # already part of the line
         self._show(ended_page(snapshot, progress_format.ended(progress), said, saved_rows(self._model, snapshot)))
         self._remove_apart()
         if self._view is not None and self not in _ended_views.value:
@@ -136,19 +135,19 @@ class ViewSink:
                 _ended_views.value.popleft().release()
 
     def release(self) -> None:
-        """Close the view: what is in its place is the page alone."""
+        """Close the view. Only the page remains in its place."""
         if self._view is not None:
             view, self._view = self._view, None
             view.close()
             view.layout.close()
 
     def _asks(self, now: float) -> bool:
-        """Return whether to ask the browser if it is there; where it has gone silent, the view is opened again."""
+        """Return whether to ask the browser if it is there. If it no longer answers, the view is opened again."""
         if not self._is_placed or now - self._asked_at < _ASK_EVERY_S:
             return False
         if self._asked_at > self._answered_at and now - self._answered_at > self._patience_s:
             assert self._place is not None
-            # Each time with more patience: there may be no browser, and some kernels read nothing while a cell runs.
+            # Wait longer each time: there may be no browser, and some kernels read no messages while a cell runs.
             self._patience_s = min(1.5 * self._patience_s, _MOST_SILENT_S)
             self._answered_at = now
             self._place.within(self._open_again)
@@ -156,7 +155,7 @@ class ViewSink:
         return True
 
     def _open_again(self) -> None:
-        """Replace the view by one that a page which was loaded since gets to know; it takes the same places."""
+        """Replace the view, so that a page loaded since then learns of it. The placeholders are the same."""
         assert self._view is not None
         before, self._view = self._view, self._new_view(self._view.view_id, self._view.received)
         before.close()
@@ -167,7 +166,7 @@ class ViewSink:
         self._patience_s = _SILENT_AFTER_S
 
     def _further(self, progress: Progress) -> str:
-        """Describe what a retry has brought that the caller's frame has not."""
+        """Return a note on open jobs, or on answers of a retry missing from the caller's frame; "" for none."""
         if progress.open_jobs:
             return progress_format.further(progress)
         answered, before = progress.done + progress.cached, self._answered_before
@@ -236,7 +235,7 @@ class ViewSink:
 
 
 def _in_place(html: str, view: str) -> str:
-    """Return HTML in the place where a browser mounts the view with that id."""
+    """Return HTML inside the placeholder in which a browser mounts the view with this id."""
     return f'<div class="pllm-place" data-pllm-view="{view}">{html}</div>'
 
 

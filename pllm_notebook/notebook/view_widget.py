@@ -1,4 +1,4 @@
-"""The live view of a run: one anywidget, whose module and style sheet are in this package."""
+"""The live view of a run: an anywidget with its module and style sheet in this package."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ logger = logging.getLogger("pllm_notebook")
 
 _HERE = Path(__file__).parent
 _MOST_RECEIVED = 500
-# Of a message on the kernel's control channel, which JupyterLab and Notebook send where a cell blocks.
+# Type of a message on the kernel's control channel, sent by JupyterLab and Notebook while a cell blocks.
 _ASIDE = "pllm_view"
 _views: Slot[weakref.WeakValueDictionary[str, RunView]] = Slot("run views by id", weakref.WeakValueDictionary)
 
 
 class RunView(anywidget.AnyWidget):
-    """A view that several browsers may show; what it shows is a snapshot and the changes since.
+    """A view of a run in one or more browsers: a snapshot and the changes since.
 
-    The browser sends `{"do": word}`: "stop", "pause", "go_on", "retry" (with "kinds", null for those that can pass),
-    "open" (with "row"), "pin" (with "row" and "on"), "mark" (see `row_checks.mark_row`), "placed" when it has found
-    the place that the saved words keep for it, and "here" when asked. What a person does has a name, "n", which is sent
-    back as `{"received": n}`: until then the browser sends it again to each view that takes the place of this one.
+    The browser sends `{"do": word}`: "stop", "pause", "go_on", "retry" (with "kinds", null for those that can succeed),
+    "open" (with "row"), "pin" (with "row" and "on"), "mark" (see `row_checks.mark_row`), "placed" if it has found the
+    placeholder in the saved text, and "here" if asked. A user action has an id, "n", which is acknowledged with
+    `{"received": n}`. Until then the browser sends the action again to each view that replaces this one.
 
     Args:
-        model: Of the run.
-        actions: What the words do, by word; a word that is not there does nothing. Each is called with its message.
-        view_id: Of the places that it takes, "" for new ones.
-        received: Names of what an earlier view with these places has received, and this one does not do again.
+        model: View model of the run.
+        actions: Maps words to functions, called with the message. Other words do nothing.
+        view_id: Id of existing placeholders, "" for new ones.
+        received: Ids of the actions received by earlier views with these placeholders. They are not repeated.
 
     Attributes:
-        folds: Whether it folds itself when the run has ended, since the page is beside it and not in its place.
-        received: Names of what it has received; insertion order, the oldest give way.
+        folds: Whether the view folds at the end of the run, because the page is next to it and not in its place.
+        received: Ids of received actions in order of arrival. The oldest are dropped.
     """
 
     _esm = (_HERE / "run_view.js").read_text(encoding="utf-8")
@@ -78,28 +78,28 @@ class RunView(anywidget.AnyWidget):
         _listen_aside()
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        """Return the state for a browser: of this moment, since changes are not part of the traits."""
+        """Return the current state for a browser. Changes are not part of the traits, so it is built here."""
         if key is None and self.comm is not None and (self._model.run is not None or not self._model.run_id):
             self.keep(self._model.snapshot(), self._note)
         state: dict[str, Any] = super().get_state(key, drop_defaults)
         return state
 
     def keep(self, snapshot: dict[str, Any], note: str) -> None:
-        """Hold the state for browsers that come later, without sending it to those that have it."""
+        """Keep the state for browsers that connect later, without sending it to connected ones."""
         self._note = note
         self._trait_values["snapshot"] = {**snapshot, "hint": note}
 
     def renew(self) -> None:
-        """Send the whole state, where a page that is loaded later is given what was sent as state and nothing else."""
+        """Send the whole state, for front ends that give a page loaded later only the state that was sent."""
         self.snapshot = {**self._model.snapshot(), "hint": self._note}
 
     def push(self, progress: Progress, *, last: bool = False, note: str = "", asks: bool = False) -> None:
-        """Send what changed.
+        """Send the changes to the browsers.
 
         Args:
-            progress: The run's, of this moment.
+            progress: Current progress of the run.
             last: Whether the run has ended.
-            note: A sentence below the head; "" for none.
+            note: A sentence below the head, "" for none.
             asks: Whether to ask the browser if it is there.
         """
         with self._lock:
@@ -113,7 +113,7 @@ class RunView(anywidget.AnyWidget):
         self.take(message)
 
     def take(self, message: Any) -> None:
-        """Do what a browser asks, once; from any thread."""
+        """Handle a message from a browser, each action once. Callable from any thread."""
         if not isinstance(message, dict):
             return
         name = message.get("n")
@@ -140,7 +140,7 @@ class RunView(anywidget.AnyWidget):
 
     def _do_with_row(self, model: RunViewModel, row: int, message: dict[str, Any]) -> None:
         word, problem, mark = message.get("do"), "", ""
-        # Texts of rows that must not leave the kernel cannot be said to be right either.
+        # Rows whose texts must not leave the kernel cannot be labelled either.
         run = model.run if model.texts else None
         if word == "pin":
             model.pin(row, pinned=bool(message.get("on")))
@@ -154,15 +154,15 @@ class RunView(anywidget.AnyWidget):
             label = "" if run is None else row_name(run.rows, row)
             self.send({"opened": {"row": row, "label": label, **detail, **checks, "problem": problem, "by": word}})
         if word in ("pin", "mark") or mark:
-            # At once, to all that show this view: an ended run sends no more on its own.
+            # Sent at once, to all browsers with this view: an ended run sends no more updates.
             self.send({"changes": model.own_sections()})
 
 
 def receive_while_busy(widget: Any) -> None:
-    """Let a widget's messages come in while a cell runs.
+    """Let a widget receive messages while a cell runs.
 
-    ipykernel 7.4 hands a widget's messages to the thread that last spoke for that widget, which is the busy cell's
-    own; a click would wait until the cell has ended. The name is private, and absent (and not needed) elsewhere.
+    ipykernel 7.4 passes a widget's messages to the thread that last sent for it, which is the busy cell's own, so a
+    click would wait for the end of the cell. The patched name is private, and absent (and not needed) elsewhere.
     """
     comm = widget.comm
     if hasattr(comm, "_reply_subshell_for"):
@@ -170,10 +170,10 @@ def receive_while_busy(widget: Any) -> None:
 
 
 def _listen_aside() -> None:
-    """Let messages of views come in by the kernel's control channel.
+    """Receive messages of views on the kernel's control channel.
 
-    A page that is loaded while a cell blocks gets no answer on the main channel, so that it never knows of the one
-    beside it, on which widgets' messages come in meanwhile. The control channel has a thread of its own.
+    A page loaded while a cell blocks gets no answer on the main channel, so it never learns of the additional channel
+    that carries widgets' messages in the meantime. The control channel has its own thread.
     """
     handlers = getattr(getattr(current_shell(), "kernel", None), "control_handlers", None)
     if isinstance(handlers, dict):
@@ -181,7 +181,7 @@ def _listen_aside() -> None:
 
 
 def _take_aside(stream: object, ident: object, parent: Any) -> None:
-    """Pass a message of the control channel on to its view; one whose view is gone is dropped."""
+    """Pass a message of the control channel to its view. It is dropped if the view no longer exists."""
     content = parent.get("content") or {}
     view = _views.value.get(str(content.get("view_id")))
     if view is not None:
