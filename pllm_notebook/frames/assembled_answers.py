@@ -1,4 +1,4 @@
-"""The parts of answers that were decided and written apart, of a run that is no longer in memory."""
+"""Answers with separately decided and written parts, of a run that is no longer in memory."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from pllm_notebook.schema import (
 __all__ = ["AssembledAnswers"]
 
 Texts = Sequence[Sequence[bytes | None]]
-"""Of each member, the text of each row's reply; None for none."""
+"""For each member, the text of each row's reply; None for none."""
 
 
 class AssembledAnswers:
-    """Read rows from the replies of the members (see `ensemble.Assembly`).
+    """Reads rows from the replies of the members (see `ensemble.Assembly`).
 
     Args:
         output: The type.
-        most_options: That a question had.
-        judging: How many members decided; a member after them wrote the rest.
-        written: What the rest was written as.
-        names: Of the questions as they were asked. A recorded schema has the names of JSON, and a type with aliases
-            was asked by its own.
+        most_options: Maximum number of options of a question.
+        judging: Number of members that decided. A member after them wrote the remaining fields.
+        written: Dialect of the written fields.
+        names: Names of the questions as sent. They differ from those in a recorded schema if the type has aliases,
+            because the schema contains JSON names. () to use the names of the type.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class AssembledAnswers:
         return None if rest is None else rest.fit(self._written)
 
     def answers(self, texts: Texts, at: int) -> dict[str, DecisionAnswer | None]:
-        """Return the answers to a row's questions; nothing for those of a part that has no reply."""
+        """Return the answers to a row's questions. Questions of a part without a reply are left out."""
         made: dict[str, DecisionAnswer | None] = {}
         for member in texts[: self._judging]:
             text = member[at]
             for question in self.assembly.plan.questions if text is not None else ():
                 try:
                     made |= read_answers([question], text or b"")
-                except Misread:  # it is of another part
+                except Misread:  # the question belongs to another part
                     continue
         return made
 
     def value(self, texts: Texts, at: int) -> tuple[Any] | None:
-        """Return a row's value, None where it has none."""
+        """Return a tuple of a row's value, None for a row without one."""
         answers = self.answers(texts, at)
         text = texts[self._judging][at] if len(texts) > self._judging else None
         rest = None
@@ -82,7 +82,7 @@ class AssembledAnswers:
     def cells(
         self, texts: Texts, at: int, record: RowRecord, row: int, kinds: Sequence[str]
     ) -> tuple[CellFailure, ...]:
-        """Return the fields of a row that have no value, and why as far as that is known."""
+        """Return the fields of a row without a value, with the reason as far as it is known."""
         assert record.samples is not None
         answers = self.answers(texts, at)
         refused = {name for name, answer in answers.items() if answer is None}

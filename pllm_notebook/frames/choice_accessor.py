@@ -17,7 +17,7 @@ __all__ = ["ChoiceAccessor"]
 
 
 class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
-    """`.llm` of a frame, some of whose rows have labels."""
+    """`.llm` of a frame in which some rows have labels."""
 
     @shows(taken_by(Options, "race"))
     def race(
@@ -32,7 +32,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         rule: Literal["halving", "proof"] = "halving",
         **options: Unpack[RaceOptions],
     ) -> Any:
-        """Find the prompt, model and effort that answer the labelled rows best, for a part of the cost of asking all.
+        """Find the prompt, model and effort that answer the labelled rows best, at a fraction of the full cost.
 
             race = df.llm.race(Review, {"short": "{text}", "long": "Read: {text}"}, against="stars", max_cost_usd=5)
 
@@ -96,7 +96,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
         seed: int = 0,
         **options: Unpack[ImproveOptions],
     ) -> Any:
-        """Search for a better prompt than that of this frame's run, with labelled rows. Needs gepa.
+        """Search for a better prompt than the one of this frame's run, using labelled rows. Needs gepa.
 
             improved = out.llm.improve(against="labels", max_cost_usd=5)
 

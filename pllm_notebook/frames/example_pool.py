@@ -1,4 +1,4 @@
-"""What a caller gives as examples, read and checked: prompts as a row's, answers as the model would give them."""
+"""Reading and checking of a caller's examples: prompts like those of rows, answers as the model would write them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class RowPrompt:
     """How a row's prompt is made.
 
     Attributes:
-        names: The columns that it is made of, in order.
-        template: None where the row is sent as labelled data.
-        is_column: Whether the rows are one column alone, which a prompt names `{value}`.
+        names: The columns in the prompt, in order.
+        template: The compiled prompt, None if the row is sent as labelled data.
+        is_column: Whether the rows are a single column, which a prompt names `{value}`.
     """
 
     names: tuple[str, ...]
@@ -43,11 +43,11 @@ class RowPrompt:
 
 @dataclass(frozen=True, slots=True)
 class ExamplePool:
-    """The examples that there are to choose from, no two of the same input.
+    """The examples to choose from, without duplicate inputs.
 
     Attributes:
-        examples: At least one.
-        texts: What each says in the columns of its prompt; equality and nearness are judged by it.
+        examples: The examples, at least one.
+        texts: The text of each example's prompt columns, used to test equality and similarity.
     """
 
     examples: tuple[Example, ...]
@@ -68,7 +68,7 @@ _NONE = object()
 
 
 def row_texts(given: ColumnData, rows: Iterable[int]) -> list[str]:
-    """Return what rows say in the columns of their prompts, to be compared with examples."""
+    """Return the texts of the prompt columns of some rows, for comparison with examples."""
     columns = list(zip(given.values, given.missing, strict=True))
     return ["\n".join("" if missing[row] else as_text(values[row]) for values, missing in columns) for row in rows]
 
@@ -77,13 +77,13 @@ def example_pool(options: Options, asked: RowPrompt, output: OutputType | None) 
     """Read `options.examples`.
 
     Args:
-        options: As resolved.
+        options: The resolved options.
         asked: How prompts are made.
         output: The type of the answer, None for text.
 
     Raises:
-        UsageError: For columns that are not there, an answer that is no value of the type, or no example at all.
-            Nothing was sent.
+        UsageError: If columns are missing, an answer is not a value of the type, or there are no examples. Nothing was
+            sent.
     """
     lines = list(_lines(options, asked, output))
     if not lines:
@@ -109,18 +109,18 @@ def example_roles(data: Any, columns: str | Sequence[str] | None = None) -> Any:
         roles = pllm.example_roles(gold, ["text"])
         out = df.llm.parse(Review, "{text}", examples=gold[roles == "examples"])
 
-    A role is fixed by a hash of the row's text, and near-duplicates have one together, so that no row that an
-    evaluation counts is nearly an example.
+    A role is fixed by a hash of the row's text. Near-duplicates share a role, so that no row in an evaluation is nearly
+    identical to an example.
 
     Args:
         data: A frame or a column of any library.
-        columns: The columns that a prompt uses; None: all. Leave out those of labels.
+        columns: The columns that a prompt uses, without those of labels. None for all.
 
     Returns:
-        A column of categories in the order of the rows, with the frame's index where the library has one.
+        A categorical column in the order of the rows, with the frame's index if the library has one.
 
     Raises:
-        UsageError: For what is no frame, no column, or one that is not there.
+        UsageError: If *data* is not a frame or a column, or *columns* is empty or names a column that does not exist.
     """
     table = table_of(data)
     if table is None:
@@ -139,7 +139,7 @@ def example_roles(data: Any, columns: str | Sequence[str] | None = None) -> Any:
 
 
 def digest_of(given: Any) -> str | None:
-    """Return a short hash of what a caller gave as examples, "labels" for those, None for None."""
+    """Return a short hash of a caller's examples; text such as "labels" and None are returned unchanged."""
     if given is None or isinstance(given, str):
         return given
     table = table_of(given)
@@ -157,7 +157,7 @@ def _cells(names: Sequence[str], lines: Sequence[_Line]) -> ColumnData:
 
 
 def _answer(line: _Line, output: OutputType | None, plain: PlainAnswers | None, options: Options) -> str:
-    """Return an answer as it is written: text, or JSON in the type's own form."""
+    """Return an answer as the model would write it: text, or JSON of the type."""
     if output is None or plain is None:
         if not isinstance(line.answer, str):
             raise UsageError(
@@ -196,7 +196,7 @@ def _lines(options: Options, asked: RowPrompt, output: OutputType | None) -> Ite
 def _rows(
     rows: Sequence[Mapping[str, Any]], options: Options, asked: RowPrompt, output: OutputType | None
 ) -> Iterable[_Line]:
-    """Yield the rows that have an answer, from columns of its fields or the one column that holds it."""
+    """Yield the rows with an answer, which is in one column per field or in a single column."""
     if not rows:
         return
     there = list(dict.fromkeys(name for row in rows for name in row))
@@ -217,7 +217,7 @@ def _source(name: str, there: Sequence[str], asked: RowPrompt) -> str:
 
 
 def _answer_of(row: Mapping[str, Any], options: Options, output: OutputType | None, there: Sequence[str]) -> Any:
-    """Return the answer that a row has, `_NONE` for a row without one."""
+    """Return a row's answer, `_NONE` for a row without one."""
     if output is None or output.fields is None:
         column = _answer_column(options.column, options.prefix, there)
         value = row.get(column)
@@ -229,7 +229,7 @@ def _answer_of(row: Mapping[str, Any], options: Options, output: OutputType | No
             found[field.alias] = None if _is_none(value) else value
     if all(value is None for value in found.values()):
         return _NONE
-    # A gap in a field with a default is that default; in another one it is null, which the type may refuse.
+    # A missing value means the default for a field that has one, otherwise null, which the type may refuse.
     return {
         field.alias: found[field.alias]
         for field in output.fields
@@ -270,9 +270,9 @@ def _pair(at: int, one: Any, asked: RowPrompt) -> _Line:
 
 
 def _stored(options: Options, asked: RowPrompt, output: OutputType | None) -> Iterable[_Line]:
-    """Return the stored labels whose role is that of examples and that say the whole answer.
+    """Return the rows with the role "examples" whose stored labels make a whole answer.
 
-    The rest is kept back: what a prompt has been shown cannot be a test of it.
+    The other rows are held out, because rows shown in a prompt cannot test it.
     """
     wanted = [options.column] if output is None or output.fields is None else [field.name for field in output.fields]
     required = wanted if output is None or output.fields is None else [f.name for f in output.fields if f.required]

@@ -1,4 +1,4 @@
-"""The answers of a run that is no longer in memory, read from the store by the keys in the registry."""
+"""The answers of a run that is no longer in memory, read from the store by keys from the registry."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from pllm_notebook.types import Finish
 __all__ = ["Answers", "Found", "columns_in"]
 
 Found = tuple[Any]
-"""A value that was found; a type may be null, so None alone cannot mean that there is no value."""
+"""A tuple of the value that was found. A value may be None, so None cannot mean that nothing was found."""
 
-# Rows that are read at once; their replies are a few megabytes.
+# Number of rows read at once. Their replies take a few megabytes.
 _CHUNK = 5_000
 
 
 class _Asked(NamedTuple):
-    """What the replies are read as: type, columns."""
+    """The type and columns for reading the replies."""
 
     output: OutputType | None
     shape: ResultColumns
@@ -55,19 +55,19 @@ class _Asked(NamedTuple):
 
 
 class Answers:
-    """Read the answers of one run. Sends nothing.
+    """Reads the answers of one run. Sends nothing.
 
     Args:
-        header: Of the registry.
-        record: What is known of its rows.
-        response_format: The type, whose validators then make the values; None for the values of the reply's JSON,
-            checked against the recorded schema.
-        interrupted: Whether the run's process ended before the run: rows that had no answer when the rows were
-            written may have one in the store.
+        header: The run's header in the registry.
+        record: The record of the run's rows.
+        response_format: The type, whose validators make the values. None for the replies' JSON values, checked against
+            the recorded schema.
+        interrupted: Whether the process ended before the run did. Rows that were recorded without an answer may then
+            have one in the store.
 
     Raises:
-        PllmError: For a run whose answers are not the values of replies (`call_tools`, `decide`).
-        UsageError: For a type with other fields than the run's.
+        PllmError: If the run's answers are not values of replies (`call_tools`, `decide`).
+        UsageError: If the type has other fields than the run's.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class Answers:
         self.shape, self.columns, self.output = self._asked.shape, self._asked.columns, self._asked.output
 
     def values(self) -> list[Found | None]:
-        """Return the value of each row; None for a row without one, or whose reply the cache does not have."""
+        """Return the value of each row, None for a row without one or whose reply is not in the cache."""
         return self.values_of(range(len(self._record)))
 
     def values_of(self, wanted: Sequence[int]) -> list[Found | None]:
-        """Return the value of some rows, as `values` does."""
+        """Return the values of some rows (see `values`)."""
         found: dict[int, Found | None] = {}
         answered = self._wanted()
         rows = [row for row in dict.fromkeys(wanted) if answered[row]]
@@ -103,7 +103,7 @@ class Answers:
         return [found.get(row) for row in wanted]
 
     def quotes_of(self, rows: Sequence[int]) -> dict[int, Mapping[str, str | None]]:
-        """Return what the answers to some rows quote by name of the field; nothing for a row without an answer."""
+        """Return the quotes in the answers to some rows by field name. Rows without an answer are left out."""
         fitted, answered = self._fitted(self._header["dialect"]), self._wanted()
         if not isinstance(fitted, QuotingSchema):
             return {}
@@ -111,12 +111,12 @@ class Answers:
         return {row: fitted.quotes(text) for row, text in zip(own, self._own_texts(own), strict=True) if text}
 
     def table(self, values: Sequence[Found | None]) -> tuple[list[list[Any]], list[int]]:
-        """Return the values of the answers column by column, and for each line its position among *values*."""
+        """Return the values of the answers column by column, and the position in *values* of each line."""
         columns, origin = self.shape.table_of([None if one is None else one[0] for one in values])
         return [read_back(column, own) for column, own in zip(self.columns, columns, strict=True)], origin
 
     def sampled(self, rows: Sequence[tuple[int, Any, int]]) -> Iterator[SampledRow]:
-        """Yield the answers behind some rows: position and label to show, and row of the run."""
+        """Yield the answers behind some rows, each given as position and label to show, and row of the run."""
         samples = self._record.samples
         assert samples is not None
         kinds: list[str] = self._header["failure_kinds"]
@@ -137,7 +137,7 @@ class Answers:
 
     @cached_property
     def assembled(self) -> AssembledAnswers | None:
-        """What reads answers that were decided and written apart; None for a run that asked nothing so."""
+        """The reader of answers with separately decided and written parts, None for other runs."""
         ensemble = self._header["ensemble"] or {}
         kept = ensemble.get("assembled")
         if kept is None:
@@ -148,13 +148,13 @@ class Answers:
         return AssembledAnswers(cast(OutputType, self._asked.output), most_options, judging, written, *names)
 
     def decided_answers(self, rows: Sequence[int]) -> list[Mapping[str, DecisionAnswer | None]]:
-        """Return the answers to the questions of some rows, by name of the question."""
+        """Return the answers to the questions of each of some rows, by question name."""
         assert self.assembled is not None
         texts = self._member_texts(rows)
         return [self.assembled.answers(texts, at) for at in range(len(rows))]
 
     def cells(self, rows: Sequence[int]) -> dict[int, tuple[CellFailure, ...]]:
-        """Return the fields without a value of those of some rows that have one in others."""
+        """Return the fields without a value, for those of some rows that have other values."""
         assert self.assembled is not None
         own = [row for row in rows if self._wanted()[row]]
         texts, kinds = self._member_texts(own), self._header["failure_kinds"]
@@ -177,7 +177,7 @@ class Answers:
         return (status <= 1) | (status == 4) if self._interrupted else status <= 1
 
     def replies(self, rows: Sequence[int]) -> list[StoredReply | None]:
-        """Return the last reply of each of some rows, None for a row without one or whose reply is gone."""
+        """Return the last reply of each of some rows, None without one or if it is no longer in the cache."""
         store: Any = open_store()
         texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in self._keys(rows)]
         whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
@@ -186,7 +186,7 @@ class Answers:
 
     @property
     def wrapped(self) -> bool:
-        """Whether a reply has the value as its property `value`."""
+        """Whether replies contain the value as the property `value`."""
         fitted = self._fitted(self._header["dialect"])
         return fitted is not None and fitted.wrapped
 
@@ -194,7 +194,7 @@ class Answers:
         return self._values(self._own_texts(rows), self._fitted(self._header["dialect"]))
 
     def _own_texts(self, rows: Sequence[int]) -> list[bytes | None]:
-        """Return the text of each row's answer: of its last reply, or of two where it was asked once more."""
+        """Return the text of each row's answer: its last reply, or both replies combined if it was asked again."""
         texts, second = self._texts(self._keys(rows)), self._record.second
         fitted = self._fitted(self._header["dialect"])
         if second is None or not isinstance(fitted, QuotingSchema) or self._asked.output is None:
@@ -209,7 +209,7 @@ class Answers:
         return texts
 
     def _keys(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
-        """Return the beginning of the key of each row's last reply, zeros for none."""
+        """Return the key prefix of each row's last reply, zeros for none."""
         record = self._record
         keys = record.keys[list(rows)].copy()
         at = np.searchsorted(record.later_rows, rows)
@@ -219,7 +219,7 @@ class Answers:
         return keys
 
     def _decided(self, rows: Sequence[int]) -> list[Found | None]:
-        """Return the decided answers: a member's, the judge's, the strong model's, or the majority of each field."""
+        """Return the decided answers: from a member, the judge or the strong model, or the majority of each field."""
         samples, ensemble = self._record.samples, self._header["ensemble"]
         if samples is None:
             return [None] * len(rows)
@@ -275,11 +275,11 @@ class Answers:
         return None if output is None or dialect is None else output.fit(_dialect(dialect))
 
     def _read(self, keys: np.ndarray[Any, Any], fitted: FittedSchema | None) -> list[Found | None]:
-        """Return the value of the reply with each key prefix; None for zeros, and if it is not in the store."""
+        """Return the value of the reply with each key prefix; None for zeros, or if it is not in the store."""
         return self._values(self._texts(keys), fitted)
 
     def _values(self, held: Sequence[bytes | None], fitted: FittedSchema | None) -> list[Found | None]:
-        """Return the value of each text, None for none and for one that has no value."""
+        """Return the value of each text; None for None, or for a text without a valid value."""
         at = [place for place, entry in enumerate(held) if entry is not None]
         contents = [held[place] or b"" for place in at]
         found: list[Found | None] = [None] * len(held)
@@ -299,7 +299,7 @@ class Answers:
         return found
 
     def _texts(self, keys: np.ndarray[Any, Any]) -> list[bytes | None]:
-        """Return the text of the reply with each key prefix; None for zeros, and if it is not in the store."""
+        """Return the text of the reply with each key prefix; None for zeros, or if it is not in the store."""
         store: Any = open_store()
         texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in keys]
         whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
@@ -313,20 +313,20 @@ class Answers:
 
 
 def columns_in(described: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
-    """Return columns as a header describes them."""
+    """Return the columns that a header describes."""
     return tuple(Column(c["name"], Kind(c["kind"]), tuple(c["categories"]), type_in(c.get("type"))) for c in described)
 
 
 def _dialect(name: str) -> Dialect:
-    """Return the dialect that a header names: a provider's, or one of those that belong to none."""
+    """Return the dialect named in a header: a provider's, or one without a provider."""
     known = (GRAMMAR, PLAIN, *(provider.dialect for provider in providers()))
     return next(each for each in known if each.name == name)
 
 
 def _entries(store: Store, keys: list[str], *, takes_empty: bool, finishes: Collection[Finish]) -> dict[str, bytes]:
-    """Return the texts of those replies that are answers: that ended in one of some ways, and have text if they must.
+    """Return the texts of replies that are answers: with one of these finishes, and with text unless it may be empty.
 
-    A typed answer may come beside calls of tools, which nothing ran.
+    A typed answer may come with tool calls, which were not run.
     """
     found = store.get_many(keys) if keys else {}
     return {
@@ -360,7 +360,7 @@ def _asked(header: Mapping[str, Any], response_format: Any) -> _Asked:
         output = output.with_evidence()
     names = header["field_names"]
     if isinstance(options.explode, str) and output is not None and output.fields is not None:
-        # The schema has the names that JSON has.
+        # The schema contains the JSON names.
         options = replace(options, explode=output.fields[names.index(options.explode)].name)
     shape = ResultColumns(output, options)
     if len(shape.columns) != len(header["fields"]):

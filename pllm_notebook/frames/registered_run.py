@@ -1,4 +1,4 @@
-"""A run as the registry on disk has it: its question, its figures, and what is known of each row."""
+"""A run in the registry on disk: its question, its figures, and the record of each row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pllm_notebook.store import RunFiles, current_directory, has_exited, open_st
 
 __all__ = ["RegisteredRun", "is_readable"]
 
-# What every version has written into a header.
+# Keys that every version has written into a header.
 _LISTED = frozenset({
     "answered", "asked", "cached", "cost_usd", "duration_s", "explode", "failed", "failure_kinds", "fields",
     "input_tokens", "label", "made", "model", "not_sent", "options", "origin", "output_tokens", "prompt", "schema",
@@ -28,10 +28,10 @@ _LISTED = frozenset({
 
 
 class RegisteredRun:
-    """A run that this process no longer holds. Reading it sends nothing; the registry holds no text of rows.
+    """A run that is no longer in memory. Reading it sends nothing; the registry contains no text of rows.
 
     Attributes:
-        id: As in `df.attrs` of its result.
+        id: The id in `df.attrs` of its result.
         header: The question and all figures (see docs/runs.md).
         files: The registry.
     """
@@ -56,27 +56,27 @@ class RegisteredRun:
 
     @property
     def state(self) -> str:
-        """One of "done", "cancelled", "failed", "running", and "interrupted" where its process ended before it did.
+        """One of "done", "cancelled", "failed", "running", or "interrupted" if its process ended before the run did.
 
-        A run in batch mode continues at the provider, and stays "running".
+        A run in batch mode continues at the provider and remains "running".
         """
         is_batch = self.header["options"].get("mode") == "batch"
         return "interrupted" if self._is_cut_short and not is_batch else str(self.header["state"])
 
     @property
     def cost(self) -> float | None:
-        """US dollars that its calls cost, None if the price is unknown; at least that for an interrupted run."""
+        """The cost of its calls in US dollars, None if the price is unknown. A lower bound for an interrupted run."""
         cost: float | None = self.header["cost_usd"]
         return cost
 
     @property
     def retry_usd(self) -> float | None:
-        """What asking one row again costs, at what its answers have cost; None for unknown."""
+        """The estimated cost of asking one row again in US dollars, from the cost of the answers; None if unknown."""
         return retry_price(self.cost, self.header["answered"], 1)
 
     @property
     def question(self) -> Mapping[str, Any]:
-        """What was asked: prompt, system, model, schema (JSON), source (of the type) and options; None for none."""
+        """The question: prompt, system, model, schema (JSON), source (of the type) and options; None for none."""
         return {name: self.header[name] for name in ("prompt", "system", "model", "schema", "source", "options")}
 
     @property
@@ -86,7 +86,7 @@ class RegisteredRun:
 
     @cached_property
     def record(self) -> RowRecord | None:
-        """What is known of each row; None if the run ended before that was written, or had no cache."""
+        """The record of its rows, None if the run ended before it was written, or had no cache."""
         arrays = self.files.arrays(self.id)
         if arrays is None:
             return None
@@ -104,9 +104,9 @@ class RegisteredRun:
 
     @cached_property
     def statuses(self) -> np.ndarray[Any, Any]:
-        """The status of each row as its place in `STATUSES`, shape (n_rows,), int8.
+        """The status of each row as its index in `STATUSES`, shape (n_rows,), int8.
 
-        Where the process ended before the run did, rows whose answers had reached the cache are "ok".
+        If the process ended before the run did, rows whose answers had reached the cache are "ok".
         """
         record = self.record
         assert record is not None
@@ -119,7 +119,7 @@ class RegisteredRun:
         return statuses
 
     def failures_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Return what is known of the failure of each failed row among *rows*; text only where it was kept."""
+        """Return the failure of each failed row among *rows*. It includes text only if the failure was stored."""
         record = self.record
         if record is None:
             return {}
@@ -130,7 +130,7 @@ class RegisteredRun:
         return {row: _failure_fields(kinds[record.failure[row] - 1], kept.get(keys[row])) for row in failed}
 
     def replies_of(self, rows: Sequence[int]) -> dict[int, tuple[str, Any]]:
-        """Return key and stored entry of each row among *rows* that one reply answered and the cache still has."""
+        """Return key and stored entry of each row among *rows* with a single reply that is still in the cache."""
         record = self.record
         if record is None:
             return {}
@@ -138,10 +138,10 @@ class RegisteredRun:
         return _entries({row: _key_prefix(record, row) for row in answered})
 
     def answers_of(self, rows: Sequence[int]) -> dict[int, tuple[str, Any]]:
-        """Return key and stored entry of the reply that is the answer of each of some rows, as `replies_of` does.
+        """Return key and stored entry of the reply that is the answer of each of some rows (see `replies_of`).
 
-        Also of rows that several replies led to: of a repair the last one, of several answers the one that was chosen,
-        of a cascade the strong model's. A row that was voted for, or that a judge decided, has no such reply.
+        This includes rows with several replies: the last one after repairs, the chosen one of several answers, the
+        strong model's in a cascade. Rows decided by a vote or a judge have no such reply.
         """
         record = self.record
         if record is None:
@@ -150,7 +150,7 @@ class RegisteredRun:
         return _entries({row: one for row in answered if (one := _answer_prefix(record, row))})
 
     def usage_of(self, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Return tokens, cost and latency of each row among *rows* of which they are known (see `df.llm.usage`)."""
+        """Return tokens, cost and latency of each row among *rows* for which they are known (see `df.llm.usage`)."""
         record = self.record
         if record is None:
             return {}
@@ -174,15 +174,15 @@ class RegisteredRun:
         return found
 
     def reply(self, row: int) -> Any:
-        """Return the raw response body that answered a row, decoded; None if there is none, or several did.
+        """Return the decoded response body that answered a row, None if there is none or several replies led to it.
 
-        A body that is not JSON is text.
+        A body that is not JSON is returned as text.
         """
         found = self.replies_of([row]).get(row)
         return None if found is None else decoded_body(found[1].raw)
 
     def read_answers(self, response_format: Any = None) -> Answers:
-        """Return what reads its answers and samples from the cache (see `Answers`)."""
+        """Return a reader for its answers and samples in the cache (see `Answers`)."""
         assert self.record is not None
         return Answers(self.header, self.record, response_format, interrupted=self._is_cut_short)
 
@@ -192,7 +192,7 @@ class RegisteredRun:
 
 
 def is_readable(header: Mapping[str, Any]) -> bool:
-    """Return whether this version can list a run with this header: one that came in a bundle may lack anything."""
+    """Return whether this version can list a run with this header. A header from a bundle may be incomplete."""
     try:
         columns_in(header["made"])
         replace(Options(), **header.get("shaping", {}))
@@ -206,7 +206,7 @@ def _key_prefix(record: RowRecord, row: int) -> str:
 
 
 def _answer_prefix(record: RowRecord, row: int) -> str:
-    """Return the beginning of the key of the reply that is a row's answer, "" where it is no single one."""
+    """Return the key prefix of the reply that is a row's answer, "" if it is not a single reply."""
     samples = record.samples
     if samples is not None and (chosen := int(samples.chosen[row])) >= 0:
         return str(samples.keys[row, chosen].tobytes(), "ascii")
@@ -219,7 +219,7 @@ def _answer_prefix(record: RowRecord, row: int) -> str:
 
 
 def _entries(prefixes: Mapping[int, str]) -> dict[int, tuple[str, Any]]:
-    """Return key and stored entry of each row that the cache has, by the beginning of its key."""
+    """Return key and stored entry of each row in the cache, given key prefixes by row."""
     store = open_store()
     keys = store.keys_beginning(dict.fromkeys(prefixes.values()))
     entries = store.get_many(list(keys.values()))

@@ -1,4 +1,4 @@
-"""An instruction (`system=`) that names columns: each row has its own."""
+"""An instruction (`system=`) that names columns, so that each row has its own."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class RowInstruction:
     """An instruction with columns in it.
 
     Attributes:
-        template: What the caller wrote.
-        behind: Text of the type that follows it, "" if there is a prompt.
+        template: The compiled instruction.
+        behind: Text appended to it, such as the instruction of the type if there is no prompt; "" for none.
     """
 
     template: Template
     behind: str
 
     def texts(self, given: ColumnData, na: str) -> Callable[[range], Sequence[str | Failure | None]]:
-        """Return a function that makes the instructions of some rows; None for a row with a missing value.
+        """Return a function that returns the instructions of some rows, None for a row with a missing value.
 
         Args:
             given: The columns of `template`.
@@ -56,19 +56,19 @@ def row_instruction(
     """Find columns in `options.system`, by the rule of prompts (see `Template.compile`).
 
     Args:
-        options: As resolved.
-        columns: The names that a row has.
+        options: The resolved options.
+        columns: Column names of a row.
         output: The type of the answer.
-        instruct: Whether there is no prompt, so that the type itself is the question.
+        instruct: Whether there is no prompt, so that the type is the question.
         also: As for `Template.compile`.
         there: As for `Template.compile`.
 
     Returns:
-        The options to ask with, and the instruction of each row; None if all rows have the same, which stays in the
-        options.
+        The options for the calls, and the instruction of each row. The latter is None if all rows have the same
+        instruction, which stays in the options.
 
     Raises:
-        UsageError: For a name in braces that is not a column, or rows that share a call. Nothing was sent.
+        UsageError: If a name in braces is not a column, or if rows share a call. Nothing was sent.
     """
     if options.system is None or "{" not in options.system:
         return options, None
@@ -85,7 +85,7 @@ def row_instruction(
 
 
 class InstructedPrompts:
-    """A run's prompts, each with its own instruction. A row that lacks part of either is skipped.
+    """A run's prompts, each with its own instruction. A row without a prompt or an instruction is skipped.
 
     Args:
         prompts: The prompt of each row.
@@ -102,7 +102,7 @@ class InstructedPrompts:
 
 
 class _LazyInstructed(LazyPrompts):
-    """Prompts, each with an instruction of its own beside it."""
+    """Prompts, each with its own instruction."""
 
     def _made(self, at: int) -> Prompt | Failure | None:
         instruction = self._beside[at]

@@ -1,4 +1,4 @@
-"""Rows in, values out: the part of a frame's run that does not depend on a dataframe library."""
+"""The part of a frame's run that does not depend on a dataframe library: prompts from rows, records of failures."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ USAGE_COLUMNS = {
     "cached": CellType.BOOLEAN,
 }
 
-# Characters of what a cell's class raises; a message may quote the cell.
+# Number of characters shown of an error raised by a cell's class, since its message may quote the cell.
 _REASON = 200
 
 _PROMPT = 100
-"""Number of characters of a failed row's prompt that its line shows."""
+"""Number of characters shown of a failed row's prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class ColumnData:
     """The columns that go into the prompts, by position.
 
     Attributes:
-        names: In order.
-        values: For each name, the whole column as Python values; shared, never changed.
-        missing: For each name, whether each cell is a missing value.
+        names: Column names, in order.
+        values: For each name, the whole column as Python values. Shared and never changed.
+        missing: For each name, whether each cell is missing.
         total: Number of rows.
     """
 
@@ -81,13 +81,13 @@ class ColumnData:
 
 
 class LazyPrompts(Sequence["Prompt | Failure | None"]):
-    """Prompts that are made on access of other prompts and what goes with each.
+    """Prompts made on access from other prompts and an addition to each.
 
-    So the images of thousands of rows are not in memory at once.
+    This avoids having the images of thousands of rows in memory at once.
 
     Args:
-        prompts: Of the rows; they may be made on access too.
-        beside: What goes with each of them.
+        prompts: The prompts of the rows, which may also be made on access.
+        beside: The addition to each prompt.
     """
 
     def __init__(self, prompts: Sequence[Prompt | Failure | None], beside: Sequence[Any]) -> None:
@@ -115,14 +115,14 @@ def prompts_of(given: ColumnData, template: Template | None, na: str, *, needs_a
     """Return the prompts of a run.
 
     Args:
-        given: The columns that the template names, in its order; or, without one, those that are data.
-        template: None to send each row as labelled data.
+        given: The columns that the template names, in its order; without a template, the columns of the data.
+        template: The compiled prompt, None to send each row as labelled data.
         na: As in `Options`.
-        needs_all: Whether labelled data with a missing value is skipped, as a template's is; else that value is null,
-            and a row is skipped that has no value.
+        needs_all: Whether a row of labelled data with any missing value is skipped, as with a template. Otherwise the
+            value is null, and only rows without any value are skipped.
 
     Raises:
-        UsageError: With na="raise", when a cell is missing. Nothing was sent.
+        UsageError: With na="raise", if a cell is missing. Nothing was sent.
     """
     if na == "raise":
         for name, missing in zip(given.names, given.missing, strict=True):
@@ -138,26 +138,26 @@ def prompts_of(given: ColumnData, template: Template | None, na: str, *, needs_a
 
 
 class RowPrompts(Protocol):
-    """The prompts of a run's rows, as `prompts_of` makes them, or those that add something to each."""
+    """The prompts of a run's rows: those from `prompts_of`, or prompts that add something to each of them."""
 
     def __call__(self, rows: range) -> Sequence[Prompt | Failure | None]:
         """Return the prompts of some rows; None for a row to skip."""
 
     @property
     def source(self) -> str:
-        """The template that all share, "" for none (see `execution.Rows`)."""
+        """The template shared by all rows, "" for none (see `execution.Rows`)."""
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Return what a pack holds for each row that has a prompt."""
+        """Return the content in a pack of each row that has a prompt."""
 
 
 class _Prompts:
-    """A run's prompts: a call with rows returns their whole texts; `source` and `items` are for packs.
+    """A run's prompts. Calling it with rows returns their whole texts; `source` and `items` are for packs.
 
     Args:
         given: The columns.
-        template: The prompt, None for labelled data.
-        skipped: Whether a row is skipped, of whether each of its values is missing; None to skip none.
+        template: The compiled prompt, None for labelled data.
+        skipped: Returns whether to skip a row, given for each of its values whether it is missing. None to skip none.
     """
 
     def __init__(
@@ -172,14 +172,14 @@ class _Prompts:
     def __call__(self, rows: range) -> list[str | Failure | None]:
         try:
             return self._made(rows)
-        except Exception:  # whatever a cell's own class raises, or a list that holds itself
+        except Exception:  # any error raised by a cell's class, or a list that contains itself
             return [self._made_alone(row) for row in rows]
 
     def _made(self, rows: range) -> list[str | Failure | None]:
         return self._labelled(rows) if self._template is None else self._filled(self._template, rows)
 
     def _made_alone(self, row: int) -> str | Failure | None:
-        """Return one row's prompt; a cell without a text fails its row."""
+        """Return one row's prompt, or a failure if a cell cannot be written as text."""
         try:
             return self._made(range(row, row + 1))[0]
         except Exception as error:
@@ -209,7 +209,7 @@ class _Prompts:
         return filled
 
     def items(self, rows: range) -> list[bytes]:
-        """Return what a pack holds of each row (see `execution.Rows`), only for rows that have a prompt."""
+        """Return the content in a pack of each row that has a prompt (see `execution.Rows`)."""
         if self._template is None:
             return [text.encode() for text in self._labelled(rows) if isinstance(text, str)]
         names, cells = self._given.names, self._cells(rows)
@@ -219,7 +219,7 @@ class _Prompts:
         ]
 
     def _cells(self, rows: range) -> list[list[str]]:
-        """Return each column's texts, as the template inserts them."""
+        """Return the texts of each column that the template inserts."""
         given = self._given
         cells = []
         for values, missing, is_plain in zip(given.values, given.missing, self._plain, strict=True):
@@ -248,9 +248,9 @@ class _Prompts:
 
 
 def error_rows(run: LiveRun, rows: Iterable[int] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield one record for each failed row among *rows* (None: all), in their order, with the beginning of its prompt.
+    """Yield one record for each failed row among *rows* (None for all), in order, with the beginning of its prompt.
 
-    A row that was not sent because of `max_cost_usd` has not failed.
+    A row that was not sent because of `max_cost_usd` does not count as failed.
     """
     results = run.table
     for row in range(len(results.call_of_row)) if rows is None else rows:
@@ -279,12 +279,12 @@ def _beginning(run: LiveRun, row: int) -> str:
 
 
 def _storable(text: str | None) -> str | None:
-    """Return *text* as a column can hold it: Arrow's text refuses half a surrogate pair."""
+    """Return *text* with lone surrogates escaped, because Arrow text columns refuse them."""
     return text if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def usage_rows(run: LiveRun, rows: Iterable[int]) -> Iterator[Mapping[str, Any]]:
-    """Yield one record of tokens, cost and latency for each of *rows*; None where nothing is known."""
+    """Yield one record of tokens, cost and latency for each of *rows*, with None for unknown values."""
     results = run.table
     for row in rows:
         outcome, ended = results.paid(row), results.outcome(row)

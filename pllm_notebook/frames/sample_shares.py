@@ -1,4 +1,4 @@
-"""Probabilities as shares of several samples, with nothing smoothed."""
+"""Probabilities as shares of several samples, without smoothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pllm_notebook.schema import ChoiceField
 
 __all__ = ["sample_shares"]
 
-# Another model's answer took the place of the samples'.
+# Decisions in which another model's answer replaced the samples'.
 _NOT_OF_SAMPLES = ("judge", "escalated")
 
 
@@ -25,10 +25,10 @@ class _Sampled(NamedTuple):
     """The answers to some rows.
 
     Attributes:
-        columns: Name of each column of an answer, and what options it has.
-        models: Of each member.
-        answers: For each row the values of each member's fields (None for no answer), and those of the row's own answer
-            (None where it is no sample's).
+        columns: Name and options of each column of an answer.
+        models: The model of each member.
+        answers: For each row, the field values of each member (None for no answer), and those of the row's answer (None
+            if it is not from the samples).
     """
 
     columns: Sequence[tuple[str, ChoiceField | None]]
@@ -37,7 +37,7 @@ class _Sampled(NamedTuple):
 
 
 def sample_shares(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
-    """Return the shares of the samples of some rows, None for a run without several samples of a model."""
+    """Return the sample shares of some rows, None for a run without several samples per model."""
     sampled = _live(run, rows) if isinstance(run, LiveRun) else _recorded(run, rows)
     return None if sampled is None else _shares(sampled, len(rows))
 
@@ -89,7 +89,7 @@ def _recorded(run: RegisteredRun, rows: Sequence[int]) -> _Sampled | None:
 
 
 def _shares(sampled: _Sampled, total: int) -> RowProbabilities:
-    """Count the samples: nothing is smoothed, so a share has one of k + 1 values."""
+    """Count the samples. Without smoothing, a share of k samples has one of k + 1 values."""
     counts = [_Counts(choice, sampled.models, total) for _, choice in sampled.columns if choice is not None]
     for row, (members, own) in enumerate(sampled.answers):
         for each in counts:
@@ -106,7 +106,7 @@ def _shares(sampled: _Sampled, total: int) -> RowProbabilities:
 
 
 class _Counts:
-    """How often each option of one field was given."""
+    """Counts of each option of one field."""
 
     def __init__(self, choice: ChoiceField, models: Sequence[str], total: int) -> None:
         self._choice, self._total = choice, total
@@ -129,7 +129,7 @@ class _Counts:
             self._own += [(row, code) for code in choice.codes(choice.value(own), known)]
 
     def result(self) -> tuple[tuple[Any, ...], dict[str, Numbers], Numbers]:
-        """Return the options, each model's shares, and the confidence in each row's value."""
+        """Return the options, the shares by model, and the confidence in each row's value."""
         options = tuple(map(from_json, self._known))
         counts = np.zeros((self._total, len(self._models), len(options)))
         if self._given:
