@@ -1,8 +1,7 @@
-"""Take in a job's results: saved as they are first, then delivered in groups, joined to their lines by id alone.
+"""Ingest a job's results: save them unchanged, then deliver them in groups, matched to their lines by id only.
 
-Doing it again changes nothing: an answered line is left out, the rest is handed on once more. A group is
-committed only after its receiver says that its answers are stored, and a job is not done while one of them
-cannot be read from there.
+Repeating it is safe: answered lines are skipped and the rest is delivered again. A group is committed only after
+its answers are stored, and a job is not done while any of its answers cannot be read from the store.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ GROUP_BYTES = 8 << 20
 _KEYS = 5000
 
 Take = Callable[[Job, Sequence[JobResult]], Awaitable[Sequence[LineOutcome]]]
-"""Stores the answers among some arrivals and says of each, in order, what became of it.
+"""Stores the answers among some arrivals and returns the outcome of each, in order.
 
-It returns only when they are on disk; whatever it raises leaves the group for another time. The same
+It returns only when they are on disk. If it raises, the group is delivered again later. The same
 arrival may come again.
 """
 
 Present = Callable[[Sequence[str]], Collection[str]]
-"""Tells which of some keys can be read from the store now. Called from a worker thread."""
+"""Returns which of some keys can be read from the store now. Called from a worker thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSink:
-    """Where the answers of jobs go.
+    """The receiver of job answers.
 
     Attributes:
-        take: Stores what arrives.
-        present: Returns which answers can be read from the store; None to rely on `take` alone.
+        take: Stores the arrivals.
+        present: Returns which answers can be read from the store; None to rely only on `take`.
     """
 
     take: Take
@@ -51,7 +50,7 @@ class AnswerSink:
 
 
 def remote_of(job: Job) -> RemoteJob:
-    """Return the provider's job as the journal knows it."""
+    """Build the provider's job from the journal's record."""
     return RemoteJob(
         job.remote,
         job.ending or "running",
@@ -66,10 +65,10 @@ def remote_of(job: Job) -> RemoteJob:
 
 
 async def fetch(journal: Journal, job: Job, api: BatchAPI, in_thread: InThread) -> None:
-    """Save a job's results in the spool, streamed.
+    """Stream a job's results into the spool.
 
     Raises:
-        BatchRefused, TransportFault: If they did not come whole; nothing is kept then.
+        BatchRefused, TransportFault: If they did not arrive completely. Nothing is kept then.
     """
     file: ResultFile = await in_thread(ResultFile, journal.spool, job.id)
     try:
@@ -97,10 +96,10 @@ async def _groups(api: BatchAPI, remote: RemoteJob) -> Any:
 
 
 async def deliver(journal: Journal, job: Job, take: Take, in_thread: InThread) -> int:
-    """Deliver the saved results, group by group, and commit the outcome of each.
+    """Deliver the saved results in groups, and commit the outcome of each.
 
     Returns:
-        How many had an id of no line; they are in a file of their own.
+        Number of results whose id matches no line. They are saved in a separate file.
     """
     unknown, overwrite = 0, True
     groups = journal.spool.read_results(job.id, GROUP_LINES, GROUP_BYTES)
@@ -125,7 +124,7 @@ def _join(journal: Journal, job: Job, group: Sequence[BatchResult]) -> tuple[lis
             unmatched.append(result)
         elif line.state != "answered":
             before = best.get(line.key)
-            # Of two results for one line, an answer counts.
+            # If a line has two results, an answer takes precedence.
             if before is None or before.result.raw is None:
                 best[line.key] = JobResult(line, result)
     return list(best.values()), unmatched
@@ -136,7 +135,7 @@ def _save_unmatched(journal: Journal, job: Job, unmatched: Sequence[BatchResult]
 
 
 async def missing_answers(journal: Journal, job: Job, present: Present, in_thread: InThread) -> int:
-    """Reopen the lines whose answers cannot be read from the store; return how many there are."""
+    """Reopen the lines whose answers cannot be read from the store; return their number."""
     return int(await in_thread(_missing_answers, journal, job, present))
 
 

@@ -1,4 +1,4 @@
-"""What the journal holds: jobs, their states, and the lines that were sent in them."""
+"""The records of the journal: jobs, their states and their lines."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ KEY_CHARACTERS = 43
 
 
 def custom_id(key: str) -> str:
-    """Return the id that the line of *key* carries: results alone are enough to refill a cache."""
+    """Return the line id for *key*. It contains the key, so that a cache can be refilled from results alone."""
     return _PREFIX + key
 
 
 def key_in(custom_id: str) -> str:
-    """Return the key in a line's id, "" where the id is not one of ours."""
+    """Return the key in a line's id, "" if the id is not one of ours."""
     return custom_id[len(_PREFIX) :] if custom_id.startswith(_PREFIX) else ""
 
 
 class JobState(StrEnum):
-    """How far a job is. Each is committed before the request that it names is sent."""
+    """The state of a job. Each state is committed before its request is sent."""
 
     PLANNED = "planned"
     UPLOADED = "uploaded"
-    # From here on the provider may have made the job, and money may be owed.
+    # From here on the provider may have created the job and may charge for it.
     CREATING = "creating"
     UNCERTAIN = "uncertain"
     SUBMITTED = "submitted"
     RUNNING = "running"
     ENDED = "ended"
     INGESTING = "ingesting"
-    # Nothing more will happen.
+    # Final states.
     DONE = "done"
     REJECTED = "rejected"
     ABANDONED = "abandoned"
@@ -76,58 +76,58 @@ NEXT: Mapping[JobState, frozenset[JobState]] = {
     JobState.REJECTED: frozenset(),
     JobState.ABANDONED: frozenset(),
 }
-"""Every step that a job may take."""
+"""The allowed state transitions of a job."""
 
 FINAL = frozenset(state for state, after in NEXT.items() if not after)
-"""States that no job leaves."""
+"""The final states."""
 
 JobEnding = Literal["", "ended", "failed", "expired", "cancelled"]
 """How the provider's job ended, in the words of `RemoteJob.state`; "" before that."""
 
 LineState = Literal["pending", "answered", "failed", "missing", "superseded"]
-"""What became of one line. "superseded": its key was answered otherwise, live or in a later job."""
+"""The state of one line. "superseded" means that its key was answered in another way, live or in a later job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job of a provider, as the journal knows it.
+    """The journal's record of one job of a provider.
 
-    Times are seconds since the epoch. Money is in US dollars, None for unknown.
+    Times are seconds since the epoch. Amounts are US dollars, None if unknown.
 
     Attributes:
-        id: Ours, 32 hex digits.
-        cohort: The jobs of one run share it.
-        provider: As in keys.
-        account: The account's fingerprint; never a key or an address.
-        target: The model as a person writes it, `provider:name`.
-        model: The model's name as the provider takes it.
+        id: Our job id, 32 hex digits.
+        cohort: Id shared by the jobs of one run.
+        provider: The provider's name as in keys.
+        account: Fingerprint of the account; never a key or an address.
+        target: The model as the user writes it, `provider:name`.
+        model: The provider's name of the model.
         path: The logical endpoint.
-        state: How far it is.
+        state: State of the job.
         ending: How the provider's job ended.
-        attempt: 1, and one more for each time that it was allowed to be created again.
-        total: Lines.
-        answered: Of them, answered and stored.
-        failed: Of them, without an answer; 0 until the job is final.
-        bytes: Of the request file.
-        sha256: Of the request file.
+        attempt: 1, plus one for each time that the job was allowed to be created again.
+        total: Number of lines.
+        answered: Number of lines answered and stored.
+        failed: Number of lines without an answer; 0 until the job is final.
+        bytes: Size of the request file.
+        sha256: Hash of the request file.
         uploaded: The provider's id of the request file, "" for none.
-        remote: The provider's id of the job, "" until it is known.
-        remote_created_at: When the provider made it, by its own clock.
-        remote_succeeded: Lines, as the provider counts; None where it does not tell, or not yet.
-        remote_failed: The same.
-        files: Where the results are, as the provider names it.
-        known: Ids of jobs that are not ours: listed before it was created, or looked into since.
-        creating_at: When its creation began, 0 for not yet.
-        uncertain_at: When its creation became uncertain, 0 for never.
-        created_at: When it was planned.
-        changed_at: When its state last changed.
-        estimate_usd: What it was expected to cost.
-        cost_usd: What its answers cost, so far.
-        origin: The notebook and cell that it came from, as the caller wrote it.
-        message: What is known of its trouble, "" for none.
-        twin_of: The job whose rows it answers a second time, "" for none: an orphan found later.
-        cancel_asked: Whether it is to be cancelled.
-        unknown: Results with an id of no line, kept in a file of their own.
+        remote: The provider's id of the job, "" until known.
+        remote_created_at: Creation time by the provider's clock.
+        remote_succeeded: Number of successful lines as counted by the provider; None if not reported, or not yet.
+        remote_failed: Number of failed lines as counted by the provider; None as above.
+        files: The provider's names of the result files.
+        known: Ids of jobs that are not ours: listed before this job was created, or examined since.
+        creating_at: Start of its creation, 0 if not started.
+        uncertain_at: Time when its creation became uncertain, 0 for never.
+        created_at: Time of planning.
+        changed_at: Time of the last state change.
+        estimate_usd: Estimated cost.
+        cost_usd: Cost of its answers so far.
+        origin: The notebook and cell of origin, as written by the caller.
+        message: Description of a problem, "" for none.
+        twin_of: For an orphan found later, the job whose rows it answers a second time; else "".
+        cancel_asked: Whether cancellation was requested.
+        unknown: Number of results whose id matches no line. They are kept in a separate file.
     """
 
     id: str
@@ -166,23 +166,23 @@ class Job:
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the job is in a final state."""
         return self.state in FINAL
 
     @property
     def label(self) -> str:
-        """What it is created under, the same for every attempt."""
+        """The label it is created with, the same for every attempt."""
         return f"pllm-{self.id}"
 
     @property
     def lines_of(self) -> str:
-        """The id of the job that holds its lines: an orphan has none of its own."""
+        """Id of the job that owns its lines. An orphan has no lines of its own."""
         return self.twin_of or self.id
 
 
 @dataclass(frozen=True, slots=True)
 class JobDraft:
-    """What the jobs of one plan have in common; the fields are those of `Job`."""
+    """The fields shared by the jobs of one plan, as in `Job`."""
 
     cohort: str
     provider: str
@@ -195,13 +195,13 @@ class JobDraft:
 
 @dataclass(frozen=True, slots=True)
 class DraftLine:
-    """One line to be sent.
+    """One line to send.
 
     Attributes:
-        key: Of the call.
-        line: As `BatchAPI.line` gives it, under `custom_id(key)`; without its end.
-        output_limit: What the request carries, None for none.
-        estimate_usd: None for unknown.
+        key: Key of the call.
+        line: The line from `BatchAPI.line` with the id `custom_id(key)`, without its newline.
+        output_limit: The request's output limit, None for none.
+        estimate_usd: Estimated cost, None if unknown.
     """
 
     key: str
@@ -212,11 +212,11 @@ class DraftLine:
 
 @dataclass(frozen=True, slots=True)
 class PlannedJobs:
-    """What came of a plan. Nothing was sent.
+    """The result of a plan. Nothing was sent.
 
     Attributes:
-        jobs: In the order of their lines.
-        too_large: Keys of lines that by themselves are larger than a job may be; they are in no job.
+        jobs: The jobs, in the order of their lines.
+        too_large: Keys of single lines that exceed a job's size limit. They are in no job.
     """
 
     jobs: tuple[Job, ...]
@@ -229,11 +229,11 @@ class JobLine:
 
     Attributes:
         job: Id of the job.
-        number: Its place in the request file, from 0.
-        key: Of the call.
-        output_limit: What it was sent with, None for none.
-        state: What became of it.
-        failure: Why it has no answer, "" where it has one or none is known yet.
+        number: Position in the request file, from 0.
+        key: Key of the call.
+        output_limit: The request's output limit, None for none.
+        state: State of the line.
+        failure: Why it has no answer; "" if it has one, or if it is still pending.
     """
 
     job: str
@@ -246,7 +246,7 @@ class JobLine:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """A result and the line that it belongs to."""
+    """A result and its line."""
 
     line: JobLine
     result: BatchResult
@@ -254,11 +254,11 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class LineOutcome:
-    """What the caller made of one arrival.
+    """The caller's outcome for one arrival.
 
     Attributes:
-        failure: The kind of failure; "" for an answer, which is on disk by now.
-        cost_usd: None for unknown.
+        failure: The failure kind; "" for an answer, which is on disk.
+        cost_usd: Cost in US dollars, None if unknown.
     """
 
     failure: str = ""

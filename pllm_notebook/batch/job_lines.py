@@ -1,7 +1,7 @@
-"""The lines of all jobs: which row waits in which job, and what became of each.
+"""The lines of all jobs: which row waits in which job, and the state of each.
 
-Looked up in bulk by key, since a run asks about 100,000 rows at once. An answered line never becomes
-anything else; results may come twice, in any order, from a job and from its orphan.
+Lookups are in bulk by key, since a run looks up 100,000 rows at once. An answered line normally keeps that state.
+Results may come twice, in any order, from a job and from its orphan.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class JobLines:
         self._database = database
 
     def pending(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return the ids of the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
+        """Return the ids of the jobs in which *keys* wait for an answer. Keys that do not wait are omitted."""
         found: dict[str, str] = {}
         for some in _key_groups(keys):
             found.update(
@@ -38,9 +38,9 @@ class JobLines:
         return found
 
     def of(self, job: str, *states: LineState) -> Iterator[JobLine]:
-        """Return a job's lines in the order of its file, those in one of *states* or all.
+        """Yield a job's lines in file order: those in one of *states*, or all if empty.
 
-        An orphan has none: ask for those of `Job.lines_of`.
+        An orphan has no lines of its own; use those of `Job.lines_of`.
         """
         also = f"AND lines.state IN ({_placeholders(states)})" if states else ""
         last = -1
@@ -57,7 +57,7 @@ class JobLines:
                 yield JobLine(*row)
 
     def find(self, job: str, keys: Sequence[str]) -> dict[str, JobLine]:
-        """Return the lines of a job by key; a key that is not in it is left out."""
+        """Return the lines of a job by key. Keys that are not in the job are omitted."""
         found: dict[str, JobLine] = {}
         for some in _key_groups(keys):
             rows = self._database.query(
@@ -69,9 +69,9 @@ class JobLines:
         return found
 
     def to_resubmit(self, job: str) -> Iterator[JobLine]:
-        """Return the lines that ended without an answer: failed, expired, cancelled or missing.
+        """Yield the lines that ended without an answer: failed, expired, cancelled or missing.
 
-        Left out are those whose key was answered or waits elsewhere since. Nothing is sent.
+        Lines whose key is answered or waits in another job are omitted. Nothing is sent.
         """
         for line in self.of(job, "failed", "missing"):
             better = "SELECT 1 FROM lines WHERE key = ? AND state IN ('pending', 'answered') LIMIT 1"
@@ -79,7 +79,7 @@ class JobLines:
                 yield line
 
     def settle(self, job: str, outcomes: Sequence[tuple[str, LineOutcome]]) -> None:
-        """Commit what became of some lines, by key. Committing it twice changes nothing."""
+        """Commit the outcomes of some lines, by key. Committing them twice changes nothing."""
         answered = [(one.cost_usd, job, key) for key, one in outcomes if not one.failure]
         failed = [(one.failure, one.cost_usd, job, key) for key, one in outcomes if one.failure]
         where = f"WHERE job = {_OF_JOB} AND key = ? AND state"
@@ -102,9 +102,9 @@ class JobLines:
             connection.execute("UPDATE jobs SET answered = answered + ? WHERE id = ?", (max(new, 0), job))
 
     def reopen(self, job: str, keys: Sequence[str]) -> None:
-        """Reopen lines whose answers turned out not to be in the store."""
+        """Reopen lines whose answers are not in the store."""
         with self._database.change() as connection:
-            # One that was resubmitted meanwhile waits there.
+            # A line that was resubmitted meanwhile waits in its new job.
             again = connection.executemany(
                 f"UPDATE OR IGNORE lines SET state = 'pending' WHERE job = {_OF_JOB} AND key = ? "
                 "AND state = 'answered'",
@@ -113,9 +113,9 @@ class JobLines:
             connection.execute("UPDATE jobs SET answered = answered - ? WHERE id = ?", (max(again, 0), job))
 
     def superseded(self, keys: Sequence[str]) -> int:
-        """Mark lines whose keys were answered live meanwhile; return how many there were.
+        """Mark lines whose keys were answered live meanwhile; return their number.
 
-        A batch's own answer to one is still handed to the caller when it comes.
+        The batch's own answer is still delivered to the caller when it arrives.
         """
         count = 0
         with self._database.change() as connection:

@@ -1,8 +1,7 @@
-"""The journal of batch jobs: what was planned, what was sent, and what came back, on disk before it happens.
+"""The journal of batch jobs: it records on disk what was planned, sent and received, and records intent before acting.
 
-Every change is one commit that survives a power cut, checks that the step is one of `jobs.NEXT`, and that
-its maker holds the job's lease and knows its present state: of two kernels that drive one journal,
-one at a time moves a job.
+Every change is one commit that survives a power failure. A step is checked: it must be in `job.NEXT`, and its caller
+must have the job's lease and know its current state. If two kernels drive one journal, only one at a time moves a job.
 """
 
 from __future__ import annotations
@@ -31,31 +30,31 @@ __all__ = ["LEASE_S", "InThread", "Journal", "JournalAccess", "LeaseLostError"]
 _COLUMNS = tuple(name for name in Job.__slots__)
 _JOBS = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
 _IN_FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
-# A lease beyond this was written under another clock.
+# A lease that ends later than this was written by another clock.
 _LONGEST_LEASE_S = 3600.0
 
 
 LEASE_S = 60.0
 
 InThread = Callable[..., Awaitable[Any]]
-"""Runs a function with its arguments where it may block: `asyncio.to_thread`."""
+"""Runs a blocking function with its arguments in a thread, like `asyncio.to_thread`."""
 
 
 class LeaseLostError(Exception):
-    """Another kernel moves this job now, or has moved it. Nothing was changed."""
+    """Another kernel is moving this job or has moved it. Nothing was changed."""
 
 
 class Journal:
     """The journal in one cache directory. Thread-safe, and shared with other processes.
 
     Args:
-        database: Its open file.
-        clock: Gives seconds since the epoch.
-        new_id: Gives 32 hex digits that no other job has.
+        database: The open database.
+        clock: Returns seconds since the epoch.
+        new_id: Returns a new unique id of 32 hex digits.
 
     Attributes:
         lines: The lines of all jobs.
-        spool: Their files.
+        spool: The files of all jobs.
     """
 
     def __init__(
@@ -72,10 +71,10 @@ class Journal:
 
     @classmethod
     def open(cls, directory: str, clock: Callable[[], float] = time.time) -> Journal:
-        """Open the journal of a cache directory, making it where there was none.
+        """Open the journal of a cache directory. Create it if there is none.
 
         Raises:
-            JournalDamagedError: If there was one and it cannot be read.
+            JournalDamagedError: If an existing journal cannot be read.
             StoreError: If it cannot be opened. Nothing was sent.
         """
         journal = cls(JournalDatabase(directory), clock)
@@ -83,24 +82,24 @@ class Journal:
         return journal
 
     def close(self) -> None:
-        """Close its connections; none may be in use."""
+        """Close the connections. None may be in use."""
         self._database.close()
 
     def plan(self, plan: JobDraft, outgoing: Iterable[DraftLine], limits: BatchLimits) -> PlannedJobs:
-        """Plan jobs for *outgoing*, as many as *limits* asks for. Nothing is sent (see `planning.write_plan`)."""
+        """Plan as many jobs for *outgoing* as *limits* requires. Nothing is sent (see `split.write_jobs`)."""
         ids, large = write_jobs(
             self._database, self.spool, plan, outgoing, limits, new_id=self._new_id, now=self._clock()
         )
         return PlannedJobs(tuple(self.job(one) for one in ids), tuple(large))
 
     def pending(self, keys: Sequence[str]) -> dict[str, Job]:
-        """Return the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
+        """Return the jobs in which *keys* wait for an answer. Keys that do not wait are omitted."""
         waiting = self.lines.pending(keys)
         jobs = {one: self.job(one) for one in set(waiting.values())}
         return {key: jobs[one] for key, one in waiting.items()}
 
     def jobs(self, cohort: str | None = None, *, unfinished: bool = False) -> list[Job]:
-        """Return the jobs, oldest first: of one cohort or of all, those to which something will yet happen or all."""
+        """Return the jobs, oldest first: of one cohort or of all; if *unfinished*, only those that are not final."""
         conditions = [] if cohort is None else ["cohort = ?"]
         if unfinished:
             conditions.append(f"state NOT IN ({_IN_FINAL})")
@@ -109,16 +108,16 @@ class Journal:
         return [self._read(row) for row in rows]
 
     def job(self, job: str) -> Job:
-        """Return one job as it is now. Raises `KeyError` if no job has that id."""
+        """Return the current state of one job. Raises `KeyError` if no job has that id."""
         rows = self._database.query(f"{_JOBS} WHERE id = ?", (job,))
         if not rows:
             raise KeyError(job)
         return self._read(rows[0])
 
     def requests(self, job: str, *states: LineState) -> Iterator[tuple[JobLine, bytes]]:
-        """Return a job's lines, those in one of *states* or all, each with the bytes that were to be sent.
+        """Yield a job's lines, those in one of *states* or all, each with its request bytes.
 
-        None where the request file is deleted: every line had an answer.
+        Yields nothing if the request file is deleted, because every line was answered.
         """
         wanted = self.lines.of(job, *states)
         line = next(wanted, None)
@@ -130,12 +129,12 @@ class Journal:
                 line = next(wanted, None)
 
     def remotes(self, job: Job) -> set[str]:
-        """Return the provider's ids of all jobs that are known under *job*'s account."""
+        """Return the provider's ids of all known jobs of *job*'s account."""
         statement = "SELECT remote FROM jobs WHERE provider = ? AND account = ? AND remote <> ''"
         return {row[0] for row in self._database.query(statement, (job.provider, job.account))}
 
     def lease(self, job: str, owner: str, until: float) -> bool:
-        """Take or prolong a job's lease; False where somebody else has it."""
+        """Take or renew a job's lease. Return False if another owner has it."""
         now = self._clock()
         with self._database.change() as connection:
             taken = connection.execute(
@@ -145,33 +144,33 @@ class Journal:
         return taken == 1
 
     def release(self, job: str, owner: str) -> None:
-        """Release a lease; nothing happens where somebody else has it by now."""
+        """Release a lease. Has no effect if another owner has it now."""
         with self._database.change() as connection:
             connection.execute("UPDATE jobs SET owner = '', until = 0 WHERE id = ? AND owner = ?", (job, owner))
 
     def move(self, job: Job, to: JobState, owner: str, **values: Any) -> Job:
-        """Commit one step of a job, and return it as it is afterwards.
+        """Commit one step of a job, and return the updated job.
 
         Args:
-            job: As it was read; it must be so still.
-            to: A state that may follow, or the present one.
-            owner: Holds the lease.
+            job: The job as read. Its state must still be the same.
+            to: A state that may follow, or the current state.
+            owner: Owner of the lease.
             values: Fields of `Job` to set.
 
         Raises:
-            LeaseLostError: If somebody else moved it, or may.
+            LeaseLostError: If another owner moved the job or now has the lease.
         """
         with self._database.change() as connection:
             self._move(connection, job, to, owner, values)
         return self.job(job.id)
 
     def end(self, job: Job, to: JobState, owner: str, line: LineState, failure: str, **values: Any) -> Job:
-        """Commit a job's last step, and with it that its lines that still wait are *line*, for *failure*.
+        """Commit a job's last step, and set its pending lines to the state *line* with *failure*.
 
-        They go on waiting where an orphan, or the job whose orphan this is, may still answer them.
+        The lines stay pending if an orphan, or the job whose orphan this is, may still answer them.
 
         Raises:
-            LeaseLostError: If somebody else moved it, or may.
+            LeaseLostError: If another owner moved the job or now has the lease.
         """
         home = job.lines_of
         with self._database.change() as connection:
@@ -193,12 +192,12 @@ class Journal:
         return self.job(job.id)
 
     def created(self, job: str, remote: RemoteJob) -> Job:
-        """Commit that the provider has a job of ours, with or without the lease: this is knowledge, not a step.
+        """Record that the provider has created a job of ours. No lease is needed: this is a fact, not a step.
 
-        Where another job of the provider is known for it already, the new one is an orphan: it becomes a
-        job of its own that answers the same rows, and the younger of the two is to be cancelled.
+        If another job of the provider is already known for it, the new one is an orphan. It becomes a separate
+        job that answers the same rows, and the younger of the two will be cancelled.
         """
-        with suppress(sqlite3.IntegrityError), self._database.change() as connection:  # known already
+        with suppress(sqlite3.IntegrityError), self._database.change() as connection:  # already known
             now = self._clock()
             adopted = connection.execute(
                 "UPDATE jobs SET state = ?, remote = ?, remote_created_at = ?, message = '', changed_at = ? "
@@ -213,7 +212,7 @@ class Journal:
         return self.job(job)
 
     def ask_cancel(self, job: str) -> Job:
-        """Commit that a job is to be cancelled, with or without its lease. Nothing is sent by this."""
+        """Record a request to cancel a job. No lease is needed. Nothing is sent."""
         with self._database.change() as connection:
             connection.execute("UPDATE jobs SET cancel_asked = 1 WHERE id = ?", (job,))
         return self.job(job)
@@ -221,7 +220,7 @@ class Journal:
     def _read(self, row: Sequence[Any]) -> Job:
         try:
             return _job(row)
-        except (ValueError, TypeError) as error:  # no state that there is, no JSON
+        except (ValueError, TypeError) as error:  # an unknown state or invalid JSON
             raise JournalDamagedError(self._database.path, f"is damaged ({error})") from error
 
     def _move(self, connection: sqlite3.Connection, job: Job, to: JobState, owner: str, values: dict[str, Any]) -> None:
@@ -263,14 +262,14 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class JournalAccess:
-    """How one kernel works on a journal that it shares with others.
+    """One kernel's access to a journal that it shares with others.
 
     Attributes:
         journal: The journal.
         owner: This kernel's name in leases.
-        lease_s: How long a job is kept from other kernels after this one died.
+        lease_s: Duration of a lease: how long other kernels cannot move a job after this one died.
         clock: Returns seconds since the epoch.
-        in_thread: Runs what may block.
+        in_thread: Runs a blocking function in a thread.
     """
 
     journal: Journal
@@ -280,16 +279,16 @@ class JournalAccess:
     in_thread: InThread = asyncio.to_thread
 
     async def lease(self, job_id: str) -> bool:
-        """Take or prolong a job's lease; False where another kernel has it."""
+        """Take or renew a job's lease. Return False if another kernel has it."""
         taken: bool = await self.in_thread(self.journal.lease, job_id, self.owner, self.clock() + self.lease_s)
         return taken
 
     async def release(self, job_id: str) -> None:
-        """Release a lease that this kernel holds."""
+        """Release this kernel's lease."""
         await self.in_thread(self.journal.release, job_id, self.owner)
 
     async def read(self, job_id: str) -> Job:
-        """Return a job as the journal has it. Raises `KeyError` if no job has that id."""
+        """Return the journal's record of a job. Raises `KeyError` if no job has that id."""
         job: Job = await self.in_thread(self.journal.job, job_id)
         return job
 

@@ -1,8 +1,8 @@
-"""The journal's file: opened with care, written in whole transactions, never silently empty.
+"""The journal's database: checked when opened, written in complete transactions, never silently empty.
 
-A database of its own, apart from the answers: whatever happens to the cache, the jobs that were paid
-for are still known. Damage is reported and nothing is repaired, since a journal that lost a job would pay for its
-rows again; a person decides with `set_aside`.
+It is separate from the database of answers, so that paid jobs stay known if the cache is lost. Damage is reported
+and not repaired, since a journal that lost a job would cause its rows to be paid for again. The user decides with
+`set_aside`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["JournalDamagedError", "JournalDatabase", "count_open_jobs", "set_asi
 
 _FILE = "jobs.db"
 _FOLDER = "jobs"
-# Tells that a journal was here, even when its database is gone.
+# Shows that there was a journal, even if its database is gone.
 _MARKER = "journal"
 _APPLICATION = 0x706C6A62
 _VERSION = 1
@@ -60,7 +60,7 @@ CREATE UNIQUE INDEX lines_key ON lines (key, job);
 CREATE UNIQUE INDEX lines_pending ON lines (key) WHERE state = 'pending';
 CREATE TABLE journal (id TEXT NOT NULL);
 """
-# SQLite keeps no checksums, but its check compares rows with indexes: a changed value in one is found.
+# SQLite has no checksums, but its check compares rows with indexes, so a value changed in either is found.
 _UNIQUE_JOBS_INDEX = (
     "CREATE INDEX IF NOT EXISTS jobs_whole ON jobs (id, cohort, provider, account, target, model, path, state, ending, "
     "attempt, total, answered, failed, bytes, sha256, uploaded, remote, remote_created_at, remote_succeeded, "
@@ -88,11 +88,11 @@ class JournalDamagedError(StoreError):
 
 
 def set_aside(directory: str, wall_clock: Callable[[], float] = time.time) -> list[str]:
-    """Rename a damaged journal and its files, so that a new one can begin. Nothing is deleted.
+    """Rename a damaged journal and its files, so that a new one can be created. Nothing is deleted.
 
     Args:
-        directory: The cache's.
-        wall_clock: Gives the time that goes into the new names.
+        directory: The cache directory.
+        wall_clock: Returns the time used in the new names.
 
     Returns:
         The new paths.
@@ -108,13 +108,13 @@ def set_aside(directory: str, wall_clock: Callable[[], float] = time.time) -> li
 
 
 class JournalDatabase:
-    """The open file. Each process and thread gets a connection of its own.
+    """The open database. Each process and thread gets its own connection.
 
     Args:
-        directory: The cache's; made, for its owner alone, where it is not there.
+        directory: The cache directory. It is created, accessible only to its owner, if missing.
 
     Raises:
-        JournalDamagedError: If a journal was here and cannot be read, is empty, gone or another one.
+        JournalDamagedError: If an existing journal cannot be read, is empty, is gone or was replaced by another one.
         StoreError: If it cannot be opened.
     """
 
@@ -151,7 +151,7 @@ class JournalDatabase:
         return connection
 
     def query(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
-        """Read rows, all of them.
+        """Return all rows of a query.
 
         Raises:
             JournalDamagedError: If the file is damaged.
@@ -164,9 +164,9 @@ class JournalDatabase:
                 raise self._translate(error) from error
 
     def connect(self) -> sqlite3.Connection:
-        """Open one more connection, for the caller to close."""
+        """Open another connection. The caller closes it."""
         address = f"file:{quote(os.path.abspath(self.path))}?mode=rw"
-        # Not bound to a thread, so that `close` can end those of threads that are gone.
+        # Not bound to a thread, so that `close` can close the connections of ended threads.
         connection = sqlite3.connect(address, timeout=_BUSY_S, uri=True, isolation_level=None, check_same_thread=False)
         try:
             for pragma in ("synchronous = FULL", "trusted_schema = 0", "cell_size_check = 1", "mmap_size = 0"):
@@ -178,13 +178,13 @@ class JournalDatabase:
 
     @contextmanager
     def change(self, connection: sqlite3.Connection | None = None) -> Iterator[sqlite3.Connection]:
-        """Hold one transaction for the length of a `with`: on disk when it is left, or nothing of it.
+        """Run the body of a `with` in one transaction: all of it is on disk afterwards, or nothing.
 
         Raises:
             JournalDamagedError: If the file is damaged, or is no longer the one that was opened.
             StoreError: If it cannot be written: a full disk, a lock held for too long.
         """
-        # Held across the whole of it: a fork inside a transaction would copy half of one.
+        # Keep the lock for the whole transaction: a fork inside it would copy half of it.
         with self._in_use(), self.change_lock:
             connection = connection or self.connection
             self.require_current()
@@ -193,7 +193,7 @@ class JournalDatabase:
                 yield connection
                 connection.execute("COMMIT")
             except sqlite3.IntegrityError:
-                raise  # a rule of the tables was broken, and the caller knows which
+                raise  # a constraint of the tables was violated; the caller handles it
             except READ_ERRORS as error:
                 raise self._translate(error) from error
             finally:
@@ -202,17 +202,17 @@ class JournalDatabase:
                         connection.execute("ROLLBACK")
 
     def require_current(self) -> None:
-        """Check that the file under our name is the one that was opened.
+        """Check that the file at our path is still the one that was opened.
 
         Raises:
-            JournalDamagedError: If it is not: SQLite would go on writing into a file without a name.
+            JournalDamagedError: If it is not. SQLite would keep writing to a deleted file.
         """
         if _identity(self.path) != self._file:
             raise JournalDamagedError(self.path, "was removed or exchanged while it was open")
 
     def reset_after_fork(self) -> None:
         """Drop the connections of the parent. Called in a forked child."""
-        # Kept and never closed: closing them here would end the parent's locks and shorten its -wal file.
+        # Keep them and never close them: closing here would release the parent's locks and truncate its -wal file.
         self._inherited += self._opened
         self._opened = set()
         self._local = threading.local()
@@ -221,10 +221,10 @@ class JournalDatabase:
         self._users = 0
 
     def close(self) -> None:
-        """Close every connection of this process, once what uses one is over.
+        """Close every connection of this process when none is in use.
 
-        A worker whose task was cancelled goes on to the end of its statement. A connection that is closed under it
-        takes the whole process down, so one that is still used after a few seconds is left to its user.
+        A worker whose task was cancelled runs to the end of its statement. Closing its connection meanwhile would
+        crash the process, so a connection that is still in use after a few seconds is left open.
         """
         with self._uses:
             idle = self._uses.wait_for(lambda: not self._users, _PATIENCE_S)
@@ -237,7 +237,7 @@ class JournalDatabase:
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        """Keep `close` from closing what is used within."""
+        """Keep `close` from closing a connection that is in use."""
         with self._uses:
             self._users += 1
         try:
@@ -258,7 +258,7 @@ class JournalDatabase:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if application == 0 and not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-                return  # a crash came between making the file and making its tables
+                return  # a crash occurred between creating the file and creating its tables
             if application != _APPLICATION:
                 raise JournalDamagedError(self.path, "is another program's database")
             if version > _VERSION:
@@ -282,7 +282,7 @@ class JournalDatabase:
     def _make(self) -> None:
         create_private(self.path)
         with closing(self.connect()) as connection:
-            # Another process may be doing the same; the first to hold the lock makes the tables.
+            # Another process may be doing the same; the first to get the lock creates the tables.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
@@ -303,7 +303,7 @@ class JournalDatabase:
 
 
 class _ThreadConnection:
-    """Closes the connection of a thread when the thread ends, or the database is let go of."""
+    """Close the connection of a thread when the thread ends or the database is released."""
 
     def __init__(self, connection: sqlite3.Connection, opened: set[sqlite3.Connection]) -> None:
         self._connection = connection
@@ -311,7 +311,7 @@ class _ThreadConnection:
         self._process = os.getpid()
 
     def __del__(self) -> None:
-        if os.getpid() == self._process:  # a forked child keeps the parent's (see `begin_anew`)
+        if os.getpid() == self._process:  # a forked child keeps the parent's (see `reset_after_fork`)
             self._opened.discard(self._connection)
             with suppress(sqlite3.Error):
                 self._connection.close()
@@ -320,7 +320,7 @@ class _ThreadConnection:
 def _mark(marker: str, name: str) -> None:
     if os.path.exists(marker):
         return
-    # Whole or not there: another process may be reading it.
+    # Write it atomically: another process may be reading it.
     with replacing(marker) as file:
         file.write(name.encode("ascii"))
 
@@ -334,9 +334,9 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def count_open_jobs(directory: str) -> int:
-    """Count the open jobs in a cache directory; 0 where there is no journal, or none that can be read now.
+    """Count the open jobs in a cache directory; 0 if there is no journal or it cannot be read now.
 
-    Changes nothing, creates nothing and never waits; what is wrong with the journal is reported when it is opened.
+    Changes and creates nothing, and waits half a second at most. Journal errors are reported when it is opened.
     """
     path = os.path.join(directory, _FILE)
     if not os.path.exists(path):

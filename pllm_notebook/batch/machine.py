@@ -1,8 +1,8 @@
-"""The state machine: what each state's next step sends, and what is committed before and after it.
+"""The state machine: the request of each state's next step, and the commits before and after it.
 
-Only creation costs money and cannot be taken back, so it alone has a state for "unknown": a job is then
-looked for at the provider, and it is created again only when none is found for longer than a list may lag,
-and only if that is allowed.
+Only creation costs money and cannot be undone, so only creation has a state for "unknown". The job is then
+searched for at the provider. It is created again only if it is not found for longer than a list may lag, and
+only if that is allowed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _GONE = frozenset({404, 410})
 
 
 def never(job: Job) -> bool:
-    """Allow no job to be created again unasked."""
+    """Allow no job to be created again automatically."""
     return False
 
 
@@ -42,11 +42,11 @@ def cheaper_than(most_usd: float) -> Callable[[Job], bool]:
 
 @dataclass(frozen=True, slots=True)
 class Recreation:
-    """When a job whose creation is uncertain, and which was not found, is created again. It may then be paid twice.
+    """When to create a job again whose creation is uncertain and which was not found. It may be paid for twice.
 
     Attributes:
-        allowed: Whether it may be created again without asking.
-        grace_s: For how long it must not have been found: longer than a provider's list lags behind.
+        allowed: Returns whether a job may be created again without asking.
+        grace_s: Seconds for which it must not have been found; longer than a provider's list may lag.
     """
 
     allowed: Callable[[Job], bool] = never
@@ -54,11 +54,11 @@ class Recreation:
 
 
 class Machine:
-    """The steps of the jobs of one journal. The caller holds the job's lease.
+    """Perform the steps of the jobs of one journal. The caller must have the job's lease.
 
     Args:
-        access: To the journal, where every step is committed.
-        answers: Where what arrives is stored.
+        access: Access to the journal, where every step is committed.
+        answers: The receiver of answers.
         recreation: When a lost job is created again.
     """
 
@@ -82,10 +82,10 @@ class Machine:
         }
 
     async def step(self, job: Job, api: BatchAPI) -> Job:
-        """Do the next step of a job that is not final, and return the job as it is afterwards.
+        """Perform the next step of a job that is not final, and return the updated job.
 
         Raises:
-            LeaseLostError: If another kernel has moved it.
+            LeaseLostError: If another kernel has moved the job.
         """
         return await self._steps[job.state](job, api)
 
@@ -122,7 +122,7 @@ class Machine:
             return await self._adopt(job, mine)
         begun: Mapping[str, Any] = {}
         if not job.creating_at:
-            # Of the first attempt alone: what is listed since may be that, and is looked for from its time on.
+            # Only for the first attempt: a job listed since then may be that one, so the search begins at its time.
             begun = {"creating_at": now, "known": frozenset(one.id for one in listed)}
         job = await self._move(job, JobState.CREATING, message="", **begun)
         try:
@@ -131,14 +131,14 @@ class Machine:
             await self._discard(job, api)
             return await self.end(job, JobState.REJECTED, "failed", "rejected", message=refused.message)
         except TransportFault as fault:
-            # "Too many requests" is a no, if not for ever.
+            # "Too many requests" is a rejection, though not a permanent one.
             if fault.kind is FailureKind.RATE_LIMIT:
                 return await self._move(job, JobState.UPLOADED, message=fault.message)
             return await self._doubt(job, api, fault.message)
         return await self._adopt(job, [remote])
 
     async def _doubt(self, job: Job, api: BatchAPI, why: str = "The kernel ended while it was created.") -> Job:
-        # Counted from now and not from the creation's begin: a request may have been long on its way.
+        # Count from now, not from the start of the creation: the request may have taken long.
         return await self._move(job, JobState.UNCERTAIN, uncertain_at=self._clock(), message=why)
 
     async def _seek(self, job: Job, api: BatchAPI) -> Job:
@@ -162,7 +162,7 @@ class Machine:
                 await self._ask_cancel(job, api)
             remote = await api.look(job.remote)
             if job.attempt > 1 and not job.twin_of:
-                # An earlier attempt may have been made after all: it was paid for, so take it in as well.
+                # An earlier attempt may have succeeded after all: it was paid for, so ingest it as well.
                 for twin in (await self._search(job, api)).ours:
                     await self._run(self._journal.created, job.id, twin)
         except BatchRefused as refused:
@@ -189,7 +189,7 @@ class Machine:
         except BatchRefused as refused:
             if job.ending == "ended":
                 return await self._note(job, refused.message)
-            # A job that failed or expired as a whole may have none.
+            # A job that failed or expired as a whole may have no results.
             await self._run(self._journal.spool.delete_results, job.id)
         except TransportFault as fault:
             return await self._note(job, fault.message)
@@ -233,7 +233,7 @@ class Machine:
         return found
 
     async def _ask_cancel(self, job: Job, api: BatchAPI) -> None:
-        # One that ended meanwhile cannot be cancelled; looking at it tells.
+        # A job that ended meanwhile cannot be cancelled; the next poll shows that.
         with suppress(BatchRefused):
             await api.cancel(job.remote)
 

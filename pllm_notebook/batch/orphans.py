@@ -1,8 +1,8 @@
-"""Find a job that was created and not recorded: its response was lost, or this process ended.
+"""Find a job that was created but not recorded, because its response was lost or this process ended.
 
-By its label where the provider keeps one. Elsewhere by time and count, and then by the ids in its results,
-which are known only when it has ended; so a stranger's running job of the same size is waited for, and one
-that turned out to be a stranger's is never looked into again.
+If the provider keeps labels, the job is found by its label. Otherwise it is found by time and number of lines, and
+then by the ids in its results, which are available only when it has ended. Therefore a foreign running job of the
+same size is waited for. A job that proved foreign is never examined again.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from pllm_notebook.types import RemoteJob
 
 __all__ = ["CLOCK_SKEW_S", "OrphanSearch", "find_orphans", "since"]
 
-# How far our clock may be ahead of the provider's. A wide margin costs nothing: what was there before is known.
+# How far our clock may be ahead of the provider's. A wide margin is free, since older jobs are already known.
 CLOCK_SKEW_S = 3600.0
-# Results may hold a few ids that were never sent; a stranger's job is made of them.
+# Results may contain a few ids that were never sent. A foreign job contains only such ids.
 _MAX_FOREIGN_SHARE = 0.01
 _GROUP = 1000
 
 Ours = Callable[[Sequence[str]], Awaitable[Collection[str]]]
-"""Tells which of some keys are lines of the job."""
+"""Returns which of some keys are lines of the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanSearch:
-    """What was found.
+    """The result of a search.
 
     Attributes:
-        ours: Jobs of the provider that are ours, oldest first.
-        maybe: Whether there is one that can only be judged when it has ended.
-        strangers: Ids of those that turned out not to be ours.
+        ours: The provider's jobs that are ours, oldest first.
+        maybe: Whether there is a candidate that can be checked only when it has ended.
+        strangers: Ids of jobs that proved not to be ours.
     """
 
     ours: tuple[RemoteJob, ...]
@@ -44,22 +44,22 @@ class OrphanSearch:
 
 
 def since(creating_at: float) -> float:
-    """Return the time from which to list jobs for one whose creation began at *creating_at*; both since the epoch."""
+    """Return the time from which to list jobs if creation began at *creating_at*. Both are seconds since the epoch."""
     return creating_at - CLOCK_SKEW_S
 
 
 async def find_orphans(job: Job, api: BatchAPI, taken: Collection[str], ours: Ours) -> OrphanSearch:
-    """Look for jobs of the provider that are *job*'s. Costs nothing.
+    """Search the provider's jobs for those created for *job*. Free of charge.
 
     Args:
-        job: Its creation has begun.
-        api: Of its account.
-        taken: Ids that belong to jobs of the journal.
-        ours: Tells which of some keys are its lines.
+        job: A job whose creation has begun.
+        api: The batch API of its account.
+        taken: The provider's ids of jobs already in the journal.
+        ours: Returns which of some keys are its lines.
 
     Raises:
-        BatchRefused, TransportFault: If the list cannot be read. A job whose results are refused is a stranger's
-            for us: nothing could be taken from it.
+        BatchRefused, TransportFault: If the list cannot be read. A job whose results are refused counts as foreign:
+            its answers could not be used.
     """
     found: list[RemoteJob] = []
     strangers: set[str] = set()

@@ -1,7 +1,7 @@
-"""Poll open jobs in the background, less and less often while nothing changes.
+"""Poll open jobs in the background, at increasing intervals while nothing changes.
 
-Each job has an interval of its own that grows until its state changes. Jobs that another kernel planned are
-found as well; where another kernel is moving one, this one finds the lease taken and waits.
+Each job has its own interval, which grows until the job's state changes. Jobs planned by another kernel are
+also found. If another kernel is moving a job, this one finds the lease taken and waits.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _MAX_PARALLEL = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollTimes:
-    """How often an open job is looked at.
+    """The polling intervals of open jobs.
 
     Attributes:
-        first_s: Seconds until a job is looked at again, at first and after each change.
-        growth: Each time nothing changed, the interval grows by this factor.
-        most_s: It grows no further, and new jobs of other kernels are found within this.
-        jitter: Each wait is longer by up to this share of it, so that kernels do not poll together.
-        draw: Returns a number from [0, 1).
+        first_s: Initial interval in seconds, also used after each change.
+        growth: Factor by which the interval grows each time that nothing changed.
+        most_s: Maximum interval. New jobs of other kernels are found within this time.
+        jitter: Maximum share by which each wait is lengthened, so that kernels do not poll at the same time.
+        draw: Returns a random number from [0, 1).
     """
 
     first_s: float = 5.0
@@ -40,17 +40,17 @@ class PollTimes:
     draw: Callable[[], float] = random.random
 
     def longer(self, interval_s: float) -> float:
-        """Return the interval after one in which nothing changed."""
+        """Return the next interval if nothing changed."""
         return min(self.most_s, interval_s * self.growth)
 
     def spread(self, interval_s: float) -> float:
-        """Return the seconds to wait for an interval."""
+        """Return the seconds to wait for an interval, with jitter."""
         return interval_s * (1 + self.jitter * self.draw())
 
 
 @dataclass(slots=True)
 class _Schedule:
-    """When a job is looked at next, on the loop's clock, and the seconds after that."""
+    """The time of a job's next poll on the loop's clock, its interval in seconds, and its last state."""
 
     due: float
     interval_s: float
@@ -58,14 +58,14 @@ class _Schedule:
 
 
 class Poller:
-    """Drives every open job of a journal until it is stopped. Used on one event loop.
+    """Drive every open job of a journal until stopped. Used on one event loop.
 
     Args:
-        driver: Moves them.
-        times: How often each is looked at.
-        now: Returns the seconds of the clock that *sleep* goes by; None for the running loop's.
-        sleep: Waits.
-        changed: Called with each job whose state changed; it must not block.
+        driver: Moves the jobs.
+        times: The polling intervals.
+        now: Returns the time in seconds on the clock of *sleep*; None for the running loop's clock.
+        sleep: Waits for a number of seconds.
+        changed: Called with each job whose state changed. It must not block.
     """
 
     def __init__(
@@ -92,16 +92,16 @@ class Poller:
 
     @property
     def running(self) -> bool:
-        """Whether it looks after jobs now."""
+        """Whether it is polling."""
         return self._task is not None and not self._task.done()
 
     def start(self) -> None:
-        """Begin, on the running loop; nothing happens where it has."""
+        """Start on the running loop. Has no effect if it is already running."""
         if not self.running:
             self._task = asyncio.get_running_loop().create_task(self._poll())
 
     async def stop(self) -> None:
-        """End, once the request that is on its way is over or given up. Jobs go on at their provider."""
+        """Stop once the current request has ended or is given up. Jobs continue at their provider."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -109,17 +109,17 @@ class Poller:
                 await task
 
     def wake(self) -> None:
-        """Look at every job now, and often again: something was planned, or a person asked."""
+        """Poll every job now, and reset the intervals: a job was planned, or the user asked."""
         self._watched.clear()
         self._woken.set()
 
     async def until_final(self, jobs: Collection[str]) -> list[Job]:
-        """Wait until every one of *jobs* is final, and return them in order; the poller must be running.
+        """Wait until all *jobs* are final, and return them in order. The poller must be running.
 
-        Cancelling this stops the waiting and nothing else.
+        Cancelling this stops only the waiting.
 
         Raises:
-            Exception: What ended the poller, where something did.
+            Exception: The error that ended the poller, if any.
         """
         while True:
             turned = self._round
@@ -140,7 +140,7 @@ class Poller:
         while True:
             self._woken.clear()
             await self._poll_due()
-            # Those that wait for a job's end look after each round.
+            # Callers waiting for a job's end check after each round.
             turned, self._round = self._round, asyncio.Event()
             turned.set()
             await self._sleep_until_due()
@@ -164,7 +164,7 @@ class Poller:
         finally:
             for task in tasks:
                 task.cancel()
-            # Each gives its job's lease back, which another kernel would otherwise wait for.
+            # Each releases its job's lease; otherwise another kernel would wait for it.
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _settle(self, before: Job, job: Job) -> None:

@@ -1,8 +1,8 @@
-"""Plan jobs: lines are streamed into request files, and all jobs of a plan enter the journal in one commit.
+"""Plan jobs: stream the lines into request files, and add all jobs of a plan to the journal in one commit.
 
-Until that commit nothing can be sent and nothing is known of the plan; a crash leaves files alone, which are
-swept up later. Lines wait for it in a temporary table, so that memory does not grow with them and no lock is
-held while the caller makes them.
+Before that commit nothing can be sent and the journal has no trace of the plan. A crash leaves only files, which are
+removed later. Until then the lines are in a temporary table, so that memory does not grow with them and no lock is
+held while the caller builds them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PendingElsewhereError(StoreError):
     """Rows of a plan are pending in another job, planned since the caller looked. Nothing was planned or sent.
 
     Attributes:
-        jobs: Key to the id of the job that it is pending in.
+        jobs: Id of the job in which each key is pending, by key.
     """
 
     def __init__(self, jobs: dict[str, str]) -> None:
@@ -63,16 +63,16 @@ def write_jobs(
     new_id: Callable[[], str],
     now: float,
 ) -> tuple[list[str], list[str]]:
-    """Write request files and journal the jobs.
+    """Write request files and record the jobs in the journal.
 
     Args:
-        database: The journal's.
-        spool: Where the files go.
-        plan: What the jobs have in common.
-        outgoing: The lines, read once; a key that comes again is left out.
-        limits: Of one job; a new one begins where the next line would pass them.
-        new_id: Gives the jobs' ids.
-        now: Seconds since the epoch.
+        database: The journal's database.
+        spool: The spool for the files.
+        plan: The fields shared by the jobs.
+        outgoing: The lines, read once. Duplicate keys are omitted.
+        limits: Limits of one job. If the next line would exceed them, a new job begins.
+        new_id: Returns a new job id.
+        now: Current time in seconds since the epoch.
 
     Returns:
         Ids of the jobs in the order of their lines, and keys of lines too large for any job.
@@ -84,7 +84,7 @@ def write_jobs(
     written: list[tuple[RequestFile, str]] = []
     large: list[str] = []
     database.require_current()
-    # A connection of its own: whatever makes the lines may read the journal meanwhile.
+    # Use a separate connection: the producer of the lines may read the journal meanwhile.
     with closing(database.connect()) as connection:
         try:
             connection.execute(_WAITING)

@@ -1,7 +1,7 @@
-"""The batch jobs of one cache directory, as this process drives them: whose they are, and where answers go.
+"""The service that drives the batch jobs of one cache directory in this process, for all accounts.
 
-Whatever a job brings goes to the store first and then to the runs that wait for it, if there are any: a job of
-yesterday's kernel is taken in just as well.
+A job's answers go to the store first and then to the runs that wait for them, if any. Jobs of earlier kernels are
+handled in the same way.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ __all__ = ["BatchService", "batch_service_for"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# A job is looked at again after this, and then less and less often while nothing happens.
+# A job is polled again after this time, and then at increasing intervals while nothing changes.
 FIRST_LOOK_S = 5.0
 
 
 class BatchService:
-    """Drive the jobs of one journal. Used on the engine's loop, except what says otherwise.
+    """Drive the jobs of one journal. Used on the engine's loop unless stated otherwise.
 
     Args:
-        engine: Where it runs.
-        store: Where answers go.
-        directory: The cache's, where the journal is.
+        engine: The engine it runs on.
+        store: The store for answers.
+        directory: The cache directory, which contains the journal.
         resolve: Resolves the model of a job (see `JobAccounts`).
     """
 
@@ -55,22 +55,22 @@ class BatchService:
         self.driver = Driver(access, self._api_of, AnswerSink(self._take, self._present))
         self._engine = engine
         self._store = store
-        # By account and model, whichever client opens it: a run waits for a job, and another client may bring it.
+        # By account and model, not by client: a run's job may be fetched by another client.
         self._dispatchers: dict[tuple[str, str, str], BatchDispatcher] = {}
         self._apis: dict[tuple[str, str, str], BatchAPI] = {}
         self._poller: Poller | None = None
         self._closing: asyncio.Task[None] | None = None
         self._concluding: set[asyncio.Task[None]] = set()
-        # Whether the poller runs in the background alone.
+        # Whether the poller runs only in the background, without a request.
         self._unrequested = False
-        # Calls of jobs that are being sent live meanwhile: without an answer yet, and with a live one.
+        # Calls of jobs that are also sent live: those without an answer yet, and those with a live answer.
         self.being_sent_live: set[str] = set()
         self.answered_live_first: set[str] = set()
-        # How many answers jobs have brought.
+        # Number of answers received from jobs.
         self.answered_by_jobs = 0
 
     def dispatcher(self, target: ResolvedModel, origin: str = "") -> BatchDispatcher:
-        """Return the one batch dispatcher for an account and model."""
+        """Return the only batch dispatcher for an account and model."""
         self.accounts.register(target)
         account = (target.provider, target.account, target.model)
         dispatcher = self._dispatchers.get(account)
@@ -81,7 +81,7 @@ class BatchService:
         return dispatcher
 
     def wake(self) -> None:
-        """Look after every open job now, and from here on."""
+        """Poll every open job now, and continue polling."""
         if self._poller is None:
             times = PollTimes(first_s=FIRST_LOOK_S)
             self._poller = Poller(self.driver, times, changed=self.changed, sleep=self._wait_between_polls)
@@ -91,32 +91,32 @@ class BatchService:
         self._poller.wake()
 
     async def start_polling(self) -> None:
-        """Look after the open jobs of earlier kernels, unasked; nothing changes where jobs are looked after."""
+        """Poll the open jobs of earlier kernels in the background. Has no effect if jobs are already polled."""
         for job in await self._in_thread(lambda: self.journal.jobs(unfinished=True)):
             target = self.accounts.of(job)
             if target is not None:
-                # An SDK's import would stop the loop for a second.
+                # Importing an SDK would block the loop for a second.
                 await self._in_thread(target.load)
         if self._poller is None or not self._poller.running:
             self.wake()
             self._unrequested = True
 
     async def leave(self) -> None:
-        """End what `tend` began, unless somebody has asked for it since."""
+        """Stop the background polling of `start_polling`, unless polling was requested since."""
         if self._unrequested and self._poller is not None:
             await self._poller.stop()
 
     def cancel(self) -> None:
-        """Look after jobs no longer, and close the connections. Jobs go on at their providers."""
+        """Stop polling and close the connections. Jobs continue at their providers."""
         if self._closing is None:
             self._closing = self._engine.loop.loop.create_task(self._close())
 
     def abort(self) -> None:
-        """Leave at once."""
+        """Unregister at once."""
         self._engine.unregister(self)
 
     def fail(self, error: Exception) -> None:
-        """Go on: jobs are looked after by tasks of their own, and none of them has met the fault."""
+        """Ignore the error: jobs are polled by separate tasks, which it does not affect."""
 
     async def _close(self) -> None:
         try:
@@ -166,9 +166,9 @@ class BatchService:
         return self._dispatchers.get((job.provider, job.account, job.model))
 
     async def _take(self, job: BatchJob, arrivals: Sequence[JobResult]) -> Sequence[LineOutcome]:
-        """Store the answers among some arrivals, and land the calls that wait for them."""
+        """Store the answers among some arrivals, and end the calls that wait for them."""
         target = self.accounts.of(job)
-        assert target is not None  # its account has brought the results
+        assert target is not None  # the results were fetched with its account
         read = await self._in_thread(read_results, target, arrivals)
         entries = {one.line.key: entry for one, (_, _, entry) in zip(arrivals, read, strict=True) if entry is not None}
         late = self.answered_live_first | {one.line.key for one in arrivals if one.line.state == "superseded"}
@@ -205,14 +205,14 @@ class BatchService:
             await future
 
     async def answered(self, results: Mapping[str, tuple[StoredReply, Reply, RawReply]]) -> None:
-        """Note answers that came by another way than the jobs, and are in the store: live, or from a file."""
+        """Record answers in the store that did not come from the jobs, but live or from a file."""
         await self.driver.superseded(list(results))
         limits = {key: entry.output_limit for key, (entry, _, _) in results.items()}
         for dispatcher in self._dispatchers.values():
             dispatcher.answered({key: results[key][1:] for key in dispatcher.waiting(list(results))}, limits)
 
     def _store_duplicates(self, job: BatchJob, late: Mapping[str, StoredReply]) -> set[str]:
-        """Keep second answers, to calls that were answered live before, and return their keys. In a worker thread."""
+        """Save duplicate answers to calls that were already answered live; return their keys. In a worker thread."""
         there = self._present(list(late)) | (self.answered_live_first & late.keys())
         self.journal.spool.keep_duplicates(job.id, "batch", {key: late[key].raw for key in there})
         return there
@@ -227,7 +227,7 @@ class BatchService:
             return
         dispatcher.changed(job)
         if job.final:
-            # Held: nothing else keeps a task from being collected.
+            # Keep a reference: nothing else keeps the task from being collected.
             task = self._engine.loop.loop.create_task(self._conclude(job, dispatcher))
             self._concluding.add(task)
             task.add_done_callback(self._concluded)
@@ -235,11 +235,11 @@ class BatchService:
     def _concluded(self, task: asyncio.Task[None]) -> None:
         self._concluding.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            # At the end of the process there are no workers any more: the next run finds what is in the store.
+            # At the end of the process there are no workers any more. The next run finds the answers in the store.
             logger.info("The answers of a batch job were not handed on: %s", task.exception())
 
     async def _wait_between_polls(self, seconds: float) -> None:
-        """Look, between two polls, for jobs that another kernel has ended, which are open no longer."""
+        """Wait between two polls, and check for jobs that another kernel has ended, since they are no longer open."""
         try:
             for job in [job for dispatcher in self._dispatchers.values() for job in dispatcher.jobs]:
                 now = await self._in_thread(self.journal.job, job.id)
@@ -250,13 +250,13 @@ class BatchService:
         await asyncio.sleep(seconds)
 
     async def _conclude(self, job: BatchJob, dispatcher: BatchDispatcher) -> None:
-        """End the calls that a job left: answered through another kernel, or never."""
+        """End the remaining calls of a final job: answered through another kernel, or never answered."""
         lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
         waited = set(dispatcher.waiting([line.key for line in lines]))
-        # An older answer that a run wanted refreshed does not answer a line that failed.
+        # If a run wanted an older answer refreshed, that answer does not count for a failed line.
         answered = [line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")]
         found = await self._in_thread(self._store.get_many, answered)
-        # Taken as they are in the store, with the price that was paid for them there.
+        # Use the stored answers, with their stored cost.
         dispatcher.answered(
             {key: (decode_reply(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()},
             {key: entry.output_limit for key, entry in found.items()},
@@ -273,7 +273,7 @@ class BatchService:
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         try:
             return self._engine.loop.loop.run_in_executor(self._engine.workers, partial(work, *args))
-        except RuntimeError:  # the engine is ending, and its threads have gone before us
+        except RuntimeError:  # the engine is shutting down, and its threads have already ended
             raise asyncio.CancelledError from None
 
 
@@ -286,7 +286,7 @@ def batch_service_for(
     """Return this process's batch service for a cache directory.
 
     Raises:
-        StoreError: If the journal of jobs cannot be read or written. Nothing was sent.
+        StoreError: If the job journal cannot be read or written. Nothing was sent.
     """
     services = _SERVICES.value
     key = (id(engine), directory)
