@@ -1,7 +1,7 @@
-"""The providers' batch endpoints: files, jobs on a clock that can be moved, results and their absence.
+"""The providers' batch endpoints: files, jobs on an adjustable clock, and results or missing results.
 
-`routes` finds who serves a path; one module for each provider's files and jobs speaks its formats; `office`
-does what is the same for all: creating a job, answering its lines as they fall due, ending it.
+`routes` finds the handler of a path. One module for each provider's files and jobs implements its formats. `backend`
+has the common part: creating a job, answering its lines as they fall due, and ending it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Anthropic's message batches: requests inline, results as lines, no label to find a batch by."""
+"""Anthropic's message batches: inline requests, results as lines, and no label to find a batch by."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AnthropicBatches:
         self._wire = wire
 
     async def serve(self, request: web.BaseRequest, account: Account, parts: list[str]) -> web.StreamResponse | None:
-        """Answer a request for what is behind /batches; None where there is nothing."""
+        """Answer a request under /batches. Return None if there is no such endpoint."""
         method = request.method
         if not parts:
             if method == "POST":
@@ -45,7 +45,7 @@ class AnthropicBatches:
         if parts[1:] == ["results"] and method == "GET":
             return await self._results(request, job)
         if parts[1:] == ["cancel"] and method == "POST":
-            # One that has ended stays as it is: what the provider says to that is not documented.
+            # An ended batch is unchanged: the provider's response to this is not documented.
             self._backend.cancel(job)
         elif len(parts) == 1 and method == "DELETE":
             if job.closed_at is None:
@@ -60,7 +60,7 @@ class AnthropicBatches:
         body = await json_of(request, self._backend.options.batch_most_bytes or _MAX_BYTES, _TOO_LARGE)
         lines = self._read(body)
         self._backend.refuse()
-        # There is no state for a batch that fails as a whole: what its lines say is looked at while it runs.
+        # There is no state for a batch that fails as a whole: its lines are validated while it runs.
         fails = self._backend.fails()
         job = self._backend.open(account, self._wire, lines, prefix="msgbatch_", window_s=_DAY_S, given={})
         if fails:
@@ -77,7 +77,7 @@ class AnthropicBatches:
         if after is not None:
             listed = listed[_place(listed, after, "after_id") + 1 :]
         if before is not None:
-            # The page that ends right before it, for going back through the list.
+            # The page that ends just before this id, for paging backwards.
             end = _place(listed, before, "before_id")
             jobs, more = listed[max(0, end - limit) : end], end > limit
         else:
@@ -123,7 +123,7 @@ class AnthropicBatches:
         ended = job.closed_at is not None
         counts = job.counts() if ended else {"processing": len(job.lines)}
         state = "ended" if ended else "in_progress" if job.cancelled_at is None else "canceling"
-        # The address as the client wrote it: the SDK asks there, not under its own base address.
+        # With the host of the request: the SDK uses this URL, not its own base URL.
         results = f"http://{request.host}/anthropic/v1/messages/batches/{job.id}/results"
         return {
             "id": job.id,

@@ -1,4 +1,4 @@
-"""What is the same for every provider's batch jobs: create one, answer what has fallen due, cancel, end."""
+"""Provider-independent batch jobs: creation, answers to due lines, cancellation, end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Account", "BatchBackend", "Script"]
 Script = Callable[[answer_spec.AnswerSpec, int, bool], Awaitable[dict[str, Any] | None]]
 
 _MAX_CONCURRENT = 64
-# A look does not wait longer than this for the program's `answers` function; the job goes on running.
+# A poll waits at most this long for the program's `answers` function. The job continues running.
 _SCRIPT_TIMEOUT_S = 2.0
 _BUSY = {
     "anthropic": (529, "Overloaded"),
@@ -39,19 +39,19 @@ _BUSY_ELSEWHERE = (500, "The server had an error while processing your request. 
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """What belongs to one key at one provider, oldest first."""
+    """Files and jobs of one key at one provider, oldest first."""
 
     files: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, SimJob] = field(default_factory=dict)
 
 
 class BatchBackend:
-    """All jobs of all accounts. They move only when somebody looks: nothing here runs on a timer.
+    """All jobs of all accounts. They advance only when polled: nothing here runs on a timer.
 
     Args:
-        options: The options in force.
-        ledger: Where answered lines are counted.
-        script: Asks the program's `answers` function.
+        options: The current options.
+        request_log: Log that counts the answered lines.
+        script: Calls the program's `answers` function.
     """
 
     def __init__(self, options: SimOptions, request_log: RequestLog, script: Script) -> None:
@@ -64,7 +64,7 @@ class BatchBackend:
         self.set(options, False, ())
 
     def set(self, options: SimOptions, scripted: bool, named: Sequence[str]) -> None:
-        """Take new options, of which those *named* were set just now."""
+        """Apply new options; *named* are those just set."""
         self.options = options
         self._scripted = scripted
         self._seed = options.seed % (1 << 120)
@@ -72,10 +72,10 @@ class BatchBackend:
         self._batch_faults.arm(options, named)
 
     def reset(self, request_log: RequestLog) -> None:
-        """Forget all jobs, files and draws, and put the clock right."""
+        """Drop all jobs, files and draws, and reset the clock."""
         for job in self._jobs():
             if job.work is not None:
-                # It would count its answers in the new ledger.
+                # It would count its answers in the new log.
                 job.work.cancel()
         self.request_log = request_log
         self._accounts = {}
@@ -84,19 +84,19 @@ class BatchBackend:
         self._batch_faults.arm(self.options, tuple(self.options.as_json()))
 
     def now(self) -> float:
-        """Return the time, in seconds since the epoch."""
+        """Return the current time of the simulator's clock, in seconds since the epoch."""
         return time.time() + self._ahead_s
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward."""
+        """Advance the clock by *seconds*."""
         self._ahead_s += seconds
 
     def account(self, place: str, key: str) -> Account:
-        """Return what belongs to *key*."""
+        """Return the account of *key*."""
         return self._accounts.setdefault((place, key), Account())
 
     def refuse(self) -> None:
-        """Refuse to create a job, where the options say so. Raises `Rejected`."""
+        """Refuse to create a job if the options require it. Raises `Rejected`."""
         if self._batch_faults.strikes("batch_create_500", self.options, self._seed):
             raise Rejected(500, "The server had an error while processing your request. Sorry about that!")
 
@@ -120,11 +120,11 @@ class BatchBackend:
         model: str = "",
         errors: Any = None,
     ) -> SimJob:
-        """Create a job. *errors* are why it is going to fail as a whole, None for nothing."""
+        """Create a job. *errors* are the reasons for which it will fail as a whole, None if it will not."""
         options, now = self.options, self.now()
         self._batch_faults.assign(lines, options, self._seed)
         job = SimJob(
-            # Not drawn from the seed: a job of an earlier simulator must not be taken for one of this.
+            # Not derived from the seed: a job of an earlier simulator must not be mistaken for one of this.
             id=prefix + secrets.token_hex(16),
             wire=wire,
             model=model,
@@ -144,12 +144,12 @@ class BatchBackend:
         return job
 
     def listed(self, account: Account) -> list[SimJob]:
-        """Return the account's jobs that a list shows by now, newest first."""
+        """Return the account's jobs that are listed by now, newest first."""
         now = self.now()
         return [job for job in reversed(account.jobs.values()) if job.listed_at <= now]
 
     async def look(self, jobs: Collection[SimJob]) -> None:
-        """Bring jobs up to date."""
+        """Bring *jobs* up to date."""
         working = set()
         for job in jobs:
             if job.closed_at is None and len(job.results) < job.due(self.now()):
@@ -157,7 +157,7 @@ class BatchBackend:
                     job.work = asyncio.create_task(self._answer_due(job))
                 working.add(job.work)
         if working:
-            # Waited for and not awaited: a client that leaves does not end the work of others.
+            # Waited for but not awaited: a disconnecting client must not cancel the work of others.
             await asyncio.wait(working, timeout=_SCRIPT_TIMEOUT_S)
         for job in jobs:
             job.close(self.now())
@@ -170,7 +170,7 @@ class BatchBackend:
         return [job for account in self._accounts.values() for job in account.jobs.values()]
 
     def cancel(self, job: SimJob) -> None:
-        """Ask that a job be cancelled. One that has ended, or was asked before, stays as it is."""
+        """Request the cancellation of a job. Does nothing if it has ended or its cancellation was requested before."""
         if job.closed_at is None and job.cancelled_at is None:
             job.cancelled_at = self.now()
 
@@ -216,7 +216,7 @@ class BatchBackend:
             words = packed(orjson.dumps(scripted["body"]))
             return SimLineResult(line.custom_id, "failed", number, scripted["code"], words, words.decode())
         if scripted is not None and scripted["kind"] in ("status", "malformed", "reset", "hang"):
-            # No client is there to see a connection fail: for a job it is a provider error.
+            # No client could see a connection fail, so for a job it is a provider error.
             code = scripted["code"] if scripted["kind"] == "status" else 500
             raise Rejected(code, f"SIMULATED {scripted['kind']} {code}")
         made = answer_spec.answer(spec, fault, scripted)

@@ -1,4 +1,4 @@
-"""What is going to happen to jobs and their lines, drawn when a job is created."""
+"""Faults of jobs and their lines, drawn when a job is created."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OF_LINES = (("error", "batch_line_error"), ("missing", "batch_missing"), ("expi
 
 
 class BatchFaults:
-    """The draws of one simulator. `left` is how many of the next jobs an option still strikes."""
+    """The draws of one simulator. `left` is the number of next jobs that each option still affects."""
 
     def __init__(self) -> None:
         self._left: Counter[str] = Counter()
@@ -24,14 +24,14 @@ class BatchFaults:
         self._tries: Counter[str] = Counter()
 
     def arm(self, options: SimOptions, named: Sequence[str]) -> None:
-        """Take options of which those *named* were set just now: their counts begin again."""
+        """Apply options; *named* are those just set, whose counts start again."""
         for name in _OF_JOBS:
             if name in named:
                 value = getattr(options, name)
                 self._left[name] = int(value) if value >= 1 else 0
 
     def strikes(self, name: str, options: SimOptions, seed: int) -> bool:
-        """Draw whether the option *name* strikes the job that is being created."""
+        """Draw whether the option *name* affects the job that is being created."""
         rate = getattr(options, name)
         if rate >= 1:
             self._left[name] -= 1
@@ -42,9 +42,9 @@ class BatchFaults:
     def assign(self, lines: Sequence[SimLine], options: SimOptions, seed: int) -> None:
         """Assign every line its fate.
 
-        Of n lines, the nearest whole number to n times a share has its fate, so that tests can count. Which
-        ones is a function of seed, id and how often that id was submitted (with `faults_by` "prompt" not of
-        that): a line that is submitted again may fare better.
+        The number of lines with a fate is its share of all lines, rounded, so that tests can count. The choice
+        of lines depends on the seed, the id and the number of times the id was submitted (except with `faults_by`
+        "prompt"): a line that is submitted again may succeed.
         """
         if not any(getattr(options, name) for _, name in _OF_LINES):
             return

@@ -1,4 +1,4 @@
-"""Bodies and files: read within a limit, cut into lines without a copy, sent in pieces."""
+"""Bodies and files: read up to a limit, split into lines without a copy, sent in pieces."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _PIECE = 1 << 16
 
 
 def lines_in(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """Return each line that is not blank, with its number from 1."""
+    """Yield each non-blank line with its number, from 1."""
     view, start, number = memoryview(data), 0, 0
     while start < len(data):
         end = data.find(b"\n", start)
         end = len(data) if end < 0 else end
         number += 1
-        # A blank line between two objects is no line; looking at its first bytes tells.
+        # Blank lines are skipped; the first bytes are enough to recognize them.
         if end > start and data[start : start + 80].strip(b" \t\r\n"):
             yield number, view[start:end]
         start = end + 1
 
 
 def packed(data: bytes) -> bytes:
-    """Return *data* in as much memory as it needs. For what orjson wrote and is to be kept.
+    """Return a copy of *data* without excess memory, for output of orjson that is kept.
 
-    orjson 3.13 writes into a buffer of 8 kB and gives what it did not need back in vain: 50,000 lines of
-    1 kB kept as they come hold 390 MB.
+    orjson 3.13 writes into a buffer of 8 kB, and the unused part is not freed: 50,000 lines of 1 kB, kept as
+    returned, take 390 MB.
     """
     return bytes(memoryview(data))
 
@@ -67,7 +67,7 @@ async def json_of(
 
 
 def number_in(request: web.BaseRequest, name: str, default: int, most: int) -> int:
-    """Return a whole number from the query, from 1 to *most*. Raises `Rejected`."""
+    """Return an integer from 1 to *most* from the query. Raises `Rejected`."""
     text = request.query.get(name)
     if text is None:
         return default
@@ -77,12 +77,12 @@ def number_in(request: web.BaseRequest, name: str, default: int, most: int) -> i
 
 
 def reply(value: Any, headers: Sequence[tuple[str, str]] = ()) -> http.BuiltResponse:
-    """Return a response of JSON."""
+    """Return a JSON response."""
     return http.BuiltResponse(http.assemble(200, orjson.dumps(value), headers))
 
 
 async def stream(request: web.BaseRequest, lines: Sequence[bytes]) -> web.StreamResponse:
-    """Send a file of lines, each with its end in it, no faster than the client takes it."""
+    """Send a file of lines, including their line ends, no faster than the client reads it."""
     response = web.StreamResponse(headers={"x-simulated": "true", "content-type": "application/octet-stream"})
     response.content_length = sum(map(len, lines))
     await response.prepare(request)
@@ -106,5 +106,5 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def stamp(seconds: float) -> str:
-    """Return a time as RFC 3339 writes it, in UTC."""
+    """Return a time in RFC 3339 format, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

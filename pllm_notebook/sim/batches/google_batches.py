@@ -1,4 +1,4 @@
-"""Google's batches: a long-running operation over a file of requests, or over requests inline."""
+"""Google's batches: a long-running operation over a file of requests, or over inline requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_INLINE_BYTES = 20 * 1024 * 1024
 _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch"
 _OUTPUT_TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatchOutput"
 _STATES = {"running": "PENDING", "cancelling": "RUNNING", "ended": "SUCCEEDED"}
-# Errors inside a job are a google.rpc.Status, whose codes are not HTTP's.
+# Errors inside a job are a google.rpc.Status, with codes other than those of HTTP.
 _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 429: 8, 500: 13, 503: 14, 504: 4}
 _ENDED_BADLY = {
     "cancelled": (1, "The batch was cancelled."),
@@ -38,7 +38,7 @@ class GoogleBatches:
         self._wire = wire
 
     async def serve(self, request: web.BaseRequest, account: Account, parts: list[str]) -> web.StreamResponse | None:
-        """Answer a request for what is behind /batches; None where there is nothing."""
+        """Answer a request under /batches. Return None if there is no such endpoint."""
         method = request.method
         if not parts:
             return await self._list(request, account) if method == "GET" else None
@@ -96,7 +96,7 @@ class GoogleBatches:
         return reply({**({"operations": shown} if shown else {}), **token})
 
     def _read(self, source: dict[str, Any], account: Account) -> tuple[list[SimLine], Any, list[Any] | None]:
-        """Return the lines, the error of a job that must fail, and the lines' metadata where they came inline."""
+        """Return the lines, the error of a job that must fail, and the metadata of inline lines."""
         inline = (source.get("requests") or {}).get("requests")
         if inline:
             lines = [SimLine(_key_of(one), packed(orjson.dumps(one.get("request") or {}))) for one in inline]
@@ -142,7 +142,7 @@ class GoogleBatches:
             "displayName": job.given["displayName"],
             "createTime": stamp(job.created_at),
             "updateTime": stamp(job.closed_at or self._backend.now()),
-            # Counts of zero are left out, as JSON made of protocol buffers leaves them out.
+            # Counts of zero are omitted, as in JSON from protocol buffers.
             "batchStats": {name: str(count) for name, count in stats.items() if count},
             "state": f"BATCH_STATE_{word}",
             "name": job.id,
@@ -168,7 +168,7 @@ class GoogleBatches:
     def _output(self, job: SimJob, account: Account) -> dict[str, Any]:
         metadata = job.given["metadata"]
         if metadata is not None:
-            # Inline, what a result belongs to is said by its place.
+            # Inline results are matched to requests by position.
             pairs = zip(job.results, metadata, strict=True)
             responses = [{**({"metadata": kept} if kept else {}), **_outcome(result)} for result, kept in pairs]
             return {"inlinedResponses": {"inlinedResponses": responses}}
@@ -198,6 +198,6 @@ def _key_of(line: Any) -> str:
 
 
 def _either(given: dict[str, Any], name: str) -> Any:
-    """Look up *name*, in camelCase or in snake_case."""
+    """Look up *name* in camelCase or snake_case."""
     snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
     return given.get(name, given.get(snake))

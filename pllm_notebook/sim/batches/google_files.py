@@ -1,4 +1,4 @@
-"""Google's files, as far as batch jobs need them: resumable upload, look, list, download of results, delete."""
+"""Google's files, as needed by batch jobs: resumable upload, get, list, download of results, delete."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pllm_notebook.sim.wire_types import Rejected
 __all__ = ["GoogleFile", "GoogleFiles", "page"]
 
 _TWO_DAYS_S = 172_800
-# The provider takes files of 2 GB; here they are kept in memory.
+# The provider accepts files of 2 GB; here they are kept in memory.
 _MAX_BYTES = 1 << 28
 
 
 @dataclass(slots=True, eq=False)
 class GoogleFile:
-    """A file: one that was uploaded is a single piece, a job's results are lines."""
+    """A file, as a single piece if uploaded, or as the lines of a job's results."""
 
     name: str
     display_name: str
@@ -35,7 +35,7 @@ class GoogleFile:
     sha256: str = ""
 
     def shown(self, host: str) -> dict[str, Any]:
-        """Return it as the API does; only generated files can be downloaded."""
+        """Return the file in the format of the API. Only generated files can be downloaded."""
         uri = f"https://{host}/google/v1beta/{self.name}"
         return {
             "name": self.name,
@@ -69,7 +69,7 @@ class GoogleFiles:
         self._uploads: dict[str, _Upload] = {}
 
     async def serve(self, request: web.BaseRequest, account: Account, parts: list[str]) -> web.StreamResponse | None:
-        """Answer a request for what is behind /files; None where there is nothing."""
+        """Answer a request under /files. Return None if there is no such endpoint."""
         method = request.method
         if not parts:
             return self._list(request, account) if method == "GET" else None
@@ -78,7 +78,7 @@ class GoogleFiles:
         name, _, verb = parts[0].partition(":")
         file = account.files.get(f"files/{name}")
         if file is None:
-            # Google does not say which of the two it is.
+            # Google does not distinguish the two cases.
             words = f"You do not have permission to access the File {name} or it may not exist."
             raise Rejected(403, words)
         if verb == "download" and method == "GET":
@@ -93,7 +93,7 @@ class GoogleFiles:
         return reply(file.shown(request.host)) if method == "GET" else None
 
     async def start(self, request: web.BaseRequest, account: Account) -> web.StreamResponse:
-        """Begin an upload: say where its parts go."""
+        """Begin an upload and return the URL for its parts."""
         headers = request.headers
         if headers.get("x-goog-upload-protocol") != "resumable" or headers.get("x-goog-upload-command") != "start":
             raise Rejected(400, "Only resumable uploads are simulated.")
@@ -110,7 +110,7 @@ class GoogleFiles:
         return reply({}, [("x-goog-upload-url", where), ("x-goog-upload-status", "active")])
 
     async def take(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Take one part of an upload, and make the file of the last. The address alone says whose it is."""
+        """Receive one part of an upload, and create the file after the last. The URL alone identifies the account."""
         upload = self._uploads.get(request.query["upload_id"])
         if upload is None:
             raise Rejected(404, "No such upload.")
@@ -133,7 +133,7 @@ class GoogleFiles:
         return reply({"file": file.shown(request.host)}, [("x-goog-upload-status", "final")])
 
     def add(self, account: Account, name: str, pieces: Sequence[bytes], **more: Any) -> GoogleFile:
-        """Keep a file."""
+        """Store a file."""
         total = hashlib.sha256()
         for piece in pieces:
             total.update(piece)
@@ -156,7 +156,7 @@ class GoogleFiles:
 
 
 def page(request: web.BaseRequest, items: list[Any], usual: int) -> tuple[list[Any], dict[str, str]]:
-    """Return the page that the request's pageSize and pageToken ask for, and the token of the next one."""
+    """Return the page for the request's pageSize and pageToken, and the token of the next page."""
     size = number_in(request, "pageSize", usual, 1000)
     token = request.query.get("pageToken", "0")
     if not token.isdecimal():

@@ -1,4 +1,4 @@
-"""OpenAI's batches. A compatible server's are the same, with its own rules for each line."""
+"""OpenAI's batches. Those of a compatible server are the same, with its own rules for each line."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class OpenAIBatches:
     """POST and GET /batches, GET /batches/{id}, POST /batches/{id}/cancel.
 
     Args:
-        office: Where jobs are worked on.
-        files: Where their input and output is.
-        wires: Endpoint to the wire that speaks it.
+        backend: Backend that runs the jobs.
+        files: Files with their input and output.
+        wires: Maps an endpoint to its wire.
     """
 
     def __init__(self, backend: BatchBackend, files: OpenAIFiles, wires: Mapping[str, SimWire]) -> None:
@@ -43,7 +43,7 @@ class OpenAIBatches:
         self._wires = wires
 
     async def serve(self, request: web.BaseRequest, account: Account, parts: list[str]) -> web.StreamResponse | None:
-        """Answer a request for what is behind /batches; None where there is nothing."""
+        """Answer a request under /batches. Return None if there is no such endpoint."""
         method = request.method
         if not parts:
             if method == "POST":
@@ -113,7 +113,7 @@ class OpenAIBatches:
         return file, self._wires[body["endpoint"]]
 
     def _read(self, file: File, endpoint: str) -> tuple[list[SimLine], list[dict[str, Any]], str | None]:
-        """Return the lines, what is wrong with them, and the model that they name."""
+        """Return the lines, their errors, and the model that they name."""
         lines: list[SimLine] = []
         errors: list[dict[str, Any]] = []
         seen: set[str] = set()
@@ -245,6 +245,6 @@ def _written(result: SimLineResult) -> bytes:
             "request_id": f"req_{result.number}",
             "body": orjson.Fragment(result.body),
         }
-    # Lines that were never run have no number of their own.
+    # Lines that were never run have no number.
     line = {"id": f"batch_req_{result.number or result.custom_id}", "custom_id": result.custom_id}
     return orjson.dumps({**line, "response": response, "error": error}, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,4 +1,4 @@
-"""OpenAI's files, as far as batch jobs need them: upload, look, list, read, delete."""
+"""OpenAI's files, as needed by batch jobs: upload, get, list, read, delete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_LISTED = 10_000
 
 @dataclass(slots=True, eq=False)
 class File:
-    """A file: one that was uploaded is a single piece, a job's results are lines."""
+    """A file, as a single piece if uploaded, or as the lines of a job's results."""
 
     id: str
     name: str
@@ -31,7 +31,7 @@ class File:
     pieces: Sequence[bytes]
 
     def shown(self) -> dict[str, Any]:
-        """Return it as the API does."""
+        """Return the file in the format of the API."""
         return {
             "id": self.id,
             "object": "file",
@@ -52,7 +52,7 @@ class OpenAIFiles:
         self._backend = backend
 
     async def serve(self, request: web.BaseRequest, account: Account, parts: list[str]) -> web.StreamResponse | None:
-        """Answer a request for what is behind /files; None where there is nothing."""
+        """Answer a request under /files. Return None if there is no such endpoint."""
         method = request.method
         if not parts:
             if method == "POST":
@@ -71,7 +71,7 @@ class OpenAIFiles:
         return None
 
     def add(self, account: Account, name: str, purpose: str, pieces: Sequence[bytes]) -> File:
-        """Keep a file."""
+        """Store a file."""
         file = File(f"file-{secrets.token_hex(12)}", name, purpose, self._backend.now(), pieces)
         account.files[file.id] = file
         return file
@@ -119,7 +119,7 @@ def page(items: list[Any], after: str | None, limit: int) -> tuple[list[Any], bo
 
 
 def listing(shown: list[dict[str, Any]], more: bool) -> dict[str, Any]:
-    """Return a page as OpenAI does."""
+    """Return a page in OpenAI's format."""
     ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {"first_id": None, "last_id": None}
     return {"object": "list", "data": shown, **ends, "has_more": more}
 

@@ -1,4 +1,4 @@
-"""Which path is served by whom, whose account it is, and how a refusal looks there."""
+"""Routing of batch requests: the handler of a path, the account, and the format of refusals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Route(NamedTuple):
 
 
 class Batches:
-    """The batch endpoints of all providers. Each key at each provider is an account of its own."""
+    """The batch endpoints of all providers. Each key at each provider is a separate account."""
 
     def __init__(self, backend: BatchBackend) -> None:
         self._backend = backend
@@ -54,7 +54,7 @@ class Batches:
             self._mounts[f"/google/{version}/batches"] = ("google", self._google, self._google_batches.serve)
 
     async def serve(self, request: web.BaseRequest, path: str) -> web.StreamResponse | None:
-        """Answer a request; None where *path* is not a batch endpoint."""
+        """Answer a request. Return None if *path* is not a batch endpoint."""
         route = self._find(path)
         if route is None:
             return None
@@ -69,7 +69,7 @@ class Batches:
         except Rejected as error:
             rejected = error
         except ConnectionError:
-            raise  # The client left in the middle of its upload or download.
+            raise  # The client disconnected during its upload or download.
         except Exception as error:
             traceback.print_exc()
             rejected = Rejected(500, f"The simulator failed: {error!r}. This is its own fault.")

@@ -1,4 +1,4 @@
-"""One batch job: its lines, what became of them so far, and its clock."""
+"""One batch job: its lines, their results so far, and its times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SimJobState = Literal["running", "cancelling", "failed", "ended", "expired", "ca
 
 @dataclass(slots=True)
 class SimLine:
-    """One line as submitted. `fate` is what is going to happen to it, "" for being answered."""
+    """One submitted line. `fate` is its future fault, "" if it will be answered."""
 
     custom_id: str
     body: bytes | memoryview
@@ -27,9 +27,9 @@ class SimLine:
 
 @dataclass(slots=True)
 class SimLineResult:
-    """What became of a line.
+    """The result of a line.
 
-    `status` and `body` are those of the live response, where there was one; `message` is an error's words.
+    `status` and `body` are those of the live response, if there was one; `message` is the message of an error.
     """
 
     custom_id: str
@@ -42,24 +42,24 @@ class SimLineResult:
 
 @dataclass(slots=True, eq=False)
 class SimJob:
-    """A job, in no provider's terms. Times are in seconds since the epoch, by the simulator's clock.
+    """A job, independent of the provider. Times are in seconds since the epoch, by the simulator's clock.
 
-    Invariant: `results[i]` is of `lines[i]`; there are as many as lines answered, and all once it is closed.
+    Invariant: `results[i]` belongs to `lines[i]`. There is one for each answered line, and for all lines after the end.
 
     Attributes:
-        given: What the provider keeps of the request that created it.
-        model: From the path; "" where each line names its own.
-        ends_at: When the last line is answered.
-        expires_at: When whatever is not answered by then expires.
-        listed_at: From when on it is listed.
+        given: Parts of the creating request that the provider keeps.
+        model: Model in the path, "" if each line names its own.
+        ends_at: Time at which the last line is answered.
+        expires_at: Time at which unanswered lines expire.
+        listed_at: Time from which the job is listed.
         cancel_s: Seconds from a cancellation to the end.
-        unknown: Results to be made up under ids that were not submitted.
-        order: Of the results, as indices of lines.
-        errors: Why it failed as a whole, in the provider's form; None for a job that did not.
-        cancelled_at: When it was asked to be cancelled, None for never.
-        spent: Tokens of the answered lines together.
-        closed_at: When it ended, None while it runs.
-        files: What its front made of the results.
+        unknown: Number of additional results with ids that were not submitted.
+        order: Order of the results, as indices of lines.
+        errors: Reasons why the job failed as a whole, in the provider's format; None if it did not.
+        cancelled_at: Time of the cancellation request, None if there was none.
+        spent: Total tokens of the answered lines.
+        closed_at: Time of the end, None while the job is running.
+        files: Result files created by the provider's endpoint.
     """
 
     id: str
@@ -83,7 +83,7 @@ class SimJob:
     work: asyncio.Task[None] | None = None
 
     def due(self, now: float) -> int:
-        """Return how many lines have fallen due by *now*; those of a cancelled or expired job stay where they were."""
+        """Return the number of lines due by *now*. It no longer grows after a cancellation or expiry."""
         if self.errors is not None:
             return 0
         until = min(now, self.expires_at, now if self.cancelled_at is None else self.cancelled_at)
@@ -93,14 +93,14 @@ class SimJob:
 
     @property
     def over_at(self) -> float:
-        """When it ends, as far as is known now."""
+        """Expected time of the end."""
         if self.errors is not None:
             return self.created_at
         over_at = min(self.ends_at, self.expires_at)
         return over_at if self.cancelled_at is None else min(over_at, self.cancelled_at + self.cancel_s)
 
     def close(self, now: float) -> None:
-        """End it if its time is over and its work is done: the lines that were not reached are cancelled or expired."""
+        """End the job if its time is over and its due lines are answered. Other lines are cancelled or expired."""
         if self.closed_at is not None or now < self.over_at or len(self.results) < self.due(now):
             return
         kind: Kind = "expired" if self.cancelled_at is None else "cancelled"
@@ -110,7 +110,7 @@ class SimJob:
 
     @property
     def state(self) -> SimJobState:
-        """Its state. One that expired in part has expired: providers without that state look at the counts."""
+        """The state of the job. A partly expired job is expired; providers without that state use the counts."""
         if self.closed_at is None:
             return "running" if self.cancelled_at is None else "cancelling"
         if self.errors is not None:
@@ -120,13 +120,13 @@ class SimJob:
         return "expired" if any(result.kind == "expired" for result in self.results) else "ended"
 
     def counts(self) -> Counter[str]:
-        """Count results by kind. A missing line is among the answered: so providers count it."""
+        """Count results by kind. Missing lines count as answered, as with the providers."""
         counted: Counter[str] = Counter(result.kind for result in self.results)
         counted["answered"] += counted.pop("missing", 0)
         return counted
 
     def sent_results(self) -> list[SimLineResult]:
-        """Return the results to be sent, in their order, made-up ones at the end."""
+        """Return the results to send in order, with those of unknown ids at the end."""
         sent = [result for at in self.order if (result := self.results[at]).kind != "missing"]
         like = next((result for result in sent if result.kind == "answered"), None)
         if like is not None:

@@ -1,4 +1,4 @@
-"""The providers' wire formats, one file for each endpoint, and where each is mounted."""
+"""The providers' wire formats, one file per endpoint, with their paths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _GOOGLE_PATHS = ("/google/v1/models/", "/google/v1beta/models/")
 
 
 def find(path: str) -> tuple[SimWire, str] | None:
-    """Return the wire that serves *path*, and the model where the path names it ("" elsewhere)."""
+    """Return the wire for *path*, and the model in the path, "" if not in it."""
     wire = _MOUNTS.get(path)
     if wire is not None:
         return wire, ""

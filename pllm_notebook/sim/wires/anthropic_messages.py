@@ -1,4 +1,4 @@
-"""Anthropic Messages."""
+"""The format of Anthropic Messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PARAMETERS_TEXT = (
     "speed stop_sequences stream system thinking tool_choice tools user_profile_id workspace_id"
 )
 PARAMETERS = frozenset(_PARAMETERS_TEXT.split())
-# Gone from the SDK, still taken by the API for older models.
+# Removed from the SDK, but still accepted by the API for older models.
 SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 _KINDS = {
     400: "invalid_request_error",
@@ -57,7 +57,7 @@ class AnthropicMessages:
     provider = "anthropic"
 
     def authorise(self, headers: Mapping[str, str]) -> None:
-        """Look at the key, as x-api-key or as a bearer (the SDK sends either), and at the version."""
+        """Check the version and the key, which is in x-api-key or a bearer token (the SDK sends either)."""
         key = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         if not key or key == "bad-key":
             raise Rejected(401, "invalid x-api-key")
@@ -108,7 +108,7 @@ class AnthropicMessages:
         return ask
 
     def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
-        """Return a message. A refusal has no content; a filtered answer keeps the part before the cut."""
+        """Return a message. A refusal has no content; a filtered answer has the part before the cut."""
         content: list[dict[str, Any]] = []
         if made.calls and thinks(ask.model, ask.body):
             content.append({"type": "thinking", "thinking": "", "signature": signature(number)})
@@ -151,7 +151,7 @@ class AnthropicMessages:
         return orjson.dumps({"type": "error", "error": error, "request_id": f"req_{number}"})
 
     def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
-        """Return anthropic-ratelimit-*, with resets as times of day; on a 429 also how long to wait."""
+        """Return anthropic-ratelimit-*, with reset times as timestamps, and on a 429 also the waiting time."""
         headers: Headers = []
         now = datetime.now(UTC)
         for bucket, names in (
@@ -160,7 +160,7 @@ class AnthropicMessages:
         ):
             if bucket is None:
                 continue
-            # Whole seconds, rounded up, as the provider writes them.
+            # In whole seconds, rounded up, as sent by the provider.
             reset = (now + timedelta(seconds=bucket.full_in_s + 0.999)).strftime("%Y-%m-%dT%H:%M:%SZ")
             for name in names:
                 headers.append((f"anthropic-ratelimit-{name}-limit", str(int(bucket.per_min))))
@@ -171,7 +171,7 @@ class AnthropicMessages:
         return headers
 
     def request_id(self, number: str) -> tuple[str, str]:
-        """Name the request."""
+        """Return the header with the request id."""
         return "request-id", f"req_{number}"
 
     def _read_tools(self, ask: ParsedRequest, body: Mapping[str, Any]) -> None:

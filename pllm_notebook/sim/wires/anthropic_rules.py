@@ -1,4 +1,4 @@
-"""What Anthropic's models and schema compiler refuse.
+"""Requests that Anthropic's models and schema compiler refuse.
 
 Sources: pydantic-ai's profiles and schema limits for models and counts; the guide to structured outputs for
 the keywords.
@@ -16,7 +16,7 @@ from pllm_notebook.sim.wire_types import Rejected
 
 __all__ = ["check_schema", "forces_no_tools", "max_output", "takes_no_prefill", "takes_no_sampling", "thinks"]
 
-# Everything newer than these refuses temperature, top_p and top_k.
+# All newer models refuse temperature, top_p and top_k.
 _OLD = ("claude-haiku-4", "claude-sonnet-4", "claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-5", "claude-opus-4-6")
 _SMALL_OUTPUT = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5")
 _NEVER_FORCED = ("claude-fable-5-", "claude-mythos-5-", "claude-opus-5-5", "claude-sonnet-5-5")
@@ -37,29 +37,29 @@ def takes_no_sampling(model: str) -> bool:
 
 
 def takes_no_prefill(model: str) -> bool:
-    """Return whether *model* refuses a conversation that ends with its own words."""
+    """Return whether *model* refuses a conversation that ends with an assistant message."""
     return takes_no_sampling(model) or model.startswith(("claude-opus-4-6", "claude-sonnet-4-6"))
 
 
 def thinks(model: str, body: Mapping[str, Any]) -> bool:
-    """Return whether *model* thinks before it calls tools, as the newest do unless it is disabled."""
+    """Return whether *model* thinks before tool calls, as the newest models do unless thinking is disabled."""
     thinking = (body.get("thinking") or {}).get("type")
     by_default = takes_no_sampling(model) and not model.startswith("claude-opus-4-")
     return thinking not in ("disabled", "between_tools") and (by_default or thinking is not None)
 
 
 def forces_no_tools(model: str) -> bool:
-    """Return whether *model* refuses to be forced to call a tool."""
+    """Return whether *model* refuses a required tool call."""
     return model.startswith(_NEVER_FORCED)
 
 
 def max_output(model: str) -> int:
-    """Return the largest max_tokens that *model* takes."""
+    """Return the largest max_tokens that *model* accepts."""
     return 64_000 if model.startswith(_SMALL_OUTPUT) else 128_000
 
 
 def check_schema(schema: Any, where: str) -> None:
-    """Refuse a schema that the grammar compiler does not take. *where* is how the message names it."""
+    """Refuse a schema that the grammar compiler does not accept. *where* is its name in the message."""
     wrong = _wrong(orjson.dumps(schema))
     if wrong:
         raise Rejected(400, f"{where}: {wrong}")
@@ -92,7 +92,7 @@ class _Compiler:
         self.unions = 0
 
     def visit(self, node: Any, inside: frozenset[str], counted: bool) -> None:
-        """Look at one schema. Parameters behind a reference are not *counted*."""
+        """Check one schema. Parameters behind a reference are not *counted*."""
         if not isinstance(node, Mapping):
             return
         if "$ref" in node:

@@ -1,4 +1,4 @@
-"""Conversations as Anthropic writes them: files, tools' calls and results, their order, and signed thoughts."""
+"""Conversations in Anthropic's format: files, tool calls and results, their order, and signed thoughts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinkin
     """Read a request's messages.
 
     Args:
-        messages: In order; neighbours of one role are one turn.
-        system: As the request has it.
-        thinking: Whether the model thinks before it calls tools.
+        messages: Messages in order. Adjacent messages of one role are one turn.
+        system: The request's system field.
+        thinking: Whether the model thinks before tool calls.
 
     Raises:
-        Rejected: As the provider refuses.
+        Rejected: If the provider would refuse them.
     """
     said = WireConversation(text_of(system))
     names: dict[str, str] = {}
@@ -64,7 +64,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinkin
                 said.messages.append(("tool", text_of(block.get("content"))))
             elif kind in ("image", "document"):
                 said.media.append(_file(block, where))
-        # One text in two blocks is the same text, and gets the same answer.
+        # A text split into blocks is the same text, and gets the same answer.
         if texts or not any(block.get("type") == "tool_result" for block in blocks):
             said.messages.append((role, "".join(texts)))
     if open_calls:
@@ -77,7 +77,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinkin
 
 
 def text_of(content: Any) -> str:
-    """Return the text of blocks, or the text in their place."""
+    """Return the text of content, which is a text or a list of blocks."""
     if isinstance(content, str):
         return content
     return "".join(block.get("text", "") for block in content or () if block.get("type") == "text")
@@ -104,7 +104,7 @@ def _unanswered(calls: Sequence[str], index: int) -> Rejected:
 
 
 def _check_thoughts(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Look at the thoughts before the calls that the model is in the middle of; older ones may be left out."""
+    """Check the thoughts before the current tool calls. Older thoughts may be omitted."""
     for index in range(len(messages) - 1, -1, -1):
         blocks = messages[index].get("content")
         if not isinstance(blocks, list):

@@ -1,4 +1,4 @@
-"""Files in requests: what is readable at all. The words of a refusal are each provider's own."""
+"""Basic checks of files in requests. Each provider has its own messages for refusals."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,")
 
 
 def split(url: str) -> tuple[str, str] | None:
-    """Return the kind and the base64 of an address that has a file in it; None where it has none."""
+    """Return the media type and base64 data of a data URL, or None for another URL."""
     found = _DATA.match(url)
     return (found.group(1), url[found.end() :]) if found else None
 
 
 def is_base64(data: object) -> bool:
-    """Return whether *data* is a file in base64."""
+    """Return whether *data* is a non-empty file in base64."""
     try:
         return isinstance(data, str) and len(base64.b64decode(data, validate=True)) > 0
     except (binascii.Error, ValueError):
@@ -28,5 +28,5 @@ def is_base64(data: object) -> bool:
 
 
 def is_web(url: object) -> bool:
-    """Return whether *url* is one that a provider would fetch."""
+    """Return whether *url* is a URL that a provider would fetch."""
     return isinstance(url, str) and url.startswith(("https://", "http://", "gs://"))

@@ -1,4 +1,4 @@
-"""Google's generateContent."""
+"""The format of Google's generateContent."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ _FINISH = {"stop": "STOP", "tool_calls": "STOP", "length": "MAX_TOKENS", "refusa
 class GoogleGenerate:
     """POST /{version}/models/{model}:generateContent.
 
-    Field names are taken in camelCase and in snake_case, as Google's JSON reader takes them; the SDK sends both.
+    Field names may be in camelCase or snake_case, as in Google's own parser; the SDK sends both.
     """
 
     provider = "google"
 
     def authorise(self, headers: Mapping[str, str]) -> None:
-        """Look at the key."""
+        """Check the API key."""
         key = headers.get("x-goog-api-key")
         if not key:
             raise Rejected(403, "Method doesn't allow unregistered callers. Please use API Key.")
@@ -110,7 +110,7 @@ class GoogleGenerate:
         return orjson.dumps({**response, "usageMetadata": usage, "modelVersion": ask.model, "responseId": number})
 
     def error(self, rejected: Rejected, number: str) -> bytes:
-        """Return Google's error body; a 429's says in it how long to wait."""
+        """Return Google's error body, which has the waiting time of a 429."""
         details: list[dict[str, Any]] = []
         if rejected.status == 429:
             metric = f"generativelanguage.googleapis.com/generate_content_free_tier_{rejected.param}"
@@ -134,11 +134,11 @@ class GoogleGenerate:
         return orjson.dumps({"error": {**error, "details": details} if details else error})
 
     def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
-        """Return nothing: Google says its limits in no header."""
+        """Return an empty list: Google sends no limit headers."""
         return []
 
     def request_id(self, number: str) -> tuple[str, str]:
-        """Name the request."""
+        """Return the header with the request id."""
         return "x-request-id", number
 
     def _read_format(self, ask: ParsedRequest, config: Mapping[str, Any]) -> None:
@@ -203,7 +203,7 @@ def _snake_to_camel(name: str) -> str:
 
 
 def _logprobs(made: GeneratedAnswer) -> dict[str, Any]:
-    """Return the answer's tokens as Google describes them."""
+    """Return the answer's tokens in Google's format."""
     return {
         "chosenCandidates": [_logprob(token.text, token.p) for token in made.tokens],
         "topCandidates": [{"candidates": [_logprob(text, p) for text, p in token.top]} for token in made.tokens],
@@ -216,11 +216,11 @@ def _logprob(text: str, p: float) -> dict[str, Any]:
 
 def _calls(model: str, made: GeneratedAnswer, number: str) -> list[dict[str, Any]]:
     calls = [{"name": name, "args": arguments} for name, arguments in made.calls]
-    if not signs(model):  # nor has it ids
+    if not signs(model):  # such a model has no ids either
         return [{"functionCall": call} for call in calls]
     parts: list[dict[str, Any]] = [
         {"functionCall": {"id": f"{number}{index}", **call}} for index, call in enumerate(calls)
     ]
-    if parts:  # of calls made together only the first is signed
+    if parts:  # only the first of several calls is signed
         parts[0]["thoughtSignature"] = signature(number)
     return parts

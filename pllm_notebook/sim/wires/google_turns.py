@@ -1,4 +1,4 @@
-"""Conversations as Gemini writes them: files, functions' calls and responses, their number, and signed thoughts."""
+"""Conversations in Gemini's format: files, function calls and responses, their number, and signed thoughts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pllm_notebook.sim.wires import data_urls
 
 __all__ = ["read_contents", "signs", "text_of"]
 
-# What it takes in place of the signature of a call that it did not make.
+# Accepted instead of the signature of a call that Gemini did not make.
 _UNSIGNED = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 _KINDS = ("image/", "audio/", "video/", "text/", "application/pdf")
 
 
 def signs(model: str) -> bool:
-    """Return whether *model* signs its calls and wants the signatures back: from Gemini 3 on."""
+    """Return whether *model* signs its calls and requires the signatures later: from Gemini 3 on."""
     found = re.match(r"gemini-(\d+)", model)
     return model.endswith("-latest") or (found is not None and int(found.group(1)) >= 3)
 
@@ -29,12 +29,12 @@ def read_contents(contents: Sequence[Mapping[str, Any]], system: Any, *, signed:
     """Read a request's contents.
 
     Args:
-        contents: In order.
-        system: As the request has it.
-        signed: Whether calls must come back with their signatures.
+        contents: Contents in order.
+        system: The request's system instruction.
+        signed: Whether calls must have their signatures.
 
     Raises:
-        Rejected: As the provider refuses.
+        Rejected: If the provider would refuse them.
     """
     said = WireConversation(text_of(system))
     open_calls = 0
@@ -75,14 +75,14 @@ def read_contents(contents: Sequence[Mapping[str, Any]], system: Any, *, signed:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a content, or the text in its place."""
+    """Return the text of *content*, which may be a plain text."""
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in (content or {}).get("parts") or () if "text" in part)
 
 
 class _Part:
-    """One part, whose names are taken in camelCase and in snake_case."""
+    """One part, with field names in camelCase or snake_case."""
 
     def __init__(self, part: Mapping[str, Any]) -> None:
         self.text: str | None = part.get("text")
@@ -93,7 +93,7 @@ class _Part:
         self._linked: Mapping[str, Any] | None = part.get("fileData", part.get("file_data"))
 
     def file(self, where: str) -> str:
-        """Return the file's content or address, "" for none. Raises `Rejected`."""
+        """Return the file's content or URL, "" if there is none. Raises `Rejected`."""
         if self._held is not None:
             kind = self._held.get("mimeType", self._held.get("mime_type", ""))
             if not kind.startswith(_KINDS):
@@ -114,7 +114,7 @@ class _Part:
 
 
 def _is_current(contents: Sequence[Mapping[str, Any]], index: int) -> bool:
-    """Return whether only functions have answered since; signatures of older turns are not looked at."""
+    """Return whether only function responses follow. Signatures of older turns are not checked."""
     later = contents[index + 1 :]
     return not any(content.get("role") != "model" and _says(content) for content in later)
 

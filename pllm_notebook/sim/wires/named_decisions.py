@@ -1,4 +1,4 @@
-"""Decision endpoints whose questions have names: Google's, and System One of servers."""
+"""Decision endpoints with named questions: Google's, and System One of self-hosted servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MODEL = "models/gemini-decision-1"
 
 
 class GoogleDecisions(GoogleGenerate):
-    """POST /v1beta/decisions; no other version has it."""
+    """POST /v1beta/decisions, which exists only in this version."""
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
         """Check a body as the endpoint does."""
@@ -40,9 +40,9 @@ class GoogleDecisions(GoogleGenerate):
         return ParsedRequest("google", "gemini-decision-1", body, said, questions=questions)
 
     def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
-        """Return the answers by name; of a filtered input none."""
+        """Return the answers by name. A filtered input has none."""
         usage = {"total_input_tokens": tokens.input, "total_output_tokens": 0, "total_tokens": tokens.input}
-        if made.finish in ("refusal", "filtered") or None in made.decided.values():  # it refuses the whole input
+        if made.finish in ("refusal", "filtered") or None in made.decided.values():  # the whole input is refused
             return orjson.dumps({"prompt_feedback": {"block_reason": "safety"}, "usage": usage})
         answers = {question.name: _google_answer(question, made.decided[question.name] or (), ask.body)
                    for question in ask.questions}  # fmt: skip
@@ -55,7 +55,7 @@ class SystemOneDecisions:
     provider = "compatible"
 
     def authorise(self, headers: Mapping[str, str]) -> None:
-        """Take any key."""
+        """Accept any key."""
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
         """Check a body as Jev does."""
@@ -70,7 +70,7 @@ class SystemOneDecisions:
         return ParsedRequest("compatible", str(body["model"]), body, said, questions=_questions(body["questions"], 10))
 
     def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
-        """Return the answers by name; a question that is refused has none."""
+        """Return the answers by name. A refused question has none."""
         decided = {question: made.decided[question.name] for question in ask.questions}
         answers = {
             question.name: _answer(question, p, ask.body["questions"][question.name]["type"])
@@ -81,15 +81,15 @@ class SystemOneDecisions:
         return orjson.dumps({"model": ask.model, "answers": answers, "usage": usage})
 
     def error(self, rejected: Rejected, number: str) -> bytes:
-        """Return the error body of such servers."""
+        """Return an error body in OpenAI's format."""
         return rules.error_body(rejected)
 
     def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
-        """Return, on a 429 alone, how long to wait."""
+        """Return the waiting time on a 429, and no headers otherwise."""
         return [("retry-after", limit_state.retry_after)] if refused else []
 
     def request_id(self, number: str) -> tuple[str, str]:
-        """Return a header of its own."""
+        """Return the header with the request id."""
         return "x-request-id", f"req_{number}"
 
 

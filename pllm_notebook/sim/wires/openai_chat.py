@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, and the same format as other servers speak it."""
+"""The format of OpenAI Chat Completions and compatible servers."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _FINISH = {
 
 
 class OpenAIChat:
-    """`provider` "openai" has OpenAI's rules; "compatible" takes any parameter and has its own rungs."""
+    """`provider` "openai" has OpenAI's rules. "compatible" accepts any parameter and has its own `rungs`."""
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
 
     def authorise(self, headers: Mapping[str, str]) -> None:
-        """Look at the bearer key."""
+        """Check the bearer token."""
         rules.check_key(headers)
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
@@ -125,13 +125,13 @@ class OpenAIChat:
         return rules.error_body(rejected)
 
     def limit_headers(self, limit_state: LimitState, refused: bool) -> Headers:
-        """Return x-ratelimit-*; a compatible server says only, on a 429, how long to wait."""
+        """Return x-ratelimit-*; for a compatible server, only the waiting time on a 429."""
         if self.provider == "openai":
             return rules.limit_headers(limit_state, refused)
         return [("retry-after", limit_state.retry_after)] if refused else []
 
     def request_id(self, number: str) -> tuple[str, str]:
-        """Name the request."""
+        """Return the header with the request id."""
         return "x-request-id", f"req_{number}"
 
     def _read_format(self, ask: ParsedRequest, form: Any, options: SimOptions) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's decision endpoint, and servers that speak its format."""
+"""The format of OpenAI's decision endpoint and compatible servers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _MOST_QUESTIONS, _MOST_CHOICES, _MOST_LEVELS = 400, 255, 10
 
 
 class OpenAIDecisions:
-    """`provider` "openai" has OpenAI's one model; "compatible" takes any."""
+    """`provider` "openai" accepts only OpenAI's model, "compatible" any."""
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
 
     def authorise(self, headers: Mapping[str, str]) -> None:
-        """Look at the bearer key."""
+        """Check the bearer token."""
         rules.check_key(headers)
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
@@ -71,7 +71,7 @@ class OpenAIDecisions:
         return rules.limit_headers(limit_state, refused)
 
     def request_id(self, number: str) -> tuple[str, str]:
-        """Return the header of OpenAI's."""
+        """Return the header with the request id."""
         return "x-request-id", f"req_{number}"
 
 

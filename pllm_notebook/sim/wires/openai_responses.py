@@ -1,4 +1,4 @@
-"""OpenAI Responses."""
+"""The format of OpenAI Responses."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _LEAST_OUTPUT = 16
 
 
 class OpenAIResponses:
-    """POST /responses. Nothing is stored: `previous_response_id` is accepted and not looked up."""
+    """POST /responses. Nothing is stored: `previous_response_id` is accepted but not looked up."""
 
     provider = "openai"
 
     def authorise(self, headers: Mapping[str, str]) -> None:
-        """Look at the bearer key."""
+        """Check the bearer token."""
         rules.check_key(headers)
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
@@ -143,7 +143,7 @@ class OpenAIResponses:
         return rules.limit_headers(limit_state, refused)
 
     def request_id(self, number: str) -> tuple[str, str]:
-        """Name the request."""
+        """Return the header with the request id."""
         return "x-request-id", f"req_{number}"
 
     def _read_tools(self, ask: ParsedRequest, body: Mapping[str, Any]) -> None:
@@ -173,7 +173,7 @@ class OpenAIResponses:
 
 
 def _signs(body: Mapping[str, Any]) -> bool:
-    """Return whether the reasoning before a call is given, to come back with the call's result."""
+    """Return whether the reasoning before a call is returned, and required with the call's result."""
     return rules.reasons(body["model"]) and "reasoning.encrypted_content" in (body.get("include") or ())
 
 

@@ -1,4 +1,4 @@
-"""What OpenAI refuses, in its own words: keys, parameters, sampling on reasoning models.
+"""Requests that OpenAI refuses, with its messages: keys, parameters, sampling on reasoning models.
 
 Sources: the SDK's request types for the parameters; pydantic-ai's profiles for the reasoning models.
 """
@@ -30,11 +30,11 @@ __all__ = [
 
 _FOREIGN = ("missing-model", "claude-", "gemini-")
 _REASONING = ("gpt-5", "gpt-6", "o1", "o3", "o4")
-# Reasoning is off until asked for.
+# Reasoning is off by default.
 _OFF_BY_DEFAULT = ("gpt-5.1", "gpt-5.2", "gpt-5.3", "gpt-5.4")
 # Reasoning cannot be switched off.
 _ALWAYS_ON = ("gpt-6-astra", "gpt-6.1-sol", "o1", "o3", "o4")
-# Its least effort but none is low.
+# The lowest effort above "none" is "low".
 _NO_MINIMAL = ("gpt-6", "gpt-5.")
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs")
 MOST_LOGPROBS = 20
@@ -56,7 +56,7 @@ def check_key(headers: Mapping[str, str]) -> None:
 
 
 def check_body(body: Mapping[str, Any], known: Set[str], options: SimOptions) -> str:
-    """Refuse unknown parameters and models; give the model's name. *known* empty accepts every parameter."""
+    """Refuse unknown parameters and models, and return the model's name. An empty *known* accepts all parameters."""
     for name in options.unsupported_parameters:
         if name in body:
             raise Rejected(
@@ -81,7 +81,7 @@ def check_body(body: Mapping[str, Any], known: Set[str], options: SimOptions) ->
 
 
 def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_param: str) -> None:
-    """Refuse what reasoning models refuse: max_tokens, sampling while they reason, effort they lack."""
+    """Refuse parameters that a reasoning model refuses: max_tokens, sampling while reasoning, unsupported effort."""
     if not reasons(model):
         return
     if "max_tokens" in body:
@@ -133,14 +133,14 @@ def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_para
 
 
 def check_logprobs(body: Mapping[str, Any]) -> None:
-    """Refuse more alternatives of a token than there are. Raises `Rejected`."""
+    """Refuse too many alternatives per token. Raises `Rejected`."""
     if not 0 <= (body.get("top_logprobs") or 0) <= MOST_LOGPROBS:
         message = f"Invalid 'top_logprobs': integer above maximum value. Expected a value <= {MOST_LOGPROBS}."
         raise Rejected(400, message, code="integer_above_max_value", param="top_logprobs")
 
 
 def logprobs(tokens: Iterable[SimToken], body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return tokens as OpenAI describes them, with as many alternatives as the request asks for."""
+    """Return tokens in OpenAI's format, with the requested number of alternatives."""
     most = body.get("top_logprobs") or 0
     return [
         _logprob(token.text, token.p) | {"top_logprobs": [_logprob(text, p) for text, p in token.top[:most]]}
@@ -153,12 +153,12 @@ def _logprob(text: str, p: float) -> dict[str, Any]:
 
 
 def reasons(model: str) -> bool:
-    """Return whether *model* is one that can reason before it answers."""
+    """Return whether *model* is a reasoning model."""
     return model.startswith(_REASONING)
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message's content: text, or a list of parts of which some are text."""
+    """Return the text of a message's content, which is a text or a list of parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -186,7 +186,7 @@ def error_body(rejected: Rejected) -> bytes:
 
 
 def limit_headers(limit_state: LimitState, refused: bool) -> Headers:
-    """Return x-ratelimit-*, with resets as Go writes durations; on a 429 also how long to wait."""
+    """Return x-ratelimit-*, with reset times as Go durations, and on a 429 also the waiting time."""
     headers: Headers = []
     for name, bucket in (("requests", limit_state.requests), ("tokens", limit_state.tokens)):
         if bucket is not None:

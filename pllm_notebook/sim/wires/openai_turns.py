@@ -1,4 +1,4 @@
-"""Conversations as OpenAI's formats write them: files, tools' calls and results, and their order."""
+"""Conversations in OpenAI's formats: files, tool calls and results, and their order."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def read_input(given: Any, instructions: Any, *, signed: bool) -> WireConversati
 
     Args:
         given: Text or items.
-        instructions: As the request has them.
-        signed: Whether the model reasons and its reasoning is to come back with what it called.
+        instructions: The request's instructions.
+        signed: Whether the reasoning before a call is required with the call.
 
     Raises:
-        Rejected: As the provider refuses.
+        Rejected: If the provider would refuse the input.
     """
     said, systems = WireConversation(), [text_of(instructions)]
     names: dict[str, str] = {}

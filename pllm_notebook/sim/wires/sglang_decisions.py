@@ -1,4 +1,4 @@
-"""SGLang's own decision endpoint, which reads the probabilities of one token."""
+"""The format of SGLang's decision endpoint, which uses the probabilities of one token."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class SGLangEndpoint(SystemOneDecisions):
     """POST /v1/decisions."""
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
-        """Check a body as the server does: what it does not know is a 400."""
+        """Check a body as the server does. Unknown fields are rejected with a 400."""
         unknown = sorted(body.keys() - _PARAMETERS)
         unknown += sorted({name for each in body["questions"] for name in each} - _FIELDS)
         if unknown:
             raise Rejected(400, f"Extra inputs are not permitted: {unknown[0]}", param=unknown[0])
         said = WireConversation()
         said.messages.append(("user", str(body["input"])))
-        # The input is counted once for each question.
+        # The tokens of the input are counted once per question.
         said.called += [orjson.dumps(each).decode() for each in body["questions"]]
         said.called += [str(body["input"])] * (len(body["questions"]) - 1)
         questions = [_question(each) for each in body["questions"]]
