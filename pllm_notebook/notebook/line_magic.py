@@ -48,18 +48,18 @@ class Overview(HTMLFacts):
 
 
 def run_command(line: str) -> Any:
-    """Show or set things.
+    """Show or change settings and results.
 
     %pllm              the current model and where it is set
-    %pllm use MODEL    set the model for every later call
+    %pllm use MODEL    set the model for all later calls
     %pllm status       the newest run
-    %pllm errors       its failed rows; in a new kernel, the failed calls that the cache kept
-    %pllm retry        send those again that can succeed again, and wait
-    %pllm cost         what this session's runs cost
-    %pllm limits       the providers' limits as reported and as inferred, and the number of refusals
-    %pllm cache        what the cache holds
+    %pllm errors       its failed rows; in a new kernel, the failed calls in the cache
+    %pllm retry        send its failed rows again if they may succeed, and wait
+    %pllm cost         the cost of this session's runs
+    %pllm limits       the providers' limits, reported and inferred, and the number of refusals
+    %pllm cache        the contents of the cache
     %pllm jobs         the providers' batch jobs
-    %pllm --help       this
+    %pllm --help       this help
     """
     command, _, rest = line.strip().partition(" ")
     if not command:

@@ -86,7 +86,7 @@ def _parents() -> list[tuple[Any, Any]]:
 
 @contextmanager
 def _published_for(parents: list[tuple[Any, Any]]) -> Iterator[None]:
-    """Publish in an earlier cell. Before version 7, ipykernel takes it from an attribute, wrong during a click."""
+    """Publish in an earlier cell. Before version 7, ipykernel finds the cell by an attribute; a click has no cell."""
     before = _parents()
     for each, parent in parents:
         each.parent_header = parent
