@@ -1,4 +1,4 @@
-"""The model that a prompt's configuration names."""
+"""Model of a prompt, resolved from its configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def model_of(config: LLMConfig) -> str:
     """Return the name of a prompt's model.
 
     Raises:
-        UsageError: If none is named, and the client has no default. Nothing was sent.
+        UsageError: If no model is named and the client has no default. Nothing was sent.
     """
     if config.name.endswith(":"):
         settings = current()
@@ -35,7 +35,7 @@ def target_of(config: LLMConfig) -> ResolvedModel:
     """Resolve a prompt's model.
 
     Raises:
-        UsageError: For an unknown provider or model. Nothing was sent.
+        UsageError: If the provider or model is unknown. Nothing was sent.
     """
     return resolve_model(options_for({"model": model_of(config)}))
 

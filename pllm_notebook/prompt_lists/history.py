@@ -1,4 +1,4 @@
-"""Turn an answer into the turns that continue its conversation: the assistant's, and the results of its tool calls."""
+"""Conversion of an answer to the next turns of its conversation: the assistant's and the tool results."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def turns_of(
 
     Args:
         output: The answer.
-        wire: The wire format of its raw body, to keep what the provider needs in later turns; None for plain turns.
+        wire: The wire format of its raw body, to keep the data required by the provider in later turns; None for plain
+            turns.
         tools: Tools of the prompt.
         given: Results of some or all calls.
 
     Raises:
-        UsageError: For an output without an answer, a result without a call, or a function call without a result.
+        UsageError: If the output has no answer, a result has no call, or a function call has no result.
     """
     if output.error is not None or output.str_content is None:
         raise UsageError(

@@ -17,7 +17,7 @@ class GeneratedJsonObject(dict[str, Any]):
     """The JSON object of an answer: a dictionary, also available as `object`.
 
     Attributes:
-        name: The tool whose arguments it is; "parsed_content" for an object in the answer's text.
+        name: Name of the tool with these arguments; "parsed_content" for an object in the answer's text.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class LLMToolCall(BaseModel):
 
     @property
     def call_id(self) -> str:
-        """`id` by its other name."""
+        """Alias of `id`."""
         return self.id
 
     @property
     def args(self) -> Any:
-        """`arguments` by their other name."""
+        """Alias of `arguments`."""
         return self.arguments
 
 

@@ -30,10 +30,10 @@ from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
 __all__ = ["LLMPromptContext"]
 
-# Also with a provider's JSON mode: some require the word JSON in the prompt.
+# Added in a provider's JSON mode, too: some providers require the word JSON in the prompt.
 _JSON = "Answer with one JSON object, and with nothing else."
 _OPENING = "{"
-# Most characters of a text in a repr.
+# Maximum characters of a text in a repr.
 _SHOWN = 500
 
 
@@ -107,7 +107,7 @@ class LLMPromptContext(ArgumentModel):
 
     @property
     def instruction(self) -> str | None:
-        """The system prompt: the instruction, with the part that the format needs; None for none."""
+        """The system prompt: the instruction with the text required by the format; None if both are empty."""
         parts = [self.system_string] if self.system_string else []
         json = self.llm_config.response_format in ("json_object", "json_beg")
         if self.structured_output is not None and (self.use_schema_instruction or json):
@@ -118,7 +118,7 @@ class LLMPromptContext(ArgumentModel):
 
     @property
     def beginning(self) -> str:
-        """The prefill for a model that accepts one, "" for none."""
+        """The prefill for a model that accepts one, "" if there is none."""
         begins = self.llm_config.response_format == "json_beg"
         return self.prefill or (_OPENING if begins else "")
 
@@ -136,10 +136,10 @@ class LLMPromptContext(ArgumentModel):
         return said
 
     def dialogue(self, *, prefilled: bool) -> Dialogue:
-        """Return the conversation, with the prefill or without.
+        """Return the conversation, with or without the prefill.
 
         Raises:
-            UsageError: For a message that cannot be converted, and without a message to answer. Nothing was sent.
+            UsageError: If a message cannot be converted, or there is no message to answer. Nothing was sent.
         """
         said = self.messages
         if self.beginning and not prefilled:
@@ -171,10 +171,10 @@ class LLMPromptContext(ArgumentModel):
         return to_google(self._for(google.PROVIDER), self._model_of(google.PROVIDER))
 
     def get_tool(self) -> dict[str, Any] | None:
-        """Return `structured_output` as a tool definition in the provider's format, None for none.
+        """Return `structured_output` as a tool definition in the provider's format, or None if it is not set.
 
         Raises:
-            UsageError: For an unknown provider, or a schema that it does not accept. Nothing was sent.
+            UsageError: If the provider is unknown or does not accept the schema. Nothing was sent.
         """
         if self.structured_output is None:
             return None
@@ -184,16 +184,16 @@ class LLMPromptContext(ArgumentModel):
     # Changed copies.
 
     def update_llm_config(self, llm_config: LLMConfig | None = None, **values: Any) -> Self:
-        """Return a copy with other settings. The prompt itself is not changed.
+        """Return a copy with changed settings. The prompt itself is not changed.
 
             three = [prompt.update_llm_config(client=client) for client in ("openai", "anthropic", "google")]
 
         Args:
-            llm_config: New settings; None to start from the present ones.
+            llm_config: New settings; None to start from the current ones.
             **values: Single fields of `LLMConfig`.
 
         Raises:
-            ValidationError: For an unknown field, or a value outside its range.
+            ValidationError: If a field is unknown or a value is outside its range.
         """
         base = self.llm_config if llm_config is None else llm_config
         return self._changed(llm_config=LLMConfig(**(base.model_dump() | values)))
@@ -223,8 +223,8 @@ class LLMPromptContext(ArgumentModel):
             following = prompt.add_chat_turn_history(output)
             following.new_message = "And the second one?"
 
-        The copy has no `new_message`; set it, or leave it None after tool results. The answer keeps what its provider
-        needs in later turns (signatures, reasoning), and becomes plain turns for any other provider.
+        The copy has no `new_message`; set it, or leave it None after tool results. The answer keeps the data that
+        its provider requires in later turns (signatures, reasoning), and becomes plain turns for any other provider.
 
         Each call needs a result. Without one, a call of a tool that has no function is marked as received, and invalid
         arguments as an error; the result of a function must be given, since functions are not run here.
@@ -234,7 +234,7 @@ class LLMPromptContext(ArgumentModel):
             results: Results of its tool calls.
 
         Raises:
-            UsageError: For an output without an answer, a result without a call, or a function call without a result.
+            UsageError: If the output has no answer, a result has no call, or a function call has no result.
         """
         # An answer with a prefill is not the provider's own message.
         wire = None if self.beginning or llm_output.raw_result is None else target_of(self.llm_config).wire
@@ -245,7 +245,7 @@ class LLMPromptContext(ArgumentModel):
         return following._changed(new_message=None)
 
     def _changed(self, **values: Any) -> Self:
-        """Copy the prompt with lists of its own, so that changes of the copy do not affect the prompt."""
+        """Return a changed copy with its own lists, so that changes to them do not affect the prompt."""
         lists = {"history": list(self.history), "tools": list(self.tools)}
         return self.model_copy(update=lists | values)
 
@@ -259,8 +259,8 @@ class LLMPromptContext(ArgumentModel):
         return [*(self.new_message or ()), {"type": "text", "text": self.postfill}]
 
     def _for(self, maker: Provider) -> Dialogue:
-        """Return the conversation for a provider's format, which need not be that of its own model."""
-        # The implicit prefill of "json_beg" is left out if it is not accepted; an explicit one is refused by the wire.
+        """Return the conversation for a provider's format, which may differ from the format of the prompt's model."""
+        # The implicit prefill of "json_beg" is omitted if it is not accepted; an explicit one is refused by the wire.
         return self.dialogue(prefilled=bool(self.prefill) or maker.models.continues_answers)
 
     def _model_of(self, maker: Provider) -> str | None:

@@ -37,11 +37,11 @@ def output_for(
 
     Args:
         context: The prompt.
-        spec: Its spec.
-        outcome: Its outcome.
+        spec: The spec of its call.
+        outcome: The outcome of the call.
         last: The last reply, None if it is not stored.
         prompt: The prompt as it was sent.
-        prefill: The prefill that was sent, "" for none.
+        prefill: The prefill that was sent, "" if there was none.
     """
     replies = outcome.replies()
     failure = outcome.failure
@@ -87,7 +87,7 @@ def _answer(output: LLMOutput, context: LLMPromptContext, value: Any, prefill: s
 
 
 def _with_prefill(context: LLMPromptContext, prefill: str, text: str) -> str:
-    """Return an answer with its prefill; after a bracket as prefill, a model may start the object again."""
+    """Return an answer with its prefill, unless the model has repeated it (after the prefill of "json_beg")."""
     repeated = context.llm_config.response_format == "json_beg" and text.lstrip().startswith(prefill)
     return text if repeated else prefill + text
 
