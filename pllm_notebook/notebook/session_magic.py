@@ -103,7 +103,7 @@ async def _run_awaiting(session: Any, codes: list[CodeType], names: dict[str, An
 
 
 def _compiled(shell: Any, body: str) -> list[CodeType]:
-    """Compile a body and its last expression separately, under a file name with which a traceback finds the lines."""
+    """Compile a body and its last expression separately, under a file name that lets tracebacks show the lines."""
     source = shell.transform_cell(body)
     file = shell.compile.cache(source, cell_number(shell), raw_code=body)
     tree = shell.transform_ast(shell.compile.ast_parse(source, filename=file))
