@@ -40,12 +40,12 @@ _ended_views: Slot[deque[ViewSink]] = Slot("ended views", deque)
 
 
 def show_run(run: Run) -> None:
-    """Show a live view of *run* in the cell that is running, unless that has one."""
+    """Show a live view of *run* in the running cell, unless it already has one."""
     attach_view(live_of(run))
 
 
 def attach_view(run: LiveRun) -> None:
-    """Show a live view of *run* in the cell that is running, unless that has one."""
+    """Show a live view of *run* in the running cell, unless it already has one."""
     model, cell = view_model(run), running_cell()
     if not any(viewer.is_shown_in(cell) for viewer in model.viewers):
         sink = ViewSink(is_attached=True)

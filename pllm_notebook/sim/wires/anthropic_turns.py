@@ -85,7 +85,7 @@ def text_of(content: Any) -> str:
 
 def _check_results(blocks: Sequence[Mapping[str, Any]], calls: Sequence[str], index: int) -> None:
     given = []
-    for block in blocks:  # a block before a result hides it
+    for block in blocks:  # a result after another block does not count
         if block.get("type") != "tool_result":
             break
         given.append(block.get("tool_use_id"))
