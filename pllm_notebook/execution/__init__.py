@@ -1,4 +1,4 @@
-"""Plan a run, look up what is cached, send the rest, record the results: the only composer of the rooms below."""
+"""Plan a run, look up cached answers, send the rest and record the results. Combines the packages below."""
 
 from pllm_notebook.display_registry import register_display
 from pllm_notebook.execution.asked_model import decision_target, resolve_model, start_simulator

@@ -1,4 +1,4 @@
-"""The model that options name: resolved with what is configured, asked as they say, and in words."""
+"""The model of a run's options: resolved with the current settings, with its request fields and display name."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _NAMES = ("effort", "service_tier", "top_p", "seed", "stop")
 
 
 def extra_fields(target: ResolvedModel, options: Options) -> Mapping[str, Any]:
-    """Return what goes into the body besides the prompt, the type and the tools, in the provider's own fields.
+    """Return the additional fields of the body, besides the prompt, type and tools, in the provider's format.
 
     Raises:
-        UsageError: For a value that the model does not take. Nothing was sent.
+        UsageError: If the model does not accept a value. Nothing was sent.
     """
     if options.mode == "batch" and options.service_tier is not None:
         raise UsageError(
@@ -51,7 +51,7 @@ def extra_fields(target: ResolvedModel, options: Options) -> Mapping[str, Any]:
 
 
 def model_in_words(target: ResolvedModel, options: Options) -> str:
-    """Return the model as displays show it, with the effort and the service tier that were asked for."""
+    """Return the model's display name, with the requested effort and service tier."""
     if target.decisions is not None:
         return f"{target.label} (decisions)"
     effort = f"effort {options.effort}" if options.effort is not None else ""
@@ -61,11 +61,11 @@ def model_in_words(target: ResolvedModel, options: Options) -> str:
 
 
 def resolve_model(options: Options, keys: Mapping[str, Key] | None = None) -> ResolvedModel:
-    """Resolve the model that *options* name, with the servers and clients that are configured.
+    """Resolve the model of *options* with the configured servers and clients.
 
     Args:
-        options: As resolved.
-        keys: API keys by provider, in place of the environment's.
+        options: The resolved options.
+        keys: API keys by provider, in place of those in the environment.
     """
     settings = current()
     return resolve(
@@ -78,10 +78,10 @@ def resolve_model(options: Options, keys: Mapping[str, Key] | None = None) -> Re
 
 
 def decision_target(options: Options, keys: Mapping[str, Key] | None = None) -> ResolvedModel:
-    """Resolve the decision endpoint that *options* name, or that of the provider or server of their model.
+    """Resolve the decision endpoint of *options*, or that of their model's provider or server.
 
     Raises:
-        UsageError: Where there is none. Nothing was sent.
+        UsageError: If there is none. Nothing was sent.
     """
     named = options.decision_model
     target = resolve_model(options if named is None else replace(options, model=named), keys)
@@ -89,20 +89,20 @@ def decision_target(options: Options, keys: Mapping[str, Key] | None = None) -> 
 
 
 def effort_in_words(target: ResolvedModel, options: Options, body: Mapping[str, Any]) -> str:
-    """Return the effort as a person reads it, "" for a decision endpoint, which does not reason."""
+    """Return the effort for display, "" for a decision endpoint, which does not reason."""
     if target.decisions is not None:
         return ""
     return options.effort or default_effort(target, body)
 
 
 def price_of(target: ResolvedModel, options: Options, extra: Mapping[str, Any], *, batch: bool) -> Rate | None:
-    """Return the price of calls to a model, None for unknown.
+    """Return the price of calls to a model, None if unknown.
 
     Args:
         target: The model.
-        options: As resolved; a price that they state comes first.
+        options: The resolved options. Prices stated in them take precedence.
         extra: See `extra_fields`.
-        batch: Whether the calls go in a batch job.
+        batch: Whether the calls are sent as a batch job.
     """
     if options.prices and (price := _stated_price(target, options.prices)) is not None:
         return price
@@ -115,16 +115,16 @@ def price_of(target: ResolvedModel, options: Options, extra: Mapping[str, Any], 
 
 
 def _stated_price(target: ResolvedModel, prices: Mapping[str, Any]) -> Rate | None:
-    # A simulated model has also the price of the provider's own.
+    # A simulated model can also use the price of the real model.
     names = [target.label, f"{target.api.name}:{target.model}"] if target.simulated else [target.label]
     return next((stated_rate(prices[name]) for name in names if name in prices), None)
 
 
 def start_simulator() -> Simulator:
-    """Start the simulator of the `sim:` models, or give the running one the options now in force.
+    """Start the simulator of the `sim:` models, or apply the current options to the running one.
 
-    Called before a run starts, on the caller's thread: starting a process takes a moment, and a dispatcher that
-    has its connection would not ask again.
+    Called before a run starts, on the caller's thread: starting a process takes a moment, and a connected dispatcher
+    would not read the options again.
     """
     from pllm_notebook import sim
 

@@ -1,9 +1,10 @@
-"""A hard ceiling on what one run may spend.
+"""A hard limit on the cost of one run.
 
-Reserve what a request can be charged, send, settle with the figure. A request whose reservation would pass the
-ceiling is not admitted; one that was cancelled, got lost or does not say what it used keeps its whole reservation as
-perhaps paid, since the provider may have charged it, and the next request of its call needs another. So what was
-paid, what may have been paid and what is reserved never exceed the ceiling together.
+Before a request is sent, its maximum cost is reserved; when it ends, the reservation is replaced by the actual cost. A
+request whose reservation would exceed the limit is not admitted. A request that was cancelled, got lost or does not
+report its usage keeps its whole reservation as possibly paid, since the provider may have charged for it, and the
+next request of its call needs a new one. So the paid, possibly paid and reserved amounts together never exceed the
+limit.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from pllm_notebook.types import Reply, Spent, Usage
 
 __all__ = ["NOTHING", "ModelBudget", "Need", "Reservation", "RunBudget"]
 
-# Tokens that a provider adds around a message: roles, separators, a schema's own wording.
+# Tokens that a provider adds around a message: roles, separators, the text of a schema.
 _OVERHEAD_TOKENS = 512
-# A price of nothing buys any number of tokens.
+# At a price of zero, any number of tokens is affordable.
 _UNLIMITED_TOKENS = 1 << 40
 
 
@@ -34,10 +35,10 @@ class Need(NamedTuple):
     """The tokens of one request, for which money is reserved.
 
     Attributes:
-        input_tokens: An upper bound.
-        usual_limit: The output limit that it should have.
-        smallest_limit: The output limit below which it is not worth sending, where the money is nearly gone.
-        most: The highest output limit that it may have.
+        input_tokens: An upper bound of the input tokens.
+        usual_limit: The normal output limit.
+        smallest_limit: The output limit below which sending is not worthwhile when the budget is nearly used up.
+        most: The maximum output limit.
     """
 
     input_tokens: int
@@ -47,12 +48,12 @@ class Need(NamedTuple):
 
     @classmethod
     def of(cls, token_bounds: TokenBounds, size: int, own: int | None, wire_version: int, *, above: int = 0) -> Need:
-        """Return what a request of a question needs.
+        """Compute the needs of a request.
 
         Args:
-            token_bounds: What is known of the question.
-            size: Bytes of the request.
-            own: Of these, the row's own (see `TokenBounds.input_bound`).
+            token_bounds: The token bounds of the question.
+            size: Size of the request in bytes.
+            own: Bytes of these that belong to the row (see `TokenBounds.input_bound`).
             wire_version: See `TokenBounds.counted`.
             above: The output limit at which its answer was cut off before, 0 for none.
         """
@@ -66,11 +67,11 @@ class Need(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What one request has reserved.
+    """The reservation of one request.
 
     Attributes:
-        usd: For each time that it is sent.
-        output_limit: Tokens that it lets its answer have; None for as many as its question does.
+        usd: Reserved US dollars for each time that it is sent.
+        output_limit: The output limit in tokens; None for that of its question.
     """
 
     usd: float
@@ -78,18 +79,18 @@ class Reservation(NamedTuple):
 
 
 NOTHING = Reservation(0.0, None)
-"""Of a request in a run without a ceiling."""
+"""The reservation of a request in a run without a cost limit."""
 
 
 class RunBudget:
-    """One run's money, whichever models it goes to.
+    """One run's budget, for all its models.
 
     Attributes:
-        ceiling_usd: None for no ceiling; nothing is then reserved.
-        paid_usd: For answers whose usage is known.
-        perhaps_usd: Reserved for requests that the provider may have charged.
-        reserved_usd: For requests that are out.
-        requests: Their number.
+        ceiling_usd: The cost limit; None for no limit, and then nothing is reserved.
+        paid_usd: Amount paid for answers with known usage.
+        perhaps_usd: Amount reserved for requests that the provider may have charged for.
+        reserved_usd: Amount reserved for requests in flight.
+        requests: Number of requests with a reservation.
     """
 
     def __init__(self, ceiling_usd: float | None) -> None:
@@ -109,34 +110,34 @@ class RunBudget:
 
     @property
     def spent_usd(self) -> float:
-        """Paid, or perhaps paid."""
+        """Amount paid or possibly paid."""
         return self.paid_usd + self.perhaps_usd
 
     @property
     def left(self) -> int:
-        """Requests that are still to be answered, as far as is known; at least 1."""
+        """Number of requests known to be still unanswered; at least 1."""
         return max(1, sum(count() for count in self._expected.values()))
 
     def expect(self, owner: object, count: Callable[[], int]) -> None:
-        """Register *count*, which returns how many requests of *owner* are still to be answered."""
+        """Register *count*, which returns the number of unanswered requests of *owner*."""
         self._expected[owner] = count
 
     def forget(self, owner: object) -> None:
-        """Expect nothing more of *owner*."""
+        """Expect no more requests of *owner*."""
         self._expected.pop(owner, None)
 
     def held_by(self) -> str:
-        """Describe what is reserved, where the next call waits for it; "" where nothing is."""
+        """Describe the reservations for which the next call waits; "" if there are none."""
         if not self.requests:
             return ""
         calls = counted(self.requests, "call")
         return f"held by max_cost_usd: {format_usd(self.reserved_usd)} reserved for {calls}"
 
     def exhausted(self, max_cost_usd: float | None, *, cut_at: int | None) -> Failure:
-        """Return the failure of a call for which there is no room left.
+        """Build the failure of a call that the budget has no room for.
 
         Args:
-            max_cost_usd: The ceiling, as the caller gave it.
+            max_cost_usd: The cost limit set by the caller.
             cut_at: The output limit at which its answer was cut off before, None for a call that was not sent.
         """
         perhaps = f" and up to {format_usd(self.perhaps_usd)} perhaps paid" if self.perhaps_usd else ""
@@ -158,28 +159,28 @@ class RunBudget:
         self._waiting.append(look)
 
     def freed(self) -> None:
-        """Call back those that wait for a reservation to be settled."""
+        """Run the callbacks that wait for a settled reservation."""
         waiting, self._waiting = self._waiting, []
         for look in waiting:
             look()
 
 
 class ModelBudget:
-    """What one model's calls may take from a run's budget.
+    """The use of a run's budget by one model's calls.
 
     Args:
-        run_budget: The run's.
+        run_budget: The run's budget.
         rate: The model's price.
-        output_limit: Tokens that one reply can have.
-        label: The model, for the error.
+        output_limit: Maximum output tokens of one reply.
+        label: The model's name, for the error.
 
     Attributes:
-        run_budget: As given.
-        is_over: Whether the call whose turn it is found no room.
-        unfunded: What that call is for; None once it is sent, or given up.
+        run_budget: The run's budget.
+        is_over: Whether the budget had no room for the next call.
+        unfunded: Tag of that call; None once it is sent or given up.
 
     Raises:
-        UsageError: A ceiling over a model whose price is unknown. Nothing was sent.
+        UsageError: If there is a cost limit and the model's price is unknown. Nothing was sent.
     """
 
     def __init__(self, run_budget: RunBudget, rate: Rate | None, output_limit: int | None, label: str) -> None:
@@ -195,11 +196,11 @@ class ModelBudget:
         self._output_limit = output_limit or 0
 
     def reserve_for(self, spec: CallSpec, next_: NextCall) -> Reservation | None:
-        """Reserve what a request can be charged, None where the budget has no room. Only where there is a ceiling.
+        """Reserve the maximum cost of a request; None if the budget has no room. Used only with a cost limit.
 
         Args:
-            spec: What the request asks: the queue's spec, or that of its packs.
-            next_: The call whose turn it is.
+            spec: The request's spec: that of the queue, or that of its packs.
+            next_: The next call.
         """
         reserved = self._reserve_for(spec, next_)
         self.is_over = reserved is None
@@ -207,7 +208,7 @@ class ModelBudget:
         return reserved
 
     def held_by(self) -> str:
-        """Describe what is reserved, where a call waits for it; "" where none does."""
+        """Describe the reservations for which a call waits; "" if none waits."""
         return self.run_budget.held_by() if self.is_over else ""
 
     def _reserve_for(self, spec: CallSpec, next_: NextCall) -> Reservation | None:
@@ -219,16 +220,16 @@ class ModelBudget:
         return self.reserve(Need.of(spec.token_bounds, next_.size, row_bytes, version, above=above))
 
     def bound_usd(self, content_bytes: int) -> float:
-        """Bound the cost of one request from above: no token is shorter than a byte."""
+        """Return an upper bound of the cost of one request: no token is shorter than a byte."""
         if self.run_budget.ceiling_usd is None or self._rate is None:
             return 0.0
         return self._rate.ceiling_usd(content_bytes + _OVERHEAD_TOKENS, self._output_limit)
 
     def reserve(self, need: Need) -> Reservation | None:
-        """Reserve what one request can be charged; None where the ceiling has no room for it now.
+        """Reserve the maximum cost of one request; None if the budget has no room for it now.
 
-        The output limit is as high as the request's share of the money allows, so that few answers are cut off while
-        there is plenty, and never below what it needs.
+        The output limit is as high as the request's share of the budget allows, so that few answers are cut off
+        while there is plenty of budget, and never lower than needed.
         """
         run_budget, rate = self.run_budget, self._rate
         if run_budget.ceiling_usd is None or rate is None:
@@ -238,14 +239,14 @@ class ModelBudget:
         limit = min(max(share, need.usual_limit), need.most)
         if not run_budget.fits(rate.ceiling_usd(need.input_tokens, limit)):
             limit = min(_affordable_tokens(rate, free, need.input_tokens), limit)
-            # The last of the money goes to one request at a time: what it does not take is there for the next.
+            # The rest of the budget goes to one request at a time, so that its unused part is left for the next.
             if run_budget.requests or limit < need.smallest_limit:
                 return None
         usd = rate.ceiling_usd(need.input_tokens, limit)
         return Reservation(usd, limit) if self.admit(usd) else None
 
     def admit(self, bound_usd: float) -> bool:
-        """Reserve *bound_usd* if the ceiling allows it."""
+        """Reserve *bound_usd* if the budget allows it."""
         if self.run_budget.ceiling_usd is None:
             return True
         if not self.run_budget.fits(bound_usd):
@@ -255,23 +256,23 @@ class ModelBudget:
         return True
 
     def settle(self, bound_usd: float, requests: int, cost_usd: float | None, maybe_paid: int) -> float:
-        """Replace the reservation of a call that has ended by what it cost.
+        """Replace the reservation of an ended call by its cost.
 
         Args:
-            bound_usd: What was reserved for each request.
-            requests: Requests that it was reserved for.
-            cost_usd: What the one that was answered cost, None for unknown, which counts as its whole
-                reservation; 0.0 where none was.
-            maybe_paid: Further requests of the call that the provider may have charged.
+            bound_usd: Amount reserved for each request.
+            requests: Number of requests with a reservation.
+            cost_usd: Cost of the answered request; None if unknown, which counts as its whole reservation; 0.0 if
+                none was answered.
+            maybe_paid: Number of other requests of the call that the provider may have charged for.
 
         Returns:
-            US dollars that were perhaps paid; 0.0 without a ceiling, since nothing was reserved.
+            US dollars possibly paid; 0.0 without a cost limit, since nothing was reserved.
         """
         if self.run_budget.ceiling_usd is None:
             return 0.0
         perhaps = (maybe_paid + (cost_usd is None)) * bound_usd
         self.run_budget.requests -= requests
-        # Rounding leaves nothing behind where nothing is out.
+        # Leave no rounding error if no request is in flight.
         self.run_budget.reserved_usd = (
             self.run_budget.reserved_usd - requests * bound_usd if self.run_budget.requests else 0.0
         )
@@ -283,12 +284,12 @@ class ModelBudget:
     def settle_call(
         self, call: PendingCall, bound_usd: float, result: CallResult, *, is_counted: bool = False
     ) -> tuple[float | None, Spent]:
-        """Settle a call that has ended (see `settle`).
+        """Settle an ended call (see `settle`).
 
         Args:
             call: The call.
-            bound_usd: What was reserved for each of its requests.
-            result: The reply or failure, with what it took.
+            bound_usd: Amount reserved for each of its requests.
+            result: The reply or failure, with its attempts and charges.
             is_counted: Whether its request was that of another run with this budget, which has counted it as paid.
 
         Returns:
@@ -314,7 +315,7 @@ class ModelBudget:
         return cost, answered if failed is None else failed + answered
 
     def _pay_failed(self, usages: Sequence[Usage]) -> Spent:
-        """Return what requests that failed and were charged have used, and count it as paid."""
+        """Return the usage and cost of failed requests that were charged, and count it as paid."""
         spent = Spent()
         for usage in usages:
             cost = None if self._rate is None else self._rate.cost_usd(usage)
@@ -325,11 +326,11 @@ class ModelBudget:
 
 
 def _affordable_tokens(rate: Rate, usd: float, input_tokens: int) -> int:
-    """Return how many output tokens *usd* buys beside *input_tokens*; 0 for none."""
+    """Return the number of output tokens that *usd* buys in addition to *input_tokens*; 0 if none."""
     left = usd - rate.ceiling_usd(input_tokens, 0)
     if left <= 0:
         return 0
     tokens = int(left / rate.output_usd) if rate.output_usd else _UNLIMITED_TOKENS
-    while tokens and rate.ceiling_usd(input_tokens, tokens) > usd:  # a dearer tier, or rounding
+    while tokens and rate.ceiling_usd(input_tokens, tokens) > usd:  # a more expensive tier, or rounding
         tokens = tokens * 15 // 16
     return tokens

@@ -48,7 +48,7 @@ _TRANSPORT = frozenset(
 
 
 class BodyTemplate:
-    """A body encoded once, with a hole between *before* and *after* where each row's text goes, a JSON string."""
+    """A body encoded once, in two parts *before* and *after* each row's text, which is a JSON string."""
 
     __slots__ = ("after", "before")
 
@@ -60,20 +60,20 @@ class BodyTemplate:
 
     @classmethod
     def alone(cls, body: Mapping[str, Any]) -> BodyTemplate | None:
-        """Encode a body whose hole may be only a part of a text; None where it is."""
+        """Encode a body; None if the placeholder is only part of a string."""
         return cls(body) if _PLACEHOLDER_JSON in orjson.dumps(body) else None
 
 
 class CacheKey:
-    """Make the keys of one run's rows from a prefix that is hashed once.
+    """Compute the keys of one run's rows from a prefix that is hashed once.
 
     Args:
         provider: As in `ResolvedModel.identity`.
         path: As in `ResolvedModel.path`.
         body: The intended body with `PLACEHOLDER` for the row's text.
-        salt: The caller's.
+        salt: The caller's salt.
         sample: Index of the sample; 0 is the plain call.
-        pack: Rows that share a call, None for a call of its own.
+        pack: Number of rows that share a call, None for one row per call.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class CacheKey:
 def key_of(
     provider: str, path: str, body: Mapping[str, Any], salt: str, sample: int = 0, pack: int | None = None
 ) -> str:
-    """Return the key of one whole body; equal to what `CacheKey` gives for it."""
+    """Return the key of one whole body, equal to its key by `CacheKey`."""
     return _encode(hashlib.sha256(orjson.dumps(_envelope(provider, path, body, salt, sample, pack))).digest())
 
 
 def simulated_salt() -> str:
-    """Return what a simulator with settings of its own adds to a call's salt: it answers otherwise than another."""
+    """Return the addition to a call's salt for a simulator with custom settings, since its answers differ."""
     chosen = current().sim
     if not chosen:
         return ""

@@ -1,7 +1,7 @@
 """Cache hits that appeared after planning: answers of other runs in this process, and of other processes.
 
-The plan looks into the store once. What is stored later is found just before a call would be sent, so that nothing
-is paid for twice. A look costs a read, and is left out where nothing can have appeared.
+The plan checks the store once. Answers stored later are found just before a call would be sent, so that nothing
+is paid for twice. A check costs a read, and is skipped if no answer can have appeared.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["CacheRecheck"]
 
 
 class CacheRecheck:
-    """Look for answers that appeared after planning. Used on the engine's loop alone; sends nothing.
+    """Look for answers that appeared after planning. Used only on the engine's loop; sends nothing.
 
     Attributes:
-        own_replies: Replies of this run's own calls: nothing that another run has stored.
+        own_replies: Number of replies to this run's own calls.
     """
 
     def __init__(
@@ -33,38 +33,38 @@ class CacheRecheck:
         repeated: Collection[int] = (),
     ) -> None:
         self._spec = spec
-        # A run that refreshes wants none of what was stored before, and its plan has not looked.
+        # A refreshing run must not use older answers, and its plan has not checked the store.
         self._since = refresh_since if spec.options.cache == "refresh" else None
         self._store = None if spec.options.cache == "refresh" and self._since is None else store
-        # Calls whose request another call of this run makes too: its reply, of this run, serves them.
+        # Calls with the same request as another call of this run: its reply serves them too.
         self._repeated = repeated
         self._own_store, self._began = store, 0.0
         self._dispatcher: CallDispatcher
         self.own_replies = 0
         self._replies_before = self._written_before = 0
         self._is_writing = False
-        # Calls of a retry whose replies may be stored already, and those whose stored reply is not wanted.
+        # Calls of a retry whose replies may already be stored, and those whose stored reply must not be used.
         self._recheck: frozenset[int] = frozenset()
         self._fresh: frozenset[int] = frozenset()
 
     def begin(self, dispatcher: CallDispatcher) -> None:
-        """Note the counts of this moment, before the plan looks into the store."""
+        """Record the current counts, before the plan checks the store."""
         self._dispatcher = dispatcher
         self._began = self._began or time.time()
         if self._store is not None:
             self._written_before = self._store.written_by_others
-            # The plan cannot see what other runs have received and not yet written.
+            # The plan cannot see replies that other runs have received but not yet written.
             self._is_writing = self._store.backlog_bytes > 0
         self._replies_before, self.own_replies = dispatcher.replies, 0
 
     def retry(self, calls: Iterable[int], can_pass: Iterable[int]) -> None:
-        """Note the calls of a retry.
+        """Record the calls of a retry.
 
         Args:
-            calls: All of them.
-            can_pass: Calls that never ended, or failed in a way that can pass. The reply to such a call, or to the one
-                before its repair, may be stored and paid for; the chain goes on from there. A paid failure of the
-                others was named by the caller, who wants to pay for it again.
+            calls: All calls of the retry.
+            can_pass: Calls that never ended, or failed for a temporary reason. The reply to such a call, or to the one
+                before its repair, may be stored and paid for; the chain continues from there. The caller asked for the
+                other calls explicitly and wants to pay for them again.
         """
         self._recheck = frozenset(calls).intersection(can_pass)
         self._fresh = frozenset(calls).difference(can_pass)
@@ -72,7 +72,7 @@ class CacheRecheck:
     def may_find(self, call: int) -> bool:
         """Return whether an answer to *call* can have appeared since planning.
 
-        It cannot where every reply since then was to a call of this run, none was on its way to the store, and no
+        It cannot if all replies since then were to calls of this run, none was on its way to the store, and no
         other process has written.
         """
         if call in self._repeated:
@@ -82,11 +82,11 @@ class CacheRecheck:
         return self._since is not None or self._any_from_others() or call in self._recheck
 
     def find(self, call: int, keys: Iterable[str]) -> tuple[str, StoredReply, bool] | None:
-        """Look up the answer to *call* by one of *keys*; None where there is none.
+        """Look up the answer to *call* by *keys*; None if there is none.
 
         Returns:
-            Its key, the answer, and whether it is on disk. One that is still queued is queued again by the caller,
-            which changes nothing: its row is reported after the commit.
+            Its key, the answer, and whether it is on disk. The caller queues an answer that is still queued again,
+            which changes nothing, so that its row is reported after the commit.
         """
         store, since = self._store, self._since
         if call in self._repeated:
@@ -102,7 +102,7 @@ class CacheRecheck:
         return None
 
     def keep_first(self, replies: Sequence[UnreadReply]) -> None:
-        """Use the answers that are stored already: another run's pack may have brought, and reported, them."""
+        """Use answers that are already stored: another run's pack may have returned and reported them."""
         if self._store is None or not self._any_from_others():
             return
         stored = self._store.get_many([reply.key for reply in replies])

@@ -1,7 +1,7 @@
-"""One run's calls to one model, as a dispatcher pulls them: what is sent next, and what holds it back.
+"""The queue from which a dispatcher pulls one run's calls to one model.
 
-What holds a call back: the order, claims of other processes, a store that is behind, the first call that warms the
-provider's cache, rejections, the budget, and one call at a time.
+A call can be delayed by the order, claims of other processes, a store that is behind, the first call that warms the
+provider's cache, rejections, the budget, and serial mode.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pllm_notebook.types import Reply, Spent
 
 __all__ = ["CallQueue"]
 
-# A writer that falls this far behind stops admission; what is on the wire still fits in memory.
+# If the writer falls this far behind, no new calls are sent. The calls in flight still fit in memory.
 MOST_BACKLOG_BYTES = 64 * 2**20
 _LOOK_AGAIN_S = 0.1
 # How often the store is checked for answers to calls that another process sends.
@@ -42,23 +42,23 @@ _LOOK_ELSEWHERE_S = 0.25
 
 
 class CallQueue:
-    """The calls of one spec (see `protocols.CallSource`). Used on the engine's loop alone.
+    """The calls of one spec (see `protocols.CallSource`). Used only on the engine's loop.
 
     Attributes:
-        spec: What is asked.
-        order: What waits to be sent.
-        recorder: What comes back.
-        budget: What they may take of the run's money.
-        spent: What they have used and cost.
-        dispatcher: What sends them; set when the run begins. It has no connection until something must be sent.
-        run_queue: Its calls at the dispatcher.
-        tools: Runs the tools that replies call, None where it offers none.
+        spec: The spec of the calls.
+        order: The calls waiting to be sent.
+        recorder: Stores and records the results.
+        budget: The calls' use of the run's budget.
+        spent: Usage and cost of the calls.
+        dispatcher: Sends the calls; set when the run begins. It has no connection until something must be sent.
+        run_queue: The run's queue at the dispatcher.
+        tools: Runs the tools called by replies, None if the spec offers none.
         reader: Reads replies.
-        over_budget: Why what is left is not sent, where the budget does not suffice; None while it does.
-        before: Queues of the run whose calls all go first, where it sends one call at a time.
+        over_budget: Why the remaining calls are not sent, if the budget is insufficient; else None.
+        before: In serial mode, the run's queues whose calls all come first.
     """
 
-    # Also where a run's parts were released: a timer may still come.
+    # A class attribute, because a timer may still fire after a run's parts were released.
     _announced = False
 
     def __init__(
@@ -85,7 +85,7 @@ class CallQueue:
         self.before: Sequence[CallQueue] = ()
         self._services = services
         self._store, self._loop = store, loop
-        # Calls that go one by one warm the cache anyway, and a batch is sent whole.
+        # Serial calls warm the cache anyway, and a batch is sent as a whole.
         warms = (spec.packed or spec).is_prefix_cached and not (self._serial or self._batch)
         self._warmup = Warmup() if warms else None
         self.over_budget: Failure | None = None
@@ -101,7 +101,7 @@ class CallQueue:
         return f"CallQueue({self.spec.target.label}, open={self.recorder.open}, requests={self.order.requests})"
 
     def begin(self) -> None:
-        """Announce the run to its dispatcher, before the plan looks into the store."""
+        """Announce the run to its dispatcher, before the plan checks the store."""
         self.order.claims.begin()
         self.dispatcher = self._services.dispatcher(self.spec.target)
         self.order.recheck.begin(self.dispatcher)
@@ -109,7 +109,7 @@ class CallQueue:
         self._announced = True
 
     def retry(self, calls: list[int], can_pass: list[int]) -> None:
-        """Begin again with the calls of a retry (see `CacheRecheck.retry`)."""
+        """Restart with the calls of a retry (see `CacheRecheck.retry`)."""
         self.recorder.reset()
         self.over_budget = None
         self.order.recheck.retry(calls, can_pass)
@@ -117,7 +117,7 @@ class CallQueue:
         self.run_queue = self.recorder.run_queue = self._services.run_queue(self, self.spec)  # the old one stays closed
 
     def send(self) -> None:
-        """Let the dispatcher pull the calls that there are, opening it only now: a run that finds all needs no key."""
+        """Let the dispatcher pull the calls. It is opened only now: a run with only cache hits needs no key."""
         if not self._announced or self.recorder.halted is not None:
             return
         if self._attached:
@@ -128,15 +128,15 @@ class CallQueue:
             attach(self.dispatcher, self.run_queue, self.spec.target.label)
             self._attached = True
         except MissingKeyError as error:
-            # Made when all rows have been looked up: it says how many need no key.
+            # Built when all rows have been looked up, because it contains the number that need no key.
             self.recorder.halt("failed", partial(MissingKeyError, error.provider, error.variable))
         except PllmError as error:
             self.recorder.halt("failed", error)
 
     def announce(self) -> None:
-        """Wake the dispatcher, since no more calls may come: a batch, and a last pack, are complete.
+        """Wake the dispatcher, since no more calls may come and a batch and the last pack are then complete.
 
-        The loop is woken only where no call is under way or will be sent: the run may be over.
+        The loop is woken only if no call is open or will be sent, since the run may be over.
         """
         if not self.recorder.open and (self.recorder.halted is not None or not self.order.has_calls):
             self.recorder.replies.wake()
@@ -144,10 +144,10 @@ class CallQueue:
         self.dispatcher.wake()
 
     def close(self) -> None:
-        """Send nothing more; each call that is on its way ends as cancelled, and no tool is waited for."""
+        """Send nothing more. Each call in flight ends as cancelled, and tools are not waited for."""
         if self.tools is not None:
             self.recorder.open -= self.tools.abandon()
-        # Also where nothing was ever sent: a dispatcher that gathers calls would wait for this run for ever.
+        # Detach even if nothing was sent: a batch dispatcher would wait for this run forever.
         if self._announced:
             self._announced = self._attached = False
             self.dispatcher.detach(self.run_queue)
@@ -156,7 +156,7 @@ class CallQueue:
         """End the run because of an internal error."""
         self.recorder.fail(error)
 
-    # What displays read.
+    # Read by displays.
 
     @property
     def submitted(self) -> bool:
@@ -167,8 +167,8 @@ class CallQueue:
         return self.is_exhausted() and (not self._attached or self.dispatcher.submitted(self.run_queue))
 
     def blocked_by(self) -> str:
-        """Describe what holds calls back at this moment, "" for nothing."""
-        # A call that met a rate limit waits in the queue, and is no longer pending; one in a batch job is in flight.
+        """Describe what delays calls now; "" if nothing does."""
+        # A rate-limited call waits in the queue and is no longer pending; a call in a batch job is in flight.
         flying = 0 if self._batch else self.run_queue.in_flight
         if self.recorder.halted is not None or not (self.order.has_calls or self.recorder.open > flying):
             return ""
@@ -183,10 +183,10 @@ class CallQueue:
             return f"{len(self.order.elsewhere):,} calls are being answered elsewhere"
         return self.dispatcher.blocked_by(self._loop.time())
 
-    # What the dispatcher asks (see `protocols.CallSource`).
+    # Called by the dispatcher (see `protocols.CallSource`).
 
     def next(self) -> PendingCall | None:
-        """Return the next call, None where there is none to send now."""
+        """Return the next call, None if there is none to send now."""
         try:
             return self._next()
         except Exception as error:
@@ -198,11 +198,11 @@ class CallQueue:
         self.order.release_waiting(call.tag[0], call.key)
 
     def may_retry(self, call: PendingCall) -> bool:
-        """Reserve the money to send *call* again, whose requests so far may all have been paid."""
+        """Reserve money to send *call* again. All its requests so far may have been paid for."""
         return self.budget.admit(call.tag[1])
 
     def may_hedge(self, call: PendingCall) -> bool:
-        """Reserve the money to send *call* a second time; False while anything else is to be sent."""
+        """Reserve money to send *call* a second time. Return False while there are other calls to send."""
         all_sent = self.results.planned and not self.order.has_calls and not self._is_calling_tools
         return all_sent and not self.run_queue.paused and self.budget.admit(call.tag[1])
 
@@ -220,7 +220,7 @@ class CallQueue:
         return self.tools is not None and self.tools.working > 0
 
     def end_if_answered(self, call: PendingCall) -> bool:
-        """End a call that waits to be sent again, and return True, if others have answered it or send it by now."""
+        """End a waiting call and return True if others have answered it or are sending it."""
         tag, bound, *_ = call.tag
         if self.order.is_still_wanted(tag, call.key):
             return False

@@ -1,4 +1,4 @@
-"""Ask a person before batch jobs are submitted, or lines of a job are sent live: neither can be undone for free."""
+"""Ask the user before batch jobs are submitted or lines of a job are sent live: neither can be undone for free."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pllm_notebook.types import Usage
 __all__ = ["Confirm", "confirm", "confirm_price", "estimated_cost_usd", "format_estimate"]
 
 Confirm = bool | Callable[[str], bool]
-"""Whether to ask a person first; or what answers in place of one, given the question."""
+"""Whether to ask the user first; or a function that answers the question instead."""
 
 
 def confirm(estimate: Estimate) -> None:
@@ -37,9 +37,9 @@ def confirm_price(question: str, what: str, confirm: Confirm = True) -> None:
     """Ask whether to go on.
 
     Args:
-        question: What would be sent, and its price, as a question.
-        what: The same as a clause, for where there is no interactive input.
-        confirm: Whether to ask at all, or whom.
+        question: The question, with the calls to send and their price.
+        what: The same as a clause, used if there is no interactive input.
+        confirm: Whether to ask, or a function that answers.
 
     Raises:
         NotConfirmedError: When the answer is no, or without interactive input. Nothing was sent.
@@ -69,10 +69,10 @@ def ask_yes_no(question: str, what: str, instead: str, details: str = "") -> Non
     """Ask for a yes.
 
     Args:
-        question: With what would be sent, and its price.
-        what: The same as a clause, for where there is no interactive input.
-        instead: How to go on without a person, up to "without asking".
-        details: What the question showed, below the error for where it was not seen.
+        question: The question, with the calls to send and their price.
+        what: The same as a clause, used if there is no interactive input.
+        instead: How to continue without a prompt; "without asking" is appended.
+        details: The details of the question, shown below the error if the question was not shown.
 
     Raises:
         NotConfirmedError: When the answer is no, or without interactive input. Nothing was sent.
@@ -91,5 +91,5 @@ def ask_yes_no(question: str, what: str, instead: str, details: str = "") -> Non
 
 
 def is_interactive() -> bool:
-    """Return whether a question could be answered: a notebook's frontend, or a terminal."""
+    """Return whether a question can be answered: in a notebook or a terminal."""
     return in_kernel() or bool(sys.stdin and sys.stdin.isatty())

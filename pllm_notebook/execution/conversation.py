@@ -1,4 +1,4 @@
-"""The messages of a request as a person reads them, whatever the provider's form of a body is."""
+"""The messages of a request as readable text, for the body of any provider."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def conversation(body: Mapping[str, Any] | None, prompt: str | None) -> list[tup
     """Return the turns of a request in order: role and text. Parts that are not text are named by their type.
 
     Args:
-        body: The intended request body; None where it is not known.
-        prompt: The row's own text, for a body that is not known or has no turns.
+        body: The intended request body; None if unknown.
+        prompt: The row's own text, used if the body is unknown or has no turns.
     """
     found: list[tuple[str, str]] = []
     body = body or {}

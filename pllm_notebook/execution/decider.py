@@ -1,4 +1,4 @@
-"""Deciding rows from several calls each: what an ensemble adds to the loop."""
+"""The interface for deciding rows that have several calls each, which an ensemble adds to the loop."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Decider"]
 
 
 class Decider(ABC):
-    """See every call of a run, decide its rows, and ask further where that takes one more call.
+    """Observe every call of a run, decide its rows, and add calls for rows that need one more.
 
-    A row of the run is one call of one sample; what a person asked and is answered is a row of `table`. Used on the
-    engine's loop, except where noted.
+    A row of the run is one call of one sample. A row of the user's data is a row of `table`. Used on the
+    engine's loop unless noted.
 
     Attributes:
         table: The decided outcomes.
         woken: Set when there is something to decide.
         raises: Whether the first failed row ends the run.
-        first_failure: The first row that failed, and why, since the last retry; None for none.
-        members: Specs that every row is asked; what comes after them is asked where they differ.
+        first_failure: The first failed row since the last retry, with its failure; None for none.
+        members: Number of specs that are sent for every row. Later specs are sent only if their answers differ.
     """
 
     def __init__(self, total: int, members: int, *, raises: bool) -> None:
@@ -40,18 +40,18 @@ class Decider(ABC):
     @property
     @abstractmethod
     def is_busy(self) -> bool:
-        """Whether any row is to be decided, or to be asked further."""
+        """Whether any row waits for a decision or for another call."""
 
     @abstractmethod
     def planned(self, rows: Sequence[int]) -> None:
-        """Note rows of the run that have been planned (see `ResultObserver`)."""
+        """Record planned rows of the run (see `ResultObserver`)."""
 
     @abstractmethod
     def recorded(self, call: int, outcome: Outcome) -> None:
-        """Note how a call ended (see `ResultObserver`)."""
+        """Record the outcome of a call (see `ResultObserver`)."""
 
     def reply_of(self, row: int) -> tuple[CallSpec, str] | None:
-        """Return the spec and the key of the reply that is a row's answer, None where it is no single one."""
+        """Return the spec and key of the reply that is a row's answer; None if it is not a single reply."""
         return None
 
     @abstractmethod
@@ -60,23 +60,23 @@ class Decider(ABC):
 
     @abstractmethod
     def decide(self, ready: Sequence[Any]) -> Sequence[Any]:
-        """Decide in a worker: types and functions are the user's code."""
+        """Decide the rows in a worker, since types and functions are user code."""
 
     @abstractmethod
     def record(self, ready: Sequence[Any], decided: Sequence[Any]) -> None:
-        """Record what was decided."""
+        """Record the decisions."""
 
     @abstractmethod
     def add_rows(self, *, idle: bool) -> bool:
-        """Add the rows that are to be asked further to the run; True where there are any.
+        """Add the rows that need another call to the run; return whether there are any.
 
         Args:
-            idle: Whether no other call of the run is under way.
+            idle: Whether no other call of the run is open.
         """
 
     @abstractmethod
     def reopen(self, kinds: set[FailureKind] | None) -> Iterable[int]:
-        """Forget the rows that a retry takes up; return the calls that it sends."""
+        """Forget the rows of a retry; return the calls that it sends."""
 
     @abstractmethod
     def release(self) -> None:
@@ -84,12 +84,12 @@ class Decider(ABC):
 
     @abstractmethod
     def news(self, note: str, further_spent: Spent | None, cost_usd: float | None, *, ended: bool) -> str:
-        """Return the display's line of news.
+        """Return the display's status note.
 
         Args:
-            note: What holds calls back, "" for nothing.
-            further_spent: What was spent where the members differ; None where nothing more is asked then.
-            cost_usd: US dollars that all calls cost, None for unknown.
+            note: What delays calls, "" for nothing.
+            further_spent: Amount spent on rows whose members differ; None if no further calls are made for them.
+            cost_usd: Cost of all calls in US dollars, None if unknown.
             ended: Whether the run has ended.
         """
 
@@ -98,5 +98,5 @@ class Decider(ABC):
         """Return the warnings to show at the end."""
 
     def noted(self) -> Mapping[str, Any]:
-        """Return what the registry keeps of the decisions as a whole, beside each row's."""
+        """Return the registry's record of the decisions as a whole, in addition to each row's."""
         return {}
