@@ -1,4 +1,4 @@
-"""What a run would take, before a single call is sent."""
+"""The estimate of a run, before any call is sent."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ from pllm_notebook.types import Usage
 
 __all__ = ["Estimate", "estimate"]
 
-# Calls in flight that a run reaches where nothing limits it; only for the estimate of time.
+# Calls in flight that an unlimited run reaches; used only to estimate the time.
 _USUAL_CONCURRENCY = 64
-# Of the question for evidence that was not found.
+# Tokens of the second question, about evidence that was not found.
 _SECOND_QUESTION_TOKENS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate(HTMLFacts):
-    """What would be sent, and what it would cost. Nothing was sent.
+    """The calls that a run would send, and their cost. Nothing was sent.
 
     Attributes:
-        rows: Rows of the frame.
-        skipped: Rows with a missing value in the prompt.
-        cached: Distinct calls that the cache answers.
-        duplicates: Rows that share another row's call.
-        calls: Distinct calls that would be sent; packs, where rows share them.
-        input_tokens: Of those calls, at four bytes a token; what a pack's rows share counts once.
-        output_tokens: Of those calls; from stored replies to the same question where there are any.
-        measured: Whether output tokens come from such replies and not from a guess.
-        bounded: Whether they come from the type instead, which allows no longer answers. What a model takes to reason
-            is then not in them.
-        cost_usd: Through the live API; None for an unknown price.
-        batch_cost_usd: Through the batch API; None for an unknown price, where there is no batch API, and for a server
-            of the caller's own, whose stated price is that of live calls.
-        time_s: At the limits and latency seen so far; None where none were seen.
-        model: As a person writes it.
-        simulated: Whether the answers would be invented.
-        decider: The model that is asked further where several answers differ, at a cost that is not in here:
-            how many will is unknown. "" for none.
-        pending: Distinct calls that wait in batch jobs already, and would not be sent again.
-        rejected: Distinct calls that a provider has rejected before, and that are not sent again unasked.
-        fills: How full the calls make a batch job, by model: 1.0 is one job that is full, by number or by bytes.
-            Empty where there is no batch API.
-        effort: How much the model reasons: as asked, or what it does by default.
-        service_tier: As asked, "" for none; `cost_usd` is its price.
-        strong: With `guarantee=`, the estimate of the stronger model alone, for all rows; None without.
-        least_strong: Of these, the rows that it is asked about at least: the first draw.
-        again: With `evidence="retry"`, the calls that are asked once more at most, at a cost that is not in here.
-        again_usd: What these cost then through the live API; None for an unknown price.
-        unsendable: Rows that would fail before they are sent (kind `input`), such as those with half a surrogate pair.
+        rows: Number of rows of the frame.
+        skipped: Number of rows with a missing value in the prompt.
+        cached: Number of distinct calls answered by the cache.
+        duplicates: Number of rows that share another row's call.
+        calls: Number of distinct calls that would be sent, or of packs if rows share calls.
+        input_tokens: Input tokens of those calls, at four bytes per token. The shared text of a pack counts once.
+        output_tokens: Output tokens of those calls; from stored replies to the same question if there are any.
+        measured: Whether output tokens are based on such replies, not on a guess.
+        bounded: Whether output tokens are based on the type, which allows no longer answers. Reasoning tokens are then
+            not included.
+        cost_usd: Cost through the live API; None for an unknown price.
+        batch_cost_usd: Cost through the batch API; None for an unknown price, if there is no batch API, or for the
+            caller's own server, whose stated price applies to live calls.
+        time_s: Time at the rate limits and latency seen so far; None if there are none.
+        model: The model as the user writes it.
+        simulated: Whether the answers would be simulated.
+        decider: The model that decides rows with differing answers, "" for none. Its cost is not included, since the
+            number of such rows is unknown.
+        pending: Number of distinct calls that already wait in batch jobs and would not be sent again.
+        rejected: Number of distinct calls that a provider has rejected and that are not automatically sent again.
+        fills: Fill level of batch jobs by model: 1.0 is one full job, by number of lines or bytes. Empty if there is
+            no batch API.
+        effort: Reasoning effort of the model: as requested, or its default.
+        service_tier: The requested service tier, "" for none. `cost_usd` uses its price.
+        strong: With `guarantee=`, the estimate of only the stronger model for all rows; else None.
+        least_strong: Minimum number of these rows that the stronger model is sent: the first sample.
+        again: With `evidence="retry"`, the maximum number of calls that are repeated. Their cost is not included.
+        again_usd: Cost of these through the live API; None for an unknown price.
+        unsendable: Number of rows that would fail before sending (kind `input`), such as those with half a surrogate
+            pair.
     """
 
     rows: int
@@ -90,18 +91,18 @@ class Estimate(HTMLFacts):
 
     @property
     def jobs(self) -> int:
-        """Batch jobs that the calls would be, at least; 0 where nothing would be sent or there is no batch API."""
+        """Minimum number of batch jobs for the calls; 0 if nothing would be sent or there is no batch API."""
         return sum(math.ceil(fill) for fill in self.fills.values())
 
     @classmethod
     def together(cls, parts: Sequence[Estimate]) -> Estimate:
-        """Add up questions about the same rows, which are asked side by side; each model is named once."""
+        """Add up parallel questions about the same rows. Each model is named once."""
         whole = sum(parts[1:], start=parts[0])
         efforts = dict.fromkeys(part.effort for part in parts if part.effort)
         return replace(whole, model=", ".join(dict.fromkeys(part.model for part in parts)), effort=", ".join(efforts))
 
     def __add__(self, other: Estimate) -> Estimate:
-        """Add up two questions that are asked about the same rows side by side."""
+        """Add up two parallel questions about the same rows."""
         return Estimate(
             rows=self.rows,
             skipped=self.skipped,
@@ -161,7 +162,7 @@ class Estimate(HTMLFacts):
         return [(name, text) for name, text in lines if text]
 
     def _strong_facts(self) -> list[tuple[str, str]]:
-        """Return what a stronger model adds to the cost, at least and at most, and what it costs alone."""
+        """Return the minimum and maximum cost with a stronger model, and the cost of that model alone."""
         strong = self.strong
         if strong is None:
             return []
@@ -200,11 +201,11 @@ def estimate(
     """Estimate a run. Sends nothing; reads the store.
 
     Args:
-        spec: What is asked.
+        spec: The spec of the calls.
         rows: The rows.
-        store: None to take nothing as known.
+        store: The store, None to assume that nothing is cached.
         limiter: The account's limits as learned so far, None for none.
-        pending: Tells which keys wait in batch jobs already.
+        pending: Returns which keys already wait in batch jobs.
     """
     unsent = EstimatePlan(spec, rows, store, pending)
     calls = size = 0
@@ -217,9 +218,9 @@ def estimate(
     if spec.options.max_output_tokens is not None:
         each = min(each, spec.options.max_output_tokens)
     decides = spec.target.decisions is not None
-    each = 0.0 if decides else each  # nothing is written
+    each = 0.0 if decides else each  # a decision endpoint writes no text
     tokens_in, tokens_out = size // BYTES_PER_TOKEN, round(each * unsent.calls)
-    # A further turn has the first answer in its input, and the question for what lacks evidence.
+    # A second turn also has the first answer and the question about missing evidence in its input.
     again = calls + unsent.lacking if spec.evidence is not None else 0
     size_of_one = tokens_in / calls if calls else spec.size(b'""') / BYTES_PER_TOKEN
     again_in = round((size_of_one + each + _SECOND_QUESTION_TOKENS) * again)
@@ -252,7 +253,7 @@ def estimate(
 
 
 def _fill(form: BatchFormat, calls: int, size: int) -> float:
-    """Return how full *calls* whose bodies have *size* bytes together make a job."""
+    """Return the fill level of a job with *calls* whose bodies have *size* bytes in total."""
     around = len(form.line(custom_id("k" * KEY_CHARACTERS), b"")) + 1  # the end of the line
     return max(calls / form.limits.lines, (size + calls * around) / form.limits.bytes)
 
@@ -263,12 +264,12 @@ def _cost(spec: CallSpec, calls: int, tokens_in: int, tokens_out: float, *, batc
     if calls == 0:
         return 0.0
     rate = spec.rate(batch=batch)
-    # Priced as so many average calls: long-context tiers go by the single request.
+    # Computed as that many average calls, because long-context prices depend on the single request.
     return None if rate is None else calls * rate.cost_usd(Usage(round(tokens_in / calls), round(tokens_out / calls)))
 
 
 def _is_own_server(spec: CallSpec) -> bool:
-    """Return whether a server of the caller's own is asked, which may have no batch API."""
+    """Return whether the model is on the caller's own server, which may have no batch API."""
     return bool(spec.target.address) and spec.target.price_provider is None
 
 
@@ -295,7 +296,7 @@ def _sum(one: float | None, other: float | None) -> float | None:
 
 
 def _time_together(one: Estimate, other: Estimate) -> float | None:
-    """Return the time of both: calls of one model wait for each other, calls of two do not."""
+    """Return the time of both. Calls of one model wait for each other; calls of two models do not."""
     if one.time_s is None or other.time_s is None:
         return None
     return one.time_s + other.time_s if one.model == other.model else max(one.time_s, other.time_s)

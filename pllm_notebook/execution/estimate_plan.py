@@ -1,4 +1,4 @@
-"""Which calls a run would send, computed before any is sent."""
+"""Find the calls that a run would send, before any is sent."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["EstimatePlan"]
 
-# Looked up at a time: so many calls, or, where they show files, as many as have so many bytes of these.
+# Maximum calls, and maximum bytes of their files, that are looked up at a time.
 _CHUNK = 5_000
 _MOST_BYTES = 16 * 2**20
 _REPLIES = 200
 
 
 class EstimatePlan:
-    """Walk the rows once, and yield what would be sent. Sends nothing; reads the store.
+    """Iterate over the rows once and yield the requests that would be sent. Sends nothing; reads the store.
 
     Args:
-        spec: What is asked.
-        rows: The rows that are asked.
-        store: None to take nothing as known.
-        pending: Tells which keys wait in batch jobs already.
+        spec: The spec of the calls.
+        rows: The rows.
+        store: The store, None to assume that nothing is cached.
+        pending: Returns which keys already wait in batch jobs.
 
     Attributes:
-        skipped: Rows so far with a missing value, as all that follows: whole at the end of the walk.
-        unsendable: Rows that would fail before they are sent.
-        sendable: Rows that can.
-        distinct: Calls of those rows; equal rows share one.
-        cached: Of the calls, those that the store answers.
-        rejected: Those that a provider has rejected before, which are not sent again unasked.
+        skipped: Number of rows with a missing value. All counts are complete at the end of the iteration.
+        unsendable: Number of rows that would fail before sending.
+        sendable: Number of rows that can be sent.
+        distinct: Number of calls of those rows; equal rows share one.
+        cached: Number of these calls that the store answers.
+        rejected: Number of these calls that a provider has rejected and that are not automatically sent again.
         pending: Those that wait in batch jobs.
         calls: Those that would be sent.
         replies: Stored replies to the same question, the first few.
-        lacking: Of the calls that the store answers, those that would be asked once more for their evidence.
+        lacking: Number of calls answered by the store that would be repeated because of missing evidence.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class EstimatePlan:
         self.replies: list[StoredReply] = []
 
     def requests(self) -> Iterator[tuple[CallSpec, EncodedPrompt]]:
-        """Return each request, and the question that it is: that of whole packs, where rows share calls."""
+        """Yield each request with its spec; if rows share calls, the requests and spec of whole packs."""
         spec = self._spec
         items: list[bytes] = []
         for row, encoded in self._calls():
@@ -85,11 +85,11 @@ class EstimatePlan:
             self.calls += len(left)
             del new
             left.reverse()
-            while left:  # each is let go of before the next group is made
+            while left:  # release each before the next group is built
                 yield left.pop()
 
     def _new(self) -> Iterator[dict[str, tuple[int, EncodedPrompt]]]:
-        """Return the calls that no row before has, by key, in groups that are looked up together."""
+        """Yield the calls that no earlier row has, by key, in groups that are looked up together."""
         seen: set[str] = set()
         for start in range(0, self._rows.total, _CHUNK):
             chunk = range(start, min(start + _CHUNK, self._rows.total))
@@ -117,7 +117,7 @@ class EstimatePlan:
                 yield new
 
     def _left(self, new: Mapping[str, tuple[int, EncodedPrompt]]) -> list[tuple[int, EncodedPrompt]]:
-        """Return what of some calls would be sent, in order."""
+        """Return those of some calls that would be sent, in order."""
         known = self._known(new)
         if len(self.replies) < _REPLIES:
             self.replies += list(known.values())[:_REPLIES]
@@ -132,7 +132,7 @@ class EstimatePlan:
         return [call for key, call in new.items() if key not in hits and key not in rejected and key not in waiting]
 
     def _lacking(self, known: Mapping[str, tuple[int, StoredReply]]) -> int:
-        """Return how many answers of the store would be asked for once more, as a run decides it."""
+        """Return the number of stored answers that a run would request again."""
         replies = [UnreadReply(0, key, entry, row) for key, (row, entry) in known.items()]
         steps = ReplyParser(self._spec, self._store, self._prompt).read(replies)
         return sum(isinstance(step, NextTurn) and step.first is not None for step in steps)
@@ -144,7 +144,7 @@ class EstimatePlan:
         return prompt
 
     def _known(self, new: Mapping[str, tuple[int, EncodedPrompt]]) -> dict[str, StoredReply]:
-        """Look up what is stored; where packs have brought nothing, a row's own answer serves."""
+        """Look up stored replies. If there is none from a pack, a row's own answer is used."""
         spec, store = self._spec, self._store
         if store is None or spec.options.cache == "refresh":
             return {}
@@ -165,7 +165,7 @@ class EstimatePlan:
         return known
 
     def _rejected(self, new: Mapping[str, tuple[int, EncodedPrompt]], hits: Collection[str]) -> set[str]:
-        """Return the keys of those that were rejected, in a pack or alone."""
+        """Return the keys of calls that were rejected, in a pack or alone."""
         left = {key: key for key in new if key not in hits}
         if self._spec.pack is not None:
             left |= {self._spec.plain_key(new[key][1]): key for key in list(left)}

@@ -1,7 +1,7 @@
-"""Answers that lack evidence, asked for once more: what the model reads, and what its second answer changes.
+"""The second turn for answers that lack evidence: its question, and the use of its answer.
 
-Only what lacked evidence is taken from a second answer, quote and value; all else stays as it was first. A second
-answer that does not come, or is none, changes nothing.
+Only the fields that lacked evidence are taken from a second answer, both quote and value. All other fields keep the
+first answer's values. A missing or invalid second answer changes nothing.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def evidence_turn(
     dialogue: Callable[[], Dialogue | Failure],
     further: Callable[[Dialogue, FirstAnswer], StepT | None],
 ) -> Outcome | StepT:
-    """Return what becomes of an answer: its outcome, or the turn that asks once more for what lacks evidence.
+    """Return an answer's outcome, or the turn that asks again about fields without evidence.
 
     Args:
-        spec: What was asked.
-        reply: It was read as a valid answer.
-        outcome: Of it.
+        spec: The spec of the call.
+        reply: A reply that was read as a valid answer.
+        outcome: The outcome of the reply.
         dialogue: Returns the conversation that it answers.
-        further: Continues with a turn; None where it must not be sent.
+        further: Continues with a turn; returns None if it must not be sent.
     """
     fitted, evidence = spec.fitted, spec.evidence
     if evidence is None or not isinstance(fitted, QuotingSchema):
@@ -55,7 +55,7 @@ def evidence_turn(
 
 
 def second_answer(spec: CallSpec, reply: UnreadReply) -> Outcome:
-    """Return the outcome of a row whose first answer lacked evidence, with the reply to the second question."""
+    """Return the outcome of a row whose first answer lacked evidence, using the reply to the second question."""
     first, entry = reply.first, reply.entry
     assert first is not None
     if entry.finish is Finish.COMPLETE and isinstance(spec.fitted, QuotingSchema) and spec.evidence is not None:
@@ -70,7 +70,7 @@ def second_answer(spec: CallSpec, reply: UnreadReply) -> Outcome:
 
 
 def evidence_warning(unasked: int) -> str:
-    """Return the warning of a run that asked so many rows only once, since no more calls were sent."""
+    """Return the warning of a run in which so many rows got no second question, since no more calls were sent."""
     return (
         f"{counted(unasked, 'row', 'was')} not asked once more for evidence, since max_cost_usd left no money for it: "
         f"the first answers stay. Raise it and run the cell again to go on."
@@ -78,7 +78,7 @@ def evidence_warning(unasked: int) -> str:
 
 
 def _request(fields: Sequence[str]) -> str:
-    """Word the question. It is part of the call's key."""
+    """Build the text of the question. It is part of the call's key."""
     lines = "\n".join(f"- {name}" for name in fields)
     return (
         f"No passage of the text is word for word the evidence that you give for:\n{lines}\nAnswer again, with the "

@@ -1,4 +1,4 @@
-"""Examples as a model is shown them: turns of the conversation, with answers in the form that it is asked for."""
+"""Examples as turns of the conversation, with answers in the requested form."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pllm_notebook.schema import FittedSchema
 __all__ = ["ExampleTurns"]
 
 _MOST_KEPT = 10_000
-"""Answers whose text is remembered; rows are shown the same ones again and again."""
+"""Maximum number of answers whose text is kept, since rows repeatedly use the same ones."""
 
 
 class ExampleTurns:
-    """Write examples as a question's own turns. Used from any thread.
+    """Convert examples to conversation turns. Used from any thread.
 
     Args:
-        label: The model, for errors.
-        fitted: The type as the model is asked for it, None for plain text.
+        label: The model's name, for errors.
+        fitted: The type, adapted to the model; None for plain text.
     """
 
     def __init__(self, label: str, fitted: FittedSchema | None) -> None:
@@ -30,10 +30,10 @@ class ExampleTurns:
         self._texts: dict[str, str] = {}
 
     def turns(self, examples: Sequence[Example]) -> tuple[Turn, ...]:
-        """Return a user's and an assistant's turn for each example: the answer has the form that is asked for.
+        """Return a user turn and an assistant turn for each example. The answer has the requested form.
 
         Raises:
-            UsageError: For an answer that this model cannot give in the form that it is asked for. Nothing was sent.
+            UsageError: If this model cannot give an answer in the requested form. Nothing was sent.
         """
         return tuple(
             turn for one in examples for turn in (Turn("user", one.prompt), Turn("assistant", self._answer(one.answer)))

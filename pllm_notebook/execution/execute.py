@@ -1,8 +1,8 @@
-"""The life of a run: `execute` is its loop. Read this file first.
+"""The life cycle of a run: `execute` is its loop. Read this file first.
 
 Rows are planned in a worker thread. Calls that are missing from the cache are queued, and a dispatcher pulls them. Each
-reply is stored when it arrives; what is on disk is read in a worker, and recorded. Everything here runs on the engine's
-loop, so nothing needs a lock.
+reply is stored when it arrives. Replies on disk are read in a worker and recorded. Everything here runs on the engine's
+loop, so no locks are needed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ logger = logging.getLogger("pllm_notebook")
 
 
 async def execute(run: RunState) -> None:
-    """Answer every row; return when each has an outcome, or when the run was stopped and what arrived is recorded.
+    """Answer every row; return when each has an outcome, or when the run was stopped and arrived replies are recorded.
 
-    Order is the promise: nothing counts before it is on disk, and what has arrived is never dropped.
+    It guarantees that nothing counts before it is on disk, and that arrived replies are never dropped.
     """
     async with asyncio.TaskGroup() as tasks:  # an internal error anywhere ends the run, with its traceback
         run.tasks = tasks
@@ -50,7 +50,7 @@ async def execute(run: RunState) -> None:
 
 
 async def plan(run: RunState) -> None:
-    """Plan the rows that have not been planned: keys, duplicates, cache hits. The next chunk while one is taken."""
+    """Plan the remaining rows: keys, duplicates, cache hits. The next chunk is planned while one is processed."""
     loop, workers = run.services.engine.loop.loop, run.services.engine.workers
     work = loop.run_in_executor(workers, run.planner.next_chunks)
     while True:
@@ -58,7 +58,7 @@ async def plan(run: RunState) -> None:
             chunks = await work
         except (asyncio.CancelledError, GeneratorExit):
             raise
-        except BaseException as error:  # what the caller's own rows or types raised, SystemExit included
+        except BaseException as error:  # raised by the caller's rows or types, possibly SystemExit
             run.stop("failed", as_error(error))
             break
         more = run.planner.at < run.rows.total and not run.is_stopping
@@ -68,14 +68,14 @@ async def plan(run: RunState) -> None:
             run.take_chunk(chunk)
         if not more:
             break
-    # From here on no more calls come, but follow-ups: what gathers calls may have them all now.
+    # From here on only follow-up calls come, so batches and packs may be complete now.
     run.results.planned = True
     for queue in run.queues:
         queue.announce()
 
 
 async def answer(run: RunState, queue: CallQueue) -> None:
-    """Read and record what comes back from one model, until the run is over."""
+    """Read and record the replies of one model until the run is over."""
     async for replies in queue.recorder.replies.groups():
         if replies:
             steps = await queue.reader.read(replies)
@@ -88,18 +88,18 @@ async def answer(run: RunState, queue: CallQueue) -> None:
 
 
 async def decide(run: RunState, decider: Decider) -> None:
-    """Decide rows that have several calls each, until the run is over; those that are contested are asked further."""
+    """Decide rows that have several calls each, until the run is over. Contested rows get further calls."""
     while not run.is_over:
         decider.woken.clear()
         await _decide_ready(run, decider)
         run.check_decided(decider)
         if not run.is_stopping and decider.add_rows(idle=run.is_idle) and run.results.planned:
-            run.results.planned = False  # else the plan that is going takes them too
+            run.results.planned = False  # otherwise the running plan includes them
             assert run.tasks is not None
             run.tasks.create_task(plan(run))
         run.check_over()
         await decider.woken.wait()
-    await _decide_ready(run, decider)  # a run that stops waits for no row, but has those whose answers are all here
+    await _decide_ready(run, decider)  # a stopping run does not wait, but decides rows whose answers have all arrived
 
 
 async def _decide_ready(run: RunState, decider: Decider) -> None:
@@ -111,7 +111,7 @@ async def _decide_ready(run: RunState, decider: Decider) -> None:
         decided = await engine.loop.loop.run_in_executor(engine.workers, decider.decide, ready)
     except (asyncio.CancelledError, GeneratorExit):
         raise
-    except BaseException as error:  # what the caller's types raised: rows must not wait for ever
+    except BaseException as error:  # raised by the caller's types; rows must not wait forever
         logger.exception("Answers could not be decided")
         run.stop("failed", as_error(error))
         ready, decided = (), ()
@@ -119,17 +119,17 @@ async def _decide_ready(run: RunState, decider: Decider) -> None:
 
 
 class Execution(RunState):
-    """One run, from its start to its end, and again where what failed is retried. Used on the engine's loop.
+    """Execute one run from start to end, and again for retries. Used on the engine's loop.
 
     Args:
-        specs: What the rows are asked, with the options of one run.
+        specs: The specs of the calls, with the options of one run.
         rows: The rows.
-        services: What it uses and does not own.
-        observer: Makes what sees the results, of their table; None for nothing.
+        services: Shared services, which the run does not own.
+        observer: Builds the observer of the results from their table; None for no observer.
         isolates: See `RunState`.
 
     Attributes:
-        on_end: Called, once, when it has ended, however it did. Set by who begins it.
+        on_end: Called once when the run has ended in any way. Set by its creator.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Execution(RunState):
         self._task = self.services.engine.loop.loop.create_task(self._main())
 
     def again(self, kinds: set[FailureKind] | None) -> None:
-        """Send what failed once more, of *kinds* or, None, of those that can pass (see `Run.retry`)."""
+        """Send failed calls again: those of *kinds*, or None for those that may succeed now (see `Run.retry`)."""
         self._stop, self._is_short, self.error, self.state = None, False, None, "running"
         self.paused = self.planner.stopped = False
         calls = self.results.retryable(kinds) if self.decider is None else sorted(self.decider.reopen(kinds))
@@ -173,11 +173,11 @@ class Execution(RunState):
                 queue.send()
 
     def fail(self, error: Exception) -> None:
-        """End at once because of an internal error: calls in flight might never end.
+        """End at once because of an internal error, since calls in flight might never end.
 
-        What has arrived is stored all the same, and recorded when it has been read.
+        Arrived replies are still stored, and recorded when they have been read.
         """
-        # Python 3.12 gives no thread once the main one has ended, for the exit's own work either.
+        # Python 3.12 starts no threads once the main thread has ended, not even for exit handlers.
         is_end = isinstance(error, RuntimeError) and not threading.main_thread().is_alive()
         if isinstance(error, PllmError) or is_end:
             logger.info("The run is ended: %s", error)
@@ -194,11 +194,11 @@ class Execution(RunState):
                 self.services.engine.loop.loop.call_later(ABANDON_AFTER_S, self._task.cancel)
 
     def release(self) -> None:
-        """Release the parts of a run that has ended and is not referenced any more.
+        """Release the parts of an ended run that is no longer referenced.
 
-        Python collects cycles late, and `gc_tuning` makes it collect rarely.
+        Python collects cycles late, and `gc_tuning` makes collections rare.
         """
-        # After an internal error, answers may still be on their way.
+        # After an internal error, answers may still arrive.
         if self.broken or self.state == "running":
             return
         self.results.observer = None
@@ -222,13 +222,13 @@ class Execution(RunState):
             self._end()
 
     async def _drain(self) -> None:
-        """Record what had arrived before an internal error ended the run."""
+        """Record the replies that had arrived before an internal error ended the run."""
         with suppress(Exception):
             async with asyncio.timeout(ABANDON_AFTER_S):
                 await asyncio.gather(*(answer(self, queue) for queue in self.queues))
 
     def _look_again(self, calls: Sequence[int]) -> None:
-        """Take what was stored since *calls* were planned; the rest fails, and nothing is sent."""
+        """Use the replies stored since *calls* were planned. The other calls fail, and nothing is sent."""
         for queue in self.queues:
             queue.order.reset(())
         for call in calls:

@@ -1,4 +1,4 @@
-"""Runs over prompts that differ in more than their text: each prompt has its own spec, and all are one run."""
+"""Runs over prompts that differ in more than their text: each prompt has its own spec, and all form one run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["MixedPrompts", "Part", "PromptList", "estimate_list", "parts_of", "s
 
 
 class Part(NamedTuple):
-    """Prompts that are asked with one spec.
+    """The prompts of one spec.
 
     Attributes:
         spec: The spec.
-        rows: Their positions in the list, in order.
-        prompts: As many.
+        rows: Positions of the prompts in the list, in order.
+        prompts: The prompts, one per position.
     """
 
     spec: CallSpec
@@ -38,11 +38,11 @@ class Part(NamedTuple):
 
 
 def parts_of(asked: Iterable[tuple[Hashable, Prompt]], make: Callable[[Hashable], CallSpec]) -> list[Part]:
-    """Group what is asked with the same spec.
+    """Group prompts by spec.
 
     Args:
-        asked: For each prompt of the list: what determines its spec, and the prompt.
-        make: Builds the spec of that; called once for each.
+        asked: For each prompt of the list: the value that determines its spec, and the prompt.
+        make: Builds the spec for such a value; called once per value.
     """
     rows: dict[Hashable, list[int]] = {}
     prompts: dict[Hashable, list[Prompt]] = {}
@@ -64,21 +64,21 @@ def start_list(
 ) -> LiveRun:
     """Start a run over a list in the background, and return its handle at once.
 
-    A key or a model that is rejected fails the prompts of its spec; the others go on.
+    If a key or model is rejected, only the prompts of its spec fail.
 
     Args:
-        parts: All that is asked, at least one part; together they have each row of the list once. Their options
-            are those of one run: the first part's mode, cache, budget, errors and progress are all parts'.
-        rows: The list, and the shape that its answers take.
+        parts: The parts, at least one; together they have each row of the list once. Mode, cache, budget, errors and
+            progress are those of the first part's options and apply to all parts.
+        rows: The list and the form of its answers.
         on_row: Called on the engine's loop with each row that has ended, once its answer is stored.
-        cache_dir: Where the answers are kept, None for the configured place.
-        run_budget: Money that it shares with other runs; None for one of its own, from the options.
-        on_engine: The engine it runs on, None for this process's own.
+        cache_dir: The cache directory, None for the configured one.
+        run_budget: A budget shared with other runs; None for a separate one, from the options.
+        on_engine: The engine it runs on, None for this process's engine.
         refresh_since: See `RunServices`.
 
     Raises:
         UsageError: See `start`.
-        StoreError: When the cache cannot be opened. Nothing was sent.
+        StoreError: If the cache cannot be opened. Nothing was sent.
     """
     specs = [part.spec for part in parts]
 
@@ -105,7 +105,7 @@ class MixedPrompts(WholePrompts):
         self.total = total
         self.spec_of_row = array("I", bytes(4 * total))
         self._parts = parts
-        # The place of each row in its part; None where there is one part, whose prompts may be read in slices.
+        # The position of each row in its part; None if there is one part, whose prompts may be read in slices.
         self._place: array[int] | None = None
         if len(parts) > 1:
             self._place = array("q", bytes(8 * total))
@@ -138,11 +138,11 @@ def estimate_list(parts: Sequence[Part], *, cache_dir: str | None = None) -> Est
 
     Args:
         parts: As for `start_list`.
-        cache_dir: Where the answers are kept, None for the configured place.
+        cache_dir: The cache directory, None for the configured one.
     """
     made = [estimate_rows(part.spec, PromptList(part.prompts), cache_dir=cache_dir) for part in parts]
     whole = Estimate.together(made)
-    # A sum of questions is about one set of rows; here each part has rows of its own.
+    # A sum of estimates is about one set of rows; here each part has its own rows.
     return replace(
         whole,
         rows=sum(each.rows for each in made),

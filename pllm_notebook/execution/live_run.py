@@ -1,6 +1,6 @@
-"""A run of this process: what is asked, what executes it, what shows it, and its end.
+"""A run of this process, with its question, execution, displays and end.
 
-A person holds a `Run`, which is the handle of one of these.
+The user has a `Run`, which is a handle of a `LiveRun`.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ __all__ = ["LiveRun", "Rows"]
 
 _NUMBERS: Slot[itertools.count[int]] = Slot("run numbers", itertools.count)
 _REDRAW_S = 0.1
-# A result that has not been taken by then is recorded all the same: the process may be killed before it is.
+# A result that was not taken by then is recorded anyway, since the process may be killed before.
 _UNTAKEN_S = 1.0
 
 
 class LiveRun:
-    """One run of this process, which goes on or has ended.
+    """One run of this process, running or ended.
 
     Attributes:
-        id: A short word, also in `df.attrs` of the result.
+        id: A short id, also in `df.attrs` of the result.
         spec: The question.
-        rows: The rows and the shape of their answers.
-        execution: Its life on the engine's loop.
+        rows: The rows and the form of their answers.
+        execution: Its execution on the engine's loop.
         table: The outcomes of its rows.
-        displays: Those that show it.
-        number: Counts the runs of this process.
-        started_at: Seconds since 1970.
-        endings: How often it has ended: once, and once more after each retry.
-        ending: Which of them its result is of; 0 while it goes.
-        is_taken: Whether its result, as it is now, was given to the caller.
-        origin: The notebook and cell, or the script, that it comes from.
-        recorder: Writes it into the registry on disk, None for a run that is not recorded.
-        on_taken: Called when its result has been given to the caller.
+        displays: The displays that show it.
+        number: Sequence number of the run in this process.
+        started_at: Start time in seconds since 1970.
+        endings: Number of times it has ended: once, and once more after each retry.
+        ending: The number of the ending that its result belongs to; 0 while it is running.
+        is_taken: Whether the caller has its current result.
+        origin: The notebook and cell, or the script, in which it was started.
+        recorder: Writes the run to the registry on disk, None for a run that is not recorded.
+        on_taken: Called when the caller has received the result.
         on_over: Called with the run each time it ends, on the engine's loop.
-        handle: The `Run` that a person holds, weakly; None before there is one.
+        handle: Weak reference to the user's `Run`; None before there is one.
     """
 
     recorder: RunRecorder | None = None
@@ -96,7 +96,7 @@ class LiveRun:
             execution.release()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LiveRun:
-        # There is one run, whatever holds it: a copy of a result that knows its run has the same.
+        # A run is not copied: a copy of a result that refers to its run refers to the same one.
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -117,7 +117,7 @@ class LiveRun:
 
     @property
     def alive(self) -> bool:
-        """Whether the loop that it runs on is alive."""
+        """Whether its event loop is alive."""
         return self._loop.alive
 
     @property
@@ -127,51 +127,51 @@ class LiveRun:
 
     @property
     def cost(self) -> float | None:
-        """US dollars that this run's calls cost, None where the price is unknown. Cached answers add nothing."""
+        """Cost of this run's calls in US dollars, None if the price is unknown. Cached answers are free."""
         return self.execution.queues.spent.cost_usd
 
     def progress(self) -> Progress:
-        """Return the counts of this moment."""
+        """Return the current counts."""
         return progress_of(self.execution, self.rows)
 
     def done(self) -> bool:
-        """Return whether the run has ended, however it did."""
+        """Return whether the run has ended in any way."""
         return self._end.ended.is_set()
 
     def cancel(self) -> None:
-        """Stop: admit nothing more, cancel what is on the wire, keep everything finished.
+        """Stop the run: send no more calls, cancel the requests on the wire, keep all finished answers.
 
-        From any thread; returns at once. A cancelled request may have been paid for.
+        Callable from any thread; returns at once. A cancelled request may have been paid for.
         """
         self._end.cancel()
 
     def pause(self) -> None:
-        """Send no new calls until `resume`; those on the wire end, and are kept. From any thread; returns at once."""
+        """Send no new calls until `resume`. Those on the wire finish. Callable from any thread; returns at once."""
         self._loop.call(self.execution.pause, True)
 
     def resume(self) -> None:
-        """Go on after `pause`. From any thread; returns at once."""
+        """Continue after `pause`. Callable from any thread; returns at once."""
         self._loop.call(self.execution.pause, False)
 
     def abort(self) -> None:
-        """End at once, because the engine ends, without waiting for what has not been stored. On its loop."""
+        """End at once, because the engine ends, without waiting for replies that are not stored. Called on its loop."""
         self.execution.fail(self._loop.ended())
 
     def fail(self, error: Exception) -> None:
-        """End at once because of an internal error. On its loop."""
+        """End at once because of an internal error. Called on its loop."""
         self.execution.fail(error)
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Block until the result can be had (see `Run.wait`)."""
+        """Block until the result is available (see `Run.wait`)."""
         self._end.block(timeout_s)
 
     def result(self) -> Any:
-        """Wait, and return the answers in the caller's shape, or raise what ended the run (see `Run.result`)."""
+        """Wait, and return the answers in the caller's form, or raise the run's error (see `Run.result`)."""
         self.wait()
         return self._conclude() if self.done() else self.to_frame()
 
     def to_frame(self) -> Any:
-        """Return the answers as they are now, in the caller's shape."""
+        """Return the current answers in the caller's form."""
         ended = self.done()
         with relaxed_gc():
             frame = self.rows.assemble(self)
@@ -183,13 +183,13 @@ class LiveRun:
         return frame
 
     def record(self, recorder: RunRecorder) -> None:
-        """Write the run into the registry: before anything is sent, and when it has ended."""
+        """Write the run to the registry: before anything is sent, and when it has ended."""
         self.recorder = recorder
         if self.spec.options.cache != "use":
             recorder.begin(self)
 
     def note_rows(self) -> None:
-        """Write what is known of each row into the registry on disk, where the run is recorded and has ended."""
+        """Write the record of each row to the registry on disk, if the run is recorded and has ended."""
         if self.recorder is not None and self.done():
             self.recorder.finish(self)
 
@@ -218,7 +218,7 @@ class LiveRun:
         self._loop.call(self._begin_again, wanted)
 
     def start(self) -> None:
-        """Begin, from any thread. Called once, by what made the run."""
+        """Start the run, from any thread. Called once by its creator."""
         try:
             try:
                 # Here, on the caller's thread: a kernel puts output into the cell that is running there.
@@ -227,12 +227,12 @@ class LiveRun:
                 self._loop.call(self._begin)
         except BaseException:
             hold_at_exit()
-            # An interrupt that comes before anyone waits would otherwise leave the run going, and paying.
+            # Otherwise an interrupt before the caller waits would leave the run going and spending.
             self.cancel()
             raise
 
     def attach(self, display: Display) -> None:
-        """Show the run in one more display, from any thread but the loop's: live while it goes, and what came of it."""
+        """Show the run in another display, live and at its end. Callable from any thread except the loop's."""
         self.displays.attach(display, self, self._engine)
 
     def _open_displays(self) -> None:
@@ -242,7 +242,7 @@ class LiveRun:
     # From here on, on the engine's loop.
 
     def _register(self) -> None:
-        """Let the engine hold the run while it goes, and what it executes call back to it."""
+        """Register the run with the engine, and set the callbacks of its execution."""
         relaxed_gc().begin()
         self._engine.register(self)
         self.execution.on_end = self._over
@@ -286,7 +286,7 @@ class LiveRun:
         try:
             if self.displays.all:
                 self.displays.close(self)
-        finally:  # whatever can be shown, what waits is woken
+        finally:  # wake the waiting callers even if displays fail
             relaxed_gc().end()
             self._engine.unregister(self)
             self._end.handed.set()
@@ -297,11 +297,11 @@ class LiveRun:
                 self.on_over(self)
             self._end.ended.set()
         if self.recorder is not None:
-            with suppress(RuntimeError):  # the loop ends, and the exit of the process writes what is left
+            with suppress(RuntimeError):  # the loop is ending, and the process writes the rest at exit
                 self._loop.loop.call_later(_UNTAKEN_S, _record_untaken, weakref.ref(self))
 
     def _conclude(self) -> Any:
-        """Return the result of a run that has ended, or raise what ended it."""
+        """Return the result of an ended run, or raise its error."""
         execution = self.execution
         error = execution.error
         if error is None and execution.state == "cancelled":
@@ -314,7 +314,7 @@ class LiveRun:
         return self.to_frame()
 
     def _warn(self) -> None:
-        """Warn the caller of rows that have no answer or are not saved, and of what else the run has to say."""
+        """Warn the caller about rows without an answer or not saved, and show the run's other warnings."""
         execution, news = self.execution, list[str]()
         counts, unsaved = execution.counts, execution.results.unsaved
         if counts.failed or counts.not_sent or counts.skipped or unsaved:
@@ -328,16 +328,16 @@ class LiveRun:
         return self._conclude() if self.done() else self.to_frame()
 
     async def until_given(self) -> None:
-        """Await what `wait` blocks for, on the caller's own loop, passing cancellation on."""
+        """Await on the caller's own loop what `wait` blocks for. A cancellation is passed on."""
         await self._end.until_given()
 
     async def until_ended(self) -> None:
-        """Await the end on the caller's own loop, passing cancellation on; the result is not looked at."""
+        """Await the end on the caller's own loop, ignoring the result. A cancellation is passed on."""
         await self._end.until_ended()
 
 
 def _record_untaken(run: weakref.ref[LiveRun]) -> None:
-    """Record a run whose result has not been taken: the process may be killed before it is."""
+    """Record a run whose result was not taken, since the process may be killed before it is."""
     live = run()
     if live is not None and live.recorder is not None and live.done() and not live.is_taken:
         live.recorder.finish(live, may_wait=False)

@@ -1,4 +1,4 @@
-"""What leaves a run's queue: a call that can be sent now, or an answer that was found in place of sending its call."""
+"""Items that leave a run's queue: calls that can be sent now, and answers found instead of sending their calls."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pllm_notebook.execution.packing.packer import Pack
 __all__ = ["FoundReply", "NextCall", "Tag"]
 
 Tag = int | FollowUp | Pack
-"""What a request is for: a call of the table by its index, a follow-up call, or several calls in one."""
+"""The purpose of a request: a call of the table by its index, a follow-up call, or a pack of several calls."""
 
 
 class NextCall(NamedTuple):
     """A call that can be sent now.
 
     Attributes:
-        key: Of the call.
-        content: Builds the bytes for the wire, with the output limit that it is given.
+        key: Key of the call.
+        content: Builds the bytes for the wire, given an output limit.
         size: Number of those bytes.
-        tag: What it is for.
-        full_limit: Whether it needs the whole output limit of its spec: it asks for several answers at once, of which
-            only the first would be seen to be cut off.
+        tag: The purpose of the call.
+        full_limit: Whether it needs the whole output limit of its spec, because it requests several answers at once
+            and a cut would be noticed only in the first.
     """
 
     key: str
@@ -33,12 +33,12 @@ class NextCall(NamedTuple):
 
 
 class FoundReply(NamedTuple):
-    """An answer that was found in place of sending its call.
+    """An answer found instead of sending its call.
 
     Attributes:
-        key: Of the answer.
+        key: Key of the answer.
         reply: The answer.
-        is_stored: Whether it is on disk; one that is still queued is put into the store again.
+        is_stored: Whether it is on disk. If it is still queued, it is put into the store again.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""How one call ended: with a value or a failure, and what it took; and who is notified of it."""
+"""The outcome of one call: a value or a failure, with its usage; and the observer of outcomes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Outcome", "ResultObserver"]
 
 
 class Outcome:
-    """A value or a failure, and what it took.
+    """A value or a failure, with the metadata of its replies.
 
     Attributes:
-        value: The parsed value, None where there is a failure.
-        failure: None where there is a value.
-        key: Of the call that was asked first.
-        metas: `StoredReply.meta` of every reply that led here: the answer's own last, repairs before it.
+        value: The parsed value, None if there is a failure.
+        failure: The failure, None if there is a value.
+        key: Key of the first call.
+        metas: `StoredReply.meta` of every reply that led to it: repairs first, the answer's own last.
         cached: Whether all of them were in the store.
-        last: Key of the last reply, where that is one to a further turn; "" where it is the first.
-        entry: The last reply itself, where no store keeps it (`cache="off"`) or a failure shows it.
-        earlier: `StoredReply.meta` of the replies that were paid for before the row was sent again, or in vain: a
-            stronger model was to answer, and was not asked.
+        last: Key of the last reply if it answers a later turn; "" if it is the first reply.
+        entry: The last reply itself, if no store keeps it (`cache="off"`) or a failure shows it.
+        earlier: `StoredReply.meta` of replies that were paid for before the row was sent again, or in vain because a
+            stronger model should have answered but was not called.
     """
 
     __slots__ = ("cached", "earlier", "entry", "failure", "key", "last", "metas", "value")
@@ -50,26 +50,26 @@ class Outcome:
         self.earlier: tuple[bytes, ...] = ()
 
     def follow(self, before: Outcome) -> None:
-        """Note how the row had ended before it was sent again: what was paid then is part of what it cost."""
+        """Add the row's outcome before it was sent again, whose cost is part of its total cost."""
         # A retry may go on from a reply that it finds in the store.
         known = dict.fromkeys((*before.earlier, *before.metas, *self.earlier))
         self.earlier = tuple(meta for meta in known if meta not in self.metas)
 
     @property
     def not_sent(self) -> bool:
-        """Whether a ceiling on cost left no money for it: nothing was sent, and nothing has failed.
+        """Whether the row was not sent because of the cost limit: nothing was sent, and nothing has failed.
 
-        A row whose first answer was cut off, or wrong, and whose next request the ceiling did not admit, was paid for.
+        False if a first answer was cut off or wrong and only the next request was not admitted: that row was paid for.
         """
         return self.failure is not None and self.failure.kind is FailureKind.BUDGET and not self.metas
 
     def replies(self) -> list[dict[str, Any]]:
-        """Decode what is known of each reply that was paid for (see `StoredReply.meta`)."""
+        """Decode the metadata of each reply that was paid for (see `StoredReply.meta`)."""
         return [decode_metadata(meta) for meta in (*self.earlier, *self.metas)]
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of all replies together, None where a provider did not say."""
+        """Total tokens of all replies, None if a provider did not report them."""
         total: Usage | None = None
         for metadata in self.replies():
             if metadata["usage"] is None:
@@ -80,16 +80,16 @@ class Outcome:
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars of all replies together, None for unknown."""
+        """Total cost of all replies in US dollars, None if unknown."""
         costs = [metadata["cost_usd"] for metadata in self.replies()]
         return None if None in costs else float(sum(costs))
 
 
 class ResultObserver(Protocol):
-    """Sees what happens to a run's rows. Used on the engine's loop."""
+    """Observes the rows of a run. Used on the engine's loop."""
 
     def planned(self, rows: Sequence[int]) -> None:
-        """Note rows that have been planned: each has its call, or none, in the table."""
+        """Record rows that have been planned: the table has their calls, if any."""
 
     def recorded(self, call: int, outcome: Outcome) -> None:
-        """Note how a call ended. Its answer is on disk."""
+        """Record the outcome of a call. Its answer is on disk."""
