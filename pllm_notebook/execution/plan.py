@@ -31,26 +31,26 @@ from pllm_notebook.stored_reply import StoredReply
 
 __all__ = ["Chunk", "Planner", "earlier_rejections", "is_own"]
 
-# The first chunk is small, so that the first calls leave at once; the rest are as large as one look-up.
+# The first chunk is small, so that the first calls are sent at once; the others are as large as one lookup.
 _FIRST_CHUNK = 256
 _CHUNK = 5_000
 
-# What says that this very request can never succeed. Another status of the same kind (a proxy's 405, a 410) is as
-# often about the server; sending again shows which.
+# Statuses that show that this request can never succeed. Other statuses of the same kind (a proxy's 405, a 410) are
+# as often caused by the server; sending again shows which.
 _FINAL_STATUS = frozenset({400, 413, 422})
 
 logger = logging.getLogger("pllm_notebook")
 
 
 class Chunk(NamedTuple):
-    """What is known of some rows of one spec.
+    """The plan of some rows of one spec.
 
     Attributes:
-        spec: Index of what they are asked.
+        spec: Index of the spec.
         rows: The rows, in order.
-        weights: How many of them each call answers, whether or not the call is new.
-        steps: Calls that the store answers, or continues.
-        rejected: Calls that a provider has rejected before; they are not sent again unasked.
+        weights: Number of these rows that each call answers, for new and known calls.
+        steps: Calls that the store answers or continues.
+        rejected: Calls that a provider has rejected before. They are not automatically sent again.
         missing: Calls that must be sent.
         skipped: Number of rows with a missing value.
         failed: Number of rows that cannot be sent.
@@ -67,13 +67,13 @@ class Chunk(NamedTuple):
 
 
 class _Added(NamedTuple):
-    """What rows were assigned.
+    """The calls assigned to rows.
 
     Attributes:
-        weights: How many of them each call answers.
-        plain: Where rows share a call, the key that each new call has alone.
-        skipped: Rows that are not asked.
-        failed: Rows that cannot be asked.
+        weights: Number of these rows that each call answers.
+        plain: If rows share calls, the key of each new call when sent alone.
+        skipped: Number of rows that are not sent.
+        failed: Number of rows that cannot be sent.
     """
 
     weights: dict[int, int]
@@ -83,20 +83,20 @@ class _Added(NamedTuple):
 
 
 class Planner:
-    """Plan the rows once, and continue where it was stopped. Used by one worker thread at a time.
+    """Plan the rows once, and continue after a stop. Used by one worker thread at a time.
 
     Args:
-        specs: What the rows are asked.
-        rows: Where the prompts come from; there may be more of them later.
-        results: Filled as it goes; calls are only ever added.
-        store: None to look nowhere.
+        specs: The specs of the calls.
+        rows: The source of prompts. It may grow later.
+        results: The table that is filled. Calls are only added.
+        store: The store, None for no lookups.
 
     Attributes:
-        rows: As given.
+        rows: The source of prompts.
         at: The first row that has not been planned.
-        stopped: Whether nothing more is to be planned. Set on the loop.
-        contexts: What validators are given of each row, None for nothing.
-        on_miss: Called once, in the worker, before the first calls that the store does not answer are handed over.
+        stopped: Whether planning is stopped. Set on the loop.
+        contexts: The validation contexts of the rows, None for none.
+        on_miss: Called once, in the worker, before the first calls that the store does not answer are returned.
     """
 
     def __init__(self, specs: Sequence[CallSpec], rows: RowSource, results: ResultTable, store: Store | None) -> None:
@@ -115,7 +115,7 @@ class Planner:
         self._checked_hosts: set[int] = set()
 
     def next_chunks(self) -> list[Chunk]:
-        """Plan the next rows, by what they are asked; none where there are no more, or the run stops."""
+        """Plan the next rows, grouped by spec. Return no chunks if there are no more rows or the run stops."""
         if self.at >= self.rows.total or self.stopped:
             return []
         rows = range(self.at, min(self.at + (_CHUNK if self.at else _FIRST_CHUNK), self.rows.total))
@@ -133,10 +133,10 @@ class Planner:
         return chunks
 
     def prompt(self, row: int) -> Prompt:
-        """Make one row's prompt.
+        """Build one row's prompt.
 
         Raises:
-            PromptUnavailable: Where it could be made when the row was planned, and cannot be now.
+            PromptUnavailable: If it could be built when the row was planned, but not now.
         """
         (prompt,) = self.rows.prompts(range(row, row + 1))
         assert prompt is not None
@@ -145,7 +145,7 @@ class Planner:
         return prompt
 
     def encode_again(self, call: int) -> EncodedPrompt | Failure:
-        """Build a call's prompt once more, to be sent; the plan has kept its key alone. From any thread."""
+        """Build a call's prompt again for sending, since the plan kept only its key. Callable from any thread."""
         results = self._results
         spec = self._specs[results.spec_of_call[call]]
         try:
@@ -153,7 +153,7 @@ class Planner:
         except PromptUnavailable as lost:
             return lost.failure
         encoded = spec.encoded(made, again=True)
-        # A file is read each time, and the answer to another file must not be kept as the answer to this one.
+        # Files are read each time, and the answer to a changed file must not be stored for the old one.
         if (
             isinstance(made, Dialogue)
             and isinstance(encoded, RawRequest)
@@ -183,7 +183,7 @@ class Planner:
         return Chunk(at, rows, weights, list(zip(replies, steps, strict=True)), rejected, missing, skipped, failed)
 
     def _add(self, at: int, rows: Sequence[int], prompts: Sequence[Prompt | Failure | None]) -> _Added:
-        """Assign rows their calls; those that cannot be asked have their outcome."""
+        """Assign calls to rows, and outcomes to rows that cannot be sent."""
         results, spec = self._results, self._specs[at]
         first_new = len(results.keys)
         weights: dict[int, int] = {}
@@ -216,7 +216,7 @@ class Planner:
         found = self._known(at, results.keys[new.start : new.stop])
         if spec.tokens is not None:
             found = self._with_tokens(at, spec.tokens, new, found)
-        # An answer of the row's own is at least as good as one out of a pack.
+        # A row's own answer is at least as good as one from a pack.
         if plain:
             found |= self._known(at, [key for call, key in plain.items() if results.keys[call] not in found])
         replies, missing = [], []
@@ -235,7 +235,7 @@ class Planner:
     def _own(
         self, shard: tuple[int, int], steps: list[Step], replies: list[UnreadReply], missing: list[int]
     ) -> tuple[list[Step], list[UnreadReply], list[int]]:
-        """Leave out the calls of other senders: those that must be sent, and those that a stored reply continues."""
+        """Omit the calls of other shards: those that must be sent, and those that continue a stored reply."""
         keys = self._results.keys
         pairs = [
             (step, reply)
@@ -269,7 +269,7 @@ class Planner:
     def _with_tokens(
         self, at: int, tokens: TokenQuestion, new: range, found: dict[str, StoredReply]
     ) -> dict[str, StoredReply]:
-        """Replace the key of calls whose stored reply has no probabilities by the one beside it, and look those up."""
+        """Replace the key of calls whose stored reply has no probabilities by a second key, and look those up."""
         keys = self._results.keys
         plain = [call for call in new if (e := found.get(keys[call])) is not None and not tokens.has_tokens(e)]
         later = self._known(at, [beside(keys[call]) for call in plain])
@@ -292,9 +292,9 @@ class Planner:
 
 
 def earlier_rejections(spec: CallSpec, store: Store | None, keys: Sequence[str]) -> dict[str, Failure]:
-    """Return the failures of calls that a provider has rejected before and that are not to be sent again unasked.
+    """Return the failures of calls that a provider has rejected before and that are not automatically sent again.
 
-    With `cache="refresh"` there are none: everything is sent.
+    With `cache="refresh"` there are none, since everything is sent.
     """
     if store is None or spec.options.cache == "refresh" or not keys:
         return {}
@@ -303,7 +303,7 @@ def earlier_rejections(spec: CallSpec, store: Store | None, keys: Sequence[str])
 
 
 def _is_final(call: FailedCall) -> bool:
-    """Return whether a rejection would be met again: it was about the row, and its status is final."""
+    """Return whether the call would be rejected again: the row itself was rejected, with a final status."""
     return call.about_row and call.failure.status in _FINAL_STATUS
 
 
@@ -317,12 +317,12 @@ def _with_time(call: FailedCall) -> Failure:
 
 
 def is_own(key: str, shard: tuple[int, int] | None) -> bool:
-    """Return whether a call belongs to this sender: *shard* is its number, and how many there are."""
+    """Return whether a call belongs to this shard: *shard* is its number and the number of shards."""
     return shard is None or int.from_bytes(sha256(key.encode()).digest()[:8]) % shard[1] == shard[0]
 
 
 def _report_host(target: ResolvedModel, entry: StoredReply) -> None:
-    """Warn, once for each pair of hosts, that a server's name meant another machine when it answered."""
+    """Warn, once for each pair of hosts, that cached answers under a server's name came from another host."""
     if not target.host:
         return
     before = entry.metadata.get("host", "")

@@ -1,6 +1,6 @@
-"""Build the prompt of the next call again, in a worker where prompts show files: a slow disk must not block the loop.
+"""Build the next call's prompt in a worker if prompts contain files, so that a slow disk does not block the loop.
 
-One at a time, and only the next to be sent, so that few files are in memory and each is read as late as possible.
+Only the next call is built, so that few files are in memory and each is read as late as possible.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["Prefetcher"]
 
 
 class Prefetcher:
-    """Build one call's content ahead of its turn. Used on the engine's loop.
+    """Build the next call's content in advance. Used on the engine's loop.
 
     Args:
-        make: Builds a call's content, or says why it cannot be sent; runs in a worker.
-        loop: The engine's.
-        workers: The threads.
+        make: Builds a call's content, or returns why it cannot be sent; runs in a worker.
+        loop: The engine's event loop.
+        workers: The worker threads.
         ready: Called on the loop when the content has been built.
     """
 
@@ -40,10 +40,10 @@ class Prefetcher:
         self._work: asyncio.Future[EncodedPrompt | Failure] | None = None
 
     def encoded(self, call: int) -> EncodedPrompt | Failure | None:
-        """Return a call's content; None while it is being built, and `ready` will be called.
+        """Return a call's content. Return None while it is being built; `ready` is called afterwards.
 
         Raises:
-            Exception: Whatever building it raised.
+            Exception: Any exception raised while building it.
         """
         if self._work is None:
             self._call = call
@@ -57,7 +57,7 @@ class Prefetcher:
         return self.encoded(call)
 
     def forget(self) -> None:
-        """Drop what was built: it has been sent, or must be read again."""
+        """Drop the built content: it has been sent or must be read again."""
         if self._work is not None and self._work.done():
             self._work = None
 

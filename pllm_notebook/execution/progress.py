@@ -1,4 +1,4 @@
-"""Counts, rate and remaining time of one run, and what has ended lately."""
+"""Counts, rate and remaining time of one run, and its latest outcomes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable
 
 __all__ = ["MOST_ARRIVALS", "Arrivals", "FailedRows", "RunProgress"]
 
-# Calls that are kept for a display between two of its looks.
+# Maximum number of ended calls kept for a display between two updates.
 MOST_ARRIVALS = 4_096
 # Rows a second over this span: long enough to be steady, short enough to show a slowdown.
 _SPAN_S = 5.0
-# What a time left must rest on: a run begins with the wait for its first answers, which then come in a burst.
+# Minimum basis for an estimate: a run begins by waiting for its first answers, which then come in a burst.
 _STEADY_S = 2.0
 _STEADY_ROWS = 5
 
 
 class RunProgress:
-    """Count rows as they end, and measure how fast they do.
+    """Count rows as they end, and measure their rate.
 
     Attributes:
-        done: Rows answered by calls of this run.
-        cached: Rows answered by the store.
-        failed: Rows with a failure.
-        not_sent: Rows for which a ceiling on cost left no money.
-        skipped: Rows with a missing value.
-        rows_per_s: Over the last seconds; 0 before anything is known.
+        done: Number of rows answered by calls of this run.
+        cached: Number of rows answered by the store.
+        failed: Number of rows with a failure.
+        not_sent: Number of rows not sent because of the cost limit.
+        skipped: Number of rows with a missing value.
+        rows_per_s: Rows per second over the last seconds; 0 if unknown.
     """
 
     def __init__(self, now: float) -> None:
@@ -37,7 +37,7 @@ class RunProgress:
         self._samples = deque([(now, 0)])
 
     def sample(self, now: float) -> None:
-        """Note where the run is."""
+        """Record the current counts for the rate."""
         rows = self.done + self.failed
         self._samples.append((now, rows))
         while len(self._samples) > 2 and self._samples[0][0] < now - _SPAN_S:
@@ -47,15 +47,15 @@ class RunProgress:
             self.rows_per_s = (rows - had) / (now - then)
 
     def left(self, total: int) -> int:
-        """Return the number of rows that have not ended, of *total*."""
+        """Return the number of *total* rows that have not ended."""
         return total - self.done - self.cached - self.failed - self.not_sent - self.skipped
 
     def elapsed_s(self, now: float) -> float:
-        """Return the seconds that the run has been going."""
+        """Return the elapsed seconds of the run."""
         return self._before_s + (self._ended or now) - self._began
 
     def eta_s(self, total: int) -> float | None:
-        """Return the seconds left at this pace, None while it is unknown: the first rows do not show it."""
+        """Return the remaining seconds at the current rate; None while unknown, since the first rows do not show it."""
         left = self.left(total)
         if left <= 0:
             return 0.0

@@ -1,4 +1,4 @@
-"""The lines that a batch job would be made of, shown before anything is submitted."""
+"""The request lines of a batch job, shown before anything is submitted."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class RequestLines:
     A line has the request's id and its body, and no key: keys are headers.
 
     Attributes:
-        lines: JSON, byte for byte what the request file would hold.
-        total: Lines that would be submitted in all.
-        model: As a person writes it.
-        simulated: Whether the answers would be invented.
+        lines: JSON lines, identical to those of the request file.
+        total: Total number of lines that would be submitted.
+        model: The model as the user writes it.
+        simulated: Whether the answers would be simulated.
     """
 
     lines: tuple[str, ...]
@@ -65,17 +65,17 @@ class RequestLines:
 def request_lines(specs: Sequence[CallSpec], rows: Rows, count: int) -> RequestLines:
     """Return the first lines that a batch of some questions to the same rows would submit.
 
-    What the cache answers, what was rejected before and what waits in a job already has none. Needs no key, and
-    sends nothing.
+    Calls that the cache answers, that were rejected before, or that already wait in a job have no line. Needs no key
+    and sends nothing.
 
     Args:
         specs: The questions.
         rows: The rows.
-        count: How many lines.
+        count: Maximum number of lines.
 
     Raises:
-        UsageError: When one of the questions cannot be asked by batch. Nothing was sent.
-        StoreError: When the cache or the journal cannot be opened. Nothing was sent.
+        UsageError: If one of the questions cannot be sent as a batch. Nothing was sent.
+        StoreError: If the cache or the journal cannot be opened. Nothing was sent.
     """
     if count < 1:
         raise UsageError(f"rows= is the number of lines to show, at least 1, not {count!r}. Nothing was sent.")
@@ -90,7 +90,7 @@ def request_lines(specs: Sequence[CallSpec], rows: Rows, count: int) -> RequestL
 
 
 def _lines_of(spec: CallSpec, rows: Rows, count: int) -> tuple[list[str], int]:
-    """Return one question's first lines, and the number of all."""
+    """Return one question's first lines and its total number of lines."""
     target = spec.target
     if target.batch_format is None:
         raise UsageError(f"mode='batch' cannot be used with {target.label}: {target.no_batch_reason} Nothing was sent.")

@@ -1,7 +1,7 @@
-"""What comes back from a run's calls to one model: replies are stored, failures judged and recorded.
+"""The results of a run's calls to one model: replies are stored, failures are evaluated and recorded.
 
-A reply is handed to the store at once, so that it is kept whatever happens next. What is on disk waits in groups for
-the loop of `execute`. A rejected call is held until it is known whether the provider rejects it or every row.
+A reply is passed to the store at once, so that it is kept in any case. Replies on disk wait in groups for the loop of
+`execute`. A rejected call is held until it is known whether the provider rejects only this row or every row.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class ResultRecorder:
-    """Take the results of one spec's calls. Used on the engine's loop.
+    """Process the results of one spec's calls. Used on the engine's loop.
 
     Args:
-        order: What waits to be sent, where follow-up calls go.
-        services: What the run uses and does not own.
+        order: The calls waiting to be sent, to which follow-up calls are added.
+        services: Shared services, which the run does not own.
         rows: The rows.
         raises: Whether the first failed row ends the run.
 
     Attributes:
-        open: Calls that were taken and are not recorded: being sent, stored, read, or waiting for their tools.
-        run_queue: Its calls at the dispatcher.
+        open: Number of calls taken but not recorded: being sent, stored, read, or waiting for their tools.
+        run_queue: The run's queue at the dispatcher.
         raises: Whether the first failed row ends the run.
-        halted: Why nothing more is sent to this model, None while nothing stops it. The first reason counts.
+        halted: Why nothing more is sent to this model, None if it is not halted. The first reason counts.
         fault: An internal error that ends the run, None for none.
-        fails_with: Why each of its calls fails without being sent, while the run goes on; None while they are sent.
-        origin: What names its failures to a person, None for nothing.
+        fails_with: The failure of each call that is not sent while the run continues; None while calls are sent.
+        origin: Description of the origin of its failures, None for none.
         any_cached: Whether the store had a valid answer to any of its calls.
-        replies: On their way into the store, or on disk and not yet read.
-        unasked: Rows that keep their first answer, since what was to be asked once more was not sent.
-        events: Sends what happens to listeners, None where there are none.
+        replies: Replies that are being stored, or are on disk and not yet read.
+        unasked: Number of rows that keep their first answer, since the second question was not sent.
+        events: Sends events to listeners, None if there are none.
     """
 
     events: RunEvents | None = None
@@ -86,24 +86,24 @@ class ResultRecorder:
 
     @cached_property
     def failures(self) -> FailureRecorder:
-        """Keeps the failures of its calls; made with the first one."""
+        """The recorder of its calls' failures, created with the first one."""
         return FailureRecorder(self.spec, self._store, self.order.prompt, self._rows, self.origin)
 
     def reset(self) -> None:
-        """Take the results of a retry: nothing stops it, and no call is held."""
+        """Reset for a retry: not halted, and no call is held."""
         self.halted = self.fault = self.fails_with = None
         self.unasked = 0
         self.rejections = RejectionTracker(at_once=self.raises)
         self.replies.over = False
 
     def halt(self, state: State, reason: Reason) -> None:
-        """Send nothing more, for *reason*; the loop of `execute` decides what that means for the run."""
+        """Send nothing more, for *reason*. The loop of `execute` decides the consequences for the run."""
         if self.halted is None:
             self.halted = Halt(state, reason)
         self.replies.wake()
 
     def fail_all(self, failure: Failure) -> None:
-        """Fail each call that waits, and each that comes from now on, with *failure*: they are not sent."""
+        """Fail all waiting and later calls with *failure*. They are not sent."""
         self.fails_with = failure
         for call, outcome in self.order.drain(failure):
             self.record_unsent(call, outcome)
@@ -114,12 +114,12 @@ class ResultRecorder:
         self.halt("failed", error)
 
     def record(self, call: int, outcome: Outcome, *, raises: bool = True) -> None:
-        """Record how a call ended: from here on its rows are reported as done.
+        """Record the outcome of a call. From here on its rows are reported as done.
 
         Args:
             call: Index in the table.
-            outcome: How it ended.
-            raises: Whether a failure ends a run that ends at its first one; False where something else ends it.
+            outcome: The outcome.
+            raises: Whether a failure ends a run that stops at its first one; False if something else ends it.
         """
         self.results.record(call, outcome)
         self.order.release_claims(call)
@@ -129,7 +129,7 @@ class ResultRecorder:
             self.replies.wake()
             row = self.results.first_row[call]
             position = self._rows.position_of(row) if isinstance(self._rows, DerivedRows) else row
-            # No more than the kind: a row's text, and what a provider quotes of it, must not go into a log.
+            # Log only the kind: a row's text, or a provider's quote of it, must not go into a log.
             logger.info(
                 "%s: row %s failed: %s (status %s)",
                 self.spec.target.label, position, outcome.failure.kind, outcome.failure.status,
@@ -138,19 +138,19 @@ class ResultRecorder:
                 self.raise_at(row, outcome.failure)
 
     def record_unsent(self, call: int, outcome: Outcome) -> None:
-        """Record a call that is not sent; where it would have asked once more, *outcome* is the first answer."""
+        """Record a call that is not sent. If it was a second question, *outcome* is the first answer."""
         if outcome.failure is None:
             self.unasked += self.results.weight[call]
             self.replies.wake()
         self.record(call, outcome)
 
     def raise_at(self, row: int, failure: Failure) -> None:
-        """Stop at a failed row, where the caller asked for that."""
+        """Stop at a failed row if the caller requested that."""
         if self.raises:
             self.halt("failed", row_error(row, failure))
 
     def note_failure(self, reply: UnreadReply, outcome: Outcome, failure: Failure) -> None:
-        """Keep the failure of a reply that was read for the first time."""
+        """Store the failure of a reply that was read for the first time."""
         if not outcome.cached:
             self.failures.note(outcome.key, reply.row, failure, reply.dialogue)
 
@@ -161,7 +161,7 @@ class ResultRecorder:
     # Replies.
 
     def take_unsent(self) -> None:
-        """Take the calls that left the order without being sent: answered by others, or impossible to send."""
+        """Process calls that left the order without being sent: answered by others, or impossible to send."""
         found, self.order.found = self.order.found, []
         unsendable, self.order.unsendable = self.order.unsendable, []
         self.open += len(found)
@@ -171,14 +171,14 @@ class ResultRecorder:
             self.fail_unsent(call, failure)
 
     def take_reply(self, key: str, reply: UnreadReply, *, stored: bool = False) -> None:
-        """Store one reply; it cannot be cancelled from here on.
+        """Store one reply. It cannot be cancelled from here on.
 
         Args:
-            key: Of the reply.
-            reply: The reply; its call is open until it is recorded.
-            stored: Whether it is on disk already: another process may have written it.
+            key: Key of the reply.
+            reply: The reply. Its call is open until it is recorded.
+            stored: Whether it is already on disk, possibly written by another process.
         """
-        # What answers no later call must not take the place of an answer that does.
+        # A reply that cannot answer a later call must not replace one that can.
         fresh = self.spec.options.cache != "refresh" or reply.entry.usable(self.spec.takes_empty)
         self.replies.put(key, reply, keeps=fresh and not stored)
 
@@ -190,11 +190,11 @@ class ResultRecorder:
     def _note_unsaved(self, reply: UnreadReply) -> None:
         self.results.unsaved += self.results.weight[reply.call]
         if self.order.has_calls or not self.results.planned:
-            # What is paid for from here on could not be kept either.
+            # Replies paid for from here on could not be stored either.
             self.halt("failed", self._incomplete)
 
     def check_store(self) -> None:
-        """Stop where the cache can only be read: what is sent now would be paid for and not kept."""
+        """Stop if the cache cannot be written: new replies would be paid for but lost."""
         if self._store is not None and (reason := self._store.unwritable):
             self.halt("failed", partial(StoppedError, reason))
 
@@ -206,14 +206,14 @@ class ResultRecorder:
         return StoppedError(message, kept=kept, total=total)
 
     def take_result(self, key: str, tag: Tag, schema_level: int, result: CallResult, cost_usd: float | None) -> None:
-        """Take the result of a call.
+        """Process the result of a call.
 
         Args:
-            key: Of the call.
-            tag: What it was for.
-            schema_level: The schema level that it was sent on.
-            result: The reply or failure, with what it took.
-            cost_usd: US dollars that the reply cost, or the failed requests; None for unknown.
+            key: Key of the call.
+            tag: Purpose of the call.
+            schema_level: The schema level at which it was sent.
+            result: The reply or failure, with its attempts and charges.
+            cost_usd: Cost of the reply or of the failed requests in US dollars; None if unknown.
         """
         if self.events is not None:
             prompt = partial(self.order.prompt, self.results.first_row[tag]) if isinstance(tag, int) else None
@@ -246,7 +246,7 @@ class ResultRecorder:
     def _entry(
         self, tag: Tag, reply: Reply, result: CallResult, cost_usd: float | None, *, cut: bool
     ) -> StoredReply | None:
-        """Return a reply as the store keeps it; None where it cannot be kept, and its rows have failed."""
+        """Return the stored form of a reply; None if it cannot be stored, and its rows have failed."""
         assert result.raw is not None
         target = self.spec.target
         spec = self.order.packing.pack_spec if self.order.packing is not None and isinstance(tag, Pack) else self.spec
@@ -263,16 +263,16 @@ class ResultRecorder:
                 attempts=result.attempts,
                 host=target.host,
             )
-        except Misread as error:  # the endpoint's own fault: its row's failure, and no news for a log
+        except Misread as error:  # an error of the endpoint: only its row fails, and nothing is logged
             self._reject_reply(tag, reply, result, str(error))
             return None
-        except Exception as error:  # what it says of itself cannot be written: its row's failure, and perhaps paid
+        except Exception as error:  # its metadata cannot be encoded: only its row fails, possibly paid for
             logger.exception("A reply could not be taken in")
             self._reject_reply(tag, reply, result, f"{type(error).__name__}: {error}")
             return None
 
     def _reject_reply(self, tag: Tag, reply: Reply, result: CallResult, why: str) -> None:
-        """Fail the rows of a reply that cannot be kept, and was perhaps paid for."""
+        """Fail the rows of a reply that cannot be stored and was possibly paid for."""
         message = redact(f"The reply could not be taken in: {why}"[:500])
         self.open -= 1
         self._fail(tag, Failure(FailureKind.MALFORMED, message, 200, reply.text[:2000], result.attempts, cost_usd=None))
@@ -288,7 +288,7 @@ class ResultRecorder:
         self.replies.wake()
 
     def _ask_for_more(self, key: str, tag: int | FollowUp, entry: StoredReply) -> None:
-        """Send a call again whose answer was cut off at a limit that the budget had set."""
+        """Send a call again whose answer was cut off at a limit set by the budget."""
         call = tag if isinstance(tag, int) else tag.call
         before = tag.metas if isinstance(tag, WiderCall) else ()
         inner = tag.inner if isinstance(tag, WiderCall) else tag if isinstance(tag, FollowUp) else None
@@ -318,7 +318,7 @@ class ResultRecorder:
 
     @property
     def may_answer(self) -> int:
-        """Calls whose answer could still show that a rejection is not every row's."""
+        """Number of calls whose answer could still show that a rejection does not affect every row."""
         return self.open - self.run_queue.adapted if self.rejections.suspected is not None else self.open
 
     def settle_rejections(self) -> None:
@@ -336,16 +336,16 @@ class ResultRecorder:
             self.fail_rejected(among_answers=rejections.answered)
 
     def fail_rejected(self, *, among_answers: bool) -> None:
-        """Fail the calls that are held, each alone.
+        """Fail the held calls individually.
 
         Args:
-            among_answers: Whether others were answered, so that the rejection is known to be about the row.
+            among_answers: Whether other calls were answered, so that the rejection is known to concern the row.
         """
         for tag, failure in self.rejections.release():
             self._fail(tag, row_rejection(failure), about_row=among_answers)
 
     def _stop_at(self, rejection: Failure) -> None:
-        """Stop at a rejection that every row would meet; the next run sends what is held."""
+        """Stop because of a rejection that affects every row. The next run sends the held calls."""
         held = self.rejections.release()
         for tag, failure in held:
             self._fail(tag, shared_rejection(failure), about_row=False, raises=False)
@@ -356,7 +356,7 @@ class ResultRecorder:
 
     def _fail(self, tag: Tag, failure: Failure, *, about_row: bool = True, raises: bool = True) -> None:
         if failure.kind is FailureKind.CANCELLED:
-            return  # the row stays pending: its answer is not known
+            return  # the row stays pending, since its answer is unknown
         if isinstance(tag, FollowUp):
             row = self.results.first_row[tag.call]
             self.failures.note(tag.key, row, failure, tag.dialogue, about_row=about_row)
@@ -371,9 +371,9 @@ class ResultRecorder:
 
 
 def _cut_by_budget(reply: Reply, limit: int | None) -> bool:
-    """Return whether an answer was cut off at *limit*, which the budget had set; None for no such limit.
+    """Return whether an answer was cut off at *limit*, set by the budget; None for no such limit.
 
-    A model that ends far below it has met a limit of its own, and would meet it again.
+    A model that stops far below it has reached a limit of its own, and would reach it again.
     """
     if limit is None or reply.finish is not Finish.TRUNCATED:
         return False
