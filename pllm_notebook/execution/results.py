@@ -13,10 +13,10 @@ from pllm_notebook.failures import Failure, FailureKind
 
 __all__ = ["NEVER_SENT", "SKIPPED", "UNPLANNED", "ResultTable", "is_retryable"]
 
-# A dictionary that grows moves all its keys at once, and no other thread runs meanwhile: 0.1 s for a million.
-# Many small ones, each found by the key's hash, grow one by one. A power of two.
+# A growing dictionary moves all its keys at once while no other thread runs: 0.1 s for a million keys.
+# Many small dictionaries, selected by the key's hash, grow one at a time. A power of two.
 _SHARDS = 128
-# Of cache hits that come at once, those that are kept for a display.
+# Maximum number of simultaneous cache hits kept for a display.
 _MOST_HITS = 256
 
 UNPLANNED = -1
@@ -25,9 +25,9 @@ NEVER_SENT = -3
 
 
 class ResultTable:
-    """Which call answers which row, and how each call ended.
+    """The call of each row, and the outcome of each call.
 
-    A million rows must be plannable, so a row costs an index and a call its key; texts are made
+    To plan a million rows, a row needs only an index and a call only its key. Texts are built
     again from the frame when they are sent.
 
     Attributes:
@@ -96,7 +96,7 @@ class ResultTable:
         return call
 
     def append(self, row: int, key: str) -> int:
-        """Assign *row* a call of its own, even where another has one with *key*, and return the call's index."""
+        """Assign *row* a separate call, even if another row has one with *key*, and return the call's index."""
         call = len(self.keys)
         self.keys.append(key)
         self.first_row.append(row)
@@ -112,7 +112,7 @@ class ResultTable:
         self.own_failures.pop(row, None)
 
     def clear(self) -> None:
-        """Release all calls and outcomes, once they have been taken."""
+        """Release all calls and outcomes after they have been taken."""
         self.keys, self.outcomes = [], []
         self.first_row, self.weight, self.call_of_row = array("q"), array("q"), array("q")
         self.spec_of_call = array("I")
@@ -121,7 +121,7 @@ class ResultTable:
         self.before_retry.clear()
 
     def twin(self) -> ResultTable:
-        """Return a table of the same rows and calls, now and as they are added, with outcomes of its own."""
+        """Return a table of the same rows and calls, including later ones, with separate outcomes."""
         twin = copy.copy(self)
         twin.outcomes = [None] * len(self.outcomes)
         twin.progress = RunProgress(time.monotonic())
@@ -131,18 +131,18 @@ class ResultTable:
         return twin
 
     def watch(self) -> Arrivals:
-        """Record from now on which calls end, beginning with an even sample of those that have."""
+        """Record from now on which calls end, starting with an even sample of the calls that have ended."""
         ended = [call for call, outcome in enumerate(self.outcomes) if outcome is not None]
         self.arrivals = Arrivals(ended[:: len(ended) // MOST_ARRIVALS + 1])
         return self.arrivals
 
     @property
     def answered(self) -> int:
-        """Rows that have an answer."""
+        """Number of rows with an answer."""
         return self.progress.done + self.progress.cached
 
     def record(self, call: int, outcome: Outcome) -> None:
-        """Record how a call ended. On the engine's loop."""
+        """Record the outcome of a call. Called on the engine's loop."""
         if call in self.before_retry:
             outcome.follow(self.before_retry[call])
         self.outcomes[call] = outcome
@@ -169,7 +169,7 @@ class ResultTable:
                 self.record(call, outcome)
 
     def count(self, outcome: Outcome, rows: int) -> None:
-        """Count *rows* that have ended with *outcome*."""
+        """Count a number of *rows* that have ended with *outcome*."""
         progress = self.progress
         if outcome.failure is None:
             if outcome.cached:
@@ -182,14 +182,14 @@ class ResultTable:
             self.count_failed(outcome.failure, rows)
 
     def count_planned(self, rows: Sequence[int], weights: dict[int, int], *, skipped: int, failed: int) -> None:
-        """Count rows that have been planned, before what the store had for them is recorded.
+        """Count planned rows, before their stored answers are recorded.
 
         Args:
             rows: The rows.
-            weights: How many of them each call answers. Counted here, on the loop, so that a call which ends in the
-                meantime counts each row once.
-            skipped: How many are not sent.
-            failed: How many cannot be sent.
+            weights: Number of these rows that each call answers. Counted here, on the loop, so that a call that ends
+                meanwhile counts each row once.
+            skipped: Number of rows that are not sent.
+            failed: Number of rows that cannot be sent.
         """
         self.progress.skipped += skipped
         if failed:
@@ -204,9 +204,9 @@ class ResultTable:
             self.observer.planned(rows)
 
     def reopen(self, calls: Iterable[int]) -> None:
-        """Forget how *calls* ended, all of which failed or never did: they are sent again.
+        """Forget the outcomes of *calls*, which failed or never ended, because they are sent again.
 
-        What was paid for them stays part of what their rows cost.
+        Their cost so far stays part of their rows' cost.
         """
         for call in calls:
             outcome = self.outcomes[call]
@@ -221,10 +221,10 @@ class ResultTable:
         self.progress.resume(time.monotonic())
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
-        """Return the calls that a retry would take up: never ended, or failed in one of *kinds*.
+        """Return the calls that a retry would send: never ended, or failed with one of *kinds*.
 
         Args:
-            kinds: None for those that can pass.
+            kinds: The failure kinds, None for those that may succeed now.
         """
 
         def wanted(outcome: Outcome | None) -> bool:
@@ -239,13 +239,13 @@ class ResultTable:
         return [call for call, each in enumerate(self.spec_of_call) if each == spec and self.weight[call]]
 
     def counts_of(self, spec: int) -> tuple[int, int]:
-        """Return how many rows of one spec have an answer, and how many there are."""
+        """Return the number of rows of one spec with an answer, and their total number."""
         outcomes = [(self.weight[call], self.outcomes[call]) for call in self.calls_of(spec)]
         kept = sum(rows for rows, outcome in outcomes if outcome is not None and outcome.failure is None)
         return kept, sum(rows for rows, _ in outcomes)
 
     def count_failed(self, failure: Failure, rows: int) -> None:
-        """Count *rows* that failed, or fewer than before where it is negative."""
+        """Add *rows* to the number of failed rows. It may be negative."""
         self.progress.failed += rows
         group = self.failed.get(failure.kind)
         if group is None or not group.count:
@@ -262,17 +262,17 @@ class ResultTable:
         self.own_failures[row] = failure
 
     def outcome(self, row: int) -> Outcome | None:
-        """Return the outcome of a row's call, None while there is none."""
+        """Return the outcome of a row's call, or None if there is none yet."""
         call = self.call_of_row[row]
         return self.outcomes[call] if call >= 0 else None
 
     def paid(self, row: int) -> Outcome | None:
-        """Return what was paid for a row: its outcome's replies or, while it is asked again, those before."""
+        """Return the outcome with a row's paid replies: the current one or, during a retry, the one before."""
         call = self.call_of_row[row]
         return self.before_retry.get(call) if (outcome := self.outcome(row)) is None else outcome
 
     def failure(self, row: int) -> Failure | None:
-        """Return a row's failure, None where it has none."""
+        """Return a row's failure, or None."""
         outcome = self.outcome(row)
         return self.own_failures.get(row) if outcome is None else outcome.failure
 
@@ -292,7 +292,7 @@ class ResultTable:
 
 
 def is_retryable(kind: FailureKind, kinds: set[FailureKind] | None) -> bool:
-    """Return whether a retry of *kinds* takes up a failure; None for those that can pass."""
+    """Return whether a retry of *kinds* includes a failure. None means those that may succeed now."""
     if kinds is not None:
         return kind in kinds
     return kind.retried or kind.fatal or kind in (FailureKind.BUDGET, FailureKind.NOT_CACHED)

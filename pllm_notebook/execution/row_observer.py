@@ -1,4 +1,4 @@
-"""Rows of a run one by one, for callers that want each as soon as it has ended."""
+"""Report the rows of a run one by one, as soon as each has ended."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class RowObserver:
     def __init__(self, results: ResultTable, on_row: Callable[[int], None]) -> None:
         self._results = results
         self._on_row = on_row
-        # Of calls that answer several rows: those after the first.
+        # For calls that answer several rows: the rows after the first.
         self._more_rows: defaultdict[int, list[int]] = defaultdict(list)
 
     def planned(self, rows: Sequence[int]) -> None:
-        """Note rows that have been planned."""
+        """Record planned rows, and report those that have already ended."""
         results = self._results
         for row in rows:
             call = results.call_of_row[row]
@@ -34,7 +34,7 @@ class RowObserver:
                 self._on_row(row)
 
     def recorded(self, call: int, outcome: Outcome) -> None:
-        """Report the rows of a call that has ended."""
+        """Report the rows of an ended call."""
         self._on_row(self._results.first_row[call])
         for row in self._more_rows.get(call, ()):
             self._on_row(row)

@@ -1,7 +1,7 @@
-"""What is remembered of each row of a run: whose content it was, which call answered it, and with which values.
+"""The record of each row of a run: the hash of its content, the key of its call, and the hashes of its values.
 
-Hashes and keys alone, no text: a row of a frame finds its own line by the hash of its content, whatever order,
-index or frame it is in by now.
+It has only hashes and keys, no text. A row of a frame finds its record by the hash of its content, in any order,
+index or frame.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = [
     "record_of_prompts",
 ]
 
-# In the order in which they were added: a status is kept by its place.
+# In the order in which they were added, since a status is stored by its position.
 STATUSES = ("ok", "cached", "failed", "skipped", "pending", "not_sent")
 _OK, _CACHED, _FAILED, _SKIPPED, _PENDING, _NOT_SENT = range(6)
 
 KEY_BYTES = 16
-"""Of a call's key, its first characters: 96 bits, enough to find it again in any cache."""
+"""Number of leading characters kept of a call's key: 96 bits, enough to find it again in any cache."""
 
 _KEY_TEXT = 43  # characters of a whole key
 _NO_KEY = "\0" * _KEY_TEXT
@@ -68,12 +68,12 @@ class SampleRecord:
 
 @dataclass
 class SecondRecord:
-    """The rows that were asked once more for their evidence.
+    """The rows that got a second question about their evidence.
 
     Attributes:
         rows: Shape (n_second,), int32, ascending.
         keys: Shape (n_second, 16), uint8: the first characters of the key of each first answer's reply.
-        fields: Shape (n_second, n_fields), bool: what of the answer is the second one's.
+        fields: Shape (n_second, n_fields), bool: the fields of the answer that come from the second reply.
     """
 
     rows: Numbers
@@ -83,10 +83,10 @@ class SecondRecord:
 
 @dataclass
 class RowRecord:
-    """The rows of one run, in their order.
+    """The records of one run's rows, in order.
 
     Attributes:
-        content: Shape (n_rows,), uint64: the hash of what the run read of each row.
+        content: Shape (n_rows,), uint64: the hash of the content that the run read of each row.
         keys: Shape (n_rows, 16), uint8: the first characters of the key of the call that answered it; zeros for none.
         status: Shape (n_rows,), uint8: an index into `STATUSES`.
         failure: Shape (n_rows,), uint8: 0 for none, else 1 + the place of the failure's kind in `FailureKind`.
@@ -125,7 +125,7 @@ class RowRecord:
         return len(self.content)
 
     def find(self, content: Numbers) -> Numbers:
-        """Return for each hash of *content* the first row that has it, -1 for none; shape (n,), int64."""
+        """Return the first row with each hash of *content*, -1 for none; shape (n,), int64."""
         if not len(self.content):
             return np.full(len(content), -1, dtype=np.int64)
         if self._order is None:
