@@ -1,4 +1,4 @@
-"""Fields without a value in rows that have others: a question was refused, or one of a row's calls failed."""
+"""Fields without a value in rows with other values: a question was refused, or one of the row's calls failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROMPT = 100
 
 
 def cell_failures(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> Mapping[int, Sequence[CellFailure]]:
-    """Return the fields without a value of those of some rows that have one in others. Sends nothing."""
+    """Return the fields without a value, for those of some rows that have other values. Sends nothing."""
     if isinstance(run, RegisteredRun):
         ensemble = run.header.get("ensemble")
         assembled = ensemble is not None and ensemble.get("assembled") is not None and run.record is not None
@@ -55,7 +55,7 @@ def cell_records(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> list[dict
 
 
 def cell_texts(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> dict[int, str]:
-    """Return what an error column says of such rows: the field, the kind and the message of each."""
+    """Return the text of the error column for such rows: field, kind and message of each failure."""
     return {
         row: "; ".join(f"{cell.field}: {cell.failure.kind}: {cell.failure.message}" for cell in cells)
         for row, cells in cell_failures(run, rows).items()

@@ -1,4 +1,4 @@
-"""The kind of column that a field becomes: it follows from the annotation, whatever the dataframe library."""
+"""The kind of a field's column, which follows from the annotation and is the same for all dataframe libraries."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ __all__ = ["CellType", "Column", "Kind", "column_of", "core", "plain", "read_bac
 
 
 class Kind(StrEnum):
-    """The kinds of column; each dataframe library names its own dtype for them.
+    """The kinds of column. Each dataframe library has its own dtype for them.
 
-    A MOMENT is in UTC; a DATETIME has no zone, and a value that has one becomes UTC without it. A SCALAR is held as
-    Python's own objects (Decimal, bytes). DATA is nested: dicts and lists of what JSON has (see `plain_data`). JSON is
-    the same as JSON text. WORDS are values that have a text and no dtype (UUID, Path, time, addresses). An OBJECT is
-    whatever it is.
+    MOMENT is in UTC. DATETIME has no time zone; a value with one is converted to UTC without a zone. SCALAR values are
+    Python objects (Decimal, bytes). DATA is nested: dicts and lists of JSON values (see `plain_data`). JSON is the same
+    as JSON text. WORDS are values with a text but no dtype (UUID, Path, time, addresses). OBJECT is any Python object.
     """
 
     TEXT = "text"
@@ -54,11 +53,11 @@ class Column:
     """One result column.
 
     Attributes:
-        name: With the run's prefix.
-        kind: What it holds.
-        categories: All values it may have, in the type's order; () where the type does not list them.
-        type: What its values are, for libraries whose columns say it of a day, a Decimal or nested data; None where the
-            annotation does not say it, or the kind does.
+        name: Column name, including the run's prefix.
+        kind: Kind of its values.
+        categories: All possible values, in the type's order; () if the type does not list them.
+        type: Type of its values, for libraries with column types for days, Decimals or nested data; None if the
+            annotation does not determine it, or the kind alone does.
     """
 
     name: str
@@ -68,9 +67,9 @@ class Column:
 
 
 class CellType(StrEnum):
-    """Types of the columns of a report, such as errors, usage or runs; a library has a dtype for each.
+    """Types of the columns of a report, such as errors, usage or runs. Each library has a dtype for them.
 
-    COUNT and SECONDS are whole and real numbers that are never missing. LABEL is any object, such as a row's index.
+    COUNT and SECONDS are integers and real numbers that are never missing. LABEL is any object, such as a row's index.
     """
 
     TEXT = "text"
@@ -94,7 +93,7 @@ _KINDS: dict[Any, Kind] = {
     dt.timedelta: Kind.DURATION,
     bytes: Kind.SCALAR,
     decimal.Decimal: Kind.SCALAR,
-    # Classes of their own at run time, whatever type checkers see.
+    # At run time these are classes of their own, unlike for type checkers.
     pydantic.AwareDatetime: Kind.MOMENT,
     pydantic.FutureDate: Kind.DATETIME,
     pydantic.FutureDatetime: Kind.DATETIME,
@@ -118,11 +117,10 @@ _TIMES: dict[Kind, Any] = {
     Kind.DURATION: dt.timedelta,
 }
 
-# What the annotation says more exactly than the kind: read back as anything else, a column would become text.
+# Types that are more exact than the kind. Read back as another type, the column would become text.
 _READ_AS: dict[ValueType | None, Any] = {DATE: dt.date, DECIMAL: decimal.Decimal, BINARY: bytes}
 
-# Types whose text is complete; pandas would write their internals.
-# A time with a zone has no dtype.
+# Types that are stored as their text, since pandas would write their internals. No dtype has times with a zone.
 _WORDED = (
     dt.time,
     uuid.UUID,
@@ -134,11 +132,11 @@ _WORDED = (
 
 
 def column_of(name: str, left: Any, nested: str = "data") -> Column:
-    """Decide what kind of column holds values of a type.
+    """Return the column for values of a type.
 
     Args:
-        name: With the run's prefix.
-        left: The annotation, as validators leave it (see `schema.validators.left_by`).
+        name: Column name, including the run's prefix.
+        left: The annotation after validators (see `schema.validators.left_by`).
         nested: As in `Options`.
     """
     kind = core(left)
@@ -148,7 +146,7 @@ def column_of(name: str, left: Any, nested: str = "data") -> Column:
         return _of_values(name, values, other)
     if not isinstance(kind, type):
         return _nested(name, other, left)
-    if issubclass(kind, Flag):  # combined members make values that are not a member's
+    if issubclass(kind, Flag):  # combinations of members have values of their own
         return Column(name, Kind.INTEGER)
     if issubclass(kind, Enum):
         values = tuple(dict.fromkeys(member.value for member in kind))
@@ -165,7 +163,7 @@ def _nested(name: str, kind: Kind, left: Any) -> Column:
 
 
 def plain(column: Column, values: Sequence[Any]) -> list[Any]:
-    """Return a column's values as its library should get them: values of Enums, moments in one zone, plain data."""
+    """Return a column's values for its library: Enums as their values, datetimes in one zone, plain data."""
     if column.kind is Kind.DATA:
         return [plain_data(value) for value in values]
     if column.kind is Kind.JSON:
@@ -182,7 +180,7 @@ def plain(column: Column, values: Sequence[Any]) -> list[Any]:
 
 
 def read_back(column: Column, values: Sequence[Any]) -> list[Any]:
-    """Return values as JSON has them as a library takes them: dates, durations, Decimals, bytes from their texts."""
+    """Convert JSON values to those for a library: dates, durations, Decimals and bytes are parsed from text."""
     kind = _READ_AS.get(column.type) or _TIMES.get(column.kind)
     if kind is None:
         return list(values)
@@ -202,9 +200,9 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
 
 
 def _moments(values: Iterable[Any], zone: dt.tzinfo | None) -> list[Any]:
-    """Return datetimes of one zone, or of none: by the type, since the dtype must not follow from the rows.
+    """Return all datetimes in one zone or all without one, so that the dtype does not depend on the rows.
 
-    A moment with a zone is converted to UTC; one without is taken as UTC.
+    A datetime with a zone is converted to UTC; one without is taken as UTC.
     """
     return [_in_utc(value).replace(tzinfo=zone) if isinstance(value, dt.datetime) else value for value in values]
 
@@ -212,7 +210,7 @@ def _moments(values: Iterable[Any], zone: dt.tzinfo | None) -> list[Any]:
 def _in_utc(value: dt.datetime) -> dt.datetime:
     try:
         return value if value.tzinfo is None else value.astimezone(dt.UTC)
-    except OverflowError:  # the first or last day that Python has
+    except OverflowError:  # the first or last day of Python's range
         return value
 
 
@@ -245,8 +243,8 @@ def _literal(annotation: Any) -> list[Any]:
 def _of_values(name: str, values: tuple[Any, ...], other: Kind) -> Column:
     """Return the column of a type that lists its values.
 
-    Text is a category. Numbers and truth values keep their own dtype: as a category they would come back from Parquet
-    without their other values, and could not be counted with.
+    Text becomes a category. Numbers and Booleans keep their own dtype: as a category they would come back from Parquet
+    without their unused values, and arithmetic would not work.
     """
     kinds = {type(value) for value in values}
     if len(kinds) != 1:

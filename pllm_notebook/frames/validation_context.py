@@ -1,4 +1,4 @@
-"""What validators of the answer's type are given of the row: Pydantic's `info.context`."""
+"""The validation context of each row for validators of the answer's type: Pydantic's `info.context`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["RowContexts", "context_of_cells", "contexts_for"]
 
 
 class RowContexts:
-    """The context of each row: its cells, what a function makes of them, or the same for all.
+    """The context of each row: its cells, the result of a function of them, or the same for all rows.
 
     Args:
-        columns: As the table has them, () where all rows have the same context.
-        given: Their cells, by the names that the context has for them; None likewise.
-        make: Makes the context of a row's cells.
-        is_function: Whether that is the caller's.
+        columns: Names of the columns in the table, () if all rows have the same context.
+        given: Their cells, by their names in the context; None if all rows have the same context.
+        make: Makes the context from a row's cells.
+        is_function: Whether *make* is the caller's function.
 
     Attributes:
         columns: As given.
@@ -45,10 +45,10 @@ class RowContexts:
         self._hashes: Any = None
 
     def of(self, row: int) -> Any:
-        """Return the context of a row. Runs the caller's function.
+        """Return the context of a row. Calls the caller's function, if there is one.
 
         Raises:
-            ContextFailed: If it raises.
+            ContextFailed: If the function raises.
         """
         try:
             return self._make(self._cells(row))
@@ -56,7 +56,7 @@ class RowContexts:
             raise ContextFailed(_failure(error)) from error
 
     def ids(self, rows: Sequence[int]) -> list[str | Failure]:
-        """Return what tells contexts of rows apart, "" where all have the same; a failure where there is none."""
+        """Return an id of each row's context, "" if all rows have the same, or a failure if it cannot be made."""
         if self._given is None:
             return [""] * len(rows)
         if self._is_function:
@@ -86,14 +86,15 @@ def _failure(error: Exception) -> Failure:
 
 
 def contexts_for(given: Any, table: Table) -> RowContexts:
-    """Return the contexts that `validation_context=` asks for.
+    """Return the contexts for `validation_context=`.
 
     Args:
-        given: A column, several, a mapping, or a function of a row's cells by column.
+        given: A column, several columns, a mapping, or a function of a row's cells by column.
         table: The rows.
 
     Raises:
-        UnknownColumnError: For a column that is not there. Nothing was sent.
+        UnknownColumnError: If a column does not exist. Nothing was sent.
+        UsageError: If it names no column. Nothing was sent.
     """
     if isinstance(given, Mapping):
         return RowContexts((), None, lambda _: given)
@@ -112,7 +113,7 @@ def contexts_for(given: Any, table: Table) -> RowContexts:
 
 
 def context_of_cells(given: Any, cells: Mapping[str, Any]) -> Any:
-    """Return the context that `validation_context=` makes of a row's cells by column, of a row that is in no table."""
+    """Return the context for `validation_context=` of a row that is not in a table, from its cells by column."""
     if given is None or isinstance(given, Mapping):
         return given
     if callable(given):
@@ -121,5 +122,5 @@ def context_of_cells(given: Any, cells: Mapping[str, Any]) -> Any:
 
 
 def _named(data: ColumnData, table: Table) -> ColumnData:
-    """Return the cells by the names that a prompt has for them: a column alone is `value`."""
+    """Return the cells by their names in a prompt: a single column is `value`."""
     return ColumnData(("value",), data.values, data.missing, data.total) if table.is_column else data

@@ -1,6 +1,6 @@
-"""Types of nested answers, for dataframe libraries whose columns have them: a struct, a list, a map.
+"""Types of nested answers (struct, list, map) for dataframe libraries with such column types.
 
-They follow from the annotation alone, by way of the JSON schema of what it is written as (`plain_data`).
+They follow from the annotation alone, through the JSON schema of its serialised form (`plain_data`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class ValueType(NamedTuple):
 
     Attributes:
         name: "text", "integer", "real", "boolean", "date", "decimal" or "binary"; "list", "map" (of texts to values)
-            or "struct"; "json" for a value of any form, held as JSON text.
-        inner: Of a list's items, a map's values, or a struct's fields.
+            or "struct"; "json" for a value of any form, stored as JSON text.
+        inner: Types of a list's items, a map's values, or a struct's fields.
         fields: Names of a struct's fields, in order.
     """
 
@@ -31,7 +31,7 @@ class ValueType(NamedTuple):
     fields: tuple[str, ...] = ()
 
     def written(self) -> list[Any]:
-        """Return the type as JSON has it (see `type_in`)."""
+        """Return the type as JSON data (see `type_in`)."""
         return [self.name, [one.written() for one in self.inner], list(self.fields)]
 
 
@@ -41,7 +41,7 @@ _PLAIN = {"string": "text", "integer": "integer", "number": "real", "boolean": "
 
 
 def type_in(written: Sequence[Any] | None) -> ValueType | None:
-    """Return the type that JSON has, None for None."""
+    """Return the type from its JSON data, None for None."""
     if written is None:
         return None
     name, inner, fields = written
@@ -49,10 +49,10 @@ def type_in(written: Sequence[Any] | None) -> ValueType | None:
 
 
 def data_type(annotation: Any) -> ValueType:
-    """Return the type of nested data; "json" where the annotation leaves its form open."""
+    """Return the type of nested data, "json" if the annotation does not determine its form."""
     try:
         return _data_type(annotation)
-    except TypeError:  # an annotation without a hash
+    except TypeError:  # an unhashable annotation
         return _data_type.__wrapped__(annotation)
 
 
@@ -60,7 +60,7 @@ def data_type(annotation: Any) -> ValueType:
 def _data_type(annotation: Any) -> ValueType:
     try:
         schema = pydantic.TypeAdapter(annotation).json_schema(by_alias=False, mode="serialization")
-    except Exception:  # a class that has no schema, or a schema of the caller's own that fails: its form is unknown
+    except Exception:  # a class without a schema, or whose own schema fails: its form is unknown
         return JSON
     return _of_schema(schema, schema.get("$defs", {}), ())
 
@@ -70,7 +70,7 @@ def _of_schema(schema: Any, defs: Mapping[str, Any], inside: tuple[str, ...]) ->
         return JSON
     if "$ref" in schema:
         name = str(schema["$ref"]).rpartition("/")[2]
-        if name in inside or name not in defs:  # a type that contains itself has no end
+        if name in inside or name not in defs:  # recursive types have no finite form
             return JSON
         return _of_schema(defs[name], defs, (*inside, name))
     options = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
@@ -96,12 +96,12 @@ def _of_object(schema: Mapping[str, Any], defs: Mapping[str, Any], inside: tuple
 
 
 def as_typed(values: Sequence[Any], kind: ValueType, entry: Callable[[str, Any], Any]) -> list[Any]:
-    """Return plain data as a typed column takes it.
+    """Convert plain data to values for a typed column.
 
     Args:
-        values: What `plain_data` returns.
-        kind: Of each.
-        entry: Makes one entry of a map, as the library has it, of its key and its value.
+        values: Results of `plain_data`.
+        kind: The type of each value.
+        entry: Makes the library's form of one map entry from its key and value.
     """
     if not _is_changed(kind):
         return list(values)

@@ -1,4 +1,4 @@
-"""The adapter for Arrow: PyArrow's tables, and whatever streams Arrow data, such as a DuckDB relation."""
+"""The adapter for Arrow: PyArrow tables, and objects that stream Arrow data, such as a DuckDB relation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STREAM = "__arrow_c_stream__"
 
 
 def arrow_data(data: Any) -> Any:
-    """Return a table or a chunked array of Arrow data, None for anything else. A stream is read whole."""
+    """Return Arrow data as a table or a chunked array, None for anything else. A stream is read completely."""
     import pyarrow as pa
 
     if isinstance(data, (pa.Table, pa.ChunkedArray)):
@@ -37,5 +37,5 @@ def _library() -> Any:
     return importlib.import_module(f"{__name__}.adapter").LIBRARY
 
 
-# What streams Arrow data may be there without PyArrow.
+# Objects that stream Arrow data may exist without PyArrow.
 register_library("pyarrow", _library, method=_STREAM)

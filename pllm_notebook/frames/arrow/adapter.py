@@ -1,4 +1,4 @@
-"""Arrow as a `FrameLibrary`: tables, arrays and streams as tables, and tables made of answers and records."""
+"""Arrow as a `FrameLibrary`: tables, arrays and streams as tables, and tables from answers and records."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _TYPES: dict[CellType, Any] = {
 
 
 class ArrowFrameLLM(FrameAccessor[Any, Any, Any]):
-    """What `pllm.frame` gives for a table, which takes no accessor: ask the same question of every row."""
+    """The result of `pllm.frame` for an Arrow table, which cannot have accessors: ask about every row."""
 
 
 class ArrowSeriesLLM(LLMAccessor[Any, Any, Any]):
-    """What `pllm.frame` gives for an array: ask the same question of every value, `{value}` in the prompt."""
+    """The result of `pllm.frame` for an Arrow array: ask about every value, `{value}` in the prompt."""
 
 
 class ArrowTable(Table):
-    """A table, or a chunked array as a table of one column, "value". Arrow's data never change."""
+    """A table, or a chunked array as a table of one column, "value". Arrow data is immutable."""
 
     mixes_runs = True  # `pa.concat_tables` keeps the metadata of the first
 
@@ -75,7 +75,7 @@ class ArrowTable(Table):
         return ArrowTable(self.data.slice(rows.start, len(rows)))
 
     def labels(self, against: Any, without: Collection[str] = ()) -> LabelColumn:
-        """Return labels: a column by its name, or an array of the same length, by position."""
+        """Return labels: a column by its name, or an array of the same length by position."""
         if isinstance(against, (pa.Array, pa.ChunkedArray)):
             if len(against) != self.total:
                 raise UsageError(
@@ -98,7 +98,7 @@ class ArrowTable(Table):
         explode: bool,
         run_id: str | None,
     ) -> Any:
-        """Return the table with the made columns beside its own, in its order, set by position."""
+        """Return the table with the made columns added by position, same order."""
         kept = [at for at, name in enumerate(self.names) if name not in dropped]
         frame = self.frame.select(kept)
         if explode:
@@ -114,15 +114,15 @@ class ArrowTable(Table):
 
 
 class ArrowLibrary(FrameLibrary):
-    """What Arrow makes: columns of its own types, nested ones too, and nulls for what is missing."""
+    """The library of Arrow: results have native types, including nested ones, and null for missing values."""
 
     def table(self, data: Any) -> ArrowTable | None:
-        """Return a table of what is, or streams, Arrow data; a stream is read whole."""
+        """Return a table of Arrow data or a stream of it. A stream is read completely."""
         read = arrow_data(data)
         return None if read is None else ArrowTable(read)
 
     def accessor(self, data: Any) -> ArrowFrameLLM | ArrowSeriesLLM | None:
-        """Return the methods of `.llm`. A stream is read here, once: many can be read no second time."""
+        """Return `.llm`. A stream is read here, and only once, because many cannot be read again."""
         read = arrow_data(data)
         if read is None:
             return None
@@ -137,7 +137,7 @@ class ArrowLibrary(FrameLibrary):
         return shortened(cell_hashes(*cells(array)))
 
     def holds_objects(self, array: Any) -> bool:
-        """Return False: Arrow's cells never change."""
+        """Return False, because Arrow data is immutable."""
         return False
 
     def report(
@@ -154,7 +154,7 @@ class ArrowLibrary(FrameLibrary):
     def category_column(
         self, name: str, codes: Sequence[int], categories: Sequence[str], like: Table | None = None
     ) -> Any:
-        """Build a chunked array of a dictionary that has all *categories*."""
+        """Build a dictionary-encoded chunked array that includes all *categories*."""
         words = [None if code < 0 else categories[code] for code in codes]
         return array_of(Column(name, Kind.CATEGORY, tuple(categories)), words)
 
@@ -170,11 +170,11 @@ class ArrowLibrary(FrameLibrary):
         return frame if run_id is None else frame.replace_schema_metadata({RUN_ATTR: run_id})
 
     def concat(self, frames: Sequence[Any], by: str) -> Any:
-        """Put tables below each other, sorted by a column; what one of them lacks is null."""
+        """Concatenate tables, sorted by a column. Columns that a table lacks are null."""
         return pa.concat_tables(frames, promote_options="permissive").sort_by(by)
 
     def to_text(self, frame: Any) -> str:
-        """Return a table as text, in columns."""
+        """Return a table as text in aligned columns."""
         lines = [frame.column_names, *_texts(frame)]
         widths = [max(len(line[at]) for line in lines) for at in range(frame.num_columns)]
         return "\n".join(

@@ -13,7 +13,7 @@ __all__ = ["cells"]
 
 
 def cells(column: Any) -> tuple[list[Any], list[bool]]:
-    """Return a column's values, and which are missing: null, or NaN.
+    """Return a column's values, and whether each is missing: null or NaN.
 
     Args:
         column: A chunked array.
@@ -35,10 +35,10 @@ def cells(column: Any) -> tuple[list[Any], list[bool]]:
 
 
 def _nanoseconds(column: Any, coarse: Any) -> list[Any]:
-    """Return moments or durations of nanoseconds; Python's own classes hold microseconds."""
+    """Return points in time or durations in nanoseconds. Python's own classes only have microseconds."""
     physical = column.cast(pa.int64())
     cut = pc.divide(physical, 1000)
-    # Arrow cuts toward zero, and before 1970 that is up.
+    # Arrow truncates toward zero, which rounds up before 1970.
     whole = pc.subtract(cut, pc.cast(pc.greater(pc.multiply(cut, 1000), physical), pa.int64()))
     rest = pc.fill_null(pc.subtract(physical, pc.multiply(whole, 1000)), 0).to_pylist()
     return with_nanoseconds(whole.cast(coarse).to_pylist(), rest)

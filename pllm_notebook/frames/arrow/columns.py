@@ -1,4 +1,4 @@
-"""Result columns of Arrow: the type follows from the annotation, and no value is ever lost to it."""
+"""Result columns of Arrow: the type follows from the annotation, and no value is lost in conversion."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TYPES: dict[str, Any] = {
 
 
 def type_of(column: Column) -> Any:
-    """Return the type of a column's values; it follows from the annotation alone."""
+    """Return the type of a column's values, which follows from the annotation alone."""
     if column.kind is Kind.DATETIME:
         return pa.timestamp("us") if column.type is None else pa.date32()
     if column.kind in (Kind.DATA, Kind.SCALAR):
@@ -53,9 +53,9 @@ def type_of(column: Column) -> Any:
 def array_of(column: Column, values: list[Any]) -> Any:
     """Build one column.
 
-    Python's objects are JSON text, since Arrow has none. A value that its type cannot hold (a whole number beyond 64
-    bits, one from a judge or the caller's function) makes the column one of text, and a warning says so: a value never
-    becomes null.
+    Python objects become JSON text, since Arrow cannot store them. If its type cannot represent a value (an integer
+    beyond 64 bits, a value from a judge or the caller's function), it becomes a column of text, with a warning. A value
+    never becomes null.
     """
     values = plain(column, values)
     try:
@@ -67,7 +67,7 @@ def array_of(column: Column, values: list[Any]) -> Any:
 
 
 def inferred(values: Sequence[Any]) -> Any:
-    """Build a column of plain values whose type is not known; mixed ones become text."""
+    """Build a column of plain values of unknown type. Mixed values become text."""
     values = list(values)
     try:
         return pa.chunked_array([pa.array(values)])
@@ -80,7 +80,7 @@ def _built(column: Column, values: list[Any]) -> Any:
     if column.kind is Kind.CATEGORY:
         places = {value: at for at, value in enumerate(column.categories)}
         codes = [None if value is None else places[value] for value in values]
-        # All categories, in their order: encoded from the values, those that are not used would be lost.
+        # With all categories, in their order. Encoding the values would lose the unused ones.
         return pa.DictionaryArray.from_arrays(
             pa.array(codes, type=pa.int32()), pa.array(list(column.categories), type=pa.string())
         )
@@ -89,7 +89,7 @@ def _built(column: Column, values: list[Any]) -> Any:
     elif column.kind in (Kind.DATA, Kind.SCALAR):
         values = as_typed(values, column.type or JSON, lambda key, value: (key, value))
     elif kind == pa.date32() and any(isinstance(value, dt.datetime) for value in values):
-        raise TypeError("a value has a time of day")  # Arrow would leave it out
+        raise TypeError("a value has a time of day")  # Arrow would drop it
     return pa.array(values, type=kind)
 
 

@@ -1,15 +1,14 @@
 """The adapter for pandas. Importing this registers it, and `df.llm` and `series.llm` once pandas is imported.
 
-The oldest adapter, and the one that a new library is written after:
+This is the oldest adapter and the model for new ones:
 
-- `adapter` has the accessors, the table of a frame or a series, and the frames that reports are.
-- `cells` reads cells as Python values, and `columns` builds those of answers.
+- `adapter` has the accessors, the table of a frame or a series, and the frames of reports.
+- `cells` reads cells as Python values, and `columns` builds columns of answers.
 - `column_hashes` hashes columns by their arrays, which the registry of runs needs for large frames.
-- `agreement` is the frame of `df.llm.agreement`, which can plot itself
-  with matplotlib.
+- `agreement` is the frame of `df.llm.agreement`, which can be plotted with matplotlib.
 
-Nothing in this file imports pandas, so that a program that uses another library does not load it; a program that
-imports it later has the accessors from that moment on (see `on_import`).
+Importing this file does not import pandas, so a program that uses another library does not load it. A program that
+imports pandas later gets the accessors then (see `on_import`).
 """
 
 from __future__ import annotations
@@ -35,6 +34,6 @@ def _register_accessors() -> None:
     register_accessor(pd.Series, pd.api.extensions.register_series_accessor, f"{__name__}.adapter:SeriesLLM")
 
 
-# Reports without a frame are pandas' own where both libraries are loaded (see `libraries.default_library`).
+# Reports without an input frame use pandas if both libraries are loaded (see `libraries.default_library`).
 register_library("pandas", _library)
 when_imported("pandas", _register_accessors)

@@ -1,4 +1,4 @@
-"""pandas as a `FrameLibrary`: its frames and series as tables, and frames made of answers and records."""
+"""pandas as a `FrameLibrary`: its frames and series as tables, and frames from answers and records."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _DTYPES = {
 
 
 class FrameLLM(FrameAccessor[pd.DataFrame, _Column, Agreement]):
-    """`df.llm`: ask a language model the same question of every row."""
+    """`df.llm`: ask a language model the same question about every row."""
 
 
 class SeriesLLM(LLMAccessor[pd.DataFrame, _Column, Agreement]):
-    """`series.llm`: ask a language model the same question of every value, `{value}` in the prompt."""
+    """`series.llm`: ask a language model the same question about every value, `{value}` in the prompt."""
 
 
 class PandasTable(Table):
-    """A DataFrame, or a Series as a frame of one column: "value" where it has no name."""
+    """A DataFrame, or a Series as a frame of one column, named "value" if the Series has no name."""
 
     def __init__(self, data: pd.DataFrame | pd.Series[Any], names: Sequence[str] | None = None) -> None:
         self.frame_library = LIBRARY
@@ -71,19 +71,19 @@ class PandasTable(Table):
         return PandasTable(self.data.iloc[rows.start : rows.stop], self.names)
 
     def snapshot(self) -> PandasTable:
-        """Return a copy: lazy where pandas copies on write, else a real one."""
+        """Return a copy of the table, which is lazy if pandas has copy-on-write enabled."""
         lazy = int(pd.__version__.partition(".")[0]) >= 3 or pd.get_option("mode.copy_on_write") is True
         return PandasTable(self.data.copy(deep=not lazy), self.names)
 
     def label(self, row: int) -> Any:
-        """Return a row's index."""
+        """Return a row's index label."""
         return self.frame.index[row]
 
     def positions(self, label: Any) -> Sequence[int]:
-        """Return the rows whose index is a label."""
+        """Return the rows with an index label."""
         try:
             found = self.frame.index.get_loc(label)
-        except (KeyError, TypeError, pd.errors.InvalidIndexError):  # no such label, or what can be none
+        except (KeyError, TypeError, pd.errors.InvalidIndexError):  # unknown, or not possible as a label
             return []
         rows: list[int] = np.atleast_1d(np.arange(self.total)[found]).tolist()
         return rows
@@ -97,7 +97,7 @@ class PandasTable(Table):
         return gaps_of(self._column(name))
 
     def labels(self, against: Any, without: Collection[str] = ()) -> LabelColumn:
-        """Return labels in the frame's own order: a column by its name, a Series by its index where that differs."""
+        """Return labels in the order of the frame: a column by its name, or a Series aligned by its index."""
         labels = self._labels(against, without)
         return LabelColumn(None if labels.name is None else str(labels.name), labels.tolist(), labels.isna().tolist())
 
@@ -110,7 +110,7 @@ class PandasTable(Table):
         explode: bool,
         run_id: str | None,
     ) -> pd.DataFrame:
-        """Return the frame with the made columns beside its own, same index and order, set by position."""
+        """Return the frame with the made columns added by position, same index and order."""
         joined, _ = join_columns(self.frame, made, origin, dropped, explode=explode)
         joined.attrs = dict(self.frame.attrs) if run_id is None else {**self.frame.attrs, RUN_ATTR: run_id}
         return joined
@@ -118,14 +118,14 @@ class PandasTable(Table):
     def join_alone(
         self, made: Mapping[str, Any], origin: Sequence[int], *, explode: bool, run_id: str
     ) -> pd.Series[Any]:
-        """Return the one made column as a Series with the index of its rows."""
+        """Return the single made column as a Series with the index of its rows."""
         _, made_columns = join_columns(self.frame, made, origin, (), explode=explode)
         series: pd.Series[Any] = made_columns.iloc[:, 0]
         series.attrs = {**self.frame.attrs, RUN_ATTR: run_id}
         return series
 
     def column_of(self, name: str, rows: Sequence[int]) -> pd.Series[Any]:
-        """Return the cells of a column in some rows, numbered from 0."""
+        """Return the cells of a column in some rows, with a new index from 0."""
         return self._column(name).iloc[list(rows)].reset_index(drop=True)
 
     def _column(self, name: str) -> pd.Series[Any]:
@@ -151,7 +151,7 @@ class PandasTable(Table):
 
 
 class PandasLibrary(FrameLibrary):
-    """What pandas makes: nullable dtypes, and the index of the frame that was asked."""
+    """The library of pandas: results have nullable dtypes, and the index of the input frame."""
 
     def table(self, data: Any) -> PandasTable | None:
         """Return a table of a DataFrame or a Series."""
@@ -172,7 +172,7 @@ class PandasLibrary(FrameLibrary):
         return short_hashes(pd.Series(array, copy=False))
 
     def holds_objects(self, array: Any) -> bool:
-        """Return whether it is a column of objects."""
+        """Return whether a built column has dtype object."""
         return bool(array.dtype == object)
 
     def report(
@@ -194,7 +194,7 @@ class PandasLibrary(FrameLibrary):
         self, columns: Mapping[str, Any], labels: Sequence[int] | None = None, run_id: str | None = None
     ) -> pd.DataFrame:
         """Build a frame of built columns and plain lists."""
-        # By position first: a column of objects is a Series, which would be aligned by its labels.
+        # With a RangeIndex first, because a column of objects is a Series and would be aligned by its labels.
         made = {name: pd.Series(own) if isinstance(own, list) else own for name, own in columns.items()}
         total = max((len(own) for own in made.values()), default=0)
         frame = pd.DataFrame(made, index=pd.RangeIndex(total))
@@ -206,7 +206,7 @@ class PandasLibrary(FrameLibrary):
     def indexed_frame(
         self, columns: Mapping[Any, Any], index: tuple[str, Sequence[Any]], columns_name: str | None = None
     ) -> pd.DataFrame:
-        """Build a frame with a named index: of objects, or a range."""
+        """Build a frame with a named index of objects, or a range."""
         name, values = index
         lines: pd.Index[Any]
         if isinstance(values, range):
@@ -219,7 +219,7 @@ class PandasLibrary(FrameLibrary):
         return pd.DataFrame(cells, index=lines, columns=pd.Index(list(columns), dtype="object", name=columns_name))
 
     def agreement(self, shares: Mapping[str, np.ndarray[Any, Any]], like: Table) -> Agreement:
-        """Build the frame of `df.llm.agreement`, which can plot itself."""
+        """Build the frame of `df.llm.agreement`, which has its own `plot`."""
         made = {
             name: pd.array([None if share != share else share for share in column.tolist()], dtype="Float64")
             for name, column in shares.items()
@@ -227,12 +227,12 @@ class PandasLibrary(FrameLibrary):
         return Agreement(made, index=_index(like))
 
     def concat(self, frames: Sequence[Any], by: str) -> pd.DataFrame:
-        """Put frames below each other, sorted by a column."""
+        """Concatenate frames, sorted by a column."""
         joined: pd.DataFrame = pd.concat(frames).sort_values(by, kind="stable", ignore_index=True)
         return joined
 
     def with_error_head(self, frame: Any, retry_usd: float | None) -> Errors:
-        """Return a frame of failed rows that is shown below their kinds."""
+        """Return a frame of failed rows that is displayed below a summary by kind."""
         errors = Errors(frame)
         errors.retry_usd = retry_usd
         return errors

@@ -1,4 +1,4 @@
-"""The frame of `df.llm.agreement`, which can plot itself."""
+"""The frame of `df.llm.agreement`, with a plot."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _BINS = 10
 
 
 class Agreement(pd.DataFrame):
-    """Shares of samples that agree, from 0 to 1 (see `df.llm.agreement`). What is derived from it is a plain frame."""
+    """Shares of samples that agree, from 0 to 1 (see `df.llm.agreement`). Frames derived from it are plain frames."""
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
 
     def plot(self, *, bins: int = _BINS, ax: Any = None) -> Any:  # type: ignore[override]
-        """Plot a histogram of the shares of agreement, for each field.
+        """Plot a histogram of the shares for each field.
 
         Args:
-            bins: Number of bars from 0 to 1.
-            ax: Axes to plot on (matplotlib), None for a new figure.
+            bins: Number of bins from 0 to 1.
+            ax: matplotlib axes to plot on, None for a new figure.
 
         Returns:
             The axes.

@@ -1,4 +1,4 @@
-"""The cells of a pandas frame as Python values, and its columns' names as a prompt writes them."""
+"""The cells of a pandas frame as Python values, and its column names as written in prompts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pllm_notebook.frames.rows import ColumnData
 
 __all__ = ["cells_of", "column_data", "column_names", "dense", "gaps_of", "named_like"]
 
-# What pandas calls columns of objects of which it knows which are missing.
+# Inferred dtypes of object columns for which pandas detects missing values correctly.
 _PLAIN = frozenset({"boolean", "empty", "floating", "integer", "string"})
 
 
 def column_names(frame: pd.DataFrame) -> list[str]:
-    """Return the columns' names as text, in order.
+    """Return the column names as text, in order.
 
-    For a frame with several levels of columns, the levels that are not empty, joined by `_`: `('price', 'mean')` is
-    `price_mean`, as people flatten what `groupby(…).agg(…)` gives.
+    With several column levels, a name is its non-empty levels joined by `_`: `('price', 'mean')` is `price_mean`, the
+    usual way to flatten the result of `groupby(…).agg(…)`.
     """
     if isinstance(frame.columns, pd.MultiIndex):
         return ["_".join(str(level) for level in name if level != "") for name in frame.columns]
@@ -31,9 +31,9 @@ def column_names(frame: pd.DataFrame) -> list[str]:
 
 
 def named_like(frame: pd.DataFrame, names: Sequence[str], replaced: Collection[str] = ()) -> pd.Index[Any]:
-    """Return *names* as columns beside *frame*'s: where those have levels, the first is the name and the rest empty.
+    """Return *names* as columns to add to *frame*. If it has column levels, the name is the first and the rest empty.
 
-    One of *replaced* is named as the column that it replaces: with its levels, or by what is no text.
+    A name in *replaced* keeps the label of the column that it replaces, with its levels or a label that is not text.
     """
     known: dict[str, Any] = dict(zip(column_names(frame), frame.columns, strict=True)) if replaced else {}
     own = {name: known[name] for name in replaced if name in known}
@@ -49,10 +49,10 @@ def named_like(frame: pd.DataFrame, names: Sequence[str], replaced: Collection[s
 
 
 def column_data(frame: pd.DataFrame, names: Sequence[str]) -> ColumnData:
-    """Return the columns of those names.
+    """Return the cells of the columns with these names.
 
     Raises:
-        UsageError: Where two columns have one of the names. Nothing was sent.
+        UsageError: If two columns share one of the names. Nothing was sent.
     """
     at: dict[str, list[int]] = {}
     for position, column in enumerate(column_names(frame)):
@@ -72,16 +72,16 @@ def column_data(frame: pd.DataFrame, names: Sequence[str]) -> ColumnData:
 
 
 def dense(series: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a sparse column as a whole one, any other as it is."""
+    """Return a sparse column as a dense one, any other unchanged."""
     if not isinstance(series.dtype, pd.SparseDtype):
         return series
     return series.sparse.to_dense()  # type: ignore[attr-defined,no-any-return]  # the stubs know no accessor here
 
 
 def gaps_of(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return which cells of a column are missing; shape (n,), the caller's own."""
+    """Return whether each cell of a column is missing; shape (n,), a new array."""
     if series.dtype == object and not _is_plain(series):
-        # pandas takes masked values and Arrow's nulls for there, and fails at a signalling NaN.
+        # pandas treats masked values and Arrow nulls as present, and fails for a signalling NaN.
         return np.array([is_missing(value) for value in series.tolist()], dtype=bool)
     return series.isna().to_numpy(dtype=bool, copy=True)
 
@@ -94,7 +94,7 @@ def _is_plain(series: pd.Series[Any]) -> bool:
 
 
 def cells_of(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
-    """Return a column's values, and which are missing."""
+    """Return a column's values, and whether each is missing."""
     gaps = gaps_of(series).tolist()
     series = dense(series)
     if isinstance(series.dtype, pd.CategoricalDtype):
@@ -110,7 +110,7 @@ def cells_of(series: pd.Series[Any]) -> tuple[list[Any], list[bool]]:
         values = series.tolist()
     if isinstance(dtype, np.dtype):
         return values, gaps
-    # Extension dtypes have NaN beside NA, and report NaN as present.
+    # Extension dtypes have both NaN and NA, and report NaN as present.
     return values, [gap or is_missing(value) for gap, value in zip(gaps, values, strict=True)]
 
 

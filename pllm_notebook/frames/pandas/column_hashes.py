@@ -1,4 +1,4 @@
-"""Content hashes of pandas columns, from their arrays where the dtype allows it."""
+"""Content hashes of pandas columns, computed from their arrays if the dtype allows it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["column_hashes", "short_hashes"]
 
 
 def column_hashes(column: pd.Series[Any]) -> Hashes:
-    """Return the hash of each cell of a pandas column, as `cell_hashes` of its values does; shape (n,)."""
+    """Return the hash of each cell of a pandas column, the same as `cell_hashes` of its values; shape (n,)."""
     column = dense(column)
     dtype = column.dtype
     missing = gaps_of(column)
@@ -41,7 +41,7 @@ def column_hashes(column: pd.Series[Any]) -> Hashes:
     if dtype in ("float64", "Float64"):
         reals = column.to_numpy(dtype=np.float64, na_value=np.nan)
         return number_hashes(reals, REAL, np.isnan(reals))
-    if pd.api.types.is_float_dtype(dtype):  # narrow ones, and Arrow's, which have NaN beside nulls
+    if pd.api.types.is_float_dtype(dtype):  # narrow floats, and Arrow floats, which have both NaN and null
         return cell_hashes(*cells_of(column))
     if isinstance(dtype, pd.StringDtype) and not missing.any():
         return text_hashes(column.to_numpy(dtype=object))

@@ -1,4 +1,4 @@
-"""Result columns of pandas: the dtype follows from the type, and no value is ever lost to it."""
+"""Result columns of pandas: the dtype follows from the type, and no value is lost in conversion."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _INT64 = 2**63
 def array_of(column: Column, values: list[Any]) -> Any:
     """Build one column.
 
-    A value that its dtype cannot hold (a whole number beyond 64 bits, one from a judge or the caller's function)
-    makes the column one of objects, and a warning says so: a value never becomes NA.
+    If its dtype cannot represent a value (an integer beyond 64 bits, a value from a judge or the caller's function), it
+    becomes a column of objects, with a warning. A value never becomes NA.
     """
     values = plain(column, values)
     try:
@@ -52,37 +52,37 @@ def array_of(column: Column, values: list[Any]) -> Any:
         )
     objects = np.empty(len(values), dtype=object)
     for at, value in enumerate(values):  # one by one: numpy would unpack a list of lists
-        objects[at] = value  # a gap is None, as it comes back from Parquet
-    # A series of that dtype: of an array pandas would infer another one from the values.
+        objects[at] = value  # a missing value is None, as when read from Parquet
+    # A Series, because pandas would infer another dtype from the values of an array.
     return pd.Series(objects, dtype="object")
 
 
 def join_columns(
     frame: pd.DataFrame, made: Mapping[str, Any], origin: Sequence[int], replaced: Sequence[str], *, explode: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Join made columns to a frame's.
+    """Join made columns to those of a frame.
 
     Args:
-        frame: Never changed.
+        frame: The frame, which is never changed.
         made: Name to array.
-        origin: For each line of them, its row of *frame*.
-        replaced: Columns of *frame* that are left out.
-        explode: Whether a row may have several lines, or the lines are of some rows only.
+        origin: For each line of the made columns, its row of *frame*.
+        replaced: Columns of *frame* to leave out.
+        explode: Whether a row may have several lines, or the lines are only for some rows.
 
     Returns:
-        The whole, and the made columns alone; both with the index of *frame*'s rows.
+        The joined frame, and the made columns alone, both with the index of *frame*'s rows.
     """
     out = frame.copy(deep=False) if not explode else frame.take(np.array(origin, dtype=np.intp))
     out = out.loc[:, [name not in replaced for name in column_names(out)]]
-    # One concat sets all columns at once, and by position: the index is the frame's own object.
-    # By position: a column of objects comes as a series, which would be aligned by its labels.
+    # One concat adds all columns at once, and by position, because the index is the frame's own object. A RangeIndex
+    # first, because a column of objects is a Series and would be aligned by its labels.
     alone = pd.DataFrame(dict(made), index=pd.RangeIndex(len(out))).set_axis(out.index)
     alone.columns = named_like(frame, list(made), replaced)
     return pd.concat([out, alone], axis=1) if made else out, alone
 
 
 def _built(column: Column, values: list[Any]) -> Any:
-    """Build the column of its own dtype, None for one of objects."""
+    """Build a column with its dtype, None for a column of objects."""
     build: Any = pd.array  # its overloads know no column of runtime dtype
     if column.kind is Kind.CATEGORY:
         code = {value: at for at, value in enumerate(column.categories)}

@@ -1,4 +1,4 @@
-"""The frame of `df.llm.errors`, which begins with its rows by kind."""
+"""The frame of `df.llm.errors`, displayed with a summary by kind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Errors"]
 
 
 class Errors(pd.DataFrame):
-    """Failed rows, shown below their kinds (see `df.llm.errors`). What is derived from it is a plain frame.
+    """Failed rows, displayed below a summary by kind (see `df.llm.errors`). Frames derived from it are plain frames.
 
     Attributes:
-        retry_usd: What asking one row again costs, None for unknown.
+        retry_usd: Cost of asking one row again in US dollars, None if unknown.
     """
 
     _metadata = ["retry_usd"]  # noqa: RUF012  # pandas' own way of naming attributes that are no columns
@@ -26,17 +26,17 @@ class Errors(pd.DataFrame):
         return pd.DataFrame
 
     def __repr__(self) -> str:
-        """Return the kinds, and the rows below them."""
+        """Return the summary by kind, followed by the rows."""
         head = self._head(error_head_text)
         return f"{head}\n\n{super().__repr__()}" if head else super().__repr__()
 
     def _repr_html_(self) -> str:
-        """Return the kinds, and the rows below them, as tables."""
+        """Return the summary by kind, followed by the rows, as HTML tables."""
         rows: str = super()._repr_html_()  # type: ignore[misc]  # not part of the published types
         return f"{self._head(error_head_html)}{rows}"
 
     def _head(self, made: Any) -> str:
-        # A column of it may have been renamed or taken away in place.
+        # A column may have been renamed or removed in place.
         if not {"kind", "message"} <= set(self.columns):
             return ""
         return str(made(self["kind"].tolist(), self["message"].tolist(), self.retry_usd))

@@ -14,10 +14,10 @@ __all__ = ["ExpressionLLM"]
 
 
 class ExpressionLLM:
-    """`pl.col(…).llm`: an error that says how to ask.
+    """`pl.col(…).llm`: raises an error that explains how to ask.
 
-    Polars calls an expression's function in threads of its own, once for each group and each use of the expression, for
-    rows that are not needed, and with invented rows where it has to find out the type: each of these would be paid for.
+    Polars calls an expression's function in its own threads, once for each group and each use of the expression, for
+    rows that are not needed, and with invented rows to determine the type. All of these calls would be paid for.
     """
 
     def __init__(self, expression: Any) -> None:

@@ -1,4 +1,4 @@
-"""Polars as a `FrameLibrary`: its frames and series as tables, and frames made of answers and records."""
+"""Polars as a `FrameLibrary`: its frames and series as tables, and frames from answers and records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pllm_notebook.frames.table import FrameLibrary, LabelColumn, Table
 __all__ = ["PolarsFrameLLM", "PolarsLibrary", "PolarsSeriesLLM", "PolarsTable"]
 
 _RUN = "_pllm_run"
-"""Attribute of a result: the run that made it. No operation of Polars passes it on."""
+"""Attribute of a result with the id of its run. No Polars operation propagates it."""
 
 _DTYPES: dict[CellType, Any] = {
     CellType.TEXT: pl.String,
@@ -37,15 +37,15 @@ _DTYPES: dict[CellType, Any] = {
 
 
 class PolarsFrameLLM(FrameAccessor[pl.DataFrame, pl.Series, pl.DataFrame]):
-    """`df.llm`: ask a language model the same question of every row."""
+    """`df.llm`: ask a language model the same question about every row."""
 
 
 class PolarsSeriesLLM(LLMAccessor[pl.DataFrame, pl.Series, pl.DataFrame]):
-    """`series.llm`: ask a language model the same question of every value, `{value}` in the prompt."""
+    """`series.llm`: ask a language model the same question about every value, `{value}` in the prompt."""
 
 
 class PolarsTable(Table):
-    """A DataFrame, or a Series as a frame of one column: "value" where it has no name."""
+    """A DataFrame, or a Series as a frame of one column, named "value" if the Series has no name."""
 
     def __init__(self, data: pl.DataFrame | pl.Series) -> None:
         self.frame_library = LIBRARY
@@ -66,11 +66,11 @@ class PolarsTable(Table):
         return PolarsTable(_made_by(self.data[rows.start : rows.stop], self.run_id))
 
     def snapshot(self) -> PolarsTable:
-        """Return a table of a clone: it shares memory, and what changes the caller's frame in place copies first."""
+        """Return a table of a clone. It shares memory; an in-place change of the caller's frame copies first."""
         return PolarsTable(_made_by(self.data.clone(), self.run_id))
 
     def labels(self, against: Any, without: Collection[str] = ()) -> LabelColumn:
-        """Return labels: a column by its name, or a Series of the same length, by position."""
+        """Return labels: a column by its name, or a Series of the same length by position."""
         if isinstance(against, pl.Series):
             if len(against) != self.total:
                 raise UsageError(
@@ -93,7 +93,7 @@ class PolarsTable(Table):
         explode: bool,
         run_id: str | None,
     ) -> pl.DataFrame:
-        """Return the frame with the made columns beside its own, in its order, set by position."""
+        """Return the frame with the made columns added by position, same order."""
         frame = self.frame.drop(dropped)
         if explode:
             frame = frame[list(origin)]
@@ -102,14 +102,14 @@ class PolarsTable(Table):
         return joined
 
     def join_alone(self, made: Mapping[str, Any], origin: Sequence[int], *, explode: bool, run_id: str) -> pl.Series:
-        """Return the one made column as a Series."""
+        """Return the single made column as a Series."""
         ((name, array),) = made.items()
         series: pl.Series = _made_by(array.alias(name), run_id)
         return series
 
 
 class PolarsLibrary(FrameLibrary):
-    """What Polars makes: columns of its own types, nested ones too, and nulls for what is missing."""
+    """The library of Polars: results have native types, including nested ones, and null for missing values."""
 
     def table(self, data: Any) -> PolarsTable | None:
         """Return a table of a DataFrame or a Series."""
@@ -132,7 +132,7 @@ class PolarsLibrary(FrameLibrary):
         return shortened(cell_hashes(*cells(array)))
 
     def holds_objects(self, array: Any) -> bool:
-        """Return whether it is a column of Python's objects."""
+        """Return whether a built column contains Python objects."""
         return bool(array.dtype == pl.Object)
 
     def report(
@@ -148,7 +148,7 @@ class PolarsLibrary(FrameLibrary):
     def category_column(
         self, name: str, codes: Sequence[int], categories: Sequence[str], like: Table | None = None
     ) -> pl.Series:
-        """Build a Series of an Enum."""
+        """Build a Series of dtype Enum."""
         words = [None if code < 0 else categories[code] for code in codes]
         return pl.Series(name, words, dtype=pl.Enum(list(categories)))
 
@@ -161,12 +161,12 @@ class PolarsLibrary(FrameLibrary):
         return frame
 
     def concat(self, frames: Sequence[Any], by: str) -> pl.DataFrame:
-        """Put frames below each other, sorted by a column; what one of them lacks is null."""
+        """Concatenate frames, sorted by a column. Columns that a frame lacks are null."""
         joined: pl.DataFrame = pl.concat(frames, how="diagonal_relaxed").sort(by, maintain_order=True)
         return joined
 
     def with_error_head(self, frame: Any, retry_usd: float | None) -> Errors:
-        """Return a frame of failed rows that is shown below their kinds."""
+        """Return a frame of failed rows that is displayed below a summary by kind."""
         errors = Errors(frame)
         errors.retry_usd = retry_usd
         return errors

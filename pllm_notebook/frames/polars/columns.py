@@ -1,4 +1,4 @@
-"""Columns of Polars: the cells of those that are there, and result columns, whose dtype follows from the type."""
+"""Columns of Polars: reading cells, and building result columns, whose dtype follows from the type."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _TYPES: dict[str, Any] = {
 
 
 def cells(column: pl.Series) -> tuple[list[Any], list[bool]]:
-    """Return a column's values, and which are missing: null, or NaN."""
+    """Return a column's values, and whether each is missing: null or NaN."""
     dtype = column.dtype
     gaps = column.is_null().to_list()
     if dtype.is_float() and dtype != pl.Float64:
         values: list[Any] = narrow_floats(column.to_numpy().astype(np.float16 if "16" in str(dtype) else np.float32))
     elif isinstance(dtype, (pl.Datetime, pl.Duration)) and dtype.time_unit == "ns":
         physical = column.to_physical()
-        whole = physical // 1000  # the floor, also before 1970
+        whole = physical // 1000  # rounds down, also before 1970
         coarse = pl.Datetime("us", dtype.time_zone) if isinstance(dtype, pl.Datetime) else pl.Duration("us")
         rest = (physical - whole * 1000).fill_null(0).to_list()
         values = with_nanoseconds(whole.cast(coarse).to_list(), rest)
@@ -58,7 +58,7 @@ def cells(column: pl.Series) -> tuple[list[Any], list[bool]]:
 
 
 def dtype_of(column: Column) -> Any:
-    """Return the dtype of a column's values; it follows from the annotation alone."""
+    """Return the dtype of a column's values, which follows from the annotation alone."""
     if column.kind is Kind.CATEGORY:
         return pl.Enum(list(column.categories))
     if column.kind is Kind.DATETIME:
@@ -71,8 +71,8 @@ def dtype_of(column: Column) -> Any:
 def array_of(column: Column, values: list[Any]) -> pl.Series:
     """Build one column.
 
-    A value that its dtype cannot hold (a whole number beyond 64 bits, one from a judge or the caller's function)
-    makes the column one of text, and a warning says so: a value never becomes null.
+    If its dtype cannot represent a value (an integer beyond 64 bits, a value from a judge or the caller's function), it
+    becomes a column of text, with a warning. A value never becomes null.
     """
     values, dtype = plain(column, values), dtype_of(column)
     if column.kind is Kind.OBJECT:
@@ -91,7 +91,7 @@ def array_of(column: Column, values: list[Any]) -> pl.Series:
 
 
 def inferred(name: str, values: Sequence[Any]) -> pl.Series:
-    """Build a column of plain values whose type is not known; mixed ones become text."""
+    """Build a column of plain values of unknown type. Mixed values become text."""
     values = list(values)
     try:
         return pl.Series(name, values, strict=True)

@@ -1,4 +1,4 @@
-"""The frame of `df.llm.errors`, which begins with its rows by kind."""
+"""The frame of `df.llm.errors`, displayed with a summary by kind."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ __all__ = ["Errors"]
 
 
 class Errors(pl.DataFrame):
-    """Failed rows, shown below their kinds (see `df.llm.errors`).
+    """Failed rows, displayed below a summary by kind (see `df.llm.errors`).
 
-    A selection of it may be of this class too: it shows the kinds of its own rows, or nothing without their columns.
+    A selection from it may also have this class. It then summarises its own rows, or shows no summary without the
+    columns for it.
 
     Attributes:
-        retry_usd: What asking one row again costs, None for unknown.
+        retry_usd: Cost of asking one row again in US dollars, None if unknown.
     """
 
     retry_usd: float | None = None
 
     def __str__(self) -> str:
-        """Return the kinds, and the rows below them; Polars' `repr` is this."""
+        """Return the summary by kind, followed by the rows. Polars uses this for `repr`."""
         head = self._head(error_head_text)
         return f"{head}\n\n{super().__str__()}" if head else super().__str__()
 
     def _repr_html_(self, **given: Any) -> str:
-        """Return the kinds, and the rows below them, as tables."""
+        """Return the summary by kind, followed by the rows, as HTML tables."""
         return f"{self._head(error_head_html)}{super()._repr_html_(**given)}"
 
     def _head(self, made: Any) -> str:
-        # Polars keeps this class where rows are selected, and where columns are taken away.
+        # Polars keeps this class when rows are selected or columns are removed.
         if not {"kind", "message"} <= set(self.columns):
             return ""
         return str(made(self["kind"].to_list(), self["message"].to_list(), self.retry_usd))

@@ -1,6 +1,6 @@
-"""`lf.llm` of Polars: a question that waits, as the frame does, until rows are collected.
+"""`lf.llm` of Polars: a question that, like the frame, is evaluated when rows are collected.
 
-The one file that knows Polars' sources of its own (`register_io_source`) and its batches (`collect_batches`): Polars
+Only this file uses Polars' custom sources (`register_io_source`) and batches (`collect_batches`), because Polars
 documents both as unstable.
 """
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["PolarsLazyLLM", "arrow_batches"]
 
 _ROWS = 20_000
-"""Rows of a batch: several times the calls in flight, so that its end costs little time."""
+"""Number of rows in a batch: several times the calls in flight, so that the end of a batch costs little time."""
 
 _AHEAD = 2
-"""Batches that are asked at once, so that the calls of the next fill the places of the last ones."""
+"""Number of concurrent batches, so that calls of the next batch use the free slots at the end of the last one."""
 
 
 class PolarsLazyLLM:
-    """`lf.llm`: ask a language model the same question of every row that is collected, and of no other."""
+    """`lf.llm`: ask a language model the same question about every collected row, and only about those."""
 
     def __init__(self, data: pl.LazyFrame) -> None:
         self._data = data
@@ -68,16 +68,17 @@ class PolarsLazyLLM:
     def parse(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> pl.LazyFrame:
-        """Return the lazy frame with one column per field; nothing is sent before rows of these columns are collected.
+        """Return the lazy frame with one column per field. Nothing is sent until rows of these columns are collected.
 
-        Only rows that Polars needs are asked about: `head(5).collect()` asks five, a column of the input alone none,
-        and a filter on input columns comes before the question. `sink_parquet` writes while rows are asked, in order.
+        Only rows that Polars needs are asked about: `head(5).collect()` asks about five, selecting only input columns
+        asks about none, and a filter on input columns is applied first. `sink_parquet` writes batches, in order, while
+        later ones are asked about.
 
         Args:
             response_format: As for `df.llm.parse`.
             prompt: As for `df.llm.parse`.
-            **options: As for `df.llm.parse`. `max_cost_usd` holds for each time that rows are collected, as a whole;
-                with it, batches of rows are asked one after the other.
+            **options: As for `df.llm.parse`. `max_cost_usd` applies to each collection of rows as a whole; with it,
+                batches of rows are asked about one after another.
 
         Raises:
             UsageError: If the call is invalid. Nothing was sent.
@@ -89,7 +90,7 @@ class PolarsLazyLLM:
 
     @shows(taken_by(Options, "complete"))
     def complete(self, prompt: str, column: str = "answer", **options: Unpack[CompleteOptions]) -> pl.LazyFrame:
-        """Return the lazy frame with a column of plain text; nothing is sent before its rows are collected.
+        """Return the lazy frame with a column of plain text. Nothing is sent until its rows are collected.
 
         Args:
             prompt: As for `df.llm.complete`.
@@ -111,7 +112,7 @@ class PolarsLazyLLM:
         rows: int = 5,
         **options: Unpack[ParseOptions],
     ) -> Preview:
-        """Ask about the first rows, and estimate what all would cost. Collects the frame; sends few calls."""
+        """Ask about the first rows, and estimate the cost of all. Collects the frame; sends at most *rows* calls."""
         given: Any = {**options}
         return PolarsFrameLLM(self._data.collect()).preview(response_format, prompt, rows=rows, **given)
 
@@ -119,28 +120,28 @@ class PolarsLazyLLM:
     def estimate(
         self, response_format: Any = NOT_GIVEN, prompt: str | None = None, **options: Unpack[ParseOptions]
     ) -> Estimate:
-        """Estimate what asking all rows would send and cost. Collects the frame; sends nothing and needs no key."""
+        """Estimate the calls and cost of all rows. Collects the frame; sends nothing and needs no key."""
         given: Any = {**options}
         return PolarsFrameLLM(self._data.collect()).estimate(response_format, prompt, **given)
 
 
 class _Source:
-    """The rows of a lazy frame with their answers, as Polars asks for them.
+    """The rows of a lazy frame with their answers, on demand from Polars.
 
     Attributes:
-        schema: Of the result. It follows from the type, so finding it sends nothing.
+        schema: Schema of the result. It follows from the type, so nothing is sent to determine it.
     """
 
     def __init__(self, data: pl.LazyFrame, kind: Any, prompt: str | None, options: dict[str, Any]) -> None:
         self._data, self._kind, self._prompt, self._options = data, kind, prompt, options
         refuse_in_pieces(options_for(dict(options)))
         inputs = data.collect_schema()
-        # Checked on no rows, so that what cannot be asked is refused here and not where rows are collected.
+        # Checked without rows, so that an invalid call is refused here and not when rows are collected.
         _, rows = PolarsFrameLLM(pl.DataFrame(schema=inputs))._prepare(kind, prompt, dict(options))
         shape = rows.shape
         clash = [name for name in shape.names if name in inputs]
         if clash and not options_for(dict(options)).replace:
-            raise NameClashError(clash)  # which earlier run made a column is known of rows alone
+            raise NameClashError(clash)  # rows are needed to find the earlier run that made a column
         made = {column.name: dtype_of(column) for column in shape.columns}
         for name in (shape.agreement_column, shape.confidence_column):
             if name is not None:
@@ -162,7 +163,7 @@ class _Source:
         used = {*wanted, *(() if predicate is None else predicate.meta.root_names())}
         unasked = not used & self._made and not self._explodes
         if n_rows is not None and predicate is None:
-            rows = rows.head(n_rows)  # of each row there is one line at least
+            rows = rows.head(n_rows)  # each row has at least one line
         inputs = [name for name in rows.collect_schema() if name in used or (not unasked and name in self._asked)]
         found = _sliced(rows.select(inputs), min(batch_size or _ROWS, _ROWS))
         for answered in found if unasked else self._answered(found):
@@ -175,7 +176,7 @@ class _Source:
                     return
 
     def _answered(self, found: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Yield each batch with its answers, while those after it are asked."""
+        """Yield each batch with its answers, while later batches are asked about."""
         going: deque[Run] = deque()
         ceiling = options_for(dict(self._options)).max_cost_usd
         try:
@@ -194,10 +195,10 @@ class _Source:
                 run.cancel()
 
     def _typed(self, answered: pl.DataFrame) -> pl.DataFrame:
-        """Return a batch; its columns have their types whatever its values.
+        """Return a batch after checking that its columns have the types of the schema.
 
         Raises:
-            UsageError: If a value made a column one of text (see `columns.array_of`).
+            UsageError: If a value turned a column into text (see `columns.array_of`).
         """
         other = [name for name in self._made if answered.schema[name] != self.schema[name]]
         if other:
@@ -211,7 +212,7 @@ class _Source:
 def _sliced(rows: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
     """Yield the rows in order, at most *size* at once."""
     collect = getattr(rows, "collect_batches", None)
-    # Before Polars 1.34 there are no batches: all rows are in memory, and still asked about in slices.
+    # Polars before 1.34 has no batches: all rows are loaded into memory, but are still asked about in slices.
     whole: Sequence[pl.DataFrame] | Any = (
         [rows.collect()] if collect is None else collect(chunk_size=size, maintain_order=True)
     )
@@ -221,7 +222,7 @@ def _sliced(rows: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
 
 
 def arrow_batches(rows: pl.LazyFrame, size: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """Return the columns of a lazy frame as Arrow has them, and its rows in order, at most *size* at once."""
+    """Return the Arrow schema of a lazy frame, and its rows in order, at most *size* at once."""
     level = pl.CompatLevel.oldest()
     empty = pl.DataFrame(schema=rows.collect_schema())
     batches = (batch.to_arrow(compat_level=level) for batch in _sliced(rows, size))
