@@ -1,4 +1,4 @@
-"""Whether a provider rejects one row or every row: judged by what it does to the others, not by a status.
+"""Decide whether a provider rejects one row or every row, from the results of other rows instead of a status.
 
 A 403 may be a revoked key or one text that a firewall dislikes, and a 400 an overdrawn account or one prompt that is
 too long. The same rejection `SAME_REJECTION_LIMIT` times with no answer between concerns every row, and the run ends.
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 SAME_REJECTION_LIMIT = 5
-"""Rejections of one kind, with no answer between, that are taken to be every row's."""
+"""Number of consecutive rejections of one kind, without an answer between, that count as affecting every row."""
 
 FIRST_CALLS = 48
 """Calls that a run has out before its first answer: no more than these can meet a rejection that all share."""
@@ -46,32 +46,32 @@ _REJECTION_KINDS = frozenset(
         FailureKind.REJECTED,
     }
 )
-# What names the account or the address without a doubt, where nothing has been answered yet.
+# Kinds that clearly concern the account or the address if nothing has been answered yet.
 _ACCOUNT_KINDS = frozenset({FailureKind.AUTHENTICATION, FailureKind.REJECTED})
 _TOO_LONG = re.compile(
     r"context[_ ]length|context window|string_above_max_length"
     r"|\b(prompt|input|request|message|string|content|document|text)\b.{0,60}\btoo (long|large)",
     re.IGNORECASE | re.DOTALL,
 )
-# What differs between two rejections of one sort: what is quoted, addresses, and any word with a digit in it.
+# The parts that differ between two rejections of one sort: quotes, addresses, and any word with a digit.
 _VARIES = re.compile(r"""(["'`])[^"'`]{0,400}\1|[“‘][^”’]{0,400}[”’]|https?://\S+|\S*\d\S*|\s+""")
 
 HeldCall = tuple[Tag, Failure]
-"""What a rejected call was for, and how it was rejected."""
+"""The purpose of a rejected call, and its failure."""
 
 
 def is_about_row(failure: Failure) -> bool:
-    """Return whether a rejection says itself that this one row is too long, so that no other need meet it."""
+    """Return whether a rejection states that this row is too long, so that it need not affect other rows."""
     return failure.kind is FailureKind.BAD_REQUEST and (
         failure.status == 413 or _TOO_LONG.search(failure.message[:1000]) is not None
     )
 
 
 def row_rejection(failure: Failure) -> Failure:
-    """Return the failure of a row that was rejected among others that were answered."""
+    """Return the failure of a row that was rejected while others were answered."""
     if failure.kind is FailureKind.AUTHENTICATION and failure.status is None:
         return replace(failure, kind=FailureKind.CONNECTION)  # the client could not sign in this time
-    # A quota stays one: what was answered meanwhile may have left before the money was gone.
+    # A quota failure keeps its kind: the answered calls may have been sent before the quota was used up.
     return (
         replace(failure, kind=FailureKind.BAD_REQUEST)
         if failure.kind in _REJECTION_KINDS - {FailureKind.QUOTA}
@@ -95,14 +95,14 @@ def shared_message(label: str, rejection: Failure, count: int) -> str:
 
 
 class RejectionTracker:
-    """Hold one run's rejected calls until it is known whose the rejection is. Used on the engine's loop alone.
+    """Hold one run's rejected calls until it is known which rows are affected. Used only on the engine's loop.
 
     Args:
-        at_once: Whether the run ends at its first failure, so that nothing is waited for.
+        at_once: Whether the run ends at its first failure, without waiting for other results.
 
     Attributes:
-        at_once: As given.
-        held: Rejected calls, and how they were rejected.
+        at_once: Whether the run ends at its first failure.
+        held: Rejected calls, with their failures.
         answered: Whether a call of this run has been answered.
         suspected: The rejection that every row seems to meet, None for none: while it is set nothing new is sent, and
             what is out is waited for. An answer clears it.
@@ -120,7 +120,7 @@ class RejectionTracker:
         return f"RejectionTracker(held={len(self.held)}, suspected={self.suspected!r}, answered={self.answered})"
 
     def holds(self, failure: Failure) -> bool:
-        """Return whether a call that failed so is to be held."""
+        """Return whether to hold a call with this failure."""
         return failure.kind in _REJECTION_KINDS and not is_about_row(failure)
 
     def hold(self, tag: Tag, failure: Failure) -> None:
@@ -132,7 +132,7 @@ class RejectionTracker:
             self.suspected = failure
 
     def success(self) -> None:
-        """Note an answer: what is held was rejected for itself."""
+        """Record an answer, which shows that the held calls were rejected individually."""
         if self.held or not self.answered:
             self.answered = True
             self._alike.clear()
@@ -154,7 +154,7 @@ class RejectionTracker:
         return next((failure for failure in rejected if failure.kind.fatal), None)
 
     def release(self) -> list[HeldCall]:
-        """Return what is held, and hold it no longer."""
+        """Return the held calls, and release them."""
         held, self.held = self.held, []
         return held
 
@@ -167,6 +167,6 @@ class RejectionTracker:
 
 
 def _signature(failure: Failure) -> tuple[object, ...]:
-    """Return what rejections of one sort share."""
+    """Return the common signature of rejections of one sort."""
     words = _VARIES.sub(" ", failure.message[:1000].lower())
     return failure.kind, failure.status, failure.field, words[:300]

@@ -1,4 +1,4 @@
-"""What a reply without a usable value comes to: the failure of its row, with what all replies before it took."""
+"""Outcomes of replies without a usable value: the failure of the row, with the usage of all earlier replies."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None 
 
     Args:
         reply: The reply.
-        kind: Of the failure.
-        message: For the person, without when it was stored.
-        raw: What the reply said; None for its text.
+        kind: The failure kind.
+        message: The message for the user, without the time of storage.
+        raw: The raw text to show; None for the reply's text.
     """
     outcome = Outcome(None, None, reply.key, reply.paid, reply.cached, reply.entry)
     paid_replies = outcome.replies()
@@ -66,7 +66,7 @@ def failed(reply: UnreadReply, kind: FailureKind, message: str, raw: str | None 
 
 
 def unusable(reply: UnreadReply) -> Outcome:
-    """Return the outcome of a reply that is no whole answer, and calls no tools."""
+    """Return the outcome of a reply that is not a complete answer and calls no tools."""
     entry = reply.entry
     kind, message = _UNUSABLE[entry.finish]
     detail = strip_control_chars(entry.metadata["detail"][:_SHOWN_DETAIL]).strip()
@@ -87,11 +87,11 @@ def _kept_since(kind: FailureKind, decoded_reply: Mapping[str, Any]) -> str:
 
 
 def unread(reply: UnreadReply, error: Exception) -> Outcome:
-    """Return the outcome of a reply that could not be read for an error of ours."""
+    """Return the outcome of a reply that could not be read because of an internal error."""
     message = redact(f"The reply could not be read: {type(error).__name__}: {error}"[:500])
     try:
         return failed(reply, FailureKind.MALFORMED, message)
-    except Exception:  # what is known of it cannot be read either
+    except Exception:  # its metadata cannot be read either
         raw = reply.entry.text.decode("utf-8", "replace")
         failure = Failure(FailureKind.MALFORMED, message, status=200, raw=raw, attempts=1, cost_usd=None)
         return Outcome(None, failure, reply.key, (), reply.cached)
