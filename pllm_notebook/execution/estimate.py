@@ -56,7 +56,7 @@ class Estimate(HTMLFacts):
         effort: Reasoning effort of the model: as requested, or its default.
         service_tier: The requested service tier, "" for none. `cost_usd` uses its price.
         strong: With `guarantee=`, the estimate of only the stronger model for all rows; else None.
-        least_strong: Minimum number of these rows that the stronger model is sent: the first sample.
+        least_strong: Minimum number of these rows that are sent to the stronger model: the first draw.
         again: With `evidence="retry"`, the maximum number of calls that are repeated. Their cost is not included.
         again_usd: Cost of these through the live API; None for an unknown price.
         unsendable: Number of rows that would fail before sending (kind `input`), such as those with half a surrogate

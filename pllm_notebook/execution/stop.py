@@ -1,4 +1,4 @@
-"""Why a run stops: the state that it ends in, and the error for its caller."""
+"""The reason why a run stops: its final state, and the error for its caller."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Halt(NamedTuple):
 
     Attributes:
         state: The state that the run ends in.
-        reason: The error for the caller, or what makes it of `kept` and `total`; None for none.
+        reason: The error for the caller, or a function that builds it from `kept` and `total`; None for none.
     """
 
     state: State
