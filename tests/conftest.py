@@ -165,9 +165,19 @@ def sim_server() -> Iterator[Simulator]:
 @pytest.fixture
 def sim(sim_server: Simulator) -> Simulator:
     """The simulator, as good as new."""
-    sim_server.set(**SimOptions().as_json(), answers=None)
-    sim_server.reset()
-    return sim_server
+    return _renewed(sim_server)
+
+
+@pytest.fixture(scope="module")
+def module_sim(sim_server: Simulator) -> Simulator:
+    """The simulator, as good as new, for fixtures that the tests of a module share."""
+    return _renewed(sim_server)
+
+
+def _renewed(simulator: Simulator) -> Simulator:
+    simulator.set(**SimOptions().as_json(), answers=None)
+    simulator.reset()
+    return simulator
 
 
 def _refuse_unless_here(family: int, address: Any) -> None:

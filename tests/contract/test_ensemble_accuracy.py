@@ -48,12 +48,12 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def votes(sim_server: Simulator, shared_cache: Path) -> dict[int, tuple[pd.DataFrame, int]]:
+def votes(module_sim: Simulator, shared_cache: Path) -> dict[int, tuple[pd.DataFrame, int]]:
     """The noisy model's answers by their number for each row, in the order in which they were asked for."""
     with pytest.MonkeyPatch.context() as patch:
-        reach(OPENAI, sim_server, patch)
+        reach(OPENAI, module_sim, patch)
         pllm.configure(cache_dir=shared_cache, progress=False)
-        ask = Asked(sim_server, {CHEAP: NOISE})
+        ask = Asked(module_sim, {CHEAP: NOISE})
         return {n: ask(samples=n) for n in (1, 3, 5)}
 
 

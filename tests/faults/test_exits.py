@@ -289,7 +289,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def ends(
-    request: pytest.FixtureRequest, sim_server: Simulator, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, module_sim: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, End]:
     """How each script ended that a test of this session asks about."""
     asked = {
@@ -305,15 +305,15 @@ def ends(
             return SimAnswer.tool_calls([("act", {"query": "any"})])
         return {"word": "done"}
 
-    sim_server.set(answers=answer, batch_s=3600)
+    module_sim.set(answers=answer, batch_s=3600)
     directory = tmp_path_factory.mktemp("exits")
     job = {
-        "address": sim_server.base_url("compatible"),
+        "address": module_sim.base_url("compatible"),
         "directory": str(directory),
         "soon_s": SOON_S,
         "scripts": [(name, script.code, script.signals) for name, script in SCRIPTS.items() if name in asked],
     }
-    env = {**os.environ, "OPENAI_API_KEY": "any-key", "OPENAI_BASE_URL": sim_server.base_url("openai")}
+    env = {**os.environ, "OPENAI_API_KEY": "any-key", "OPENAI_BASE_URL": module_sim.base_url("openai")}
     env.pop("PYTHONUNBUFFERED", None)  # what a script prints is buffered, as it is for a person
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.exits", json.dumps(job)],
