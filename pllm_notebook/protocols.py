@@ -314,7 +314,7 @@ class Store(Protocol):
         """
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read the calls among *keys* that a provider rejected (`REJECTED_KINDS`) and that have no answer since.
+        """Read the calls among *keys* that a provider rejected (`facts.rejected`) and that have no answer since.
 
         Nearly free if there are no failures.
         """

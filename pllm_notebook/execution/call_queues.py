@@ -1,4 +1,4 @@
-"""The queues of a run, one for each spec that its rows are asked, and what they have in common."""
+"""The queues of a run, one for each spec, and their totals."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["CallQueues"]
 
 
 class CallQueues(tuple[CallQueue, ...]):
-    """The queues of one run, by the index of their spec. What displays read may be read from any thread."""
+    """The queues of one run, by the index of their spec. Displays may read the totals from any thread."""
 
     __slots__ = ()
 
     @property
     def in_flight(self) -> int:
-        """Calls on the wire."""
+        """Number of calls on the wire."""
         return sum([queue.run_queue.in_flight for queue in self])
 
     @property
     def are_submitted(self) -> bool:
-        """Whether everything that the run asks is on its way: of a batch, with the provider."""
+        """Whether all calls have been sent; for a batch, submitted to the provider."""
         return all(queue.submitted for queue in self)
 
     @property
@@ -33,10 +33,10 @@ class CallQueues(tuple[CallQueue, ...]):
 
     @property
     def spent(self) -> Spent:
-        """What the run's calls have used and cost."""
+        """Usage and cost of the run's calls."""
         first, *others = self
         return sum((queue.spent for queue in others), first.spent) if others else first.spent
 
     def blocked_by(self) -> str:
-        """Describe what holds calls back at this moment, "" for nothing."""
+        """Describe what delays calls at present, "" for nothing."""
         return "; ".join(dict.fromkeys(note for queue in self if (note := queue.blocked_by())))

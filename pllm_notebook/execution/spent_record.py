@@ -1,4 +1,4 @@
-"""What the rows of a run took beyond one reply that the cache has: several replies, and failures that were paid."""
+"""The recorded usage of rows with several replies, and of failed rows that were paid for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pllm_notebook.execution.results import ResultTable
 
 __all__ = ["SpentRecord"]
 
-# A record takes 44 bytes a row, and a registry 64 MB; decoding what replies took costs microseconds each.
+# A record takes 44 bytes a row, and a registry 64 MB; decoding the usage of a reply takes microseconds.
 _MAX_ROWS = 200_000
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -20,7 +20,7 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass
 class SpentRecord:
-    """What some rows of a run took, all their replies together.
+    """The usage of some rows of a run, with all replies of a row together.
 
     Attributes:
         rows: Shape (n_spent,), int32, ascending.
@@ -39,11 +39,11 @@ class SpentRecord:
 
     @classmethod
     def of(cls, results: ResultTable, rows: Numbers) -> SpentRecord | None:
-        """Return what some rows of a run took, None where none had replies, or for too many rows.
+        """Return the usage of some rows of a run, None if no row has replies or there are too many rows.
 
         Args:
-            results: The run's.
-            rows: Those of several replies, or without an answer; shape (n,), ascending.
+            results: The results of the run.
+            rows: Rows with several replies, or without an answer; shape (n,), ascending.
         """
         if len(rows) > _MAX_ROWS:
             return None
@@ -68,11 +68,11 @@ class SpentRecord:
         )
 
     def arrays(self) -> dict[str, Numbers]:
-        """Return it as arrays with names, as a run's record has them."""
+        """Return the arrays by their names in a run's record."""
         return {f"spent:{name}": array for name, array in vars(self).items()}
 
     def usage_of(self, row: int) -> dict[str, Any] | None:
-        """Return what a row took, as `df.llm.usage` has it; None for one that is not here."""
+        """Return the usage of a row, in the format of `df.llm.usage`; None for a row that is not recorded here."""
         at = int(np.searchsorted(self.rows, row))
         if at == len(self.rows) or self.rows[at] != row:
             return None

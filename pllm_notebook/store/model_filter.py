@@ -1,4 +1,4 @@
-"""Which answers and failures a model's name means, as `pllm.cache.clear` and `pllm.errors` take one."""
+"""Selection of stored answers and failures by model, for `pllm.cache.clear` and `pllm.errors`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pllm_notebook.formatting import strip_control_chars
 
 __all__ = ["ModelFilter", "asked_model", "same_model"]
 
-# A date or a serial number, as providers end the names they answer in: -2026-08-01, -20260801, @20260801, -001.
+# A date or serial number at the end of the name in a reply: -2026-08-01, -20260801, @20260801, -001.
 _VERSION = re.compile(r"([-@](\d{3,4}|\d{8}|\d{4}-\d\d-\d\d))?")
 _SIMULATED = "sim:"
 _NAMED = 10
 
 
 class ModelFilter:
-    """Picks what is of one model, and knows the models that it was shown.
+    """Select the entries of one model, and count the models of all entries.
 
     Args:
-        model: As `same_model` takes it, None for every model.
-        unchanged: The end of an error's message: what was not done.
+        model: As for `same_model`, None for every model.
+        unchanged: The last sentence of an error message: "Nothing was deleted."
 
     Attributes:
-        known: Model to number of entries looked at.
-        matched: How many of them are of the model.
+        known: Number of entries, by model.
+        matched: Number of entries of the selected model.
 
     Raises:
         UsageError: If *model* names no model.
@@ -45,14 +45,14 @@ class ModelFilter:
         self.matched = 0
 
     def takes(self, name: str) -> bool:
-        """Return whether an entry whose model is *name* is of the model."""
+        """Count an entry whose model is *name*, and return whether it is selected."""
         self.known[name] += 1
         found = self._model is None or same_model(name, self._model)
         self.matched += found
         return found
 
     def warn_unless_matched(self, place: str) -> None:
-        """Warn where nothing in *place* was of the model: a name that is wrong would pass for nothing to do."""
+        """Warn if *place* has no entry of the model, so that a misspelt name is noticed."""
         if self._model is None or self.matched:
             return
         names = [strip_control_chars(name) for name, _ in self.known.most_common()]
@@ -64,14 +64,14 @@ class ModelFilter:
 
 
 def asked_model(metadata: Mapping[str, Any]) -> str:
-    """Return the model that a call named, where the run wrote it down; else what the provider calls it."""
+    """Return the model that a call asked for if the run recorded it, otherwise the provider's name for it."""
     return str(metadata.get("asked") or metadata.get("model") or "unknown")
 
 
 def same_model(kept: str, wanted: str) -> bool:
-    """Compare `provider:name` with `provider:name`, and by the name alone where one of them has no provider.
+    """Return whether two models are the same: by provider and name, or by name if one has no provider.
 
-    `sim:openai` is every model that is simulated as OpenAI's.
+    `sim:openai` matches every simulated OpenAI model.
     """
     if wanted.startswith(_SIMULATED) and kept.startswith(f"{wanted}/"):
         return True

@@ -12,9 +12,9 @@ from pllm_notebook.store.location import DATABASE, database_in
 
 __all__ = ["ReadOnlyDatabase"]
 
-# SQLite reads a -wal file by an index that processes share in a -shm file, which a full or read-only disk has no room
-# written has no room for. Without locks it keeps the index in memory instead (sqlite.org/wal.html#noshm): no other
-# process can be writing there. Taken as a file that never changes, the database is read without its -wal file.
+# SQLite reads a -wal file by an index that processes share in a -shm file, and a full or read-only disk has no room for
+# it. Without locks it keeps the index in memory instead (sqlite.org/wal.html#noshm), which is safe, since no other
+# process can write there. If the file is declared immutable, the database is read without its -wal file.
 _WITHOUT_LOCKS, _WITHOUT_WAL = "vfs=unix-none", "immutable=1"
 _WAYS = ("", _WITHOUT_LOCKS, _WITHOUT_WAL)
 
