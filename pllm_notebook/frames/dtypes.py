@@ -136,7 +136,7 @@ def column_of(name: str, left: Any, nested: str = "data") -> Column:
 
     Args:
         name: Column name, including the run's prefix.
-        left: The annotation after validators (see `schema.validators.left_by`).
+        left: The annotation after validators (see `schema.validators.type_after`).
         nested: As in `Options`.
     """
     kind = core(left)

@@ -37,7 +37,7 @@ class BatchCommands:
     Args:
         running: The engine for network work.
         store: The store of the answers.
-        office: The batch service, which drives the jobs.
+        batch_service: Drives the jobs.
     """
 
     def __init__(self, running: Engine, store: Store, batch_service: BatchService) -> None:

@@ -39,7 +39,7 @@ class OutputField:
         annotation: Its type, without the additions of `Annotated`.
         description: The user's description. "" for none.
         required: Whether a reply must have it.
-        left: Type of the value after its validators (see `validators.left_by`), which is that of its column.
+        left: Type of the value after its validators (see `validators.type_after`), which is that of its column.
     """
 
     name: str

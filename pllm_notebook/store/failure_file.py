@@ -40,8 +40,8 @@ class FailureFile:
     Args:
         directory: The cache's.
         busy_timeout_s: Seconds to wait for another process.
-        most_rows: Failures kept.
-        most_bytes: Size up to which the file may grow.
+        max_rows: Maximum number of failures kept.
+        max_bytes: Maximum size of the file.
     """
 
     def __init__(self, directory: str, *, busy_timeout_s: float, max_rows: int, max_bytes: int) -> None:
@@ -98,7 +98,7 @@ class FailureFile:
             self._attempt("cleared", clear, None)
 
     def _attempt(self, what: str, work: Callable[[], Result], default: Result) -> Result:
-        """Do *work*, on a new file where this one is damaged; *otherwise* is what comes of what cannot be done."""
+        """Do *work*, on a new file if this one is damaged; return *default* if it cannot be done."""
         for last in (False, True):
             try:
                 return work()

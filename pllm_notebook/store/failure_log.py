@@ -37,8 +37,8 @@ class FailureLog:
     Args:
         directory: The cache's.
         busy_timeout_s: Seconds to wait for another process.
-        most_rows: Failures kept.
-        most_bytes: Size up to which the file may grow.
+        max_rows: Maximum number of failures kept.
+        max_bytes: Maximum size of the file.
     """
 
     def __init__(

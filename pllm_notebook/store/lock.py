@@ -39,7 +39,7 @@ def directory_lock(
         sleep: Waits between two tries.
 
     Raises:
-        Busy: If it is not free in time.
+        LockTimeout: If it is not free in time.
         FileNotFoundError: If the directory is gone.
     """
     # An exclusive taker closes the gate first and then waits for the holders to leave. With the

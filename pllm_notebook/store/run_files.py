@@ -63,7 +63,7 @@ class RunFiles:
 
     Args:
         directory: The cache's. The folder is made with the first file.
-        most_runs: Files kept at most.
+        max_runs: Maximum number of files kept.
         largest_bytes: Bytes of all of them together at most.
         wall_clock: Seconds since 1970.
         is_foreign: Whether it is somebody's bundle: a damaged file is then a `StoreError`, and is left as it is.

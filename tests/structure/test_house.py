@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -139,3 +141,35 @@ def test_no_module_reaches_itself() -> None:
 
 def test_what_is_run_first_is_there() -> None:
     assert [name for name in LONGEST if not (ROOT / name).exists()] == []
+
+
+def test_documented_arguments_are_those_that_are_taken() -> None:
+    wrong = [
+        f"{path}:{node.lineno} {name}"
+        for path, tree in files().items()
+        for node in ast.walk(tree)
+        if (taken := parameters_of(node)) is not None
+        for name in documented_arguments(node)
+        if name not in taken
+    ]
+
+    assert wrong == []
+
+
+def parameters_of(node: ast.AST) -> set[str] | None:
+    """Return the names that a function, or a class by its constructor, takes; None if it takes any keyword."""
+    if isinstance(node, ast.ClassDef):
+        node = next((one for one in node.body if getattr(one, "name", "") in ("__init__", "__new__")), node)
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.args.kwarg:
+        return None
+    args = node.args
+    return {arg.arg for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg) if arg}
+
+
+def documented_arguments(node: ast.AST) -> list[str]:
+    """Return the names in the section "Args:" of a docstring."""
+    assert isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+    section = (ast.get_docstring(node) or "").partition("\nArgs:\n")[2]
+    lines = itertools.takewhile(lambda line: not line or line.startswith(" "), section.splitlines())
+    found = [named[1] for line in lines if (named := re.match(r" {4}(\*?\w+(?:, \w+)*):", line))]
+    return [name.strip(" *") for names in found for name in names.split(",")]
