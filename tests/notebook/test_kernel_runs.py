@@ -112,7 +112,7 @@ def test_failed_rows_can_be_retried_by_kind_and_the_page_says_what_the_frame_has
 
 def test_a_row_is_opened_with_its_messages_and_its_cost(kernel: Kernel) -> None:
     opened = set(kernel.comms)
-    kernel.ok("sim(latency_s=0.4)")
+    kernel.ok("sim(latency_s=2.0)")  # a view is drawn for what takes longer than a moment, on any machine
     cell = kernel.start("flags = reviews(4, 'opened').llm.parse(bool, '{text}')")
     kernel.finish(cell)
     kernel.ok("sim()")
@@ -247,7 +247,7 @@ def test_a_saved_notebook_reads_well(tmp_path: Path) -> None:
 
 def test_a_row_is_pinned_and_marked_in_the_view_and_the_label_is_there_at_once(kernel: Kernel) -> None:
     opened = set(kernel.comms)
-    kernel.ok("sim(latency_s=0.4); out = reviews(4, 'marked').llm.parse(Review, '{text}'); server = sim()")
+    kernel.ok("sim(latency_s=2.0); out = reviews(4, 'marked').llm.parse(Review, '{text}'); server = sim()")
     (view,) = (each for each in set(kernel.comms) - opened if "snapshot" in kernel.comms[each])
 
     kernel.do(view, "pin", {"row": 2, "on": True})
