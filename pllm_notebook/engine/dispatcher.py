@@ -2,7 +2,7 @@
 
 `_dispatch` sends every call that may be sent now and sets one timer for the rest. It runs on the engine's loop
 when a call completes, a run arrives or the timer fires. Only calls on the wire have tasks, and a task whose request
-is done carries the next one. A task per call would cost more than building the call: bursts of calls that end
+is done carries the next one. A task per call would cost more than building the call: bursts of tasks that end
 and begin trigger Python's garbage collector again and again.
 """
 
@@ -35,7 +35,7 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class Dispatcher:
-    """Send the calls of all runs for one account and model.
+    """The sender of all runs' calls for one account and model.
 
     Attributes:
         limiter: The account's limits.
@@ -218,7 +218,7 @@ class Dispatcher:
                         self._end_unfunded(queue, unfundable)
                 continue
             # Joining is free, so neither a full window nor a limit prevents it. If the call did not join now, the
-            # request might be done by its turn, and the call would be paid for again.
+            # request might be done when its turn comes, and the call would be paid for again.
             joined = table.by_key.get((call.key, call.output_limit))
             if joined is not None:
                 joined.join(queue, call)
@@ -306,8 +306,8 @@ class Dispatcher:
         self._notify_if_idle()
 
     def _end_unfunded(self, queue: RunQueue, call: PendingCall) -> None:
-        """Schedule the end of a call that the budget does not allow to be sent again. Its run may stop then."""
-        assert call.last_result is not None  # it has failed: the money for a first request is reserved with the call
+        """Schedule the end of a call that the budget does not allow to be sent again. Its run may then stop."""
+        assert call.last_result is not None  # it has failed before: money for its first request was reserved
         self._loop.call_soon(queue.source.done, call, replace(call.last_result, over_budget=True))
 
     def _notify_if_idle(self) -> None:
@@ -319,7 +319,7 @@ class Dispatcher:
 
 
 class EarliestTimer:
-    """Call *callback* at the earliest time set since the last call."""
+    """A timer that calls *callback* at the earliest of the times set since the last call."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         self._loop = loop

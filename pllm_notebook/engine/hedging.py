@@ -23,7 +23,7 @@ _NEVER = float("inf")
 
 
 class Hedging:
-    """Start and end the second requests of one dispatcher. The dispatcher assigns their tasks."""
+    """The second requests of one dispatcher. The dispatcher assigns their tasks."""
 
     def __init__(self, name: str, table: InFlightTable, limiter: Limiter) -> None:
         self._name = name
@@ -34,7 +34,7 @@ class Hedging:
         """Start a second request for a run's oldest hanging call, if there is one and it may be sent.
 
         Returns:
-            The second request or None, and the time to check again. Infinity means when a call completes.
+            The second request or None, and the time to check again; infinity for not before a call completes.
         """
         long_s = queue.latencies.p99_s
         if long_s is None or queue.full or queue.waiting or queue.closed:
@@ -44,7 +44,7 @@ class Hedging:
             if call is None or call.hedged:
                 continue
             if now - request.permit.sent_at <= long_s:
-                return None, request.permit.sent_at + long_s  # those after it were sent later
+                return None, request.permit.sent_at + long_s  # the requests after it were sent later
             full, wait = self._table.admit(queue, call, now)
             if full or wait > 0:
                 return None, _NEVER if full else now + wait
@@ -80,7 +80,7 @@ class Hedging:
             queue.refused += attempt.result.kind is FailureKind.RATE_LIMIT
 
     def abandon(self, request: InFlight) -> None:
-        """Cancel one of two requests, since the other is enough."""
+        """Cancel one of two requests because the other is enough."""
         assert request.hedge is not None
         assert request.owner is not None
         _, call = request.owner

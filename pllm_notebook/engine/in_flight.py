@@ -55,7 +55,7 @@ class InFlight:
         self.owner: tuple[RunQueue, PendingCall] | None = None
 
     def join(self, queue: RunQueue, call: PendingCall) -> None:
-        """Add a run's call to the waiting calls."""
+        """Add a run's call to those that wait for this request."""
         self.waiters.append((queue, call))
         queue.in_flight += 1
 
@@ -129,7 +129,7 @@ class InFlightTable:
 
 
 class _Deadlines:
-    """Cancel requests at their deadlines, with one timer for all of them.
+    """The deadlines of the requests on the wire, with one timer for all. A request is cancelled at its deadline.
 
     A timer per request would cost more than all other work that a dispatcher does for it. This timer is set for
     the earliest deadline. When it fires, that request has nearly always been answered, and the timer is set to

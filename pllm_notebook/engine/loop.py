@@ -96,7 +96,7 @@ class EngineLoop:
 
     @property
     def alive(self) -> bool:
-        """Whether the loop still accepts work: not in a forked child, nor after it has stopped."""
+        """Whether the loop still accepts work. It does not in a forked child or after it has stopped."""
         return self._has_thread and not self._is_stopped
 
     @property

@@ -22,7 +22,7 @@ __all__ = ["Endpoint", "RequestCompletion"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# A call is sent again once a quirk of the server is known. More adaptations than this would not be learning.
+# A call is sent again in another form when it reveals a quirk of the server. More rounds than this reveal nothing new.
 _MAX_ADAPTATIONS = 4
 
 
@@ -35,7 +35,7 @@ class Endpoint:
         path: URL path.
         connect: Opens a transport. Called when there is something to send.
         read: Converts a response to a reply or a failure.
-        adapt: Learns from a rejected request, given its bytes; returns whether to send it again.
+        adapt: Learns from a rejected request, given the failure and its bytes; returns whether to send it again.
         limits: Reads the rate limits from a response's headers; None if there are none.
     """
 
@@ -48,7 +48,7 @@ class Endpoint:
 
 
 class RequestCompletion:
-    """Complete the requests of one dispatcher.
+    """The completion of one dispatcher's requests.
 
     Attributes:
         replies: Number of replies received, for all runs.

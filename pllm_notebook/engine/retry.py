@@ -12,18 +12,19 @@ from pllm_notebook.pending_call import PendingCall
 
 __all__ = ["RetryBounds", "paced_refusals", "retried_as", "retry_delay_s", "with_wait"]
 
-# After its first refusals without a stated wait, a call is sent again when the limiter allows the next one. A call that
-# keeps being refused does not fit what the limiter has learned, and backs off separately.
+# In this module a refusal is a rate limit's (a 429 response), not a model's. After its first refusals without a stated
+# wait, a call is sent again as soon as the limiter allows. A call that is refused more often than this does not fit
+# what the limiter has learned, and backs off separately.
 PACED_REFUSALS = 3
-# If calls are refused at random, some are refused many times in a row. A streak that happens to one call in this many
-# is no sign of another cause, and waiting would not help.
+# If calls are refused at random, some are refused many times in a row. A streak that chance produces in one call of
+# this many is not a sign of another cause, and waiting would not help.
 ONE_IN_CALLS = 1e6
 MAX_PACED_REFUSALS = 16
 FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 8.0
 # Calls due at the same time are spread over this many seconds after it.
 SPREAD_S = 0.1
-# A longer wait stated by the provider is not accepted: the user should decide.
+# A run does not wait longer than this, even if the provider states a longer wait: the user should decide.
 MAX_STATED_S = 600.0
 # A refusal is free and only means "later", so a call may be refused many times. It fails if no call was admitted for
 # this long (a limit per clock minute may admit none for a minute), ...
@@ -66,7 +67,7 @@ def retry_delay_s(
             return retry_after_s + min(0.1 * retry_after_s, SPREAD_S) * draw
         if retry_after_s is None and refusals <= paced:
             return 0.0
-        # While others are admitted, no call has to wait for an hour.
+        # While other calls are admitted, a stated wait longer than MAX_STATED_S is ignored: no call has to wait for it.
         return _backoff(min(max(refusals - paced, 1), 6), draw) if retry_after_s is None or others_pass else None
     if retry_after_s is not None and retry_after_s > MAX_STATED_S:
         return None
@@ -76,7 +77,7 @@ def retry_delay_s(
 
 
 def paced_refusals(random_share: float) -> int:
-    """Return the number of consecutive refusals that chance explains if *random_share* of the calls is refused.
+    """Return how many consecutive rate-limit refusals (429) chance explains if *random_share* of calls is refused.
 
     Refusals are assumed to be independent: with share p, a call is refused k times in a row with probability p ** k.
     That is one in a million at 5 refusals for p = 0.05, at 9 for p = 0.2, and at 12 for p = 0.3.
@@ -88,7 +89,11 @@ def paced_refusals(random_share: float) -> int:
 
 
 def retried_as(failure: Failure) -> FailureKind:
-    """Return the kind that decides about retries: a client that could not sign in may succeed the next time."""
+    """Return the kind that decides about retries.
+
+    An authentication failure without a status counts as a connection failure: the client itself could not sign in,
+    and may succeed the next time.
+    """
     unsigned = failure.kind is FailureKind.AUTHENTICATION and failure.status is None
     return FailureKind.CONNECTION if unsigned else failure.kind
 
@@ -108,10 +113,10 @@ def with_wait(failure: Failure) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class RetryBounds:
-    """The caller's retry bounds for each call, in place of the engine's more patient defaults for long runs.
+    """The caller's retry bounds for each call. They replace the engine's defaults, which are more patient.
 
-    A rate-limit refusal counts as an attempt while the provider admits no other call. A limit that admits other
-    calls is waited for; one that admits none is reported.
+    A rate-limit refusal counts as an attempt only while the provider admits no other call. A call waits for a limit
+    that admits others, and fails at one that admits none.
 
     Attributes:
         total_s: Maximum seconds from the first failure to the last attempt, None for no bound.

@@ -45,7 +45,7 @@ class SendPolicy:
 
 
 class RunQueue:
-    """One run's queue at one dispatcher. It pulls new calls from *source* one at a time.
+    """One run's queue at one dispatcher. It pulls new calls from `source` one at a time.
 
     Attributes:
         source: The run.
@@ -61,7 +61,7 @@ class RunQueue:
         unproven: Whether no reply has arrived since a call was last adapted to the server.
         closed: Whether the queue sends nothing more.
         paused: Whether the queue sends nothing for now, retries included.
-        is_empty: Whether *source* returned no call last time. It is not polled again until it resets this.
+        is_empty: Whether `source` returned no call last time. It is not polled again until it resets this.
     """
 
     __slots__ = (
@@ -92,7 +92,7 @@ class RunQueue:
         concurrency = self.policy.concurrency
         if concurrency is not None and self.in_flight >= concurrency:
             return True
-        for limit in self.user_limits:  # noqa: SIM110  # a generator costs more, and this runs often for each call
+        for limit in self.user_limits:  # noqa: SIM110  # a generator costs more, and this runs several times a call
             if limit.full:
                 return True
         return False
@@ -162,14 +162,14 @@ class RunQueue:
     def next_due(self) -> float | None:
         """Return the time at which the next retry may be sent; None if there is none, or no room for one.
 
-        Without room it must be None: the dispatcher would wake again and again for a time in the past.
+        Without room it must be None, or the dispatcher would wake again and again for a time in the past.
         """
         return self.later[0][0] if self.later and not (self.closed or self.paused or self.full) else None
 
     def take_unfundable(self) -> list[PendingCall]:
         """Remove and return the calls that wait for money that cannot become available.
 
-        Only a call that is funded for a further request, or is on the wire, can release money.
+        Only a call that is on the wire or funded for another request can release money.
         """
         if not self.unfunded or self.paused or self.in_flight or self._ready or self._adapted:
             return []
@@ -212,7 +212,7 @@ class RunQueue:
 class LatencyTracker:
     """Latencies of a run's newest 10,000 replies.
 
-    A call hangs if it has been on the wire for longer than 99 of 100 of them.
+    A call counts as hanging if it has been on the wire for longer than 99 of 100 of them took.
     """
 
     def __init__(self) -> None:
@@ -233,7 +233,7 @@ class LatencyTracker:
     def p99_s(self) -> float | None:
         """Seconds within which 99 of 100 replies arrived; None before the 20th reply.
 
-        Recomputed only when one latency in a hundred is new: at a run's end it is read for every reply.
+        Recomputed only when 1 % of the latencies are new, because it is read for every reply at a run's end.
         """
         if self._count >= self._again_at:
             self._again_at = self._count + max(1, len(self._seen) // 100)

@@ -19,11 +19,11 @@ from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["Engine", "ManagedRun", "engine"]
 
-# How long a shutdown waits until the answers that have arrived are stored and read.
+# How long a shutdown waits for the answers that have arrived to be stored and read.
 GRACE_S = 5.0
 # Number of idle dispatchers whose connections stay open for the next run.
 MOST_IDLE = 8
-# Closing connections and cancelling tasks take no time, but a blocked loop could take forever.
+# Closing connections and cancelling tasks is quick, but a blocked loop could take forever.
 _MOST_S = 10.0
 # At the end of the process no more answers are read, but those that have arrived are still stored.
 _EXIT_GRACE_S = 1.0
@@ -52,7 +52,7 @@ class Engine:
         where: As for `EngineLoop`.
         rng: Random numbers for the jitter of retries; None for a new generator.
         loop: None to start one according to *where*. A simulation passes one with virtual time.
-        workers: None for daemon threads, of which four work at once while they make progress.
+        workers: None for daemon threads, four of which work at once while they make progress.
 
     Attributes:
         loop: The loop of all network I/O.
@@ -188,7 +188,7 @@ class Engine:
         if self._ending:
             return
         for run in list(self._runs):
-            run.abort()  # they were not stopped: they report an error
+            run.abort()  # an error, not a cancellation: the user did not stop them
         self.loop.loop.run_until_complete(self._end(0.0))
 
     def _fail(self, error: Exception) -> None:

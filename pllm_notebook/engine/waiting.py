@@ -25,7 +25,7 @@ __all__ = ["EndEvent", "await_end", "block_until", "hold_at_exit"]
 _GRACE_S = 10.0
 # A blocked main thread wakes this often so that Python can run signal handlers.
 _TICK_S = 0.05
-# ipykernel passes an interrupt to the caller's loop without waking it: an idle loop would notice it only at the end.
+# ipykernel passes an interrupt to the caller's loop without waking it. An idle loop would notice it only at the end.
 _WAKE_S = 0.1
 # How long a daemon thread is blocked at exit. It must still end if another thread joins it.
 _HELD_S = 2.0
@@ -36,7 +36,7 @@ def _what_is_kept() -> str:
 
 
 class EndEvent(threading.Event):
-    """An event that also runs callbacks. Each registration is called once."""
+    """An event that also runs callbacks. Each registered callback runs once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def block_until(
     Args:
         event: Set by the work at its end.
         cancel: Stops the work. Works from any thread.
-        loop: The engine's loop that the work needs, None if it needs none.
+        loop: The engine's loop if the work needs it, else None.
         message: Returns the text of the interrupt. Called after an interrupt.
         timeout_s: Maximum seconds to wait, None for no bound.
 
@@ -94,7 +94,7 @@ def block_until(
     if loop is not None and is_inside and loop.where == "private":
         raise UsageError("A blocking call was made from within the engine's own thread; await it instead.")
     wait = _Wait(event, cancel, timeout_s)
-    # Python's own handler raises at an arbitrary bytecode, with a nested loop possibly inside a call.
+    # Python's own handler raises at an arbitrary bytecode; with a nested loop that may be inside a call's coroutine.
     main = thread is threading.main_thread()
     before = signal.signal(signal.SIGINT, wait.interrupt) if main else None
     try:
@@ -150,12 +150,12 @@ async def await_end(
     loop: EngineLoop | None = None,
     message: Callable[[], str] = _what_is_kept,
 ) -> None:
-    """Wait for *event* on the caller's loop. A cancellation is passed on, and a notebook shows it as one line.
+    """Wait for *event* on the caller's loop. A cancellation is raised again; a notebook shows it as one line.
 
     Args:
         event: Set by the work at its end.
         cancel: Stops the work when the wait is cancelled, None to let it continue.
-        loop: The engine's loop that the work needs, None if it needs none.
+        loop: The engine's loop if the work needs it, else None.
         message: Returns the text of that line. Called after a cancellation.
 
     Raises:
@@ -196,8 +196,8 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
 def hold_at_exit() -> None:
     """Block the calling thread if it is a daemon thread of an exiting process and not an engine's; else return at once.
 
-    Python silently ends a daemon thread wherever it blocks. If the end of its run woke it, it would raise an
-    unrelated error and might print its traceback before the interpreter exits.
+    Python silently ends a blocked daemon thread at exit. If the end of its run woke the thread first, it would raise
+    an unrelated error and might print a traceback before the interpreter exits.
 
     Raises:
         SystemExit: After some seconds, in case another thread joins this one at exit. It ends a thread silently.

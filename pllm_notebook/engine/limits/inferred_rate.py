@@ -1,9 +1,9 @@
 """The rate of a provider that reports no limits, inferred from its 429 responses.
 
-A refusal shows that the provider's bucket was empty when that call arrived. Between two such times, close enough that
-the bucket cannot have filled up in between, the provider admitted exactly what flowed in: their distance measures the
-rate, to within one of the admitted calls. The rate is then raised step by step, so that an occasional refusal proves
-that no capacity is left unused, and each refusal measures again.
+A rate-limit refusal (429) shows that the provider's bucket was empty when the call arrived. If two refusals are so
+close that the bucket cannot have filled up in between, the provider admitted exactly what flowed in: the calls admitted
+between them, divided by the seconds, are the rate, to within one call. The rate is then raised step by step. An
+occasional refusal proves that no capacity is left unused, and each refusal is a new measurement.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections import deque
 
 __all__ = ["InferredRate"]
 
-# The first guess is what was admitted so far over the time that it took, but over at least this time.
+# The first guess divides the calls admitted recently by the seconds they took, but at least by this.
 _MIN_START_S = 0.5
-# One refusal among the first few calls does not make a provider slow: the next ones correct a guess that is too high.
+# One refusal among the first few calls does not show a slow provider. If this guess is too high, later ones correct it.
 _MIN_GUESS = 8.0
 _MIN_RATE = 0.2
-# Over more seconds and calls than this the bucket may have been full for a while.
+# Between two refusals that are further apart than this, in seconds and in calls, the bucket may have been full.
 _CLOSE_S = 1.0
 _CLOSE_CALLS = 8
-# Fewer calls or seconds than these measure nothing; more than a few seconds' worth would hide a change.
+# A measurement needs at least _EXACT_CALLS calls and _EXACT_S seconds. Beyond _MANY_CALLS calls and _SPAN_S seconds the
+# oldest are dropped: they would hide a change.
 _EXACT_CALLS = 8
 _MANY_CALLS = 32
 _EXACT_S = 0.08
@@ -28,76 +29,79 @@ _SPAN_S = 4.0
 # A refusal is followed by a pause, so that the next one comes after several calls: a server that charges for refusals
 # takes part of a call with each, which would distort a measurement over few calls.
 _REFUSAL_PAUSE_S = 0.1
-# Steps of growth without a refusal, each larger than the one before.
+# Without refusals the rate grows in steps, each larger than the one before.
 _FIRST_STEP = 0.01
 _FIRST_STEP_IN_NOISE = 0.03
 _FIRST_STEP_UNMEASURED = 1.0
-_FIRST_STEP_RESTORED = 0.1  # a rate of another hour: the limit may have been raised since
+_FIRST_STEP_RESTORED = 0.1  # the rate may be hours old, and the limit may have been raised since
 _STEP_GROWTH = 1.5
 _MAX_STEP = 1.0
 _STEP_S = 0.5
 _STEP_CALLS = 5
 _SAME = 0.05
 _MAX_CALM = 4
-# With nothing admitted between refusals, one call at a time probes the provider, at increasing intervals.
+# A drought: nothing was admitted between this many refusals in a row. One call at a time then probes the provider, at
+# increasing intervals.
 _DROUGHT = 2
 _FIRST_HOLD_S = 0.04
 _HOLD_GROWTH = 1.5
-# While the rate is unknown, waiting too long loses nothing, as the bucket fills up meanwhile: fewer probes are better.
+# While the rate is unknown, a wait that is too long loses nothing, since the bucket fills up: fewer probes are better.
 _HOLD_GROWTH_AT_FIRST, _LONG_HOLD_S = 3.0, 0.3
 _HOLD_GROWTH_IN_SEARCH = 1.5
 _MAX_HOLD_S = 1.5
-# A drought longer than this is not the wait for one call at any rate: the limit is of another kind.
+# At any rate that can be inferred, a call is admitted within this time. A longer drought shows a limit of another kind.
 _MAX_DROUGHT_S = 1 / _MIN_RATE
-# A call that is not refused within this multiple of the time that refusals take was admitted.
+# A call counts as admitted if it is not refused within this multiple of the latency of refusals.
 _ADMITTED_AFTER = 3
-# What may be sent at once after a pause, in seconds of the rate.
+# Calls that may be sent at once after a pause, in seconds of the rate.
 _BURST_S = 0.1
-# What a bucket that refused a call still holds, on average. Where the rate is measured and calls are far apart, the
-# refused one came only a little too early: the next may follow soon, and must, where the bucket holds at most one.
+# Calls that a bucket still holds on average when it refuses one. If the rate is measured and calls are far apart, the
+# refused call came only slightly too early, and the next may follow soon; it must if the bucket holds at most one.
 _REST = 0.5
 _EARLY_S = 0.05
 
 
 class InferredRate:
-    """Infer how many calls a second are admitted. No limit until the first refusal.
+    """The inferred number of calls a second that the provider admits. There is no limit before the first refusal.
 
     Attributes:
         rate: Calls a second, None while no limit is known.
-        measured: Whether the rate was measured, not guessed.
+        measured: Whether the rate was measured rather than guessed.
         sent: Calls sent so far.
-        noisy: Whether calls are refused at random, so that it takes several refusals to show a limit.
+        noisy: Whether some calls are refused at random, so that one refusal does not show a limit.
     """
 
     def __init__(self) -> None:
         self.noisy = False
         self.sent = 0
-        # Two times with the calls sent until then, at least half a second and one second ago.
+        # Two earlier times, each with the number of calls sent by then. They are at least _MIN_START_S apart.
         self._earlier, self._marked = (0.0, 0), (-1e9, 0)
         self._refusal_s = 0.0
         self.forget()
 
     def forget(self) -> None:
-        """Know of no limit, as at first."""
+        """Forget the limit and return to the initial state. Calls stay counted."""
         self.rate: float | None = None
         self.measured = False
-        # When the first call was sent that the limit can have refused, and the number of the call before it.
+        # When the first call that the limit may have refused was sent, and the number of the call before it.
         self._started: float | None = None
         self._before = self.sent
         self._level = 0.0
         self._at = 0.0
-        # Calls sent before the first refusal among them arrived are one group. Of the last group: when that refusal
-        # arrived, the numbers of its first and last call, and the end of the group before it.
+        # Refused calls form a group if they were sent before the first refusal among them arrived. Of the last group:
+        # when that refusal arrived, its first call's number, its last call's time and number, and the same two of
+        # the group before it.
         self._refusal_at: float | None = None
         self._first_nth = 0
         self._last_at, self._last_nth = 0.0, 0
         self._start_at, self._start_nth = 0.0, 0
-        # Calls admitted between the last two groups; and, with the seconds, between each two that are compared.
+        # Calls admitted between the last two groups. The stretches are the seconds and admitted calls between each two
+        # neighbouring groups that are measured.
         self._calls = 1
         self._ignored = 0
         self._stretches: deque[tuple[float, int]] = deque()
         self._step = _FIRST_STEP
-        # The better measurements agree, the later the next step.
+        # The better the measurements agree, the later the next step.
         self._calm, self._last_rate = 1, 0.0
         self._next_step = (0.0, 0)
         self._held_until = 0.0
@@ -109,50 +113,51 @@ class InferredRate:
         self._batch = self._left = 0
         self._rate_before = 0.0
         self._dry_since = 0.0
-        # Whether nothing has arrived since the first refusals.
+        # Whether the latest group of refusals is the first.
         self._opening = False
-        # When the bucket was first known to be empty, the call that showed it, and how many were refused since.
+        # When the bucket was first known to be empty, the call that showed it, and how many were refused since then.
         self._empty = 0.0, 0, 0
-        # A lower bound of what the bucket held at the first call, and the seconds from that call to the first refusal.
+        # Lower bound of the calls that the bucket held at first, and the seconds from the first call to the first
+        # refused one.
         self._at_first: tuple[int, float] | None = None
 
     @property
     def dry(self) -> bool:
-        """Whether none of the latest calls was admitted, so that one at a time probes."""
+        """Whether there is a drought: none of the latest calls was admitted, and one call at a time probes."""
         return self._hold_s > 0
 
     @property
     def level(self) -> float:
-        """What the bucket holds, as far as the rate is right."""
+        """Calls that the bucket holds, if the rate is right."""
         return self._level
 
     @property
     def patience_s(self) -> float:
-        """Seconds after which a call that was not refused was admitted."""
-        # A coarse clock takes a quick refusal for one that took no time.
+        """Seconds after which a call that has not been refused counts as admitted."""
+        # A coarse clock may measure a quick refusal as 0 s.
         return max(_FIRST_HOLD_S, _ADMITTED_AFTER * self._refusal_s)
 
     def doubt(self) -> None:
-        """Search upward again: the refusals that it was inferred from were random."""
+        """Search upward again, because the refusals that the rate was inferred from were random."""
         self.measured, self._step, self._hold_s = False, _FIRST_STEP_UNMEASURED, 0.0
         self._held_until = 0.0
         self._stretches.clear()
         self._next_step = 0.0, self.sent + _STEP_CALLS
 
     def recover(self, rate: float) -> None:
-        """Return to *rate*, which was measured before refusals that proved random lowered it."""
+        """Return to *rate*, measured before random refusals lowered it. A higher current rate is kept."""
         if self.rate is not None and self.rate < rate:
             self.rate, self._step, self._held_until = rate, _FIRST_STEP_IN_NOISE, 0.0
             self._stretches.clear()
 
     def restore(self, rate: float) -> None:
-        """Start at *rate*, measured by another run; without a refusal it grows as any other does."""
+        """Start at *rate*, which another run measured. Without refusals it grows like any other."""
         self.rate, self.measured, self._step = max(_MIN_RATE, rate), True, _FIRST_STEP_RESTORED
         self._level = max(1.0, self.rate * _BURST_S)
         self._next_step = 0.0, _STEP_CALLS
 
     def scale(self, factor: float) -> None:
-        """Multiply the rate: the search goes on from there."""
+        """Multiply the rate by *factor* and continue the search from there."""
         if self.rate is not None:
             self.rate = max(_MIN_RATE, self.rate * factor)
             self._level, self._rate_before, self._last_rate = 0.0, self._rate_before * factor, 0.0
@@ -169,7 +174,7 @@ class InferredRate:
         return max(0.0, (1.0 - self._level) / self.rate, self._held_until - now)
 
     def charge(self, now: float) -> int:
-        """Count a call that is sent now, and return its number, which `refuse` needs."""
+        """Count a call that is sent now and return its number, which `refuse` needs."""
         if self._started is None:
             self._started = now
         if now > self._marked[0] + _MIN_START_S:
@@ -190,15 +195,15 @@ class InferredRate:
     def refuse(
         self, now: float, sent_at: float, nth: int, first: int = 0, *, dry: bool = False, wait_s: float | None = None
     ) -> bool:
-        """Update the rate with the refusal of the *nth* call, and return whether it begins a group.
+        """Update the rate with the refusal of the *nth* call; return whether the refusal begins a group.
 
         Args:
             now: When the refusal arrived.
             sent_at: When the call was sent.
-            nth: Its number.
-            first: Number of the first call that the limit refused, where this is the first refusal; 0 for this one.
-            dry: Whether the calls before it were refused too.
-            wait_s: Exact seconds from its refusal until a call can be admitted, None for unknown.
+            nth: Number of the call.
+            first: Number of the first call that the limit refused, for the first refusal that counts; 0 for this call.
+            dry: Whether the limit admitted none of the calls since *first*.
+            wait_s: Exact seconds from the refusal until a call can be admitted, None for unknown.
         """
         self._refusal_s += (now - sent_at - self._refusal_s) * (0.2 if self._refusal_s else 1.0)
         if self.rate is None:
@@ -207,20 +212,20 @@ class InferredRate:
             took = max(_MIN_START_S, sent_at - self._earlier[0])
             self.rate = max(_MIN_GUESS, (nth - 1 - self._earlier[1]) / took)
         elif self._at_first is not None and self._before < first <= self._before + self._at_first[0]:
-            self._at_first = first - 1 - self._before, self._at_first[1]  # earlier ones arrive later
+            self._at_first = first - 1 - self._before, self._at_first[1]  # refusals of earlier calls may arrive later
         if dry and self._opening and self._refusal_at is not None and sent_at < self._refusal_at and not self._hold_s:
             self._hold_s, self._held_until = _FIRST_HOLD_S, now + _FIRST_HOLD_S
         begins = self._refusal_at is None or sent_at >= self._refusal_at
         if begins:
             self._begin_group(now, sent_at, nth, dry)
-        elif nth < self._first_nth:  # it was sent before those of its group whose refusals arrived first
+        elif nth < self._first_nth:  # sent before the other calls of its group, but refused after them
             self._first_nth, self._calls = nth, nth - self._start_nth - 1
             if self._stretches:
                 self._stretches[-1] = (sent_at - self._start_at, self._calls)
                 self._measure()
         if nth > self._last_nth:
             self._last_at, self._last_nth = sent_at, nth
-        # The bucket was empty when the last of them arrived. Since then the rate has flowed in, and calls were sent.
+        # The bucket was empty when the last refused call arrived. It has refilled since, and later calls took from it.
         rest = 0.0 if self._searches else max(_REST, 1.0 - self.rate * _EARLY_S) if self.measured else _REST
         if wait_s is not None and self.measured:
             rest = 1.0 - min(wait_s * self.rate, 2.0)
@@ -234,7 +239,7 @@ class InferredRate:
         return begins
 
     def _bound(self, sent_at: float, nth: int, begins: bool) -> None:
-        """Bound a rate that is not measured yet by the calls admitted since the bucket was first empty."""
+        """Bound a rate that has not been measured yet by the calls admitted since the bucket was first empty."""
         assert self.rate is not None
         at, since, refused = self._empty
         if not since or sent_at - self._dry_since > _MAX_DROUGHT_S:
@@ -250,7 +255,7 @@ class InferredRate:
                 self.rate = max(_MIN_RATE, min(self.rate, (let + _REST) / span_s))
 
     def ignore(self, nth: int) -> None:
-        """Ignore the refusal of the *nth* call, except that it was not admitted."""
+        """Count the *nth* call as not admitted, but learn nothing from its refusal."""
         if self.rate is not None:
             self._ignored += nth > self._last_nth
             self._level += 1.0
@@ -267,7 +272,7 @@ class InferredRate:
             self._stretches.clear()
         else:
             self._stretches.append((seconds, calls))
-        # Whether anything was admitted before the last group is certain only now that all of its refusals have arrived.
+        # Only now have all refusals of the last group arrived, which shows whether any call was admitted before it.
         self._barren = 0 if self._calls else self._barren + 1
         self._calls = calls
         if calls:
@@ -278,7 +283,7 @@ class InferredRate:
                 longer = _HOLD_GROWTH_AT_FIRST if self._hold_s < _LONG_HOLD_S else _HOLD_GROWTH_IN_SEARCH
             self._hold_s = min(_MAX_HOLD_S, self._hold_s * longer)
         elif (first and dry) or self._barren + (not calls) >= _DROUGHT:
-            if self.sent - self._dry_nth < 2 * _EXACT_CALLS:  # soon after the last drought: the rate itself is too high
+            if self.sent - self._dry_nth < 2 * _EXACT_CALLS:  # soon after the last drought: the rate is too high
                 self.rate, self.measured = max(_MIN_RATE, self.rate / 2), False
             self._dry_nth, self._hold_s = self.sent, _FIRST_HOLD_S
         if self._hold_s:
@@ -289,7 +294,7 @@ class InferredRate:
             self._held_until = now + min(_REFUSAL_PAUSE_S, _EXACT_CALLS / self.rate)
 
     def _close_calls(self) -> float:
-        """Return how many calls may be admitted between two refusals while the bucket cannot have filled up."""
+        """Return the most calls admitted between two refusals for which the bucket cannot have filled up in between."""
         assert self.rate is not None
         if not self.measured or self._at_first is None:
             return _CLOSE_CALLS
@@ -311,7 +316,7 @@ class InferredRate:
             self._calm, self._last_rate = min(_MAX_CALM, 2 * self._calm) if same else 1, self.rate
 
     def _probe(self, now: float) -> None:
-        """Count a call sent during a drought: it is the probe, or the probe before it was admitted."""
+        """Count a call sent during a drought: it is a new probe, or it shows that the probe before it was admitted."""
         if self._probing:
             self._hold_s, self._barren, self._calls = 0.0, 0, 1
             if self._searches:
@@ -321,7 +326,7 @@ class InferredRate:
             self._held_until = now + _ADMITTED_AFTER * self._refusal_s
 
     def _ramp(self, now: float) -> None:
-        """Count a call sent after a drought: batches double while none is refused, up to the rate before it."""
+        """Count a call sent after a drought. Batches double while no call is refused, up to the earlier rate."""
         admitted_after_s = _ADMITTED_AFTER * self._refusal_s
         if not self._left:
             self._left = self._batch = 2 * self._batch
@@ -341,16 +346,16 @@ class InferredRate:
 
     @property
     def _searches(self) -> bool:
-        """Whether the rate of a bucket that held several calls is not measured yet: it cannot fill up meanwhile."""
+        """Whether a rate is still searched for a bucket so large that it cannot fill up during the search."""
         return not self.measured and self._at_first is not None and self._at_first[0] >= _EXACT_CALLS
 
     def _most(self) -> float:
-        """Return how many may be sent at once after a pause: one, until the rate is measured."""
+        """Return how many calls may be sent at once after a pause: one until the rate is measured."""
         assert self.rate is not None
         return max(1.0, self.rate * _BURST_S) if self.measured else 1.0
 
     def _plan_step(self, now: float, calm: int = 1) -> None:
-        # A guess may be doubled as soon as nothing can have been refused.
+        # A guess may be doubled as soon as the latest calls count as admitted.
         assert self.rate is not None
         learned = self.measured or self.rate >= self._rate_before
         wait_s = _STEP_S if learned else min(_STEP_S, _ADMITTED_AFTER * self._refusal_s)

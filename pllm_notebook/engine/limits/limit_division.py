@@ -1,7 +1,7 @@
-"""An account's limits are divided among the processes of this machine that send for it.
+"""Division of an account's limits among the processes of this machine that send calls for it.
 
-Each process sees in a reply what is left for all of them, and would take all of it: three kernels with one key are
-refused more often than they are answered.
+A reply reports what is left for all processes, and without a division each would use all of it: three kernels with one
+key get more refusals (429) than answers.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pllm_notebook.engine.limits.limiter import Limiter
 __all__ = ["LimitDivision"]
 
 COUNT_EVERY_S = 1.0
-# Hardly any provider answers sooner, and until an answer nothing is known of its limits. A process that is done by then
-# need not say that it sends.
+# Hardly any provider answers sooner, and no limit is known before the first answer. A process that is done by then
+# need not be counted.
 _FIRST_AFTER_S = 0.1
 
 logger = logging.getLogger("pllm_notebook")
 
 
 class LimitDivision:
-    """Keep a limiter at this process's part of the limits while it sends. Used on the engine's loop.
+    """This process's share of the limits. The limiter is set to it while the process sends. Used on the engine's loop.
 
     Args:
         limiter: The limits.
-        workers: Threads for *count* and *stop*, which read a file.
-        count: Says that this process sends, and returns how many do.
-        stop: Says that it sends no more.
+        workers: Threads for *count* and *stop*, which use a file.
+        count: Records that this process is sending, and returns how many processes are.
+        stop: Records that this process no longer sends.
     """
 
     def __init__(
@@ -45,19 +45,19 @@ class LimitDivision:
         self._has_counted = False
 
     def begin(self) -> None:
-        """Count the processes from now on."""
+        """Start counting the processes that send."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._follow())
 
     def end(self) -> None:
-        """Count no more, and let the others have this part."""
+        """Stop counting, and leave this share to the other processes."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
         if self._has_counted:
             self._has_counted = False
             self._limiter.divide(1)
-            with suppress(RuntimeError):  # at the end of the process there are no workers; others notice in seconds
+            with suppress(RuntimeError):  # no workers while the process exits; the others notice within seconds
                 self._workers.submit(self._stop)
 
     async def _follow(self) -> None:

@@ -1,13 +1,13 @@
-"""A limit that nothing reports, inferred from 429 responses: what its refusals mean, at any moment of a run.
+"""A limit that the provider does not report, inferred from rate-limit refusals (429 responses) during a run.
 
-Three questions, each with a module of its own: whether refusals depend on our rate at all (`refusal_noise`), at what
-rate the limit admits calls (`inferred_rate`), and whether it exists (`limit_confirmation`). Nothing is assumed to last:
-noise may begin, rise and end in the middle of a run, and so may a limit. What is known of either comes from the latest
-calls, and a limit that was confirmed is tested again when its rate has fallen, which is what noise does to it.
+Three modules answer one question each: whether refusals depend on our rate at all (`refusal_noise`), at what rate the
+limit admits calls (`inferred_rate`), and whether it exists (`limit_confirmation`). Nothing is assumed to last: noise
+(random refusals) may begin, rise and end in the middle of a run, and so may a limit. So both are judged by the latest
+calls. A confirmed limit is tested again when its rate has fallen, since noise also makes it fall.
 
-That test has three ends. Its bursts are refused: the limit itself has fallen. They are admitted until the bucket is
-empty: the limit is there, and the refusals before were noise, so that the rate returns to what it was. They are all
-admitted: the search for a limit begins again from above.
+This test can end in three ways. If its bursts are refused, the limit itself has fallen. If they are admitted until the
+bucket is empty, the limit exists and the refusals before were noise: the rate returns to what it was. If all are
+admitted, the search for a limit begins again from above.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pllm_notebook.engine.limits.refusal_noise import RefusalNoise
 
 __all__ = ["LimitInference"]
 
-# Refusals that continue at this share of a rate that was let through are noise.
+# Refusals that continue at less than this share of a rate that was admitted before are noise.
 _QUIET = 0.4
-# A limit is tested again below this share of the highest rate since it was confirmed.
+# A limit is tested again when its rate is below this share of the highest rate measured since it was confirmed.
 _FALLEN = 0.7
-# The latest calls that bound the share of noise under a limit.
+# Number of latest calls that bound the share of noise under a limit.
 _LATEST = 50
 
 
 class LimitInference:
-    """Infer one account's limit from the refusals that no reported limit explains.
+    """One account's limit, inferred from the refusals that no reported limit explains.
 
     Attributes:
         inferred: The rate that the limit admits, None for no limit.
@@ -42,13 +42,13 @@ class LimitInference:
         self.inferred = inferred
         self.noise = RefusalNoise()
         self.confirmation = LimitConfirmation()
-        # The highest rate that calls were sent at since the limit was confirmed, or inferred; and that was measured.
+        # Since the limit was inferred or confirmed: the highest rate at which calls were sent and the highest measured.
         self._peak = self._measured = 0.0
-        # Whether the limit was confirmed before its test was begun again.
+        # Whether a limit that was confirmed before is being tested again.
         self._again = False
-        # Place of the call after which the limit applied.
+        # A call's place is its number among the calls that were not sent in bursts. The limit applied after this place.
         self._since = 0
-        # The places of the calls that were refused last among those that were not sent in bursts.
+        # Places of the latest refused calls.
         self._refused: deque[int] = deque(maxlen=_LATEST)
 
     def restore(self, rate: float) -> None:
@@ -57,13 +57,13 @@ class LimitInference:
         self.confirmation.confirmed = True
 
     def scale(self, factor: float) -> None:
-        """Multiply the rate."""
+        """Multiply the rate by *factor*."""
         self.inferred.scale(factor)
         self._peak *= factor
         self._measured *= factor
 
     def wait_s(self, now: float) -> float:
-        """Return the seconds until the limit, or a burst that tests it, has room."""
+        """Return the seconds until the limit, or a burst that tests it, has room for a call."""
         if self.inferred.rate is None:
             return 0.0
         test = self.confirmation
@@ -74,21 +74,21 @@ class LimitInference:
         return min(self.inferred.wait_s(now), test.due_at - now)
 
     def sent(self, now: float, nth: int) -> None:
-        """Count the *nth* call, sent now, where the rate has charged it."""
+        """Count the *nth* call, which is sent now and which the rate has charged."""
         if self.confirmation.sends(now):
             self.confirmation.sent(now, nth, self.inferred.patience_s)
 
     def refused(self, now: float, sent_at: float, nth: int, retry_after_s: float | None) -> bool:
-        """Learn from a refusal, if it and those before it prove a limit.
+        """Update the limit with a refusal, if it and those before it prove that there is one.
 
         Args:
-            now: When it arrived.
+            now: When the refusal arrived.
             sent_at: When the call was sent.
-            nth: Its number.
-            retry_after_s: The wait that it stated, None for none.
+            nth: Number of the call.
+            retry_after_s: The wait that the refusal stated, None for none.
 
         Returns:
-            Whether no call is admitted at present, so that a stated wait is one for all calls.
+            Whether no call is admitted at present, so that a stated wait applies to all calls.
         """
         inferred, noise, test = self.inferred, self.noise, self.confirmation
         if test.refused(nth):
@@ -114,12 +114,12 @@ class LimitInference:
             inferred.ignore(nth)
             test.refusals += 1
             return False
-        # Calls sent after it may have been refused before it; a search begins after all of them.
+        # Calls sent after this one may have been refused before it. A search begins after all of them.
         last = noise.last if free else nth
         exact_s = retry_after_s if retry_after_s is not None and retry_after_s % 1 else None
         before = inferred.rate
         begins = inferred.refuse(now, sent_at, last, noise.first, dry=noise.dry, wait_s=exact_s)
-        if inferred.measured and inferred.rate != before:  # steps upward measure nothing
+        if inferred.measured and inferred.rate != before:  # a step upward is not a measurement
             self._measured = max(self._measured, inferred.rate or 0.0)
         if free:
             test.start(noise.proof, noise.counts, now + inferred.patience_s)
@@ -134,18 +134,18 @@ class LimitInference:
         return inferred.dry
 
     def _latest(self) -> tuple[int, int]:
-        """Return how many of the latest calls were sent under the limit, apart from bursts, and how many refused."""
+        """Return how many of the latest calls were sent under the limit outside bursts, and how many were refused."""
         place = self.inferred.sent - self.confirmation.in_bursts
         seen = min(_LATEST, place - self._since)
         return seen, sum(each > place - seen for each in self._refused)
 
     def _learn(self) -> None:
-        """Take what was refused of the latest calls for noise."""
+        """Count the refusals among the latest calls as noise."""
         self.noise.learn(*self._latest(), self.inferred.sent)
         self.inferred.noisy = self.noise.share > 0
 
     def _judge(self, now: float) -> None:
-        """Judge whether the limit exists. If it does not, all that was refused under it was noise."""
+        """Judge whether the limit exists. If it does not, all refusals under it were noise."""
         inferred, test = self.inferred, self.confirmation
         if inferred.rate is None:
             return
@@ -160,7 +160,7 @@ class LimitInference:
         if limited is None and test.favours_noise and not inferred.dry:
             test.plan(now, inferred.sent, inferred.rate, inferred.level)
         elif limited is False and self._again:
-            # It was there. Where it still is, a search from above meets it at once; else the next test ends it.
+            # The limit existed. If it still does, a search from above meets it at once; if not, the next test ends it.
             self._again = False
             self._learn()
             test.start((inferred.sent, inferred.sent, 0), self._latest(), math.inf)

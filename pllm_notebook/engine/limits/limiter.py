@@ -1,7 +1,8 @@
-"""When the next call may be sent, by the provider's limits: reported in headers, or inferred from 429 responses.
+"""When the next call may be sent, according to the provider's limits.
 
-Nothing here sleeps or reads a clock: time is an argument. The caller asks how long to wait, then charges and sends
-without yielding in between. Charging after a sleep would let every waiter see the same free slot.
+Limits are reported in headers or inferred from rate-limit refusals (429). Nothing here sleeps or reads a clock: time is
+an argument. The caller asks how long to wait, then charges and sends without yielding in between. Charging after a
+sleep would let every waiter see the same free slot.
 """
 
 from __future__ import annotations
@@ -18,31 +19,31 @@ __all__ = ["FIRST_WINDOW", "LearnedLimits", "Limiter", "Permit"]
 
 FIRST_WINDOW = 32
 MAX_WINDOW = 1000  # the SDKs' connection pools
-# A stated wait of one second may be a hundredth of one, rounded up. Only longer waits delay all calls.
+# A stated wait of one second may be a hundredth of a second, rounded up. Only longer waits delay all calls.
 _ROUNDED_S = 1.0
 _MAX_PAUSE_S = 60.0
-# Calls in flight, relative to what the reported limits need at the observed latency.
+# Calls in flight, relative to the number that uses the reported limits in full at the observed latency.
 _ROOM = 1.5
 # Share of a call's tokens assumed to be charged when it is answered, until refusals show otherwise.
 _FIRST_HIDDEN = 0.5
-# This many replies in a row without a limit that earlier ones reported: it no longer exists.
+# If this many replies in a row do not report a limit that earlier ones reported, it no longer exists.
 _MAX_UNREPORTED = 8
-# How fast the token estimates follow what calls used, once there are many.
+# How fast the token estimates follow the tokens that calls used, once there are many calls.
 _FOLLOW = 0.05
 
 
 @dataclass(slots=True)
 class Permit:
-    """What was charged for one request. It is returned to the limiter with the request's end.
+    """The charge for one request. The caller passes it back to the limiter when the request ends.
 
     Attributes:
-        sent_at: When it was sent.
-        estimated: Its tokens as estimated by the run.
+        sent_at: When the request was sent.
+        estimated: Tokens of the request as estimated by the run.
         tokens: Tokens charged for it.
         ahead: Tokens in flight when it was sent.
-        requests_charged: Requests charged so far, including its own.
-        tokens_charged: Tokens charged so far, including its own.
-        nth: Its number.
+        requests_charged: Requests charged so far, including this one.
+        tokens_charged: Tokens charged so far, including this request's.
+        nth: Number of the request.
         group: The calls it was sent with.
     """
 
@@ -58,14 +59,14 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class LearnedLimits:
-    """What one run learned and the next can start with. None: not limited, or not known.
+    """The limits that one run learned and the next can start with. None means not limited or not known.
 
     Attributes:
         requests_per_min: As reported by the provider.
-        requests_at_once: Capacity of the bucket of requests, where its limit was reported.
+        requests_at_once: Capacity of the bucket of requests, if its limit was reported.
         tokens_per_min: As reported by the provider.
-        tokens_at_once: Capacity of the bucket of tokens, where its limit was reported.
-        inferred_per_min: Requests a minute as inferred from 429 responses, where no limit was reported.
+        tokens_at_once: Capacity of the bucket of tokens, if its limit was reported.
+        inferred_per_min: Requests a minute as inferred from 429 responses, if no limit was reported.
         window: Calls that may be in flight.
     """
 
@@ -83,12 +84,12 @@ class Limiter:
     Attributes:
         requests: The limit of requests, as reported.
         tokens: The limit of tokens, as reported.
-        inferred: The rate of requests, as inferred from refusals that no reported limit explains.
-        inference: Infers it.
+        inferred: The rate of requests, as inferred from 429 responses that no reported limit explains.
+        inference: Infers that rate.
         paused_until: Time before which nothing is sent.
-        refused: Total number of refused requests.
-        processes: How many processes of this machine send for this account and model; each takes its part of the
-            limits, since what a reply reports is there for all of them.
+        refused: Total number of 429 responses.
+        processes: Number of processes of this machine that send for this account and model. Each uses its share of the
+            limits, because a reply reports what is left for all of them.
     """
 
     def __init__(self, *, window: int = FIRST_WINDOW, max_window: int = MAX_WINDOW) -> None:
@@ -123,7 +124,7 @@ class Limiter:
         return self._window.size
 
     def divide(self, processes: int) -> None:
-        """Take one of *processes* equal parts of every limit from now on."""
+        """Use one of *processes* equal shares of every limit from now on."""
         if processes != self.processes:
             scale = self.processes / processes
             self.processes = processes
@@ -142,7 +143,7 @@ class Limiter:
         return max(wait, 0.0)
 
     def charge(self, now: float, tokens: float) -> Permit:
-        """Charge a call that is sent now. Each permit is passed back to exactly one of the five methods below."""
+        """Charge a call that is sent now. Pass each permit back to exactly one of the five methods below."""
         self._in_flight += 1
         need = tokens * self._token_ratio
         ahead = self._tokens_in_flight
@@ -159,10 +160,10 @@ class Limiter:
         """Update the limits with a reply.
 
         Args:
-            now: When it arrived.
+            now: When the reply arrived.
             permit: As returned by `charge`.
-            report: The limits in its headers, None for none.
-            tokens: Input and output tokens that it used, None for unknown.
+            report: The limits in the reply's headers, None for none.
+            tokens: Input and output tokens that the call used, None for unknown.
         """
         self._release(permit)
         self._window.replied(permit.group, now - permit.sent_at)
@@ -181,10 +182,10 @@ class Limiter:
             self._make_room(now - permit.sent_at)
 
     def refused_at(self, now: float, permit: Permit, report: LimitReport | None, retry_after_s: float | None) -> None:
-        """Update the limits with a 429: nothing was taken from the server's bucket.
+        """Update the limits with a 429 response. The request took nothing from the server's bucket.
 
-        Only headers, or several refusals together, show that the bucket is empty. One refusal alone may be noise,
-        and its stated wait delays that call alone.
+        Only headers, or several refusals together, show that the bucket is empty. A single refusal may be noise, and
+        its stated wait delays only that call.
         """
         self.refused += 1
         self._release(permit)
@@ -192,7 +193,7 @@ class Limiter:
         self.requests.refund(1.0, permit.requests_charged)
         self.tokens.refund(permit.tokens, permit.tokens_charged)
         if report is not None and self._unreported and self.inferred.rate is None:
-            report = None  # the replies report no such limit
+            report = None  # replies report no limit, so the refusal's headers are not believed
         if report is not None and self._explained(now, permit, report, retry_after_s):
             return
         shut = self.inference.refused(now, permit.sent_at, permit.nth, retry_after_s)
@@ -200,7 +201,7 @@ class Limiter:
             self._pause(now, retry_after_s)
 
     def _explained(self, now: float, permit: Permit, report: LimitReport, retry_after_s: float | None) -> bool:
-        """Update the limits with a refusal's headers, and return whether what they report explains it."""
+        """Update the limits with a refusal's headers; return whether the limits that they report explain it."""
         self._observe(now, permit, report)
         explained = False
         for bucket, need, ahead, remaining in (
@@ -212,14 +213,14 @@ class Limiter:
                 if retry_after_s is not None:
                     wait_s = retry_after_s
                     if bucket is self.requests and wait_s <= _ROUNDED_S:
-                        # A request is charged when it is admitted, so at least *remaining* is there. (Tokens may be
-                        # owed: nothing remains then, and only the stated wait shows how much.)
+                        # A request is charged when it is admitted, so at least *remaining* is left. (A bucket of tokens
+                        # may be overdrawn: then nothing remains, and only the stated wait shows by how much.)
                         wait_s = min(wait_s, (need - remaining) / bucket.rate)
                     bucket.refuse(now, need, wait_s, ahead)
         return explained
 
     def overloaded(self, now: float, permit: Permit, retry_after_s: float | None) -> None:
-        """Update the limits with a 503 or 529: fewer calls in flight, and a pause where one was requested."""
+        """Update the limits with a 503 or 529: fewer calls in flight, and a pause if the provider stated one."""
         self._release(permit)
         self._window.lost(permit.group)
         self._window.overloaded(now)
@@ -237,7 +238,7 @@ class Limiter:
         self._window.lost(permit.group)
 
     def blocked_by(self, now: float) -> str:
-        """Describe what holds the next call back now, "" for nothing. The display shows this text."""
+        """Describe what delays the next call now; "" if nothing does. The display shows this text."""
         if self.paused_until > now:
             return f"waiting {self.paused_until - now:.0f} s, as the provider asks"
         per_min = 60 * self.processes
@@ -251,7 +252,7 @@ class Limiter:
         return f"at the provider's limit: {limit}{divided}" if wait > 0 else ""
 
     def export(self) -> LearnedLimits:
-        """Return what another run can start with."""
+        """Return the limits that another run can start with."""
         requests, tokens, inferred, all_of_it = self.requests, self.tokens, self.inferred, self.processes
         return LearnedLimits(
             requests_per_min=None if requests.rate is None else requests.rate * 60 * all_of_it,
@@ -265,10 +266,10 @@ class Limiter:
         )
 
     def restore(self, now: float, learned: LearnedLimits) -> None:
-        """Start with what another run learned.
+        """Start with the limits that another run learned.
 
-        A reported limit applies until the first reply, which reports the current one or none. The search for an
-        inferred one starts at the learned rate.
+        A reported limit applies until the first reply, which reports the current limit or none. The search for an
+        inferred limit starts at the learned rate.
         """
         self._unconfirmed = True
         part = 1 / self.processes
@@ -282,7 +283,7 @@ class Limiter:
             self._window.allow(learned.window)
 
     def _confirm(self, permit: Permit, report: LimitReport | None) -> None:
-        """Drop a limit that was reported, once replies to later calls no longer report it."""
+        """Drop a reported limit once replies to later calls no longer report it."""
         silent = True
         for bucket, reported in (
             (self.requests, report is not None and report.limit_requests),
@@ -297,7 +298,7 @@ class Limiter:
         self._unreported = silent
 
     def _drop_unreported(self, report: LimitReport | None) -> None:
-        """Drop what another run learned where *report*, of the first reply, does not report it."""
+        """Drop the limits that another run learned if *report*, of the first reply, does not contain them."""
         if report is None or not report.limit_requests:
             self.requests.rate = None
         if report is None or not report.limit_tokens:
@@ -311,7 +312,7 @@ class Limiter:
         self.paused_until = max(self.paused_until, now + min(seconds, _MAX_PAUSE_S))
 
     def _make_room(self, latency_s: float) -> None:
-        """Widen the window to what the reported limits allow: they need no slow start."""
+        """Widen the window to what the reported limits allow. With known limits a slow start is not needed."""
         rates = [] if self.requests.rate is None else [self.requests.rate]
         if self.tokens.rate is not None and self._tokens_each:
             rates.append(self.tokens.rate / self._tokens_each)

@@ -1,10 +1,10 @@
-"""Whether refusals come from a rate limit, or are random and do not depend on our rate.
+"""Whether rate-limit refusals (429) come from a limit, or are noise: random, and independent of our rate.
 
 A limit that calls run into refuses most of them. An upstream pool that others fill, or a server that drops some calls,
 refuses a share of them at any rate. The test is a cumulative sum (Page's) over the calls in the order in which they
-were sent: it compares a share of one half with the share of the noise as known so far, or with that of the latest calls
-where it is clearly higher, since noise may begin at any time. Noise is assumed to refuse each call independently. Where
-it does, a wrong proof is possible, most of all while noise begins; `limit_confirmation` decides about those.
+were sent. It compares a refused share of one half with the share of the noise as known so far, or with the share of the
+latest calls if that is clearly higher, since noise may begin at any time. Noise is assumed to refuse each call
+independently. Even so a proof can be wrong, especially while noise begins; `limit_confirmation` tests each one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["RefusalNoise"]
 # Log likelihood ratio at which a limit counts as proven: about a thousand to one.
 _PROOF = 6.9
 _PROOF_AT_FIRST = 9.2
-# The share of calls that a limit refuses, of those that run into it.
+# The share that a limit refuses of the calls that run into it.
 _LIMITED = 0.5
 # Before anything is known: one refusal in ten calls.
 _PRIOR_REFUSED, _PRIOR_SEEN = 1.0, 10.0
@@ -28,43 +28,43 @@ _MIN_REFUSED = 3
 # Number of calls that the share covers, and number of refusals that the test covers.
 _MEMORY = 500.0
 _MAX_LISTED = 128
-# The latest calls that show a change of the share, and the last ones of them, left out: a limit that refuses these must
-# not pass for the noise that it is compared with.
+# Number of latest calls that show a change of the share. The last _LAG of them are left out: if a limit refused them,
+# they must not count as the noise that the limit is compared with.
 _LATEST = 40
 _LAG = 5
 
 
 class RefusalNoise:
-    """Distinguish refusals of a limit from noise.
+    """The test that tells refusals of a limit from noise.
 
     Attributes:
         first: Number of the first of the calls that last proved a limit.
-        proof: Numbers of the first and last of the refused calls among them, and how many they are.
-        dry: Whether that limit admitted none of the calls that proved it.
+        proof: Numbers of the first and last refused call among them, and how many were refused.
+        dry: Whether the limit admitted none of the calls that proved it.
     """
 
     def __init__(self) -> None:
         self.first = 0
         self.dry = False
         self.proof = 0, 0, 0
-        # Numbers of refused calls, sorted: refusals of calls sent together arrive in any order.
+        # Numbers of refused calls, sorted, because refusals of calls sent together arrive in any order.
         self._listed: list[int] = []
-        # The calls after this number count for the share, None for none.
+        # Calls after this number count towards the share; None if no calls do.
         self._from: int | None = 0
-        # When a limit was proven: it also refused what was sent before, in whatever order the refusals arrive.
+        # When a limit was proven. It also refused calls sent before then, whose refusals may arrive later.
         self._proven_at: float | None = None
         self._seen = self._refused = 0.0
         self._now_seen = self._now_refused = 0
 
     @property
     def share(self) -> float:
-        """The share of calls that are refused at random, 0 where too few were refused to say."""
+        """The share of calls that are refused at random; 0 if too few were refused to say."""
         seen, refused = self._seen + self._now_seen, self._refused + self._now_refused
         return refused / seen if refused >= _MIN_REFUSED and refused >= _MIN_SHARE * seen else 0.0
 
     @property
     def counts(self) -> tuple[float, float]:
-        """Of the latest calls before those that proved a limit: how many count, and how many of them were refused."""
+        """How many of the latest calls before those that proved a limit count, and how many of them were refused."""
         seen, refused = self._seen + self._now_seen, self._refused + self._now_refused
         latest = min(seen, _LATEST)
         return latest, self._latest(self.first, refused / seen if seen else 0.0) * latest
@@ -75,14 +75,14 @@ class RefusalNoise:
         return self._listed[-1]
 
     def limited(self, now: float, sent_at: float, nth: int, *, counts: bool, at_first: bool) -> bool:
-        """Count the refusal of the *nth* call, and return whether a limit is proven.
+        """Count the refusal of the *nth* call; return whether a limit is proven.
 
         Args:
             now: When the refusal arrived.
             sent_at: When the call was sent.
-            nth: Its number among all calls, in the order in which they were sent.
-            counts: Whether refusals at this rate that prove no limit are certainly noise.
-            at_first: Whether no limit is known yet; a wrong proof costs more then.
+            nth: Number of the call among all calls, in the order in which they were sent.
+            counts: Whether refusals at this rate are certainly noise if they do not prove a limit.
+            at_first: Whether no limit is known yet, when a wrong proof costs more.
         """
         if self._proven_at is not None and sent_at > self._proven_at:
             # The results of all calls sent before the proof have arrived by now.
@@ -114,7 +114,10 @@ class RefusalNoise:
         return False
 
     def learn(self, seen: int, refused: int, nth: int) -> None:
-        """Count refusals that were taken for those of a limit, above earlier ones; all calls after the *nth* count."""
+        """Count as noise, with more weight than earlier calls, *refused* of *seen* calls once attributed to a limit.
+
+        All calls after the *nth* count.
+        """
         self._listed.clear()
         self._proven_at = None
         self._commit(nth)
@@ -123,7 +126,7 @@ class RefusalNoise:
         self._seen, self._refused = self._seen + seen, self._refused + refused
 
     def bound(self, share: float) -> None:
-        """Lower the share to at most *share*: that of all refusals, random or not, among the latest calls."""
+        """Lower the share to at most *share*, the share of all refusals, random or not, among the latest calls."""
         if self.share > share:
             self._refused = share * self._seen
 
@@ -144,13 +147,13 @@ class RefusalNoise:
         return score, run
 
     def _latest(self, nth: int, known: float) -> float:
-        """Return the refused share of the latest calls before the *nth*, where it is clearly above *known*."""
+        """Return the refused share of the latest calls before the *nth*; *known* unless it is clearly above that."""
         refused = bisect_left(self._listed, nth) - bisect_left(self._listed, nth - _LATEST)
         error = math.sqrt(refused)
         return (refused - error) / _LATEST if refused - 2 * error > known * _LATEST else known
 
     def _commit(self, start: int | None) -> None:
-        """Add the current counts to the totals; count on after the call *start*, None to stop counting."""
+        """Add the current counts to the totals. Count calls after *start* from now on; None stops counting."""
         self._seen, self._refused = self._seen + self._now_seen, self._refused + self._now_refused
         self._now_seen = self._now_refused = 0
         if self._from is not None:
@@ -158,13 +161,13 @@ class RefusalNoise:
         self._fade(_MEMORY)
 
     def _fade(self, memory: float) -> None:
-        """Let the totals weigh as much as *memory* calls at most."""
+        """Scale the totals down to the weight of at most *memory* calls."""
         if self._seen > memory:
             self._refused *= memory / self._seen
             self._seen = float(memory)
 
 
 def _ratios(noise: float) -> tuple[float, float]:
-    """Return the log likelihood ratios of a limit to a share of *noise*: of a refused call, and of an admitted one."""
+    """Return the log likelihood ratios of a limit to a share of *noise*, for a refused and for an admitted call."""
     noise = min(_MAX_NOISE, max(_MIN_NOISE, noise))
     return math.log(_LIMITED / noise), math.log((1 - _LIMITED) / (1 - noise))

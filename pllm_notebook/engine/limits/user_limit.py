@@ -1,4 +1,4 @@
-"""The user's own limits: of one run across models, and of one account across runs."""
+"""The user's own limits: for one run across models, and for one account across runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["AccountRateLimit", "UserRateLimit"]
 class UserRateLimit:
     """A user's own limit on requests in flight, and on requests and tokens a minute.
 
-    All queues that have it count together. Each rate is a bucket that holds one second's worth. Used on the engine's
-    loop alone; it may be created anywhere, and outlive the loop.
+    All queues that share it count together. Each rate is a bucket that holds one second's worth. Used only on the
+    engine's loop; it may be created anywhere and may outlive the loop.
 
     Args:
         requests_per_min: None for no limit.
         tokens_per_min: Input and output together, as estimated before a call is sent; None for no limit.
-        concurrency: Maximum of requests on the wire, second requests included; None for no limit.
+        concurrency: Maximum number of requests on the wire, including second requests; None for no limit.
 
     Attributes:
-        requests: Bucket of requests; an unknown rate is no limit.
+        requests: Bucket of requests. Without a rate there is no limit.
         tokens: Bucket of tokens.
         concurrency: As given.
         in_flight: Requests on the wire.
@@ -45,12 +45,12 @@ class UserRateLimit:
 
     @property
     def full(self) -> bool:
-        """Whether as many requests are on the wire as allowed."""
+        """Whether the maximum number of requests is on the wire."""
         return self.concurrency is not None and self.in_flight >= self.concurrency
 
     @property
     def _free(self) -> bool:
-        """Whether it limits no rate. Checked for every call, so that nothing is counted then."""
+        """Whether neither rate is limited. Checked for every call, to skip the counting."""
         return self.requests.rate is None and self.tokens.rate is None
 
     def wait_s(self, now: float, tokens: float) -> float:
@@ -66,12 +66,12 @@ class UserRateLimit:
             self.tokens.charge(now, tokens)
 
     def take(self, now: float, tokens: float) -> None:
-        """Count a request that is sent now; `release` follows."""
+        """Count a request that is sent now. `release` must follow."""
         self.charge(now, tokens)
         self.in_flight += 1
 
     def release(self) -> None:
-        """Count a request as done, and call back the dispatchers that wait for room."""
+        """Count a request as done, and call the dispatchers that wait for room."""
         self.in_flight -= 1
         if self._waiting and not self.full:
             waiting, self._waiting = self._waiting, {}
@@ -84,19 +84,19 @@ class UserRateLimit:
 
 
 class AccountRateLimit(UserRateLimit):
-    """The limit that the runs of one account share: the tightest that any of them states."""
+    """The limit that the runs of one account share: the tightest that any of them sets."""
 
     def __init__(self) -> None:
         super().__init__()
         self._stated: dict[object, tuple[UserRateLimit, ...]] = {}
 
     def register(self, now: float, member: object, stated: tuple[UserRateLimit, ...]) -> None:
-        """Apply the limits that *member* states, from now on."""
+        """Apply the limits that *member* sets, from now on."""
         self._stated[member] = stated
         self._tighten(now)
 
     def unregister(self, now: float, member: object) -> None:
-        """Apply them no longer. What was taken from the rates still counts for later runs."""
+        """Stop applying the limits of *member*. What was taken from the rates still counts for later runs."""
         if self._stated.pop(member, None) is not None:
             self._tighten(now)
             waiting, self._waiting = self._waiting, {}
@@ -116,13 +116,13 @@ class AccountRateLimit(UserRateLimit):
 def _full(per_min: float | None) -> TokenBucket:
     bucket = TokenBucket()
     if per_min is not None:
-        # At time 0: a full bucket cannot become fuller until the first call takes from it.
+        # Time 0 is right for any clock: a full bucket does not change until the first call takes from it.
         bucket.fill(0.0, per_min / 60, max(1.0, per_min / 60))
     return bucket
 
 
 def _limit(bucket: TokenBucket, now: float, rate: float | None) -> None:
-    """Set the rate of *bucket*, None for no limit: it holds one second's worth, less what was just taken."""
+    """Set the rate of *bucket*, None for no limit. It then holds one second's worth, less what was just taken."""
     if rate == bucket.rate:
         return
     if rate is not None:
