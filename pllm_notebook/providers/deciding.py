@@ -1,4 +1,4 @@
-"""From a resolved model to the decision endpoint that is asked in its place or beside it."""
+"""Resolution of the decision endpoint that is called in place of a model or in addition to it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _NO_THOUGHTS = ModelFacts(may_reason=lambda model, body: False)
 
 
 def decision_model(target: ResolvedModel, formats: Mapping[str, str], *, named: bool) -> ResolvedModel:
-    """Return the decision endpoint of a model's provider or server, as a model of its own.
+    """Return the decision endpoint of a model's provider or server, as a resolved model.
 
     Args:
-        target: The model, as it was resolved.
-        formats: The format of each server's endpoint, by the server's name.
-        named: Whether the model was named as the one that decides; else it is the provider's own for that.
+        target: The resolved model.
+        formats: The format of each server's decision endpoint, by the server's name.
+        named: Whether the user named *target* as the model that decides. Otherwise a provider's own decision model
+            replaces it.
 
     Raises:
-        UsageError: Where there is none. Nothing was sent.
+        UsageError: If there is no decision endpoint, or the format of a server's is not set. Nothing was sent.
     """
     endpoint = _endpoint_of(target, formats)
     is_server = bool(target.address)
@@ -55,10 +56,13 @@ def decision_model(target: ResolvedModel, formats: Mapping[str, str], *, named: 
 
 
 def check_decision_formats(formats: Mapping[str, str]) -> None:
-    """Refuse formats that are not known.
+    """Check that every server's decision endpoint has a known format.
+
+    Args:
+        formats: The format of each server's decision endpoint, by the server's name.
 
     Raises:
-        UsageError: For such a format.
+        UsageError: For an unknown format.
     """
     known = registry.decision_endpoints()
     for server, name in formats.items():

@@ -1,7 +1,7 @@
-"""Decision endpoints: questions about one input, each answered with a probability for every option.
+"""Decision endpoints, which answer questions about one input with a probability for every option.
 
-A provider that has one says so in its `Provider`, with a wire format that is a `DecisionWire`. Servers of the caller's
-own are asked in one of the formats that are known by name (`registry.decision_endpoints`).
+A provider's decision endpoint is in its `Provider`, with a `DecisionWire` as its wire format. The caller's own servers
+use one of the formats in `registry.decision_endpoints`.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ __all__ = [
 ]
 
 _Stated = dict[str, Any]
-"""An answer as `schema.read_answers` takes it."""
+"""An answer in the form that `schema.read_answers` reads."""
 
 Input = tuple[str, tuple[Media, ...]]
-"""What is judged: text, and what is shown beside it."""
+"""The input to be judged: its text and its media."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionEndpoint:
-    """The decision endpoint of a provider, or of servers of one kind.
+    """The decision endpoint of a provider, or of servers with the same format.
 
     Attributes:
         wire: Its wire format.
-        title: As sentences call it.
-        model: The model that is asked where none is named, "" for the server's own.
-        price_provider: genai-prices' provider id, "" where it has no prices.
-        most_questions: In one request; more are split over several.
-        most_options: Of one question.
-        most_question_bytes: Of all questions of a request together; None where no limit is known that they could meet.
+        title: Its name in sentences.
+        model: The model to call if the user names none; "" for servers, whose own model is called.
+        price_provider: Its provider id in genai-prices, "" if that has no prices for it.
+        most_questions: Maximum number of questions in one request; more are split over several requests.
+        most_options: Maximum number of options of one question.
+        most_question_bytes: Maximum size of all questions in one request together; None if no relevant limit is known.
     """
 
     wire: DecisionWire
@@ -64,11 +64,12 @@ class DecisionEndpoint:
     most_question_bytes: int | None = None
 
     def split(self, questions: Sequence[DecisionQuestion], shared: str | None) -> list[tuple[DecisionQuestion, ...]]:
-        """Return questions in as few requests as it takes, in order.
+        """Split questions into the requests that the limits require, in order.
 
         Args:
-            questions: All of them.
-            shared: What an endpoint without roles has before each question.
+            questions: All questions.
+            shared: Text that is repeated before each question, for an endpoint whose input has no roles; None if there
+                is no such text.
         """
         before = 0 if shared is None else len(shared.encode())
         made: list[list[DecisionQuestion]] = []
@@ -87,7 +88,7 @@ class DecisionEndpoint:
 
 
 class DecisionWire(ABC):
-    """What the wire formats of decision endpoints share (see `protocols.Wire`)."""
+    """Base class for the wire formats of decision endpoints (see `protocols.Wire`)."""
 
     model_in_path = False
     reply_fields = ("answers",)
@@ -97,19 +98,19 @@ class DecisionWire(ABC):
 
     @abstractmethod
     def path(self, model: str) -> str:
-        """Return the URL's path below the base address."""
+        """Return the URL path below the base address."""
 
     @abstractmethod
     def encode(self, request: Request) -> dict[str, Any]:
-        """Build the intended body: the questions, and last the input."""
+        """Build the intended body: first the questions, then the input."""
 
     @abstractmethod
     def decode(self, body: Mapping[str, Any]) -> Reply:
-        """Decode a 200's body into the form of `schema.read_answers`."""
+        """Decode the body of a status 200; the reply's text has the form that `schema.read_answers` reads."""
 
     @abstractmethod
     def error_from(self, raw: RawReply) -> Failure:
-        """Return the failure for a response other than 200."""
+        """Return the failure for a response with a status other than 200."""
 
     def relax_schema(self, body: Mapping[str, Any], schema_level: int) -> dict[str, Any]:
         return dict(body)
@@ -130,7 +131,7 @@ class DecisionWire(ABC):
 
 
 def named_questions(request: Request) -> dict[str, dict[str, Any]]:
-    """Return the questions by name, in the words of System One, which Google's endpoint has too."""
+    """Return the questions by name, in the format of System One, which Google's endpoint uses too."""
     made: dict[str, dict[str, Any]] = {}
     for question in request.questions:
         asked = {"instructions": instructed(request, question)}
@@ -144,10 +145,10 @@ def named_questions(request: Request) -> dict[str, dict[str, Any]]:
 
 
 def named_answers(answers: Any) -> str:
-    """Return the text of a reply whose answers are by name, in the words of System One.
+    """Return the text of a reply for answers by name in the format of System One.
 
     Raises:
-        MalformedReply: For an answer that is not documented.
+        MalformedReply: If an answer is not as documented.
     """
     made: dict[str, _Stated | None] = {}
     for name, given in typed.mapping(answers, "answers").items():
@@ -166,10 +167,10 @@ def named_answers(answers: Any) -> str:
 
 
 def shown(request: Request) -> Input:
-    """Return what is to be judged: the user's only turn.
+    """Return the input to be judged: the user's only turn.
 
     Raises:
-        UsageError: For a conversation. Nothing was sent.
+        UsageError: If the request is a conversation. Nothing was sent.
     """
     if len(request.turns) != 1 or request.turns[0].role != "user":
         raise UsageError("A decision endpoint judges one input, not a conversation. Nothing was sent.")
@@ -177,30 +178,38 @@ def shown(request: Request) -> Input:
 
 
 def instructed(request: Request, question: DecisionQuestion) -> str:
-    """Return a question's instructions behind those of all questions, for an endpoint whose input has no roles."""
+    """Return the instructions of all questions followed by this question's, for an endpoint without roles."""
     return f"{request.system}\n\n{question.instructions}" if request.system else question.instructions
 
 
 def answer(p: Mapping[str, Any], choice: Any = None) -> _Stated:
-    """Return an answer with a probability for each option.
+    """Return an answer from the probability of each option.
+
+    Args:
+        p: Probability of each option, by the option's name.
+        choice: The option that the endpoint chose, None if it names none.
 
     Raises:
-        MalformedReply: For a probability that is no number.
+        MalformedReply: If a probability is not a number.
     """
     return {"p": {name: _number(one, name) for name, one in p.items()}} | ({} if choice is None else {"choice": choice})
 
 
 def predicate(probability: Any) -> _Stated:
-    """Return the answer to a statement. Raises as `answer` does."""
+    """Return the answer to a predicate from its probability of being true. Raises as `answer` does."""
     p = _number(probability, "a predicate")
     return answer({"true": p, "false": 1 - p})
 
 
 def listed(probabilities: Any, name: str) -> dict[str, Any]:
-    """Return the probabilities of options that are listed one by one, by the field that names each.
+    """Return the probability of each option from a list of objects with a `probability` each.
+
+    Args:
+        probabilities: The list, as decoded.
+        name: Field of each object that holds the option's name.
 
     Raises:
-        MalformedReply: For anything else, and for an option that is there twice.
+        MalformedReply: If it is not a list of objects, or an option appears twice.
     """
     given: Sequence[Mapping[str, Any]] = typed.mappings(probabilities, "probabilities")
     made = {str(one.get(name)): one.get("probability") for one in given}
@@ -210,7 +219,7 @@ def listed(probabilities: Any, name: str) -> dict[str, Any]:
 
 
 def encoded(answers: Mapping[str, _Stated | None]) -> str:
-    """Return the text of a reply with these answers."""
+    """Return answers by question as the text of a reply: JSON, with null for a refused question."""
     return orjson.dumps(answers).decode()
 
 

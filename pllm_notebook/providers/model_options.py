@@ -1,7 +1,7 @@
-"""Translate the options on how a model answers (effort, tier, sampling) into a provider's own fields.
+"""Translation of generation options (effort, service tier, sampling) into a provider's own fields.
 
-A value that the model does not take is an error before anything is sent: without it, the answer would be to another
-question, or at another price.
+A value that the model does not accept is an error before anything is sent. Leaving it out would change the question
+or the price.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["default_effort", "generation_fields"]
 
 
 def generation_fields(target: ResolvedModel, options: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what goes into the body of *target* for these options.
+    """Return the body fields of *target* for these options.
 
     Args:
         target: The model.
-        options: Of `effort`, `service_tier`, `top_p`, `seed` and `stop`, those that were given.
+        options: Those of `effort`, `service_tier`, `top_p`, `seed` and `stop` that are set.
         extra: `extra_body`, in the provider's own fields; it takes precedence.
 
     Raises:
-        UsageError: For a value that the model does not take. Nothing was sent.
+        UsageError: If the model does not accept an option or its value. Nothing was sent.
     """
     given = dict(options)
     fields: dict[str, Any] = {}
@@ -45,7 +45,7 @@ def generation_fields(target: ResolvedModel, options: Mapping[str, Any], extra: 
 
 
 def default_effort(target: ResolvedModel, body: Mapping[str, Any]) -> str:
-    """Describe the effort of a request that names none."""
+    """Describe the effort of a request that sets none."""
     if target.price_provider is None:
         return "the server's own"
     return f"the model's own, which {'reasons' if target.may_reason(body) else 'does not reason'}"

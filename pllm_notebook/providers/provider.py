@@ -1,6 +1,7 @@
-"""One provider as data: all that sets it apart, for every room that has to know.
+"""`Provider`: everything that distinguishes one provider, as data.
 
-A provider is a folder whose `__init__` builds one `Provider`, and one `register` call. Nothing here loads an SDK.
+A provider is a folder whose `__init__` builds one `Provider`, plus one `register` call (for this package's own, an
+entry in `registry`). Importing this module loads no SDK.
 """
 
 from __future__ import annotations
@@ -32,22 +33,24 @@ __all__ = [
 ]
 
 ResultRead = tuple[Mapping[str, Any] | None, str]
-"""A response's body, None for none, and the error as "kind: message", "" for none."""
+"""A response's body, None if there is none, and the error as "kind: message", "" if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What is known of a provider's models by their names; anything unknown is learned at the first 400.
+    """Facts about a provider's models, derived from their names. Anything unknown is learned from the first 400.
 
     Attributes:
-        bare: Matches bare names of its models, which then need no `provider:` before them; None for none.
-        aliases: Prefixes that mean the provider and belong to the model's (`ft` in `ft:gpt-…`).
-        continues_answers: Whether every model continues a conversation that ends with the beginning of its answer.
-        refuses_sampling: Whether temperature and the like would be a 400 for a model and a body.
-        may_reason: Whether answers of a model to a body may have hidden tokens.
-        efforts: What a model takes as `effort`, each with the value of `reasoning_effort` or with the fields of the
-            body that mean it; None where that is unknown, and the provider decides.
-        gives_tokens: Whether a model gives token probabilities for a body; None where that is unknown: it is tried.
+        bare: Matches the names of its models that need no `provider:` before them; None if every name needs it.
+        aliases: Prefixes that imply the provider but are part of the model's own name (`ft` in `ft:gpt-…`).
+        continues_answers: Whether every model continues a conversation that ends with a prefill, the beginning of its
+            answer.
+        refuses_sampling: Returns whether a model rejects sampling parameters such as temperature in a body (HTTP 400).
+        may_reason: Returns whether a model's answers to a body may have hidden reasoning tokens.
+        efforts: Returns the values of `effort` that a model accepts, each with its value of `reasoning_effort` or with
+            the body fields that mean the same; None if unknown: any value is sent, and the provider decides.
+        gives_tokens: Returns whether a model gives token probabilities for a body; None if unknown: they are requested
+            to find out.
     """
 
     bare: re.Pattern[str] | None = None
@@ -61,11 +64,12 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptCacheFacts:
-    """What is known of a provider's prompt cache.
+    """Facts about a provider's prompt cache.
 
     Attributes:
-        minimums: The shortest prefix that is kept, in tokens, by the first pattern that matches the model.
-        marks_travel: Whether other servers of its format take its marks too, or ignore them.
+        minimums: Patterns of model names, each with the length of the shortest prefix that is cached, in tokens. The
+            first match applies.
+        marks_travel: Whether other servers that use its format accept or ignore its cache marks.
     """
 
     minimums: tuple[tuple[re.Pattern[str], int], ...]
@@ -74,15 +78,16 @@ class PromptCacheFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class SDKClients:
-    """The provider's SDK, and what a caller's own client of it may be.
+    """The provider's SDK, and the clients of that SDK that a caller may pass.
 
     Attributes:
         module: The top-level module of its classes.
-        imports: Modules that `Provider.connect` imports, loaded ahead on a thread of their own, in order.
+        imports: Modules that `Provider.connect` imports, in order. They are loaded ahead, on a separate thread.
         over: Opens a transport over a caller's client.
-        problem: Says what is wrong with a client (the end of a sentence), "" for nothing.
-        clouds: Client classes of clouds that serve the provider's own models, wherever their address leads.
-        has_batches: Whether what a client leads to has a batch API that takes its requests from us.
+        problem: Returns what is wrong with a client, as the end of a sentence; "" if nothing is.
+        clouds: Names of the client classes for clouds that serve the provider's own models, at any address.
+        has_batches: Returns whether a client's server has a batch API to which requests can be sent; some clouds read
+            them from a bucket instead.
     """
 
     module: str
@@ -94,13 +99,13 @@ class SDKClients:
 
 
 class BatchAPIClass(Protocol):
-    """A class of batch APIs."""
+    """A class that implements `BatchAPI`."""
 
     @property
     def limits(self) -> BatchLimits: ...
 
     def __call__(self, transport: Any, path: str, /) -> BatchAPI:
-        """Open the batch API over a transport, for one wire path."""
+        """Open the batch API over a transport, for the path of one wire format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +113,11 @@ class BatchSupport:
     """The provider's batch API.
 
     Attributes:
-        api: Its class.
-        line: Writes one line of its request file, from the wire's path, the class names of a caller's client, a
+        api: The class that implements it.
+        line: Builds one line of its request file from the wire's path, the class names of a caller's client, a
             custom id, and the bytes that a live call would send.
-        owns: Whether a result line is one of its own.
-        result: Reads one result line.
+        owns: Returns whether a result line has this provider's format.
+        result: Parses one result line.
     """
 
     api: BatchAPIClass
@@ -123,12 +128,12 @@ class BatchSupport:
 
 @dataclass(frozen=True, slots=True)
 class BatchFormat:
-    """One endpoint's request files.
+    """The format of the batch request files for one endpoint.
 
     Attributes:
-        batch: The batch API.
-        path: The wire's.
-        client_names: Of the class of a caller's own client (see `sdk_transport.class_names`).
+        batch: The provider's batch API.
+        path: The wire's path.
+        client_names: Class names of a caller's own client (see `sdk_transport.class_names`); empty for our client.
     """
 
     batch: BatchSupport
@@ -136,26 +141,27 @@ class BatchFormat:
     client_names: frozenset[str] = frozenset()
 
     def line(self, custom_id: str, body: bytes) -> bytes:
-        """Return one line (see `BatchAPI.line`)."""
+        """Build one line (see `BatchAPI.line`)."""
         return self.batch.line(self.path, self.client_names, custom_id, body)
 
     @property
     def limits(self) -> BatchLimits:
-        """What one job may hold."""
+        """The limits of one job."""
         return self.batch.api.limits
 
 
 @dataclass(frozen=True, kw_only=True)
 class JsonLines:
-    """The form of the provider's lines in request files and results files of the caller's own.
+    """The provider's format of the lines in the caller's own request files and results files.
 
     Attributes:
-        id_field: Names the line.
-        body_field: Holds the request; it identifies the form of a line.
-        write_request: Builds a line from its id, the wire, the model and the body.
-        write_result: Builds what a result line has beside the id, from a response or a failure and a request id.
-        read_result: Reads such a line, one of the provider's own batch included; None for a line of another form.
-        url_field: Names the endpoint where there are several, "" where there is one.
+        id_field: Field with the line's id.
+        body_field: Field with the request's body; a line that has an object there has this format.
+        write_request: Builds a request line from its id, the wire, the model and the body.
+        write_result: Builds the fields of a result line, except its id, from a response or failure and a request id.
+        read_result: Reads a result line, also one from the provider's own batch API; returns None for a line in
+            another format.
+        url_field: Field with the endpoint, "" if there is only one endpoint.
     """
 
     id_field: str
@@ -171,9 +177,9 @@ class InProcess:
     """Models that run in this process.
 
     Attributes:
-        find: Finds a model's weights. Raises `UnknownModelError`.
-        open: Opens a transport over weights.
-        max_parallel: Calls it works on at once.
+        find: Returns the path of a model's weights, or raises `UnknownModelError`.
+        open: Opens a transport over the weights at a path.
+        max_parallel: Number of calls that one model processes at once.
     """
 
     find: Callable[[str], Path]
@@ -186,31 +192,32 @@ class Provider:
     """One provider.
 
     Attributes:
-        name: As people write it before a colon, and as genai-prices calls it.
-        title: As sentences call it.
-        telemetry_name: As OpenTelemetry's conventions call it, "" where that is *name*.
-        other_names: Names that older programs have for it.
-        wires: Its wire formats, the usual one first; they hold no state.
+        name: Its name before the colon in `provider:model`, and its id in genai-prices.
+        title: Its name in sentences.
+        telemetry_name: Its name in OpenTelemetry's conventions, "" if that is *name*.
+        other_names: Names that older programs use for it.
+        wires: Its wire formats, the default one first; they hold no state.
         dialect: What its structured output can express.
-        choose_wire: Picks one of *wires* by the model; None for always the first.
-        key_variables: Environment variables that may hold its key, the usual one first; () where none is needed.
-        cheap_model: Its cheap current model, "" for none.
-        connect: Opens a client's transport on the loop that will use it; None for models in this process.
-        in_process: For models in this process; None for all others.
-        sdk: Its SDK; None for a transport of one's own.
-        hosts: Where its own API answers, subdomains included.
-        api_host: The one of them that request files name, "" for none.
-        models: What is known of its models by their names.
-        prompt_cache: None if it has none, or none is known.
-        batch: Its batch API, None for none.
-        no_batch_reason: Why it has none, as a sentence for a person.
-        lines: Its form of request lines, None for none.
-        takes_extras: Whether its transport sends headers and query parameters of the caller's own.
-        largest_request_bytes: None where only the limit of one file is known.
-        simulated: Whether the simulator answers as it does, under `sim:NAME`.
-        service_tiers: Fields of the body for each `service_tier` that it has.
-        token_formats: Token probabilities, by the names of its wire formats that have them.
-        decisions: Its decision endpoint, None for none.
+        choose_wire: Returns the one of *wires* that serves a model; None if it is always the first.
+        key_variables: Environment variables that may hold its key, the usual one first; () if it needs no key.
+        cheap_model: Its cheap current model, "" if none is set.
+        connect: Opens a transport on the loop that will use it, from a key and an address ("" for the provider's own);
+            None if its models run in this process.
+        in_process: How its models run in this process; None if it is a server.
+        sdk: Its SDK; None if its transport does not use one.
+        hosts: Hosts of its own API; their subdomains count too.
+        api_host: The host that identifies it in request files with full addresses, "" if there is none.
+        models: Facts about its models.
+        prompt_cache: Facts about its prompt cache; None if it has none, or nothing is known about it.
+        batch: Its batch API, None if it has none.
+        no_batch_reason: Why it has no batch API, as a sentence for users; "" for a general one.
+        lines: Its format of request lines, None if it has none.
+        takes_extras: Whether its transport sends the caller's own headers and query parameters.
+        largest_request_bytes: Maximum size of a request; None if unknown: then only the limit of one file applies.
+        simulated: Whether the simulator imitates it, under `sim:NAME`.
+        service_tiers: Body fields for each `service_tier` that it has.
+        token_formats: How each of its wire formats has token probabilities, by name; only those that have them.
+        decisions: Its decision endpoint, None if it has none.
     """
 
     name: str
@@ -241,12 +248,12 @@ class Provider:
 
     @property
     def address_variable(self) -> str:
-        """The environment variable of another address than its own."""
+        """The environment variable that sets another address than its own."""
         return f"{self.name.upper().replace('-', '_')}_BASE_URL"
 
     @property
     def imports(self) -> tuple[str, ...]:
-        """Modules worth loading before a connection is opened."""
+        """Modules to load before a connection is opened, in order."""
         return () if self.sdk is None else self.sdk.imports
 
     def wire_for(self, model: str) -> Wire:
@@ -254,15 +261,15 @@ class Provider:
         return self.wires[0] if self.choose_wire is None else self.choose_wire(model)
 
     def wire_named(self, format_name: str) -> Wire | None:
-        """Return one of its wire formats, None where it has no such."""
+        """Return the wire format with this name, None if it has no such format."""
         return next((wire for wire in self.wires if wire.format_name == format_name), None)
 
     def is_own(self, address: str, client_names: Collection[str] = ()) -> bool:
-        """Return whether what answers at *address* ("" for the default) is the provider itself.
+        """Return whether the server at an address is the provider itself.
 
         Args:
-            address: The base address.
-            client_names: Of a caller's client's class and of those it is made from.
+            address: The base address, "" for the provider's default.
+            client_names: Class names of a caller's own client (see `sdk_transport.class_names`).
         """
         if not address or (self.sdk is not None and not self.sdk.clouds.isdisjoint(client_names)):
             return True
@@ -270,10 +277,10 @@ class Provider:
         return any(host == own or host.endswith(f".{own}") for own in self.hosts)
 
     def foreign_host(self, address: str, client_names: Collection[str] = ()) -> str:
-        """Return an address's host, without its port, which may change; "" for the provider's own."""
+        """Return the host of *address*, without its port, which may change; "" if it is the provider's own."""
         return "" if self.is_own(address, client_names) else urlsplit(address).hostname or ""
 
     def cached_from_tokens(self, model: str) -> int | None:
-        """Return the length from which its prompt cache keeps a prefix of *model*, None where there is none."""
+        """Return the minimum length of a cached prefix for *model*, in tokens; None if no prompt cache is known."""
         minimums = () if self.prompt_cache is None else self.prompt_cache.minimums
         return next((tokens for pattern, tokens in minimums if pattern.match(model)), None)

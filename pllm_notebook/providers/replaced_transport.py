@@ -1,4 +1,4 @@
-"""One transport in place of every model's own, for tests of a caller's pipeline: no key, no SDK, no network."""
+"""One transport in place of every model's own, for tests of a caller's pipeline without key, SDK or network."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _NUMBERS: Slot[Iterator[int]] = Slot("numbers of replaced transports", lambda: i
 
 @contextmanager
 def transports_replaced(open_transport: Callable[[ResolvedModel], Transport], *, keyless: bool) -> Iterator[None]:
-    """Open this transport for every model that is resolved within the block; the innermost block counts.
+    """Replace the transport of every model that is resolved within the block. The innermost block applies.
 
     Args:
-        open_transport: Gets the model as it was resolved, and may use its own `connect`.
-        keyless: Whether no model needs a key.
+        open_transport: Opens the transport from the resolved model, whose own `connect` it may call.
+        keyless: Whether no model needs a key or an SDK.
     """
-    # A number, so that no dispatcher of an earlier block, with its open connection, is used again.
+    # The number makes a new dispatcher, so that none of an earlier block is used again with its open connection.
     replacement = (next(_NUMBERS.value), keyless, open_transport)
     _REPLACEMENTS.value.append(replacement)
     try:
@@ -38,7 +38,7 @@ def transports_replaced(open_transport: Callable[[ResolvedModel], Transport], *,
 
 
 def replaced(model: ResolvedModel) -> ResolvedModel:
-    """Return *model* with the transport of the innermost block, or as it is outside of any."""
+    """Return *model* with the transport of the innermost block, or unchanged outside any block."""
     if not _REPLACEMENTS.value:
         return model
     number, keyless, open_transport = _REPLACEMENTS.value[-1]

@@ -1,4 +1,4 @@
-"""From the name a person writes (`openai:gpt-6-luna`, `claude-haiku-5-5`, `vllm:qwen`) to a resolved model."""
+"""Resolution of a model's name as users write it (`openai:gpt-6-luna`, `claude-haiku-5-5`, `vllm:qwen`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pllm_notebook.schema import GRAMMAR
 
 __all__ = ["check_accounts", "resolve"]
 
-# For a server that wants none: its client must be given some.
+# For a server that needs no key: the SDK's client requires one.
 _NO_KEY = Key("none")
 
 
@@ -36,19 +36,20 @@ def resolve(
     keys: Mapping[str, Key],
     simulator: Callable[[str], str],
 ) -> ResolvedModel:
-    """Resolve a model.
+    """Resolve a model's name. Nothing is sent.
 
     Args:
-        name: `provider:name`, a bare name that only one provider has, or None for the cheap current model of the
-            first provider whose key is in the environment.
-        servers: OpenAI-compatible servers, name to address.
-        clients: SDK clients of the caller's own, name to client.
-        keys: API keys by provider, in place of the environment's.
-        simulator: Returns the simulator's address for a wire format; called on the first request.
+        name: `provider:name`, a bare name that shows its provider, or None for the cheap current model of the first
+            provider whose key is in the environment.
+        servers: Addresses of OpenAI-compatible servers, by name.
+        clients: The caller's own SDK clients, by name.
+        keys: API keys by provider or server. They replace those of the environment.
+        simulator: Returns the simulator's address for a provider's name or "compatible"; called when a connection is
+            opened.
 
     Raises:
-        UnknownModelError: If it cannot be resolved. A missing key is not an error yet: nothing
-            may have to be sent.
+        UnknownModelError: If the model cannot be resolved. A missing key is not an error yet: all answers may be in
+            the cache.
     """
     return replaced(_resolve(name, servers, clients, keys, simulator))
 
@@ -71,7 +72,7 @@ def _resolve(
         if inferred is None and name not in names:
             seen = f"Cannot tell which provider serves {name!r}" if name.strip() else "The model's name is empty"
             first, slash, rest = name.strip().partition("/")
-            if slash and rest and first in names:  # as other packages write it
+            if slash and rest and first in names:  # the form that other packages use
                 raise UnknownModelError(f"{seen}. Did you mean '{first}:{rest}'? Nothing was sent.")
             raise UnknownModelError(
                 f"{seen}. Write 'provider:{name.strip() or 'MODEL'}', where provider is one of {', '.join(names)}. "
@@ -108,10 +109,17 @@ def check_accounts(
     clients: Mapping[str, Any] | None = None,
     decision_formats: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse a server of a provider's own name, which would take that provider's models over, and other objects.
+    """Check the servers, clients and decision formats of a configuration.
+
+    Args:
+        servers: Addresses of servers, by name. A provider's name is rejected: every model of that provider would be
+            sent to the server.
+        clients: The caller's own SDK clients, by name.
+        decision_formats: The format of each server's decision endpoint, by the server's name.
 
     Raises:
-        UsageError: For such a name, for what is not a client of a provider's SDK, and for an unknown format.
+        UsageError: If a server has a provider's name or a format is unknown.
+        UnknownModelError: If a client is not an async client of a known SDK.
     """
     check_decision_formats(decision_formats or {})
     for name in servers or ():
@@ -138,7 +146,10 @@ def _default() -> str:
 
 
 def _without_alias(prefix: str, model: str, name: str) -> tuple[str, str]:
-    """Replace a prefix that belongs to the model's own name by its provider's."""
+    """Return the provider and the whole name if the prefix is part of a model's name, else prefix and model as given.
+
+    `ft:gpt-…` for example is a model of OpenAI.
+    """
     for provider in registry.providers():
         if prefix in provider.models.aliases:
             return provider.name, name
@@ -184,7 +195,7 @@ def _hosted_model(provider: Provider, model: str, key: Key | None) -> ResolvedMo
 
 
 def _server_model(name: str, model: str, address: Address, key: Key | None) -> ResolvedModel:
-    # A local server takes any key; one behind a gate has its own variable.
+    # A local server accepts any key. One that checks keys has its own environment variable.
     used = key or _key_in(f"{name.upper().replace('-', '_')}_API_KEY") or _NO_KEY
     if not model:
         raise UnknownModelError(f"'{name}:' names no model of the server at {address}. Nothing was sent.")
@@ -220,7 +231,10 @@ def _server_model(name: str, model: str, address: Address, key: Key | None) -> R
 
 
 def _client_model(name: str, model: str, client: Any) -> ResolvedModel:
-    """Resolve a model behind a caller's own client: its class has the wire format, and it knows address and account."""
+    """Resolve a model behind a caller's own client, whose class determines the wire format.
+
+    The client itself has the address and the account.
+    """
     provider = provider_of_client(name, client)
     assert provider.sdk is not None
     wire, own_names = provider.wire_for(model), class_names(client)
@@ -332,7 +346,7 @@ def _open_batch(batch: BatchSupport, connect: Callable[[], Transport], path: str
 
 
 def _key_in(*variables: str) -> Key | None:
-    """Read the first of these variables that is set."""
+    """Return the key in the first of these environment variables that is set, None if none is."""
     return next((Key(os.environ[variable]) for variable in variables if os.environ.get(variable, "").strip()), None)
 
 

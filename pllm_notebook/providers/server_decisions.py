@@ -1,4 +1,4 @@
-"""Decision endpoints of servers of the caller's own: System One, and SGLang's own format."""
+"""Decision endpoints of the caller's own servers, in two formats: System One and SGLang's own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["SERVER_ENDPOINTS", "SGLangDecisions", "SystemOne"]
 
 
 class _ServerWire(DecisionWire):
-    """What both share: text alone, OpenAI's error body and its words for usage."""
+    """Base class for both formats: text only, with OpenAI's error body and names of usage fields."""
 
     def error_from(self, raw: RawReply) -> Failure:
         return openai_errors.error_from(raw)
@@ -53,7 +53,7 @@ class _ServerWire(DecisionWire):
 
 
 class SystemOne(_ServerWire):
-    """`/systemone`: a state, and questions by name (Jev, Fireworks, Perplexity, vLLM, Ollama)."""
+    """`/systemone`: questions by name about a state (Jev, Fireworks, Perplexity, vLLM, Ollama)."""
 
     format_name = "system one"
     input_field = "state"
@@ -69,7 +69,7 @@ class SystemOne(_ServerWire):
 
 
 class SGLangDecisions(_ServerWire):
-    """`/decisions` as SGLang has it, which is not OpenAI's (docs.sglang.io, decision models)."""
+    """`/decisions` in SGLang's format, which differs from OpenAI's (docs.sglang.io, decision models)."""
 
     format_name = "sglang decisions"
 
@@ -110,9 +110,9 @@ def _no_media(media: Media) -> Exception:
     return untaken(media, "the server's decision endpoint", "text alone")
 
 
-# Limits: System One's are Jev's options and tokens and Perplexity's questions, the smallest that are documented;
-# SGLang's its own. Of Jev's 64,000 tokens a request, state and one question take 32,000 at most: what is left is for
-# the other questions, at four bytes a token.
+# For System One, the smallest documented limits: Jev's for options and tokens, Perplexity's for questions. For SGLang,
+# its own. Jev allows 64,000 tokens a request, of which the state and one question may take up to 32,000. The other
+# 32,000 are left for the other questions, at four bytes a token.
 SERVER_ENDPOINTS = {
     "systemone": DecisionEndpoint(
         wire=SystemOne(),

@@ -1,7 +1,7 @@
-"""Token probabilities in a response: asked for, read, and kept in a short form.
+"""Token probabilities in a response: how to request, read and store them.
 
-A response with twenty alternatives for each token is a hundred times as long as its text. What is kept of it are the
-tokens of the values that have options, in the place of all others.
+A response with twenty alternatives for each token is a hundred times as long as its text. Only the tokens of values
+with options are stored.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from pllm_notebook.schema import Path, Token, ValueStep, steps_of
 __all__ = ["OTHER_WAYS", "TOP", "TokenFormat", "compacted", "token", "tokens_in", "value_steps"]
 
 TOP = 20
-"""Alternatives of each token: the most that OpenAI and Google give."""
+"""Number of alternatives for each token: the maximum at OpenAI and Google."""
 
 OTHER_WAYS = (
     "Two other ways: probabilities='samples' with samples=5 asks each row five times, at five times the cost; or ask "
     "another model, one that gives token probabilities (a server of your own, local:)."
 )
-"""What a person can do about a model that gives none."""
+"""Advice to users of a model that gives no token probabilities."""
 
 _KEPT = "pllm_tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFormat:
-    """Token probabilities in one wire format.
+    """How one wire format has token probabilities.
 
     Attributes:
-        ask: Returns a body that asks for them.
-        take: Takes them out of a response's body, which is changed; None where it has none.
+        ask: Returns a copy of a request's body that requests them.
+        take: Removes them from a response's decoded body and returns them; returns None if it has none.
     """
 
     ask: Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -42,13 +42,13 @@ class TokenFormat:
 
 
 def token(described: Mapping[str, Any], top: Sequence[Mapping[str, Any]], name: str, logprob: str) -> Token:
-    """Return a token as a provider describes it.
+    """Return a token from a provider's description of it.
 
     Args:
         described: The token.
-        top: The alternatives.
-        name: The field of the text.
-        logprob: The field of the logarithm.
+        top: Its alternatives, described in the same way.
+        name: Field with the text.
+        logprob: Field with the natural logarithm of the probability.
     """
     alternatives = [(_bytes(one, name), float(one[logprob])) for one in top]
     return Token(_bytes(described, name), float(described[logprob]), alternatives)
@@ -57,13 +57,16 @@ def token(described: Mapping[str, Any], top: Sequence[Mapping[str, Any]], name: 
 def compacted(
     raw: bytes, formats: Iterable[TokenFormat], text: str, options: Mapping[Path, Sequence[str]]
 ) -> tuple[bytes, bool]:
-    """Return a response's body with the tokens of some values in place of all tokens, and whether it had any.
+    """Replace all tokens in a response's body by those of the values with options.
 
     Args:
         raw: The body.
-        formats: That it may have.
-        text: The answer in it.
-        options: Of each value, as JSON writes them, by its path.
+        formats: The token formats that it may have.
+        text: The answer in the body.
+        options: Options of each value as JSON texts, by the value's path.
+
+    Returns:
+        The short body, and whether the body had any tokens. A body without tokens is returned unchanged.
     """
     body = _decoded(raw)
     tokens = tokens_in(body, formats)
@@ -77,8 +80,18 @@ def compacted(
 def value_steps(
     raw: bytes, formats: Iterable[TokenFormat], text: str, options: Mapping[Path, Sequence[str]]
 ) -> dict[Path, list[ValueStep]] | None:
-    """Return the tokens of some values of a stored response, short or as it came; None where it has none."""
-    if b"ogprobs" not in raw and _KEPT.encode() not in raw:  # most responses, without decoding them
+    """Return the tokens of the values with options in a stored response, by path.
+
+    Args:
+        raw: The response's body, shortened by `compacted` or as it arrived.
+        formats: As for `compacted`.
+        text: As for `compacted`.
+        options: As for `compacted`.
+
+    Returns:
+        None if the response has no tokens, or none that can be read.
+    """
+    if b"ogprobs" not in raw and _KEPT.encode() not in raw:  # saves decoding most responses
         return None
     body = _decoded(raw)
     if _KEPT in body:
@@ -94,7 +107,7 @@ def value_steps(
 
 
 def tokens_in(body: dict[str, Any], formats: Iterable[TokenFormat]) -> list[Token] | None:
-    """Take the tokens out of a body, None where it has none that can be read."""
+    """Remove the tokens from a decoded body and return them; return None if it has none that can be read."""
     for each in formats:
         try:
             tokens = each.take(body)
