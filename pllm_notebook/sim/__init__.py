@@ -1,10 +1,9 @@
 """A simulator of language-model providers: rehearse a run before paying for it.
 
-An HTTP server on loopback, in a separate process. It implements the wire formats of OpenAI (Chat
-Completions and Responses), Anthropic, Google and OpenAI-compatible servers, including their files
-and batch jobs, whose clock can be advanced. Answers match the schema, are marked SIMULATED and are
-determined by the seed and the prompt. Latency, limits, headers and faults are configurable. Nothing
-here costs money or leaves this machine.
+The simulator is an HTTP server on loopback, in a separate process. It implements the wire formats of OpenAI (Chat
+Completions and Responses), Anthropic, Google and OpenAI-compatible servers, including their files and batch jobs,
+whose clock can be advanced. Answers match the schema, are marked SIMULATED and are determined by the seed and the
+prompt. Latency, limits, headers and faults are configurable. Nothing here costs money or leaves this machine.
 
     with Simulator(latency_s=0.01, answers=lambda request: {"score": 3}) as sim:
         client = AsyncOpenAI(base_url=sim.base_url("openai"), api_key="any", max_retries=0)

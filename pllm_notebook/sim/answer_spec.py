@@ -57,14 +57,14 @@ def read(wire: SimWire, body: Any, model: str, options: SimOptions) -> ParsedReq
     try:
         ask = wire.read(body, model, options)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        # The readers assume well-formed bodies. A real provider would name the field here.
+        # The wires' readers assume well-formed bodies. A real provider would name the field here.
         raise Rejected(400, f"Invalid request body: {type(error).__name__}: {error}") from error
     ask.known_model = KnownModel(options.known_errors, options.miscalibration, options.refused_questions)
     return ask
 
 
 def spec_of(ask: ParsedRequest, seed: int) -> AnswerSpec:
-    """Return the spec of *ask*."""
+    """Return the answer spec of the request *ask*."""
     schema = schema_of_questions(ask.questions) if ask.questions else schema_of(ask)
     schema_json = orjson.dumps(schema) if schema is not None else b""
     said = ask.said

@@ -1,7 +1,7 @@
 """Daemon threads for `answers` functions, which may block or never return.
 
-A pool of `concurrent.futures` would not do: the interpreter joins its threads at exit, so a stuck function would keep
-the process alive.
+A pool of `concurrent.futures` would not work: the interpreter joins its threads at exit, so a stuck function would
+keep the process alive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PATIENCE_S = 0.25
 
 
 class AnswerThreads:
-    """A pool of at most *most* threads, which grows beyond that only if all of them are stuck."""
+    """A pool of at most *most* threads. It grows beyond that only if all of them are stuck."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -85,7 +85,7 @@ class SimAnswer:
     @classmethod
     def value(cls, value: Any, **also: Any) -> SimAnswer:
         """Answer with *value* as JSON. It may contain Pydantic models."""
-        # Serialized later: whether it is wrapped in {"value": …} depends on the request's schema.
+        # Serialized later, because the request's schema decides whether it is wrapped in {"value": …}.
         return cls("text", body=value, code=_UNDRESSED, **also)
 
     @classmethod

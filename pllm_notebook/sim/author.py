@@ -63,7 +63,7 @@ def make(
 
 
 def wrap_in_prose(text: str) -> str:
-    """Return *text* surrounded by prose, as a model without an enforced format does."""
+    """Return *text* surrounded by prose, as a model whose format is not enforced writes it."""
     return f"{MARK} answer, in the form you asked for:\n\n```json\n{text}\n```\nLet me know if you need more."
 
 

@@ -18,7 +18,7 @@ MODEL_FAULTS = JSON_FAULTS | {"refusal", "filtered", "truncation"}
 
 
 class Faults:
-    """Cumulative fault rates from 0 to 1, in the order of `FAULTS`."""
+    """The fault rates of the options, accumulated in the order of `FAULTS`."""
 
     def __init__(self, options: SimOptions) -> None:
         self._steps: list[tuple[float, str]] = []

@@ -1,7 +1,7 @@
 """Constraints in descriptions, for providers that do not accept the keyword in a schema.
 
-Adapters move them there ("at least 1", "matching the regular expression …"), as do the providers' own SDKs
-("{minimum: 1}"), and a model follows them. The simulator follows them too; otherwise a rehearsal would fail when
+Adapters move constraints there ("at least 1", "matching the regular expression …"), as do the providers' own SDKs
+("{minimum: 1}"), and a model follows them. The simulator follows them too; otherwise a rehearsal would fail where
 the real run succeeds.
 """
 
@@ -92,7 +92,7 @@ def _number(text: str) -> int | float:
 
 
 def _closed(pattern: str) -> str:
-    # The constraint is in parentheses after a description; the last parenthesis closes it, not the pattern.
+    # The constraint is in parentheses after a description, so the last parenthesis may not belong to the pattern.
     if pattern.endswith(")") and pattern.count("(") < pattern.count(")"):
         return pattern[:-1]
     return pattern

@@ -1,8 +1,7 @@
 """A simulated model with a known error rate and known confidence, calibrated or not.
 
-With `known_errors`, each value that has options is wrong with its own probability, between zero and twice that rate,
-and is then another option. The stated probability is the probability of being right, unless `miscalibration` distorts
-it.
+With `known_errors`, each value that has options is replaced by another option with its own probability, between zero
+and twice that rate. The stated probability is the probability of being right, unless `miscalibration` distorts it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ ITEMS = "\n\nItems:\n"
 def items_of(prompt: str) -> list[dict[str, Any]] | None:
     """Return the items of a packed prompt, each with its `index` and `item`; None for any other prompt.
 
-    Also for use in `answers` functions: a row's own data is in `item`.
+    `answers` functions may use it too: `item` has a row's own data.
     """
     _, mark, after = prompt.rpartition(ITEMS)
     if not mark:

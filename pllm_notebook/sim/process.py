@@ -25,7 +25,7 @@ _ANSWER_S = 30.0
 _ANSWERS_AT_ONCE = 64
 
 
-# Variables that Python and the system need. No others are passed on: the environment has API keys, which the server
+# Environment variables that Python and the system need. No others are passed on: some are API keys, which the server
 # does not need.
 _NEEDED = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMP", "TEMP", "PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_", "DYLD_",
            "SYSTEMROOT", "COVERAGE_")  # fmt: skip

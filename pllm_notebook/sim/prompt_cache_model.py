@@ -1,8 +1,8 @@
 """A model of the providers' prompt caches, used with the option `prompt_cache`.
 
 A prefix is readable by requests that arrive after a request with the same prefix was answered. On Anthropic,
-prefixes end at marked blocks and writing is charged. On the others, caching is automatic, in steps. Entries expire
-only on `reset`.
+prefixes end at marked blocks, and writing them is charged. On the other providers, caching is automatic, in steps of
+128 tokens. Entries expire only on `reset`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STEP = 128
 class PrefixMatch:
     """The prefixes that a request shares with requests answered before its arrival.
 
-    `keys` identify all its prefixes, shortest first. `read` and `written` are in tokens.
+    `keys` identify all its prefixes, shortest first. `read` and `written` are numbers of tokens.
     """
 
     keys: list[bytes]

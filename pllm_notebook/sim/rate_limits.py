@@ -14,7 +14,7 @@ __all__ = ["LimitBucket", "LimitState", "Limits"]
 class LimitBucket:
     """A token bucket that starts full and refills continuously.
 
-    Invariant: `level` is the level at `at_s`, and at most `capacity`. It may be negative, because the output
+    Invariant: `level` is the level at `at_s` and never above `capacity`. It may be negative, because the output
     tokens of an answer are unknown when its request is admitted.
     """
 
@@ -29,7 +29,7 @@ class LimitBucket:
         self.at_s = now_s
 
     def scale(self, factor: float, now_s: float) -> None:
-        """Set rate and size to *factor* times the usual, from *now_s* on. The next fill drops any excess."""
+        """Set rate and capacity to *factor* times the usual from *now_s* on. The next fill drops any excess."""
         self.fill(now_s)
         self._size(factor)
 
@@ -80,7 +80,7 @@ class Limits:
         self._models: dict[str, tuple[LimitBucket | None, LimitBucket | None]] = {}
         self._any = bool(options.requests_per_min or options.tokens_per_min or options.limits)
         self._factor = 1.0
-        # Times and factors of the changes. None until the first request, from which the times are counted.
+        # Times and factors of the squeeze's changes, counted from the first request. None before it.
         self._changes: deque[tuple[float, float]] | None = None
 
     def admit(self, model: str, tokens: int, now_s: float) -> LimitState | None:
@@ -128,7 +128,7 @@ class Limits:
             start_s, end_s, factor = squeeze
             self._changes = deque([(now_s + start_s, factor), (now_s + end_s, 1.0)])
         while self._changes and now_s >= self._changes[0][0]:
-            # At the time of the change, not of this request: until then the bucket refilled at the old rate.
+            # Scale at the time of the change, not of this request: until then the bucket refilled at the old rate.
             at_s, self._factor = self._changes.popleft()
             for pair in self._models.values():
                 for bucket in pair:

@@ -34,7 +34,7 @@ _MODELS = ("gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol", "gpt-6-astra")
 
 
 class RequestHandler:
-    """Handles all requests, on the server's event loop."""
+    """The handler of all requests, on the server's event loop."""
 
     def __init__(self, options: SimOptions, ask: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
         self._ask_program = ask
@@ -94,7 +94,7 @@ class RequestHandler:
             return _elsewhere(request)
         wire, model = found
         index = self.request_log.arrive(wire.provider, path, request.headers, body)
-        # With its own number, an answer can be distinguished from an equal one.
+        # The number distinguishes an answer from an equal one.
         number = digest(self._seed, b"number", index.to_bytes(8, "big"))[:12].hex()
         try:
             return await self._answer(request, wire, model, body, index, number)
@@ -123,7 +123,7 @@ class RequestHandler:
         if limit_state is not None and limit_state.refused_by:
             request_log.refused_429 += 1
             return self._over_limit(wire, ask, limit_state, number)
-        # Computed now: by the time the answer is written, other requests will have taken from the same buckets.
+        # Computed now, because other requests will take from the same buckets before the answer is written.
         limit_headers: Headers = []
         if limit_state is not None and options.headers == "full":
             limit_headers = wire.limit_headers(limit_state, False)

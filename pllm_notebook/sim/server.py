@@ -101,7 +101,7 @@ async def _run(fd: int) -> None:
     handler = web.Server(
         control.request_handler.handle,
         access_log=None,
-        # A disconnecting client cancels its request: hanging, queued and slow requests must not accumulate.
+        # A disconnecting client cancels its request, so that hanging, queued and slow requests do not accumulate.
         handler_cancellation=True,
         request_factory=_request,
         keepalive_timeout=600.0,
@@ -113,7 +113,7 @@ async def _run(fd: int) -> None:
 
 def serve(fd: int) -> None:
     """Serve until the control channel on *fd* is closed. Open connections are then dropped, not drained."""
-    # The last requests are kept, and with the default threshold the collector would scan them every 700 new objects.
+    # The last requests stay in memory. With the default threshold the collector would scan them every 700 new objects.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -112,9 +112,9 @@ class Simulator:
             process.close()
 
     def set(self, **values: Any) -> None:
-        """Change options (or `answers`) from the next request on. If a limit changed, all limits start full.
+        """Change options (or `answers`) from the next request on. If a limit changes, all limits start full.
 
-        Options that give a number of batch jobs start counting again when they are set.
+        Options that are a number of batch jobs start counting again when they are set.
 
         Raises:
             UnknownOptionError: If a name is not an option. Nothing is changed.
@@ -185,7 +185,7 @@ class Simulator:
             if answers is None:
                 return {"answer": None}
             answer = to_answer(answers(request), request.schema)
-            # Here, not on the channel: a value that is not JSON is an error of the function.
+            # Serialize here, not on the channel: a value that is not JSON is an error of the function.
             return {"answer": orjson.loads(orjson.dumps(answer, default=str))}
         except BaseException as error:  # Any exception of the function is passed on as an answer.
             message = f"{type(error).__name__}: {error}"
@@ -205,7 +205,7 @@ class Simulator:
 
 
 def _place_of(error: BaseException) -> str:
-    """Return the place where an `answers` function raised, "" if the error was not raised in the function."""
+    """Return the place where an `answers` function raised *error*, "" if the error was raised elsewhere."""
     frames = traceback.extract_tb(error.__traceback__)
     if len(frames) < 2 or frames[-1].filename.startswith(str(Path(__file__).parent)):
         return ""
@@ -217,8 +217,8 @@ def shared(options: Mapping[str, Any]) -> Simulator:
     """Return the process-wide simulator of the `sim:` models, started, with *options* applied.
 
     Args:
-        options: As for `Simulator`. Missing options have their defaults. The running server is updated in
-            place if they differ from the previous ones.
+        options: As for `Simulator`. Missing options have their defaults. If they differ from the current ones, the
+            running server is updated in place.
     """
     simulators = _SIMULATORS.value
     with simulators.lock:
@@ -250,7 +250,7 @@ class _Simulators(Locked):
             simulator._forget()
 
 
-# Kept, because the code that started a simulator closes it. At exit, that code no longer runs.
+# Kept by a reset: the code that started a simulator closes it. Closed at exit, when that code no longer runs.
 _SIMULATORS: Slot[_Simulators] = Slot(
     "simulators", _Simulators, close=_Simulators.close, stage=ExitStage.SERVERS, is_kept=True
 )

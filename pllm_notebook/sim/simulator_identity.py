@@ -36,7 +36,7 @@ _MAX_BYTES = 1 << 20
 
 
 class _Numbers:
-    """Numbers for objects that cannot be distinguished otherwise."""
+    """Numbers that distinguish objects which cannot be described."""
 
     def __init__(self) -> None:
         self._next = itertools.count(1)
@@ -49,15 +49,15 @@ class _Numbers:
             return next(self._next)
 
 
-# Kept: the numbers are part of cache keys, so two objects of one process must not share one.
+# Kept by a reset: the numbers are part of cache keys, so two objects of one process must never share one.
 _NUMBERS: Slot[_Numbers] = Slot("simulator numbers", _Numbers, is_kept=True)
 
 
 def identity(options: Mapping[str, Any]) -> str:
     """Return a digest that identifies a simulator with these options, "" for the defaults.
 
-    A plain function is identified by its code and by the values it refers to, so it is the same in every kernel. Any
-    other callable is identified by the object: in the next kernel its calls are sent again, which costs nothing.
+    A plain function is identified by its code and the values it refers to, so its digest is the same in every kernel.
+    Any other callable is identified by the object itself. The next kernel sends its calls again, which costs nothing.
 
     Args:
         options: As for `Simulator`, with `answers`.

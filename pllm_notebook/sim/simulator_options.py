@@ -31,12 +31,12 @@ FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class SimOptions:
-    """Behaviour of the simulated providers. Every fault is a rate from 0 to 1 of the admitted requests.
+    """Behaviour of the simulated providers. Every fault option is a share, from 0 to 1, of the admitted requests.
 
     Options that begin with `batch_` apply to batch jobs. A job keeps the values from the time of its creation.
     The faults of the model (`refusal` to `invalid_json`) also apply to the lines of batch jobs.
-    `batch_create_lost`, `batch_create_500` and `batch_fail` are a share of all jobs if below 1, otherwise the
-    number of next jobs affected.
+    `batch_create_lost`, `batch_create_500` and `batch_fail` are a share of all jobs if below 1. Otherwise they are
+    the number of next jobs affected.
 
     Attributes:
         latency_s: Median latency of an answer, in seconds.
@@ -49,7 +49,7 @@ class SimOptions:
         charge_refused: Whether a request refused by a limit also counts against it.
         squeeze: (start_s, end_s, factor): between these times, counted from the first request, all limits are
             multiplied by the factor, and the excess in a bucket is lost. None for never.
-        headers: "full" for the headers of each provider, "retry_after" for only the waiting time on a 429,
+        headers: "full" for all limit headers of each provider, "retry_after" for only the waiting time on a 429,
             "none" for none.
         slots: Requests processed concurrently, as on a local server; the others are queued. None for no limit.
         refuse_slots: A request beyond this many in flight is answered with 503. None for never.
@@ -75,28 +75,28 @@ class SimOptions:
             neither; any other request gets a 400. "ignored" accepts all and enforces nothing.
         unsupported_parameters: Parameters that every provider rejects with a 400 naming them.
         cached_prefix_tokens: Input tokens reported as read from the provider's prompt cache.
-        prompt_cache: Whether to model that cache instead: a prefix of at least 1,024 tokens is readable by
-            requests that arrive after its request was answered (Anthropic: up to a marked block).
+        prompt_cache: Whether to model that cache instead: a prefix of at least 1,024 tokens can be read by requests
+            that arrive after its request was answered (Anthropic: up to a marked block).
         reasoning_tokens: Reasoning tokens of every answer; they count as output and towards its limit.
         refused_questions: Share of questions that a decision endpoint refuses.
         known_errors: Mean share of wrong values among those with known options. Each is wrong with its own
-            probability, from 0 to twice that share, and its stated probability is that of being right.
-        miscalibration: Distortion of that probability: {"temperature": 2.5}, {"slope": 0.5, "shift": 1} on its logit,
-            {"plateau": 0.9}; {} for none.
+            probability, from 0 to twice that share, and its stated probability is the probability of being right.
+        miscalibration: Distortion of the stated probability: {"temperature": 2.5}, {"slope": 0.5, "shift": 1} on its
+            logit, {"plateau": 0.9}; {} for none.
         keep_requests: Requests kept for `Simulator.requests`.
-        batch_s: Duration of a job in seconds, with its lines answered evenly over it; 0 ends it at the next poll.
-            A job longer than its provider's window (24 h, Google 48 h) expires at the end of the window.
+        batch_s: Duration of a job in seconds. Its lines are answered evenly over this time; 0 ends it at the next
+            poll. A job longer than its provider's window (24 h, Google 48 h) expires at the end of the window.
         batch_cancel_s: Seconds from a cancellation until the job ends.
         batch_lag_s: Seconds before a new job is listed. It can be retrieved by id at once.
         batch_line_error: Share of a job's lines that fail with a provider error.
-        batch_missing: Share of a job's lines that are never answered and missing from the results, but counted
-            as answered.
+        batch_missing: Share of a job's lines that are never answered and are missing from the results, but are
+            counted as answered.
         batch_expire: Share of a job's lines that expire. On OpenAI the job expires and keeps the other
             answers; on Google it expires as a whole, without answers.
         batch_unknown: Result lines of each job with an id that was not submitted.
         batch_shuffle: Whether the results are in a different order than the lines.
-        batch_create_lost: Jobs that are created, with a connection reset instead of a response.
-        batch_create_500: Jobs that are refused with an internal error and not created.
+        batch_create_lost: Jobs that are created, but the connection is reset instead of a response.
+        batch_create_500: Jobs that are not created: the response is an internal error.
         batch_fail: Jobs that fail validation (on Anthropic, which has no such state, each line fails instead).
         batch_most_lines: Maximum lines of a job, None for the provider's own limit.
         batch_most_bytes: Maximum total bytes of a job's lines, None for the provider's own limit.

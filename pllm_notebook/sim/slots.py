@@ -42,6 +42,6 @@ class Slots:
         while self._line and (self.most is None or self.busy < self.most):
             turn = self._line.popleft()
             if not turn.done():
-                # Taken here, not by the waiter when it wakes: in between, another request would see the slot as free.
+                # Taken here, not by the waiter when it wakes: until then, another request would see the slot as free.
                 self.busy += 1
                 turn.set_result(None)

@@ -13,7 +13,7 @@ class SimStats:
     """Counts since the start or the last `reset`.
 
     Attributes:
-        requests: Requests for an answer that arrived, with any outcome.
+        requests: Requests received for an answer, with any outcome.
         answered: Requests with a complete, well-formed 200 response, including refusals and truncated answers.
         rejected: Requests rejected with a 4xx because of their content.
         refused_429: Requests refused by a request or token limit.
@@ -21,17 +21,17 @@ class SimStats:
         faults: Number of injected faults by kind.
         in_flight: Requests currently being processed.
         peak_in_flight: Maximum of `in_flight`.
-        distinct: Distinct (model, prompt, schema) answered, live or in a batch job.
+        distinct: Number of distinct (model, prompt, schema) answered, live or in a batch job.
         repeated: Number of these answered more than once, live, in a batch job or both. A real provider would
             charge for them more than once.
         batch_requests: Requests to the batch and file endpoints, which are not part of `requests`.
         batch_jobs: Batch jobs created, including those whose creation was not reported to the client.
-        batch_lines: Answered lines of batch jobs, which are paid for even if never fetched. Not part of `answered`.
+        batch_lines: Answered lines of batch jobs, which are charged even if never fetched. Not part of `answered`.
         input_tokens: Input tokens of the answered requests and lines, as reported in their usage.
         output_tokens: Output tokens of the answers, including reasoning.
         charged: Tokens that a provider could charge for all admitted requests, including lost, cut and cancelled
-            ones. Maps a model ("openai/gpt-6-luna", "openai/gpt-6-luna batch") to tokens of input, of these read
-            from and written to a prompt cache, and of output.
+            ones. Maps a model ("openai/gpt-6-luna", "openai/gpt-6-luna batch") to four numbers of tokens: input, the
+            input read from a prompt cache, the input written to it, and output.
         answer_errors: Last exceptions of the `answers` function, as "Type: message".
         starts: Number of starts of this simulator's process.
     """

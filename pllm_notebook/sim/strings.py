@@ -50,7 +50,7 @@ def _word(draws: Draws) -> str:
 
 
 def _date(draws: Draws) -> str:
-    # In the past: a schema cannot specify whether a date must be.
+    # A past date, since a schema cannot say whether a date must be past or future.
     return f"{2000 + draws.below(25)}-{1 + draws.below(12):02d}-{1 + draws.below(28):02d}"
 
 

@@ -136,7 +136,7 @@ def _distribution(
 
 
 def _spelled(written: str, shares: Mapping[str, float]) -> list[SimToken]:
-    """Split a value into tokens, each with the alternatives by which the options continue from there."""
+    """Split a value into tokens, each with the pieces with which the options continue at its position."""
     made, before = [], ""
     while before != written:
         here = {option: p for option, p in shares.items() if option.startswith(before) and option != before}

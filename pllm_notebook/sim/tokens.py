@@ -12,7 +12,7 @@ from pllm_notebook.sim.wire_types import GeneratedAnswer, ParsedRequest, Tokens
 __all__ = ["BYTES_PER_TOKEN", "MEDIA_TOKENS", "count_input", "settle"]
 
 BYTES_PER_TOKEN = 4
-# For each image and document of any size. Providers count from a few hundred to a few thousand.
+# Tokens of an image or document of any size. Providers count from a few hundred to a few thousand.
 MEDIA_TOKENS = 1000
 
 

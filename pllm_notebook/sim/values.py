@@ -13,7 +13,7 @@ from pllm_notebook.sim.strings import FORMATS, MARK, free_text, matching
 
 __all__ = ["Maker", "compile_schema", "violate"]
 
-# Generates one value. The number is the depth of references, so that recursive schemas end.
+# Generates one value. The number is the depth of references; it ends the recursion in a schema.
 Maker = Callable[[Draws, int], Any]
 
 _DEEP = 3  # From this depth on: no optional properties, no free items, the branch that ends soonest.
@@ -117,11 +117,11 @@ class _Compiler:
     def _union(self, branches: list[Any]) -> Maker:
         kinds = {_kind(branch) for branch in branches}
         if kinds - {"null"} == {"number", "string"}:
-            # The schema of a Pydantic Decimal. Text that is not a number matches the schema but fails the type, and
-            # so may decimal places.
+            # The schema of a Pydantic Decimal. Text that is not a number matches the schema but fails the type's own
+            # check, and decimal places may fail it too.
             branches = [_as_decimal(branch) for branch in branches if _kind(branch) != "string" or "pattern" in branch]
         elif kinds - {"null"} == {"integer", "string"}:
-            # The schema of a Pydantic ByteSize: text that matches is another way to write the number.
+            # The schema of a Pydantic ByteSize: a matching text is another way to write the number.
             branches = [branch for branch in branches if not _may_be_number(branch)]
         makers = [self.node(branch) for branch in branches]
         ends = min(range(len(branches)), key=lambda index: _weight(branches[index]))
@@ -190,7 +190,7 @@ class _Compiler:
 
 
 def _as_decimal(branch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a branch for a Decimal: integers if the bounds allow, since the schema omits its decimal places."""
+    """Return a branch for a Decimal: integers if the bounds allow, since the schema omits the limit on decimals."""
     if _kind(branch) != "number" or "multipleOf" in branch:
         return branch
     bounds = with_hints(branch, "number")
@@ -264,7 +264,7 @@ def _number(schema: Mapping[str, Any], whole: bool) -> Maker:
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     floor = max((bound for bound in (low, above) if bound is not None), default=None)
     roof = min((bound for bound in (high, below) if bound is not None), default=None)
-    # Values lie on a grid, so that they print short and are one step away from an exclusive bound.
+    # Values lie on a grid, so that they are short when printed and one step away from an exclusive bound.
     grid = schema.get("multipleOf") or (1 if whole else _grid(floor, roof))
     if floor is None:
         floor = 0 if roof is None or roof > 0 else roof - 100 * grid

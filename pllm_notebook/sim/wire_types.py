@@ -60,9 +60,9 @@ class ParsedRequest:
     """A parsed and validated request.
 
     `schema` is the schema of the answer; `json_mode` asks for any JSON object. `fenced` wraps the answer in prose,
-    as from a server that accepts a schema and ignores it. `forced` names the tools that must be called, () for
-    none; `parallel` allows several calls at once. `output_limit` is in tokens, None for no limit. `questions` are
-    those of a decision endpoint, () for other requests; `known_model` has the model's confidence and error rate.
+    like a server that accepts a schema and ignores it. `forced` names the tools that must be called, () for none;
+    `parallel` allows several calls at once. `output_limit` is in tokens, None for no limit. `questions` are those
+    of a decision endpoint, () for other requests; `known_model` has the model's confidence and error rate.
     """
 
     provider: str
