@@ -1,4 +1,4 @@
-"""Anthropic's message batches: inline requests, results as lines, and no label to find a batch by."""
+"""Anthropic's message batches: requests are inline, results are lines, and batches cannot be labelled."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class AnthropicBatches:
         body = await json_of(request, self._backend.options.batch_most_bytes or _MAX_BYTES, _TOO_LARGE)
         lines = self._read(body)
         self._backend.refuse()
-        # There is no state for a batch that fails as a whole: its lines are validated while it runs.
+        # No state exists for a batch that fails as a whole, because its lines are validated while it runs.
         fails = self._backend.fails()
         job = self._backend.open(account, self._wire, lines, prefix="msgbatch_", window_s=_DAY_S, given={})
         if fails:
@@ -123,7 +123,7 @@ class AnthropicBatches:
         ended = job.closed_at is not None
         counts = job.counts() if ended else {"processing": len(job.lines)}
         state = "ended" if ended else "in_progress" if job.cancelled_at is None else "canceling"
-        # With the host of the request: the SDK uses this URL, not its own base URL.
+        # It has the request's host, because the SDK uses this URL and not its own base URL.
         results = f"http://{request.host}/anthropic/v1/messages/batches/{job.id}/results"
         return {
             "id": job.id,

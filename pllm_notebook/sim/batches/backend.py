@@ -1,4 +1,4 @@
-"""Provider-independent batch jobs: creation, answers to due lines, cancellation, end."""
+"""Provider-independent batch jobs: creation, answers to due lines, cancellation and end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Account:
 
 
 class BatchBackend:
-    """All jobs of all accounts. They advance only when polled: nothing here runs on a timer.
+    """All jobs of all accounts. A job advances only when it is polled: nothing here runs on a timer.
 
     Args:
         options: The current options.
@@ -124,7 +124,7 @@ class BatchBackend:
         options, now = self.options, self.now()
         self._batch_faults.assign(lines, options, self._seed)
         job = SimJob(
-            # Not derived from the seed: a job of an earlier simulator must not be mistaken for one of this.
+            # Not derived from the seed, so that a job of an earlier simulator is not mistaken for one of this one.
             id=prefix + secrets.token_hex(16),
             wire=wire,
             model=model,
@@ -157,7 +157,7 @@ class BatchBackend:
                     job.work = asyncio.create_task(self._answer_due(job))
                 working.add(job.work)
         if working:
-            # Waited for but not awaited: a disconnecting client must not cancel the work of others.
+            # `wait` rather than `await`: a disconnecting client must not cancel the work for others.
             await asyncio.wait(working, timeout=_SCRIPT_TIMEOUT_S)
         for job in jobs:
             job.close(self.now())
@@ -216,7 +216,7 @@ class BatchBackend:
             words = packed(orjson.dumps(scripted["body"]))
             return SimLineResult(line.custom_id, "failed", number, scripted["code"], words, words.decode())
         if scripted is not None and scripted["kind"] in ("status", "malformed", "reset", "hang"):
-            # No client could see a connection fail, so for a job it is a provider error.
+            # A batch line has no connection of its own that could fail, so these become provider errors.
             code = scripted["code"] if scripted["kind"] == "status" else 500
             raise Rejected(code, f"SIMULATED {scripted['kind']} {code}")
         made = answer_spec.answer(spec, fault, scripted)

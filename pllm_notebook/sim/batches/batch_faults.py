@@ -16,7 +16,7 @@ _OF_LINES = (("error", "batch_line_error"), ("missing", "batch_missing"), ("expi
 
 
 class BatchFaults:
-    """The draws of one simulator. `left` is the number of next jobs that each option still affects."""
+    """The draws of one simulator. `_left` is the number of next jobs that each option still affects."""
 
     def __init__(self) -> None:
         self._left: Counter[str] = Counter()
@@ -40,11 +40,11 @@ class BatchFaults:
         return bool(rate) and share(digest(seed, name.encode()), b"%d" % self._drawn[name]) < rate
 
     def assign(self, lines: Sequence[SimLine], options: SimOptions, seed: int) -> None:
-        """Assign every line its fate.
+        """Plan the faults of the lines.
 
-        The number of lines with a fate is its share of all lines, rounded, so that tests can count. The choice
-        of lines depends on the seed, the id and the number of times the id was submitted (except with `faults_by`
-        "prompt"): a line that is submitted again may succeed.
+        The number of lines with a fault is the option's share of all lines, rounded, so that tests can count them.
+        The choice of lines depends on the seed, the id and (except with `faults_by` "prompt") the number of times
+        that the id was submitted: a line that is submitted again may succeed.
         """
         if not any(getattr(options, name) for _, name in _OF_LINES):
             return

@@ -1,4 +1,4 @@
-"""Bodies and files: read up to a limit, split into lines without a copy, sent in pieces."""
+"""Bodies and files: read up to a size limit, split into lines without a copy, and sent in pieces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PIECE = 1 << 16
 
 
 def lines_in(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """Yield each non-blank line with its number, from 1."""
+    """Yield each non-blank line with its line number, counted from 1."""
     view, start, number = memoryview(data), 0, 0
     while start < len(data):
         end = data.find(b"\n", start)
@@ -33,7 +33,7 @@ def lines_in(data: bytes) -> Iterator[tuple[int, memoryview]]:
 def packed(data: bytes) -> bytes:
     """Return a copy of *data* without excess memory, for output of orjson that is kept.
 
-    orjson 3.13 writes into a buffer of 8 kB, and the unused part is not freed: 50,000 lines of 1 kB, kept as
+    orjson 3.13 writes into a buffer of 8 kB and does not free the unused part: 50,000 lines of 1 kB, kept as
     returned, take 390 MB.
     """
     return bytes(memoryview(data))

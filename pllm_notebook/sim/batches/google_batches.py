@@ -21,7 +21,7 @@ _MAX_INLINE_BYTES = 20 * 1024 * 1024
 _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch"
 _OUTPUT_TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatchOutput"
 _STATES = {"running": "PENDING", "cancelling": "RUNNING", "ended": "SUCCEEDED"}
-# Errors inside a job are a google.rpc.Status, with codes other than those of HTTP.
+# An error inside a job is a google.rpc.Status, whose codes are not those of HTTP.
 _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 429: 8, 500: 13, 503: 14, 504: 4}
 _ENDED_BADLY = {
     "cancelled": (1, "The batch was cancelled."),

@@ -1,4 +1,4 @@
-"""Google's files, as needed by batch jobs: resumable upload, get, list, download of results, delete."""
+"""Google's files, as far as batch jobs need them: resumable upload, get, list, download of results, delete."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class GoogleFiles:
         name, _, verb = parts[0].partition(":")
         file = account.files.get(f"files/{name}")
         if file is None:
-            # Google does not distinguish the two cases.
+            # Google does not distinguish a missing file from a forbidden one.
             words = f"You do not have permission to access the File {name} or it may not exist."
             raise Rejected(403, words)
         if verb == "download" and method == "GET":
@@ -110,7 +110,7 @@ class GoogleFiles:
         return reply({}, [("x-goog-upload-url", where), ("x-goog-upload-status", "active")])
 
     async def take(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Receive one part of an upload, and create the file after the last. The URL alone identifies the account."""
+        """Receive one part of an upload, and create the file after the last part. The URL identifies the account."""
         upload = self._uploads.get(request.query["upload_id"])
         if upload is None:
             raise Rejected(404, "No such upload.")

@@ -1,4 +1,4 @@
-"""OpenAI's batches. Those of a compatible server are the same, with its own rules for each line."""
+"""OpenAI's batches. A compatible server has the same ones, with its own rules for the lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OpenAIBatches:
 
     Args:
         backend: Backend that runs the jobs.
-        files: Files with their input and output.
+        files: Files with the jobs' input and output.
         wires: Maps an endpoint to its wire.
     """
 

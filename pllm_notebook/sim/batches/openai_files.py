@@ -1,4 +1,4 @@
-"""OpenAI's files, as needed by batch jobs: upload, get, list, read, delete."""
+"""OpenAI's files, as far as batch jobs need them: upload, get, list, read, delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routing of batch requests: the handler of a path, the account, and the format of refusals."""
+"""Routing of batch requests: the handler of a path, the account, and the format of rejections."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ SimJobState = Literal["running", "cancelling", "failed", "ended", "expired", "ca
 
 @dataclass(slots=True)
 class SimLine:
-    """One submitted line. `fate` is its future fault, "" if it will be answered."""
+    """One submitted line. `planned_fault` is its future fault, "" if it will be answered."""
 
     custom_id: str
     body: bytes | memoryview
@@ -29,7 +29,7 @@ class SimLine:
 class SimLineResult:
     """The result of a line.
 
-    `status` and `body` are those of the live response, if there was one; `message` is the message of an error.
+    `status` and `body` are those that a live response would have; `message` is the message of an error.
     """
 
     custom_id: str
@@ -44,7 +44,7 @@ class SimLineResult:
 class SimJob:
     """A job, independent of the provider. Times are in seconds since the epoch, by the simulator's clock.
 
-    Invariant: `results[i]` belongs to `lines[i]`. There is one for each answered line, and for all lines after the end.
+    Invariant: `results[i]` belongs to `lines[i]`. Each answered line has a result; after the end every line has one.
 
     Attributes:
         given: Parts of the creating request that the provider keeps.
@@ -83,7 +83,7 @@ class SimJob:
     work: asyncio.Task[None] | None = None
 
     def due(self, now: float) -> int:
-        """Return the number of lines due by *now*. It no longer grows after a cancellation or expiry."""
+        """Return the number of lines that are due by *now*. It stops growing at a cancellation or expiry."""
         if self.errors is not None:
             return 0
         until = min(now, self.expires_at, now if self.cancelled_at is None else self.cancelled_at)
@@ -110,7 +110,7 @@ class SimJob:
 
     @property
     def state(self) -> SimJobState:
-        """The state of the job. A partly expired job is expired; providers without that state use the counts."""
+        """The state of the job. A partly expired job counts as expired; providers without that state use the counts."""
         if self.closed_at is None:
             return "running" if self.cancelled_at is None else "cancelling"
         if self.errors is not None:
@@ -126,7 +126,7 @@ class SimJob:
         return counted
 
     def sent_results(self) -> list[SimLineResult]:
-        """Return the results to send in order, with those of unknown ids at the end."""
+        """Return the results in the order in which they are sent, with those of unknown ids at the end."""
         sent = [result for at in self.order if (result := self.results[at]).kind != "missing"]
         like = next((result for result in sent if result.kind == "answered"), None)
         if like is not None:

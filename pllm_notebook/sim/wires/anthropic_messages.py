@@ -30,7 +30,7 @@ _PARAMETERS_TEXT = (
     "speed stop_sequences stream system thinking tool_choice tools user_profile_id workspace_id"
 )
 PARAMETERS = frozenset(_PARAMETERS_TEXT.split())
-# Removed from the SDK, but still accepted by the API for older models.
+# The SDK no longer has them, but the API still accepts them for older models.
 SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 _KINDS = {
     400: "invalid_request_error",

@@ -1,4 +1,4 @@
-"""Requests that Anthropic's models and schema compiler refuse.
+"""Requests that Anthropic's models and schema compiler reject.
 
 Sources: pydantic-ai's profiles and schema limits for models and counts; the guide to structured outputs for
 the keywords.
@@ -16,7 +16,7 @@ from pllm_notebook.sim.wire_types import Rejected
 
 __all__ = ["check_schema", "forces_no_tools", "max_output", "takes_no_prefill", "takes_no_sampling", "thinks"]
 
-# All newer models refuse temperature, top_p and top_k.
+# All newer models reject temperature, top_p and top_k.
 _OLD = ("claude-haiku-4", "claude-sonnet-4", "claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-5", "claude-opus-4-6")
 _SMALL_OUTPUT = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5")
 _NEVER_FORCED = ("claude-fable-5-", "claude-mythos-5-", "claude-opus-5-5", "claude-sonnet-5-5")
@@ -32,12 +32,12 @@ _UNSUPPORTED["integer"] = _UNSUPPORTED["number"]
 
 
 def takes_no_sampling(model: str) -> bool:
-    """Return whether *model* refuses temperature, top_p and top_k."""
+    """Return whether *model* rejects temperature, top_p and top_k."""
     return model.startswith("claude-") and not model.startswith((*_OLD, "claude-3"))
 
 
 def takes_no_prefill(model: str) -> bool:
-    """Return whether *model* refuses a conversation that ends with an assistant message."""
+    """Return whether *model* rejects a conversation that ends with an assistant message."""
     return takes_no_sampling(model) or model.startswith(("claude-opus-4-6", "claude-sonnet-4-6"))
 
 
@@ -49,7 +49,7 @@ def thinks(model: str, body: Mapping[str, Any]) -> bool:
 
 
 def forces_no_tools(model: str) -> bool:
-    """Return whether *model* refuses a required tool call."""
+    """Return whether *model* rejects a required tool call."""
     return model.startswith(_NEVER_FORCED)
 
 
@@ -59,7 +59,7 @@ def max_output(model: str) -> int:
 
 
 def check_schema(schema: Any, where: str) -> None:
-    """Refuse a schema that the grammar compiler does not accept. *where* is its name in the message."""
+    """Reject a schema that the grammar compiler does not accept. *where* is its name in the message."""
     wrong = _wrong(orjson.dumps(schema))
     if wrong:
         raise Rejected(400, f"{where}: {wrong}")

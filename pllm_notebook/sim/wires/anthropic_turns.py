@@ -23,7 +23,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinkin
         thinking: Whether the model thinks before tool calls.
 
     Raises:
-        Rejected: If the provider would refuse them.
+        Rejected: If the provider would reject the messages.
     """
     said = WireConversation(text_of(system))
     names: dict[str, str] = {}
@@ -64,7 +64,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinkin
                 said.messages.append(("tool", text_of(block.get("content"))))
             elif kind in ("image", "document"):
                 said.media.append(_file(block, where))
-        # A text split into blocks is the same text, and gets the same answer.
+        # A text that is split into blocks is the same text and gets the same answer.
         if texts or not any(block.get("type") == "tool_result" for block in blocks):
             said.messages.append((role, "".join(texts)))
     if open_calls:
@@ -77,7 +77,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]], system: Any, *, thinkin
 
 
 def text_of(content: Any) -> str:
-    """Return the text of content, which is a text or a list of blocks."""
+    """Return the text of *content*, which is a text or a list of blocks."""
     if isinstance(content, str):
         return content
     return "".join(block.get("text", "") for block in content or () if block.get("type") == "text")

@@ -1,4 +1,4 @@
-"""Basic checks of files in requests. Each provider has its own messages for refusals."""
+"""Basic checks of files in requests. Each provider has its own messages for files that it rejects."""
 
 from __future__ import annotations
 

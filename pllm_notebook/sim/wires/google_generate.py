@@ -216,7 +216,7 @@ def _logprob(text: str, p: float) -> dict[str, Any]:
 
 def _calls(model: str, made: GeneratedAnswer, number: str) -> list[dict[str, Any]]:
     calls = [{"name": name, "args": arguments} for name, arguments in made.calls]
-    if not signs(model):  # such a model has no ids either
+    if not signs(model):  # a model that does not sign calls gives them no ids either
         return [{"functionCall": call} for call in calls]
     parts: list[dict[str, Any]] = [
         {"functionCall": {"id": f"{number}{index}", **call}} for index, call in enumerate(calls)

@@ -34,7 +34,7 @@ def read_contents(contents: Sequence[Mapping[str, Any]], system: Any, *, signed:
         signed: Whether calls must have their signatures.
 
     Raises:
-        Rejected: If the provider would refuse them.
+        Rejected: If the provider would reject the contents.
     """
     said = WireConversation(text_of(system))
     open_calls = 0
@@ -75,7 +75,7 @@ def read_contents(contents: Sequence[Mapping[str, Any]], system: Any, *, signed:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of *content*, which may be a plain text."""
+    """Return the text of *content*, which is a text or has parts."""
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in (content or {}).get("parts") or () if "text" in part)

@@ -21,7 +21,7 @@ _MODEL = "models/gemini-decision-1"
 
 
 class GoogleDecisions(GoogleGenerate):
-    """POST /v1beta/decisions, which exists only in this version."""
+    """POST /v1beta/decisions. The endpoint exists only in this version."""
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
         """Check a body as the endpoint does."""
@@ -40,7 +40,7 @@ class GoogleDecisions(GoogleGenerate):
         return ParsedRequest("google", "gemini-decision-1", body, said, questions=questions)
 
     def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
-        """Return the answers by name. A filtered input has none."""
+        """Return the answers by name. A refused or filtered input has none."""
         usage = {"total_input_tokens": tokens.input, "total_output_tokens": 0, "total_tokens": tokens.input}
         if made.finish in ("refusal", "filtered") or None in made.decided.values():  # the whole input is refused
             return orjson.dumps({"prompt_feedback": {"block_reason": "safety"}, "usage": usage})
@@ -58,7 +58,7 @@ class SystemOneDecisions:
         """Accept any key."""
 
     def read(self, body: dict[str, Any], model: str, options: SimOptions) -> ParsedRequest:
-        """Check a body as Jev does."""
+        """Check a body as the server does."""
         if unknown := sorted(body.keys() - {"model", "questions", "state"}):
             raise Rejected(422, f"Extra inputs are not permitted: {unknown[0]}", param=unknown[0])
         if not isinstance(body.get("state"), (str, dict, list)):

@@ -35,7 +35,10 @@ _FINISH = {
 
 
 class OpenAIChat:
-    """`provider` "openai" has OpenAI's rules. "compatible" accepts any parameter and has its own `rungs`."""
+    """POST /chat/completions.
+
+    With `provider` "openai" it has OpenAI's rules. "compatible" accepts any parameter and has its own `rungs`.
+    """
 
     def __init__(self, provider: str) -> None:
         self.provider = provider

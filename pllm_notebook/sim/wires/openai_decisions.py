@@ -24,7 +24,7 @@ _MOST_QUESTIONS, _MOST_CHOICES, _MOST_LEVELS = 400, 255, 10
 
 
 class OpenAIDecisions:
-    """`provider` "openai" accepts only OpenAI's model, "compatible" any."""
+    """POST /decisions. With `provider` "openai" it accepts only OpenAI's model, with "compatible" any model."""
 
     def __init__(self, provider: str) -> None:
         self.provider = provider

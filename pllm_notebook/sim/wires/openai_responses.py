@@ -173,7 +173,7 @@ class OpenAIResponses:
 
 
 def _signs(body: Mapping[str, Any]) -> bool:
-    """Return whether the reasoning before a call is returned, and required with the call's result."""
+    """Return whether the reasoning before a tool call is returned, and is required with the call's result."""
     return rules.reasons(body["model"]) and "reasoning.encrypted_content" in (body.get("include") or ())
 
 

@@ -1,4 +1,4 @@
-"""Requests that OpenAI refuses, with its messages: keys, parameters, sampling on reasoning models.
+"""Requests that OpenAI rejects, with its messages: keys, parameters, sampling on reasoning models.
 
 Sources: the SDK's request types for the parameters; pydantic-ai's profiles for the reasoning models.
 """
@@ -42,7 +42,7 @@ _TYPES = {500: "server_error", 503: "service_unavailable_error", 529: "service_u
 
 
 def check_key(headers: Mapping[str, str]) -> None:
-    """Refuse a request without a key, or with the key "bad-key"."""
+    """Reject a request without a key, or with the key "bad-key"."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not key:
         raise Rejected(401, "You didn't provide an API key. You need to provide it in an Authorization header.")
@@ -56,7 +56,7 @@ def check_key(headers: Mapping[str, str]) -> None:
 
 
 def check_body(body: Mapping[str, Any], known: Set[str], options: SimOptions) -> str:
-    """Refuse unknown parameters and models, and return the model's name. An empty *known* accepts all parameters."""
+    """Reject unknown parameters and models, and return the model's name. An empty *known* accepts all parameters."""
     for name in options.unsupported_parameters:
         if name in body:
             raise Rejected(
@@ -81,7 +81,7 @@ def check_body(body: Mapping[str, Any], known: Set[str], options: SimOptions) ->
 
 
 def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_param: str) -> None:
-    """Refuse parameters that a reasoning model refuses: max_tokens, sampling while reasoning, unsupported effort."""
+    """Reject what a reasoning model does not accept: max_tokens, sampling while reasoning, an unsupported effort."""
     if not reasons(model):
         return
     if "max_tokens" in body:
@@ -133,7 +133,7 @@ def check_sampling(body: Mapping[str, Any], model: str, effort: Any, effort_para
 
 
 def check_logprobs(body: Mapping[str, Any]) -> None:
-    """Refuse too many alternatives per token. Raises `Rejected`."""
+    """Check the number of alternatives per token. Raises `Rejected`."""
     if not 0 <= (body.get("top_logprobs") or 0) <= MOST_LOGPROBS:
         message = f"Invalid 'top_logprobs': integer above maximum value. Expected a value <= {MOST_LOGPROBS}."
         raise Rejected(400, message, code="integer_above_max_value", param="top_logprobs")

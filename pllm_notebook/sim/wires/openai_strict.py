@@ -1,4 +1,4 @@
-"""Schemas that OpenAI's strict mode refuses, with its messages.
+"""Schemas that OpenAI's strict mode rejects, with its messages.
 
 Source: the guide to structured outputs, section "Supported schemas".
 """
@@ -29,7 +29,7 @@ _LOOKAROUND = re.compile(r"\(\?(?:=|!|<=|<!)")
 
 
 def check_strict(schema: Any, what: str, param: str, code: str = "invalid_json_schema") -> None:
-    """Refuse a schema that strict mode does not accept. *what* is its name in the message."""
+    """Reject a schema that strict mode does not accept. *what* is its name in the message."""
     wrong = _wrong(orjson.dumps(schema))
     if wrong:
         raise Rejected(400, f"Invalid schema for {what}: {wrong}", code=code, param=param)

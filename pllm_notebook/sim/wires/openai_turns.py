@@ -65,7 +65,7 @@ def read_input(given: Any, instructions: Any, *, signed: bool) -> WireConversati
         signed: Whether the reasoning before a call is required with the call.
 
     Raises:
-        Rejected: If the provider would refuse the input.
+        Rejected: If the provider would reject the input.
     """
     said, systems = WireConversation(), [text_of(instructions)]
     names: dict[str, str] = {}

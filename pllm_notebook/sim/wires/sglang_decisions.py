@@ -1,4 +1,4 @@
-"""The format of SGLang's decision endpoint, which uses the probabilities of one token."""
+"""The format of SGLang's decision endpoint, which reads its answers from the probabilities of one token."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SGLangEndpoint(SystemOneDecisions):
             raise Rejected(400, f"Extra inputs are not permitted: {unknown[0]}", param=unknown[0])
         said = WireConversation()
         said.messages.append(("user", str(body["input"])))
-        # The tokens of the input are counted once per question.
+        # The input's tokens count once for each question.
         said.called += [orjson.dumps(each).decode() for each in body["questions"]]
         said.called += [str(body["input"])] * (len(body["questions"]) - 1)
         questions = [_question(each) for each in body["questions"]]
