@@ -1,4 +1,4 @@
-"""What one run asks of every row: model, type, instruction and options, made ready once."""
+"""The spec of a call: model, type, instruction and options, prepared once for all rows of a run."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ __all__ = ["BYTES_PER_TOKEN", "DEFAULT_OUTPUT_TOKENS", "CallSpec", "EncodedPromp
 EncodedPrompt = bytes | RawRequest
 """A row's prompt, ready to be sent: text as JSON, to go where the row's text goes, or a whole intended body."""
 
-# Tokens of a pack's reply besides its answers, for each: its index, two names, brackets.
+# Tokens of a pack's reply for each answer, besides the answer: its index, two names, brackets.
 _PACK_ITEM_TOKENS = 24
 
-# White space, as a JSON string: providers reject a block of text that has nothing else.
+# Only white space, as a JSON string: providers reject a text block that has nothing else.
 _BLANK = re.compile(rb'"(?: |\\[nrt])*"')
 
 
-# Each question of this process has one.
+# Each spec of this process has its own number.
 _SERIAL_NUMBERS: Slot[itertools.count[int]] = Slot("spec numbers", itertools.count)
 
 
@@ -68,39 +68,40 @@ class CallSpec:
         system: The instruction, None for none.
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
-        examples: Shown to the model before the row's prompt, if that has none of its own.
-        json_object: Whether JSON of any shape is asked for, where there is no type.
-        marks: Whether requests mark what the provider's prompt cache is to keep, where it takes marks.
-        alone: Whether no two of its prompts begin alike; `shared` is then never set.
-        calls: Whether the answer to a row is what the model calls (`tools.Called`), which is not run.
-        sharing: Rows that share each call, where this is the question of whole packs; None for a row's own.
+        examples: Shown to the model before the row's prompt, unless the prompt has its own.
+        json_object: Whether to request JSON of any shape; only without a type.
+        marks: Whether requests mark what the provider's prompt cache should keep, if it takes marks.
+        alone: Whether no two of its prompts begin alike; nothing is then marked as shared.
+        calls: Whether the answer to a row is the model's tool calls (`tools.Called`), which are not run.
+        sharing: Rows in each call, if this is the spec of whole packs; None for one row per call.
 
     Attributes:
         model_in_words: The model as displays show it.
         price: The price of its calls, None for unknown.
-        pack: Rows that are asked in one call, None for one row a call.
-        packed: The same spec for a whole pack; its "prompt" is `prompts.packed`. None likewise.
+        pack: Maximum number of rows in one call; None for one row per call.
+        packed: The spec of a whole pack, whose prompt `prompts.packed` builds; None for one row per call.
         calls: As given.
         encoder: Encodes its conversations.
         takes_empty: Whether a reply without text can be an answer.
-        empty_json: What a reply without text means where there is a type, as JSON.
+        empty_json: The JSON that replaces a reply without text, if there is a type.
         toolbox: The tools that it offers, None for none.
-        is_prefix_cached: Whether the provider's prompt cache may keep what its requests begin with.
-        shared: Whether more than one call begins with what all rows share. Where none does, the body has no
-            cache mark: it would pay for a write that is never read.
-        tokens: How it asks for token probabilities, None where it does not.
-        shown: Whether its requests are only shown, and not sent. Set before the first is made.
-        contexts: What validators are given of each row of the run that asks it, None for nothing.
-        evidence: What verifies the quotes of answers, where a row without evidence is asked once more; None elsewhere.
-        longest_answer: Bytes of the longest answer that the type allows, None where it sets no bound.
-        token_bounds: What requests of it take, as learned from its answers. Where the run has a ceiling on cost, the
+        is_prefix_cached: Whether the provider's prompt cache may keep the beginning of its requests.
+        shared: Whether more than one call begins with the text that all rows share. If False, the body has no cache
+            mark, which would pay for a write that is never read.
+        tokens: How it requests token probabilities, None if it does not.
+        shown: Whether its requests are only shown, not sent. Set before the first one is built.
+        contexts: The validation context of each row of the run, None for no contexts.
+        evidence: Verifies the quotes in answers, if a row without evidence is asked once more; otherwise None.
+        longest_answer: Bytes of the longest answer that the type allows, None if it sets no bound.
+        token_bounds: How many tokens its requests take, learned from its answers. If the run has a cost ceiling, the
             output limit on the wire is derived from them.
-        ceiling: Rates that its calls keep together with those of other questions, in place of its options' own;
-            None for those. Set before the first is sent.
+        ceiling: Rate limits that its calls share with the calls of other specs, instead of the rates in its options;
+            None for those in its options. Set before the first call is sent.
+        retry_bounds: The caller's retry bounds for each call, None for the engine's. Set before the first call is sent.
 
     Raises:
-        UnsupportedSchemaError: When the provider cannot be asked for the type. Nothing was sent.
-        UsageError: For tools that cannot be offered, or not so. Nothing was sent.
+        UnsupportedSchemaError: If the provider does not support the type. Nothing was sent.
+        UsageError: If the tools cannot be offered, or not with these options. Nothing was sent.
     """
 
     def __init__(
@@ -178,20 +179,20 @@ class CallSpec:
         self.evidence: EvidenceOfRows | None = None
         self.ceiling: UserRateLimit | None = None
         self.retry_bounds: RetryBounds | None = None
-        # By the output limit that is sent, of which there are few: see `token_bounds.rounded_up`.
+        # Keyed by the output limit that is sent. There are few of them: see `token_bounds.rounded_up`.
         self._wire_bodies: dict[int | None, WireBody] = {}
         self._bodies = False
-        # What the prompts seen so far begin with, where that matters.
+        # The common beginning of the prompts seen so far; None if no prompt cache would keep it.
         self._common_prefix = CommonPrefix() if self.is_prefix_cached else None
         self._lock = threading.Lock()
 
     @cached_property
     def schema_level(self) -> SchemaLevel:
-        """What its server has shown to do with its schema."""
+        """How the server has been seen to treat the schema."""
         return self.target.quirks.schemas.of(self._canonical_body)
 
     def _share_calls(self, count: int) -> None:
-        """Ask so many rows in one call."""
+        """Put up to *count* rows in one call."""
         target, options, history = self.target, self.options, self.encoder.history
         if options.images:
             raise UsageError(
@@ -206,11 +207,16 @@ class CallSpec:
         self._shared_keys = CacheKey(target.identity, target.path, self._canonical_body, self._salt, self.sample, count)
 
     def whole(self, prompt: Prompt) -> Mapping[str, Any]:
-        """Return the intended body of a row's prompt."""
+        """Return the intended request body for a row's prompt."""
         return prompt.fields if isinstance(prompt, RawRequest) else self.encoder.body(self.encoder.dialogue(prompt))
 
     def encoded(self, prompt: Prompt, *, again: bool = False) -> EncodedPrompt | Failure:
-        """Encode a row's prompt, or say why it cannot be sent; *again* where that was done before, for its key."""
+        """Encode a row's prompt, or return why it cannot be sent.
+
+        Args:
+            prompt: The row's prompt.
+            again: Whether the prompt has been encoded before, to compute its key.
+        """
         if not isinstance(prompt, str):
             self._bodies = self._bodies or isinstance(prompt, RawRequest)
             return self.encoder.request(prompt)
@@ -223,60 +229,60 @@ class CallSpec:
         return text_json
 
     def expect(self, prompt: str) -> None:
-        """Learn from *prompt* what this run's prompts begin with; it need never be sent."""
+        """Learn from *prompt* what this run's prompts begin with. It need not be sent."""
         if self._common_prefix is not None:
             with self._lock:
                 self._common_prefix.observe(prompt)
 
     @property
     def lead(self) -> str:
-        """The text that the prompts seen so far begin with, "" for none that the provider's prompt cache could keep."""
+        """The common beginning of the prompts seen so far; "" if the provider's prompt cache could not keep it."""
         return "" if self._common_prefix is None else self._common_prefix.text
 
     def key(self, encoded: EncodedPrompt) -> str:
-        """Return the key of the row with this prompt, as this run asks it: in a pack, where it packs."""
+        """Return the cache key of a row's prompt as this run sends it: in a pack, if the run packs rows."""
         return self._key(encoded.fields) if isinstance(encoded, RawRequest) else self._shared_keys.key(encoded)
 
     def plain_key(self, encoded: EncodedPrompt) -> str:
-        """Return the key of the row with this prompt in a call of its own."""
+        """Return the cache key of a row's prompt in its own call."""
         return self._key(encoded.fields) if isinstance(encoded, RawRequest) else self._keys.key(encoded)
 
     def key_of(self, dialogue: Dialogue) -> str:
-        """Return the key of a whole conversation (a further turn)."""
+        """Return the cache key of a whole conversation (a further turn)."""
         return self._key(self.encoder.body(dialogue))
 
     def content(self, encoded: EncodedPrompt, limit: int | None = None) -> bytes:
-        """Return the wire's bytes for a row, in the form that goes on the wire today.
+        """Return the request body of a row as bytes, adapted to what the provider is now known to accept.
 
         Args:
             encoded: The row's prompt.
-            limit: Output limit to send in place of the question's own, None for that.
+            limit: Output limit to send instead of the spec's own, None for the spec's own.
         """
         if isinstance(encoded, RawRequest):
-            # A conversation that has gone on goes on; a caller's whole request is sent as it is.
+            # A conversation that already has answers will probably get more turns. A caller's own body gets no marks.
             turns = not self._bodies and (encoded.has_gone_on or self._runs_tools)
             return self._to_wire(encoded.fields, limit, turns=turns)
         parts, text_json = self._template_for(encoded, limit)
         return parts.before + text_json + parts.after
 
     def size(self, encoded: EncodedPrompt) -> int:
-        """Return the number of bytes that `content` would have, media counted by what they count for as tokens."""
+        """Return the size of `content` in bytes, without the bytes of media that are not counted as tokens."""
         if isinstance(encoded, RawRequest):
             return len(self.content(encoded)) - (encoded.uncounted if isinstance(encoded, MediaBody) else 0)
         parts, text_json = self._template_for(encoded)
         return len(parts.before) + len(text_json) + len(parts.after)
 
     def prefix(self) -> str | None:
-        """Name what all rows' bodies begin with, None where the provider's prompt cache keeps no such, or is not to."""
+        """Return a name for the beginning that all rows' bodies share; None if no prompt cache keeps it."""
         if not self.is_prefix_cached:
             return None
         return self.target.prefix_name(self._canonical_body, self.lead, 2 * len(self.examples))
 
     def row_bytes(self, size: int) -> int | None:
-        """Return how many of a request's bytes are its own; None where nothing is known to be shared.
+        """Return how many of a request's bytes belong to its row; None if no part is known to be shared.
 
         Args:
-            size: Of the whole request.
+            size: Bytes of the whole request.
         """
         if self._bodies:
             return None
@@ -284,10 +290,10 @@ class CallSpec:
         return max(0, size - len(without_prefix.before) - len(without_prefix.after))
 
     def _template_for(self, text_json: bytes, limit: int | None = None) -> tuple[BodyTemplate, bytes]:
-        """Return the body for a row, and what of its text goes in the place of the placeholder."""
+        """Return the body template for a row, and the part of its text that replaces the placeholder."""
         wire = self._wire_body(limit)
         if wire.with_prefix is not None and text_json.startswith(wire.prefix_json):
-            # A slice, since a string that begins with the prefix is encoded beginning with the prefix's bytes.
+            # A slice is enough: the JSON of a string that begins with the prefix begins with the prefix's JSON.
             rest = b'"' + text_json[len(wire.prefix_json) :]
             if not _BLANK.fullmatch(rest):
                 return wire.with_prefix, rest
@@ -318,7 +324,7 @@ class CallSpec:
                 if common_prefix:
                     begun = self.encoder.body(self.encoder.dialogue(common_prefix + PLACEHOLDER))
                     with_prefix = BodyTemplate.alone(self._as_sent(to_wire(begun), limit))
-                # Read only now: `to_wire` may itself have learned something (a parameter known to be rejected).
+                # Read the version only now: `to_wire` itself may have learned of a rejected parameter.
                 wire_body = WireBody(
                     target.quirks.version,
                     shared,
@@ -331,8 +337,8 @@ class CallSpec:
             return wire_body
 
     def content_of(self, dialogue: Dialogue, limit: int | None = None) -> bytes:
-        """Return the wire's bytes for a whole conversation (a further turn); *limit* as for `content`."""
-        # One answer alone is that which is repaired, and a repair ends most conversations.
+        """Return the request body of a whole conversation (a further turn) as bytes; *limit* as for `content`."""
+        # A single answer is the one being repaired, and most conversations end with a repair.
         answers = sum(turn.role == "assistant" for turn in dialogue.turns[dialogue.shown :])
         return self._to_wire(self.encoder.body(dialogue), limit, turns=answers > 1 or self._runs_tools)
 
@@ -341,7 +347,7 @@ class CallSpec:
         return self.options.run_tools and self.toolbox is not None
 
     def size_of(self, dialogue: Dialogue) -> int:
-        """Return the size of a whole conversation, as `size` does."""
+        """Return the size of a whole conversation's body, counted as in `size`."""
         return len(self.content_of(dialogue)) - uncounted_bytes(dialogue.turns)
 
     def _key(self, body: Mapping[str, Any]) -> str:
@@ -366,9 +372,9 @@ class CallSpec:
 
     @property
     def effort(self) -> str:
-        """The effort as a person reads it, "" for a decision endpoint, which does not reason."""
+        """The effort in words; "" for a decision endpoint, which does not reason."""
         return effort_in_words(self.target, self.options, self._canonical_body)
 
     def rate(self, *, batch: bool = False) -> Rate | None:
-        """Return the model's price, live or by batch job, None for unknown."""
+        """Return the model's price for live calls or batch jobs, None for unknown."""
         return price_of(self.target, self.options, self._extra, batch=batch)

@@ -1,4 +1,4 @@
-"""Replies of one model: handed to the store, and returned to the loop of `execute` once they are on disk."""
+"""The replies of one model: handed to the store, and returned to the loop of `execute` once they are on disk."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class CommittedReplies:
-    """Hand replies to the store at once, and return them in groups. Used on the engine's loop, except where noted.
+    """Hand replies to the store at once, and yield them in groups. Used on the engine's loop, except where noted.
 
     Args:
-        store: None to keep nothing.
-        engine: Whose loop is woken.
+        store: Keeps the replies; None to keep nothing.
+        engine: The engine whose loop is woken.
         on_unsaved: Called with a reply that the store could not keep.
 
     Attributes:
-        over: Whether nothing will come any more.
+        over: Whether no more replies will come.
     """
 
     def __init__(self, store: Store | None, engine: Engine, on_unsaved: Callable[[UnreadReply], None]) -> None:
@@ -35,7 +35,7 @@ class CommittedReplies:
         self._loop = engine.loop
         self._on_unsaved = on_unsaved
         self._woken = asyncio.Event()
-        # Replies that are on disk, or that the store could not keep, with the reason. Appended by the writer's thread.
+        # Replies that are on disk, and those that the store could not keep, with the reason. The writer thread appends.
         self._committed: deque[tuple[UnreadReply, BaseException | None]] = deque()
         self._is_waking = False
         self._reasons: set[str] = set()
@@ -45,12 +45,12 @@ class CommittedReplies:
         self._woken.set()
 
     def put(self, key: str, reply: UnreadReply, *, keeps: bool) -> None:
-        """Take one reply; it cannot be cancelled from here on.
+        """Take one reply, which cannot be cancelled from here on.
 
         Args:
-            key: Of the reply.
+            key: The reply's key.
             reply: The reply.
-            keeps: Whether the store is to keep it; False where it is on disk already.
+            keeps: Whether the store should keep it; False if it is already on disk.
         """
         if self._store is None or not keeps:
             self._committed.append((reply, None))
@@ -62,14 +62,14 @@ class CommittedReplies:
             self._on_disk(reply, error)
 
     def _on_disk(self, reply: UnreadReply, error: BaseException | None) -> None:
-        """Note that a reply is on disk. In the writer's thread; the loop is woken once for a whole group."""
+        """Note that a reply is on disk. Called in the writer thread; wakes the loop once for a whole group."""
         self._committed.append((reply, error))
         if not self._is_waking:
             self._is_waking = True
             self._loop.call(self._woken.set)
 
     async def groups(self) -> AsyncIterator[list[UnreadReply]]:
-        """Yield replies that are on disk, in groups; an empty group where something else has changed."""
+        """Yield replies that are on disk, in groups; an empty group if something else has changed."""
         while True:
             await self._woken.wait()
             if self.over:
@@ -79,7 +79,7 @@ class CommittedReplies:
 
     def take(self) -> list[UnreadReply]:
         """Remove and return the replies that are on disk."""
-        self._is_waking = False  # before the first is taken: what comes later wakes the loop again
+        self._is_waking = False  # reset before taking the first reply, so that a later one wakes the loop again
         committed, group = self._committed, []
         while committed:
             reply, error = committed.popleft()
@@ -90,7 +90,7 @@ class CommittedReplies:
         return group
 
     def _log(self, reason: str) -> None:
-        """Log why answers are not saved: once, however many they are; the end of the run says their number."""
+        """Log once why answers are not saved; their number is reported at the end of the run."""
         if reason not in self._reasons:
             self._reasons.add(reason)
             logger.error("Answers cannot be saved to the cache and are only in memory: %s", reason)

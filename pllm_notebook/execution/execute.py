@@ -38,7 +38,7 @@ logger = logging.getLogger("pllm_notebook")
 async def execute(run: RunState) -> None:
     """Answer every row; return when each has an outcome, or when the run was stopped and arrived replies are recorded.
 
-    It guarantees that nothing counts before it is on disk, and that arrived replies are never dropped.
+    Nothing counts before it is on disk, and arrived replies are never dropped.
     """
     async with asyncio.TaskGroup() as tasks:  # an internal error anywhere ends the run, with its traceback
         run.tasks = tasks
@@ -245,7 +245,7 @@ class Execution(RunState):
             queue.order.claims.end()
         if self.budget.ceiling_usd is not None:
             self.budget.forget(self)
-        # The error first: another thread that sees the end may raise it at once.
+        # Set the error before the state: another thread may raise it as soon as it sees the end.
         if self._stop is not None:
             self.error = self._stop.error(kept=self.kept, total=len(self.table.call_of_row))
             self.state = self._stop.state
@@ -266,8 +266,8 @@ class Execution(RunState):
                     [(each.spec.target, each.dispatcher) for each in self.queues if each.order.recheck.own_replies]
                 )
         finally:
-            # Forgotten: in a circle with its run, rows and answers would stay until Python next looks for garbage,
-            # which `relaxed_gc` makes rare.
+            # Break the reference cycle. Otherwise rows and answers would stay in memory until the next garbage
+            # collection, which `relaxed_gc` makes rare.
             self.planner.on_miss = None
             on_end, self.on_end = self.on_end, _nothing
             on_end()
@@ -281,4 +281,4 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _nothing() -> None:
-    """Do nothing at the end: no caller waits for it."""
+    """Do nothing at the end: the default of `Execution.on_end`."""

@@ -27,44 +27,44 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "decoded_body", "explain", "position_of", "shown_examples", "with_evidence"]
 
-# Text without white space for so long is a file.
+# A text this long without white space is an encoded file.
 _MAX_STRING_CHARS = 1_000
 _FILE_PREFIX_CHARS = 60
 
 
-# JSON that a notebook folds, below the facts and the texts.
+# JSON that the notebook shows folded, below the facts and the texts.
 _FOLDED = frozenset({"reply", "body"})
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What was asked for one row, what came back, and what it took.
+    """What was sent for one row, what came back, and what it cost.
 
     Attributes:
-        position: The row, counted from 0.
+        position: The row's position, counted from 0.
         status: ok, cached, failed, not_sent, skipped or pending.
-        model: As a person writes it.
-        simulated: Whether the answer is invented.
+        model: The model as displays show it.
+        simulated: Whether the answer comes from the simulator.
         prompt: The row's own text, None for a skipped row.
-        body: The intended request body, None for a skipped row. Of a packed row it is that of its pack, the
-            neighbours left out.
-        key: Of the row's call, "" where there was none.
-        pack: Rows that shared a call at most, None where the row was asked alone.
+        body: The intended request body, None for a skipped row. For a packed row, the body of its pack with this row
+            alone.
+        key: Key of the row's call, "" if it had none.
+        pack: Maximum number of rows that shared the call, None if the row had its own call.
         pack_id: Key of the shared call, "" for none.
-        value: The parsed value, None where there is none.
+        value: The parsed value, None for none.
         failure: Kind and message, "" for none.
-        reply: The raw response body, decoded where it is JSON; None where it is not kept. Of a packed row it
-            is the whole pack's.
-        attempts: Requests that were sent for it, repairs included.
-        latency_s: Of the last request, None where there was none.
+        reply: The raw response body, decoded if it is JSON; None if it is not kept. For a packed row, the reply to the
+            whole pack.
+        attempts: Requests sent for the row, including repairs.
+        latency_s: Seconds that the last request took, None if there was none.
         usage: Tokens, None for unknown.
-        cost_usd: None for unknown. What it cost when it was paid, now or earlier.
-        steps: Where the answer took several: each call of a tool with what it gave, and each of the model's replies,
-            in order; () for one reply alone.
-        evidence: What the answer quotes from the row and where that is, a line for each field; () where none was
-            asked for.
-        examples: What the model was shown first, each with its answer as it was sent; () for nothing.
-        label: The row's label in the frame's index, where that is not its position; None otherwise.
+        cost_usd: US dollars that the answer cost when it was paid, now or earlier; None for unknown.
+        steps: If the answer took several steps, each tool call with its result and each reply of the model, in order;
+            () for a single reply.
+        evidence: A line for each field: what the answer quotes from the row and where; () if no evidence was
+            requested.
+        examples: The examples that the model was shown, each with its answer as it was sent; () for none.
+        label: The row's label in the frame's index, if it differs from the position; otherwise None.
     """
 
     position: int
@@ -93,7 +93,7 @@ class Explanation:
         return "\n".join(f"{name:<10} {strip_control_chars(text)}" for name, text in lines)
 
     def _repr_html_(self) -> str:
-        # Everything here came from data or a model.
+        # Escape everything: it came from data or a model.
         left = "style='text-align:left;vertical-align:top'"
         wrap = "style='white-space:pre-wrap;margin:0;background:none'"
         rows, folded = [], []
@@ -140,16 +140,16 @@ class Explanation:
 
 
 def position_of(row: int, total: int, whole: str, hint: str = "") -> int:
-    """Return the position of *row*, counted from 0, where it may be counted from the end.
+    """Return the position of *row*, counted from 0; a negative *row* is counted from the end.
 
     Args:
-        row: As a person gave it.
+        row: As the user gave it.
         total: Number of rows.
-        whole: What has the rows, for the message: a run, a frame.
-        hint: What the message ends with: another way to name the row.
+        whole: What contains the rows, for the message: a run, a frame.
+        hint: Text for the message: another way to name the row.
 
     Raises:
-        UsageError: For a row that is not there, or is no whole number.
+        UsageError: If there is no such row, or *row* is not a whole number.
     """
     if isinstance(row, bool) or not hasattr(row, "__index__"):
         raise UsageError(f"A row is named by its position, a whole number, not {row!r}.{hint} Nothing was sent.")
@@ -164,12 +164,18 @@ def position_of(row: int, total: int, whole: str, hint: str = "") -> int:
 def explain(
     spec: CallSpec, rows: RowSource, results: ResultTable, store: Store | None, position: int, decided_key: str = ""
 ) -> Explanation:
-    """Gather what is known of the row at *position*, which was asked *spec*. Sends nothing.
+    """Gather what is known about the row at *position*. Sends nothing.
 
-    Of an answer that was decided among several, *spec* and *decided_key* are of the reply that it is.
+    Args:
+        spec: The spec of the row's call. If the answer was decided among several, the spec of the chosen reply.
+        rows: The rows.
+        results: The run's results.
+        store: The cache, None for none.
+        position: The row's position, counted from 0.
+        decided_key: If the answer was decided among several, the key of the chosen reply; otherwise "".
     """
     one = range(position, position + 1)
-    # A decision endpoint is sent what is judged, apart from what is asked.
+    # A decision endpoint receives the text to judge apart from the question.
     decides = spec.target.decisions is not None
     (prompt,) = rows.inputs(one) if decides and isinstance(rows, JudgedRows) else rows.prompts(one)
     asked = None if isinstance(prompt, Failure) else prompt
@@ -181,7 +187,7 @@ def explain(
     if entry is None and store is not None and outcome is not None and outcome.metas:
         entry = store.get_many([key]).get(key)
     replies = [] if outcome is None else outcome.replies()
-    # Of the answer itself: one that was asked for again alone is no longer a pack's.
+    # Read from the answer itself: a row that was asked again alone no longer belongs to a pack.
     pack = entry.metadata.get("pack") if entry is not None else None
     pack_id = "" if pack is None or entry is None else entry.metadata.get("pack_id", "")
     whole = None if store is None or pack is None else store.get_many([pack_id]).get(pack_id)
@@ -209,7 +215,7 @@ def explain(
 
 
 def shown_examples(spec: CallSpec, prompt: Prompt) -> tuple[str, ...]:
-    """Return the examples that a row is shown, as text: each prompt with the answer as it is sent."""
+    """Return the examples that the model is shown for a row, as text: each prompt with its answer as it is sent."""
     if isinstance(prompt, RawRequest):
         return ()
     dialogue = spec.encoder.dialogue(prompt)
@@ -218,18 +224,18 @@ def shown_examples(spec: CallSpec, prompt: Prompt) -> tuple[str, ...]:
 
 
 def with_evidence(run: Any, explained: Explanation) -> Explanation:
-    """Return an explanation with what the row's answer quotes, where the rows can look that up."""
+    """Add the quotes of the row's answer to an explanation, if the rows can look them up."""
     quoted = getattr(run.rows, "quoted", None)
     return explained if quoted is None else replace(explained, evidence=quoted(run, explained.position))
 
 
 def _steps(outcome: Outcome | None, before: Outcome | None, *, is_decided: bool) -> tuple[str, ...]:
-    """Return a line for each reply or tool, which names the model where an answer was decided among several.
+    """Return a line for each reply or tool result.
 
     Args:
-        outcome: Of the row.
-        before: How the row had ended when a retry sent it again, None for one that was sent once.
-        is_decided: Whether the answer was decided among several.
+        outcome: The row's outcome.
+        before: The row's outcome before a retry sent it again, None if it was not retried.
+        is_decided: Whether the answer was decided among several; the lines then name the models.
     """
     replies = [] if outcome is None else outcome.replies()
     if outcome is None or len(replies) < 2:
@@ -260,7 +266,7 @@ def _body(spec: CallSpec, rows: RowSource, position: int, prompt: Prompt, *, pac
 
 
 def decoded_body(raw: bytes) -> Any:
-    """Decode a response body; one that is no JSON is text."""
+    """Decode a response body as JSON, or as text if it is not JSON."""
     try:
         return orjson.loads(raw)
     except ValueError:
@@ -268,7 +274,7 @@ def decoded_body(raw: bytes) -> Any:
 
 
 def _without_files(value: Any) -> Any:
-    """Return a body with files cut short: base64 is unreadable, and an image is a page of it per thousand pixels."""
+    """Return a body with encoded files cut short: base64 is unreadable, and images fill pages of it."""
     if isinstance(value, Mapping):
         return {name: _without_files(inner) for name, inner in value.items()}
     if isinstance(value, list):

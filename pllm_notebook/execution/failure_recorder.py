@@ -1,4 +1,4 @@
-"""Calls that fail for good: which are stored, and with what."""
+"""Calls that failed for good: which of them the store keeps, and with which data."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["FailureOrigin", "FailureRecorder", "full_message"]
 
 
 class FailureOrigin(NamedTuple):
-    """What names a failure to a person.
+    """The run that a failure belongs to, as shown to the user.
 
     Attributes:
         run: Id of the run.
-        asked: What it asks, in a few words.
-        rows: The caller's own, whose names are shown where they have some.
+        asked: The run's question, in a few words.
+        rows: The caller's rows, whose names are shown if they have any.
     """
 
     run: str
@@ -39,11 +39,11 @@ class FailureRecorder:
     """Keep one run's failed calls in the store.
 
     Args:
-        spec: What is asked.
-        store: None to keep nothing.
-        prompt: Makes one row's prompt.
-        rows: Whose prompts they are.
-        origin: The run that they are kept under, None for one without a name.
+        spec: The spec of the calls.
+        store: Keeps the failures; None to keep nothing.
+        prompt: Builds one row's prompt.
+        rows: The rows of the prompts.
+        origin: The run that the failures are stored under, None for a run without a name.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class FailureRecorder:
         self._store = store
         self._origin = origin
         self._prompt = prompt
-        # A judge's rows are calls of an ensemble: their numbers mean nothing to a person.
+        # A judge's rows are calls of an ensemble: their positions mean nothing to the user.
         self._positions = isinstance(rows, LabelledRows)
         self._derived = rows if isinstance(rows, DerivedRows) else None
 
     def note(
         self, key: str, row: int, failure: Failure, dialogue: Dialogue | None = None, *, about_row: bool = True
     ) -> None:
-        """Keep a failure, unless nothing was sent; returns at once.
+        """Store a failure, if it is of a kind that the failure log keeps. Returns at once.
 
         Args:
-            key: Of the call.
-            row: Whose prompt it is.
-            failure: Why it failed.
+            key: The call's key.
+            row: The row whose prompt was sent.
+            failure: The failure.
             dialogue: The conversation of a further turn, None for the row's own call.
             about_row: Whether the row itself was rejected (see `FailedCall.about_row`).
         """
@@ -82,7 +82,7 @@ class FailureRecorder:
     def _failed_call(
         self, key: str, row: int, failure: Failure, dialogue: Dialogue | None, at: float, about_row: bool
     ) -> FailedCall:
-        """Build the prompt and the body, which are not kept. In the store's thread."""
+        """Build the failed call. Prompt and body are built again, in the store's thread, since they are not kept."""
         prompt, position = self._prompt(row), self._position_of(row)
         body = self._spec.whole(prompt) if dialogue is None else self._spec.encoder.body(dialogue)
         run, asked, rows = self._origin or ("", "", None)
@@ -107,7 +107,7 @@ class FailureRecorder:
 
 
 def full_message(failure: Failure) -> str:
-    """Return a failure's message, with what the provider's own words leave out: the rejected field, what to do."""
+    """Return a failure's message, with what the provider's message leaves out: the rejected field, what to do."""
     message, field = failure.message, failure.field
     if is_about_row(failure):
         return (
@@ -120,14 +120,14 @@ def full_message(failure: Failure) -> str:
 
 @runtime_checkable
 class LabelledRows(Protocol):
-    """Rows of the caller's own (see `run.Rows`)."""
+    """The caller's own rows (see `row_source.Rows`)."""
 
     label: str
 
 
 @runtime_checkable
 class NamedRows(Protocol):
-    """Rows that have names of their own, as a frame's index gives them."""
+    """Rows that have names, such as those in a frame's index."""
 
     def name_of(self, row: int) -> str:
         """Return the name of a row."""

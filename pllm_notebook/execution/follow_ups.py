@@ -1,4 +1,4 @@
-"""Replies on their way to an outcome: one that has arrived, and what a row may need beyond it."""
+"""Replies that are not read yet, and the follow-up calls that a row may need before it has an outcome."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
 ]
 
 Content = Callable[[int | None], bytes]
-"""Makes a request's bytes, with an output limit in place of the question's own, None for that."""
+"""Builds a request's bytes, given an output limit to use instead of the spec's own; None for the spec's own."""
 
 
 class PromptUnavailable(Exception):
-    """A row's prompt that could be made when the row was planned, and cannot be now: a file of it is gone.
+    """A row's prompt can no longer be built, although it could when the row was planned: one of its files is gone.
 
-    Never reaches a person; it becomes the row's failure.
+    Never reaches the user; it becomes the row's failure.
     """
 
     def __init__(self, failure: Failure) -> None:
@@ -47,14 +47,14 @@ class PromptUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FirstAnswer:
-    """A valid answer that lacks evidence for some fields, which are asked for once more.
+    """A valid answer that lacks evidence for some fields, for which the model is asked once more.
 
     Attributes:
-        value: Its value, which the row has if no second answer comes.
-        text: Of its reply.
-        key: Of that reply.
-        turn_key: The same, "" where it is to the row's own call.
-        fields: Names in JSON of what lacks evidence.
+        value: The answer's value, which the row keeps if no second answer comes.
+        text: The reply's text.
+        key: The reply's key.
+        turn_key: The same key, "" if the reply answers the row's own call.
+        fields: JSON names of the fields that lack evidence.
     """
 
     value: Any
@@ -66,23 +66,23 @@ class FirstAnswer:
 
 @dataclass(slots=True)
 class UnreadReply:
-    """A reply that is in the store (or in hand, where there is none) and not yet read.
+    """A reply that is in the store (or only in memory, without a store) and not yet read.
 
     Attributes:
         call: Index in the result table.
         key: Key of the row's own call, not of a repair.
         entry: The reply.
-        row: Whose prompt it answers.
+        row: The row whose prompt it answers.
         dialogue: The conversation so far; None for the row's own call.
-        metas: Of the replies before this one.
+        metas: Metadata of the replies before this one (see `Outcome.metas`).
         repairs: Number of turns before it that asked for a correction.
-        turns: Number of turns before it that brought the model the results of its tools.
+        turns: Number of turns before it that sent tool results to the model.
         cached: Whether everything so far came from the store.
-        schema_level: The level of structured output it was sent on, None for a stored one.
+        schema_level: The level of structured output that the request used, None for a stored reply.
         attempts: Requests that this reply took.
-        turn_key: Of the call that it answers, "" for the row's own.
-        first: The answer that it is to add evidence to; None for one that is itself the first.
-        reason: Why the model was asked for it, in words that follow its name; "" for the row's own call.
+        turn_key: Key of the call that it answers, "" for the row's own call.
+        first: The answer that this reply should add evidence to; None if this is the first answer.
+        reason: Why the model was asked, in words that follow the model's name; "" for the row's own call.
     """
 
     call: int
@@ -102,7 +102,7 @@ class UnreadReply:
 
     @property
     def paid(self) -> tuple[bytes, ...]:
-        """What is known of all replies so far, this one last (see `Outcome.metas`)."""
+        """Metadata of all replies so far, this one last (see `Outcome.metas`)."""
         own = self.entry.meta
         return (*self.metas, orjson.dumps({**decode_metadata(own), "reason": self.reason}) if self.reason else own)
 
@@ -116,15 +116,15 @@ class UnreadReply:
         repair: bool,
         first: FirstAnswer | None = None,
     ) -> UnreadReply:
-        """Return what comes of the reply to a further turn, as one that was found.
+        """Return the reply to a further turn, as found in the store.
 
         Args:
-            key: Of the further turn's call.
+            key: Key of the further turn's call.
             entry: The reply to it.
-            dialogue: The conversation that it was asked with.
-            tool_meta: What is known of tools' results that it was asked with (see `Outcome.metas`).
-            repair: Whether it was asked since this reply was wrong.
-            first: This reply's answer, where it was asked since evidence is missing.
+            dialogue: The conversation that was sent.
+            tool_meta: Metadata of the tool results in that turn (see `Outcome.metas`).
+            repair: Whether the turn was sent because this reply was wrong.
+            first: This reply's answer, if the turn was sent because evidence was missing; otherwise None.
         """
         reason = ""
         if first is not None:
@@ -146,11 +146,11 @@ class UnreadReply:
 
 
 class FollowUp(ABC):
-    """A further call that a row needs. Made as one of the kinds below.
+    """A further call that a row needs. The subclasses below are the kinds.
 
     Attributes:
         call: Index in the result table.
-        key: Of the further call.
+        key: Key of the further call.
         above: Output limit at which its answer was cut off before, 0 for none.
         dialogue: The whole conversation of a further turn; None for a row's own call.
     """
@@ -163,31 +163,31 @@ class FollowUp(ABC):
 
     @abstractmethod
     def content(self, spec: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int] | Failure:
-        """Return what makes the wire's bytes, and their number; or why it cannot be sent any more."""
+        """Return the function that builds the request body, and the body's size; or why it can no longer be sent."""
 
     @abstractmethod
     def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
-        """Return its reply as one that is still to be read."""
+        """Return the reply that has arrived for this call, still to be read."""
 
     @abstractmethod
     def found(self, entry: StoredReply) -> UnreadReply:
-        """Return the reply that another run has stored for it, as one that is still to be read."""
+        """Return the stored reply to this call, still to be read."""
 
     @abstractmethod
     def failed(self, failure: Failure) -> Outcome:
-        """Return the outcome of a row whose further call failed: what was paid before it is kept."""
+        """Return the outcome of a row whose further call failed. It keeps what was paid before."""
 
 
 @dataclass(frozen=True)
 class NextTurn(FollowUp):
-    """A further turn: the model is shown what was wrong with its answer, what lacks evidence, or what its tools gave.
+    """A further turn: it shows the model the errors of its answer, the missing evidence, or the results of its tools.
 
     Attributes:
-        reply: The reply that it follows.
-        dialogue: The conversation, the turn to be sent included.
-        tool_meta: What is known of tools' results in it (see `Outcome.metas`).
+        reply: The reply that the turn follows.
+        dialogue: The conversation, including the turn to be sent.
+        tool_meta: Metadata of the tool results in it (see `Outcome.metas`).
         repair: Whether the reply was wrong.
-        first: The reply's answer, where that lacks evidence: it stays if no other comes.
+        first: The reply's answer, if it lacks evidence; the row keeps it if no other answer comes.
     """
 
     reply: UnreadReply
@@ -221,13 +221,13 @@ class NextTurn(FollowUp):
 
 @dataclass(frozen=True)
 class SingleCall(FollowUp):
-    """A row of a pack that must be asked in a call of its own.
+    """A row of a pack that must be sent in its own call.
 
     Attributes:
         call: Index in the result table.
-        row: Whose prompt it is.
-        key: Of that call: the plain one.
-        metas: What the row bears of packs that brought it no valid answer.
+        row: The row whose prompt is sent.
+        key: Key of the row's own call (`CallSpec.plain_key`).
+        metas: The row's share of packs that gave it no valid answer.
     """
 
     call: int
@@ -237,7 +237,7 @@ class SingleCall(FollowUp):
 
     def content(self, spec: CallSpec, prompt: Callable[[int], Prompt]) -> tuple[Content, int]:
         encoded = spec.encoded(prompt(self.row))
-        assert not isinstance(encoded, Failure)  # it has been in a pack
+        assert not isinstance(encoded, Failure)  # it was sent in a pack before
         return partial(spec.content, encoded), spec.size(encoded)
 
     def arrived(self, entry: StoredReply, schema_level: int) -> UnreadReply:
@@ -253,15 +253,15 @@ class SingleCall(FollowUp):
 
 @dataclass(frozen=True)
 class WiderCall(FollowUp):
-    """A call whose answer was cut off at an output limit that a ceiling on cost had set: it is asked again with more.
+    """A call sent again with a higher output limit, since its answer was cut off at the limit that a cost ceiling set.
 
     Attributes:
         call: Index in the result table.
-        row: Whose prompt it is.
-        key: Of the call, which is the same with any output limit.
+        row: The row whose prompt is sent.
+        key: Key of the call, which does not depend on the output limit.
         above: The output limit at which the answer was cut off.
-        metas: What is known of the answers that were cut off.
-        inner: The further call that it is, None for the row's own.
+        metas: Metadata of the answers that were cut off.
+        inner: The further call that is sent again, None for the row's own call.
     """
 
     call: int
@@ -305,13 +305,13 @@ class WiderCall(FollowUp):
 
 @dataclass(frozen=True)
 class ToolCalls:
-    """A reply that calls tools, which are to be run before the model can be asked on.
+    """A reply that calls tools, which must run before the conversation can continue.
 
     Attributes:
         reply: The reply.
-        dialogue: The conversation, the reply included.
-        read: Its calls, in order.
-        results: Of those that need not be run: what they gave, by their place among the calls.
+        dialogue: The conversation, including the reply.
+        read: The calls, in order.
+        results: Results of the calls that need not run, by position among the calls.
     """
 
     reply: UnreadReply
@@ -321,5 +321,5 @@ class ToolCalls:
 
     @property
     def key(self) -> str:
-        """Of the call whose reply it is: that of the further call comes of the results."""
+        """Key of the call that this reply answers; the next call's key depends on the results."""
         return self.reply.turn_key or self.reply.key

@@ -1,8 +1,8 @@
-"""How eagerly Python collects its garbage while a run is at work.
+"""A higher garbage-collection threshold while a run is active.
 
-A run makes hundreds of thousands of objects that live on: planned rows, replies, parsed values. Python looks through
-young objects each time some hundreds more have been made than freed, and then again and again through the old ones,
-for cycles that our objects do not form. That was a fifth of a cached row's time and a tenth of a live call's.
+A run creates hundreds of thousands of long-lived objects: planned rows, replies, parsed values. Python examines the
+young objects whenever some hundreds more have been allocated than freed, and then repeatedly the old ones, for cycles
+that our objects do not form. That took a fifth of the time of a cached row and a tenth of that of a live call.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from pllm_notebook.runtime import Locked, Slot
 __all__ = ["RELAXED_THRESHOLD", "RelaxedGc", "relaxed_gc"]
 
 RELAXED_THRESHOLD = 20_000
-"""Objects made and not freed before Python looks through them: Python's own is some hundreds (2,000 from 3.13 on).
+"""Objects allocated and not freed before Python collects. Python's default is some hundreds (2,000 from 3.13 on).
 
-Cycles in a user's own code are still collected, only later: that many small objects are a few megabytes.
+Cycles in the user's code are still collected, only later: that many small objects are a few megabytes.
 """
 
 
 class RelaxedGc(Locked):
-    """Raise the collector's first threshold while at least one piece of work goes on. Safe from any thread.
+    """Raise the collector's first threshold while at least one piece of work is active. Safe from any thread.
 
-    What is found when the first begins is put back when the last ends, unless somebody set other thresholds
-    meanwhile: theirs stay. Whether collecting is switched on at all is never touched, and a first threshold of 0,
-    which switches it off, or one above ours is left as it is.
+    The thresholds at the first `begin` are restored at the last `end`, unless other code has changed them in the
+    meantime. The collector is never enabled or disabled. A first threshold of 0, which disables it, or above ours
+    is left unchanged.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._at_work = 0
-        # The thresholds before, and those set in their place; None while nothing of ours does.
+        # The previous thresholds and the ones set instead; `_before` is None while the thresholds are not raised.
         self._before: tuple[int, int, int] | None = None
         self._ours: tuple[int, int, int] | None = None
 
@@ -46,7 +46,7 @@ class RelaxedGc(Locked):
             if self._at_work == 1 and 0 < first < RELAXED_THRESHOLD:
                 self._before = (first, second, third)
                 gc.set_threshold(RELAXED_THRESHOLD, second, third)
-                # Asked for: Python need not keep every number that it is given.
+                # Read back: Python need not keep every number that it is given.
                 self._ours = gc.get_threshold()
 
     def end(self) -> None:
@@ -63,7 +63,7 @@ class RelaxedGc(Locked):
         self.end()
 
     def reset_after_fork(self) -> None:
-        """Put back what was there before: none of the parent's work goes on in the child."""
+        """Restore the previous thresholds: none of the parent's work continues in the child."""
         super().reset_after_fork()
         self._at_work = 0
         self._put_back()
@@ -78,5 +78,5 @@ _RELAXED: Slot[RelaxedGc] = Slot("gc", RelaxedGc, is_kept=True)
 
 
 def relaxed_gc() -> RelaxedGc:
-    """Return this process's one, in which runs note when they begin and end."""
+    """Return this process's instance, which runs notify when they begin and end."""
     return _RELAXED.value

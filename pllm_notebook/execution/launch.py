@@ -1,4 +1,4 @@
-"""Put the rooms together and start a run: the one way in for every front end."""
+"""Assemble specs and services, and start a run: the one entry point for every front end."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def build_spec(
     Args:
         options: As resolved.
         output: The type to parse, None for plain text.
-        instruct: Whether there is no prompt, so that the type itself must say what is wanted.
+        instruct: Whether there is no prompt, so that the instruction must come from the type.
         sample: Index among the answers that each row gets from this model; 0 is the plain call.
         history: Turns of a conversation that come before the row's prompt.
         examples: Shown to the model before the row's prompt.
-        json_object: Whether JSON of any shape is asked for, where there is no type.
-        marks: Whether requests mark what the provider's prompt cache is to keep, where it takes marks.
+        json_object: Whether to request JSON of any shape; only without a type.
+        marks: Whether requests mark what the provider's prompt cache should keep, if it takes marks.
         alone: Whether no two of its prompts begin alike (see `CallSpec`).
-        calls: Whether the answer to a row is what the model calls (`tools.Called`), which is not run.
-        keys: API keys by provider, in place of the environment's.
+        calls: Whether the answer to a row is the model's tool calls (`tools.Called`), which are not run.
+        keys: API keys by provider, instead of those in the environment.
 
     Raises:
-        UsageError: When it cannot be asked as written. Nothing was sent.
+        UsageError: If the call cannot be sent with these options. Nothing was sent.
     """
     system = options.system
     if instruct:
@@ -101,7 +101,7 @@ def build_spec(
 
 
 def instruction_for(options: Options, output: OutputType | None) -> str:
-    """Return the instruction that a type itself contains, where there is no prompt.
+    """Return the instruction that a type contains, for calls without a prompt.
 
     Args:
         options: As resolved.
@@ -126,12 +126,13 @@ def services_for(
         running: The engine that it runs on.
         store: The cache.
         options: As resolved.
-        settings: In force as the run starts.
-        kept: The store as the run uses it, None to keep nothing.
-        budget: Money that it shares with other runs; None for its options' own.
+        settings: The settings in force when the run starts.
+        kept: The store that the run writes to, None to keep nothing.
+        budget: The budget that it shares with other runs; None for its own, from the options.
 
     Raises:
-        UsageError: For a batch, where the cache is no directory on disk. Nothing was sent.
+        UsageError: For a batch run, if the cache is not a directory on disk. Nothing was sent.
+        StoreError: For a batch run, if the journal cannot be read or written. Nothing was sent.
     """
     from pllm_notebook.store import DiskStore
 
@@ -148,7 +149,7 @@ def services_for(
 
 
 def _job_lookup(running: Engine, store: Store, options: Options) -> JobLookup | None:
-    """Return what knows which calls wait in batch jobs; None where the cache is no directory on disk."""
+    """Return the lookup of calls that wait in batch jobs; None if the cache is not a directory on disk."""
     from pllm_notebook.batch_jobs import JournalLookup
     from pllm_notebook.store import DiskStore
 
@@ -162,7 +163,7 @@ def batch_service(running: Engine, store: Store) -> BatchService:
     """Return this process's batch service.
 
     Raises:
-        UsageError: Where the cache is no directory on disk. Nothing was sent.
+        UsageError: If the cache is not a directory on disk. Nothing was sent.
         StoreError: If the journal cannot be read or written. Nothing was sent.
     """
     from pllm_notebook.batch_jobs import batch_service_for
@@ -187,18 +188,18 @@ def start(
     """Start a run in the background and return its handle at once.
 
     Args:
-        spec: What is asked.
-        rows: The rows that are asked.
+        spec: The spec of the calls.
+        rows: The rows to answer.
         further: Specs of other calls that the run may make.
-        make: Makes its execution, of its services; None for the calls of *spec* alone.
-        cache_dir: Where its answers are kept, None for the configured place.
-        run_budget: Money that it shares with other runs; None for one of its own, from the options.
+        make: Builds the execution from the services; None for an execution of *spec* alone.
+        cache_dir: Where answers are kept, None for the configured directory.
+        run_budget: The budget that it shares with other runs; None for its own, from the options.
         on_engine: The engine it runs on, None for this process's own.
-        display: Shows it, None for one of its own where its options want one.
+        display: Shows the run; None for a display of its own, if the options ask for one.
 
     Raises:
-        UsageError: When `configure(loop=…)` came after the engine had started.
-        StoreError: When the cache cannot be opened. Nothing was sent.
+        UsageError: If `configure(loop=…)` was called after the engine had started. Nothing was sent.
+        StoreError: If the cache cannot be opened. Nothing was sent.
     """
     from pllm_notebook.store import DiskStore, current_directory
 
@@ -208,7 +209,7 @@ def start(
         running = _moved_to(settings.loop)
     for each in (spec, *further):
         if each.target.simulated and spec.options.cache != "only":
-            # A restarted simulator has another address: it is another account, with dispatchers of its own.
+            # A restarted simulator has another address, so it is another account with its own dispatchers.
             each.target = replace(each.target, account=start_simulator().url)
     sink = display or (new_display() if spec.options.progress and rows.total else None)
     store = store_for(spec.options, cache_dir)
@@ -235,23 +236,23 @@ def start(
 
 
 def _moved_to(where: Literal["private", "notebook"]) -> Engine:
-    """Start this process's engine again, on the loop that is configured.
+    """Restart this process's engine on the configured loop.
 
     Raises:
-        UsageError: When it has had runs: `configure(loop=…)` came too late.
+        UsageError: If it has had runs: `configure(loop=…)` was called too late. Nothing was sent.
     """
     if runs():
         raise UsageError(
             f"loop={where!r} was configured after the engine had started on loop={engine(where).loop.where!r}. "
             f"Configure it before the first run: restart the kernel. Nothing was sent."
         )
-    # It has only polled the jobs of earlier kernels; the new one continues that.
+    # The old engine has only polled the jobs of earlier kernels; the new one continues that.
     shutdown()
     return engine(where)
 
 
 def look_after_jobs() -> None:
-    """Look after the open jobs of the current cache directory in the background, unless `poll` is off."""
+    """Poll the open jobs of the current cache directory in the background, unless `poll` is off."""
     from pllm_notebook.batch_jobs import start_polling
 
     start_polling(resolve_model)
@@ -273,7 +274,7 @@ def estimate_rows(spec: CallSpec, rows: RowSource, *, cache_dir: str | None = No
 
 
 def store_for(options: Options, cache_dir: str | None = None) -> Store:
-    """Open the store that a run with *options* uses; the same one for the same directory."""
+    """Open the store that a run with *options* uses. The same directory gives the same store."""
     # Imported on use: the database library is not needed to import this package.
     from pllm_notebook.store import MemoryStore, open_store
 

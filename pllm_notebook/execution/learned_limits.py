@@ -1,8 +1,8 @@
-"""Limits that runs learned, kept beside the answers: the next kernel begins where this one ended.
+"""Rate limits that runs learned, kept beside the answers, so that the next kernel starts from them.
 
-What is kept is a guess for the first moments of another run, and never a ceiling: a limit that was
-reported counts until the first reply, which reports it again or not at all, and an inferred rate is where the
-search begins. So a file that is lost, damaged or wrong costs seconds, and nothing here raises.
+They are a guess for the first moments of another run, never a ceiling: a reported limit counts until the first reply,
+which reports it again or not at all, and an inferred rate is where the search starts. So a file that is lost, damaged
+or wrong costs seconds, and nothing here raises.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ FILE = "limits.json"
 
 _VERSION = 1
 _DAY_S = 86_400.0
-# What a provider reports changes with the account's tier. What was inferred, and how many concurrent calls were useful,
-# changes from day to day: with the load of the server, and with other users of the account.
+# Reported limits change with the account's tier. Inferred rates, and how many concurrent calls were useful, change from
+# day to day, with the load of the server and with other users of the account.
 _MAX_AGE_S = dict.fromkeys(("inferred_per_min", "window"), _DAY_S)
-# The file keeps the name that earlier versions read.
+# The file keeps the name that earlier versions use.
 _NAME_IN_FILE = {"inferred_per_min": "found_per_min"}
 _REPORTED_MAX_AGE_S = 30 * _DAY_S
-_MAX_DISPATCHERS = 200  # a year of trying models should not make every run's end slower
+_MAX_DISPATCHERS = 200  # a year of trying models should not slow down the end of every run
 
-# By the dispatcher's name, and by the name in the file: the number, and when it was learned.
+# For each name in the file: the number, and when it was learned.
 _TimedValues = dict[str, tuple[float, float]]
 _FIELDS = tuple(each.name for each in fields(LearnedLimits))
 
 
 class LimitCache:
-    """The learned limits in one cache directory. No key, address or content is ever in its file.
+    """The learned limits in one cache directory. Its file never contains keys, addresses or content.
 
-    Several processes may write. The last one counts for each account and model; where two write at the same moment,
-    what one of them learned is lost.
+    Several processes may write. The last write counts for each account and model; if two processes write at the same
+    moment, what one of them learned is lost.
 
     Args:
-        directory: Where the answers are.
-        clock: Returns seconds since 1970, in which ages are counted.
+        directory: The cache directory.
+        clock: Returns seconds since 1970, used to compute ages.
     """
 
     def __init__(self, directory: str, clock: Callable[[], float] = time.time) -> None:
@@ -56,7 +56,7 @@ class LimitCache:
         self._clock = clock
 
     def known(self, dispatcher_key: tuple[str, str, str]) -> LearnedLimits | None:
-        """Return what was learned of an account and model and is not too old, None for nothing.
+        """Return what was learned about an account and model and is not too old, None for nothing.
 
         Args:
             dispatcher_key: Provider or server, account (a fingerprint) and model.
@@ -69,7 +69,7 @@ class LimitCache:
         return LearnedLimits(**{field: values.get(_NAME_IN_FILE.get(field, field)) for field in _FIELDS})
 
     def keep(self, dispatcher_key: tuple[str, str, str], known: LearnedLimits) -> None:
-        """Store what a run learned. What it did not learn again stays, with its age."""
+        """Store what a run learned. Values that it did not learn again stay, with their age."""
         now, stored = self._clock(), self._read()
         learned = {
             _NAME_IN_FILE.get(field, field): (value, now) for field, value in asdict(known).items() if value is not None
@@ -80,7 +80,7 @@ class LimitCache:
         self._write(orjson.dumps({"version": _VERSION, "lanes": kept}, option=orjson.OPT_INDENT_2))
 
     def _read(self) -> dict[str, _TimedValues]:
-        """Read the facts that are not too old; anything that `keep` would not have written counts as absent."""
+        """Read the values that are not too old; anything that `keep` would not have written counts as absent."""
         try:
             with open(os.path.join(self._directory, FILE), "rb") as file:
                 content = orjson.loads(file.read())
@@ -94,14 +94,14 @@ class LimitCache:
         return {name: facts for name, facts in read.items() if facts}
 
     def _write(self, content: bytes) -> None:
-        """Replace the file in one step, so that no reader sees half of it; do nothing in a read-only directory."""
-        # Not synced: after a power cut an empty file is as good as none.
+        """Replace the file atomically, so that no reader sees half of it; do nothing in a read-only directory."""
+        # Not synced: an empty file after a power cut does no harm.
         with contextlib.suppress(OSError), replacing(os.path.join(self._directory, FILE), synced=False) as file:
             file.write(content)
 
 
 def limits_name(dispatcher_key: tuple[str, str, str]) -> str:
-    """Return the name of an account and model in files that processes share. It holds no key and no address."""
+    """Return the name of an account and model in files that processes share. It contains no key and no address."""
     provider, account, model = dispatcher_key
     return f"{provider}:{model} @{account}"
 
@@ -118,5 +118,5 @@ def _timed_values(given: dict[str, Any], now: float) -> _TimedValues:
 
 
 def _is_sound(value: float) -> bool:
-    # No limit or window is below one; a smaller number would keep a first call that fails from being tried again.
+    # No limit or window is below one. A smaller number would prevent a retry of a first call that fails.
     return not isinstance(value, bool) and math.isfinite(value) and value >= 1

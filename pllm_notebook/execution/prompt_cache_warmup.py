@@ -1,7 +1,7 @@
-"""Warm first: the call that writes a long prefix to the provider's cache goes alone, the rest read it.
+"""Prompt-cache warmup: the first call writes a long prefix to the provider's cache, and the others wait to read it.
 
-A prefix can be read only after a reply to it has begun. A run that sends sixty calls at once pays sixty
-times for the prefix; one that waits for its first reply pays once, for the time of one call.
+A prefix can be read only after the reply to the call that wrote it has begun. A run that sends sixty calls at once
+pays sixty times for the prefix. A run that waits for its first reply pays once, and loses the time of one call.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pllm_notebook.runtime import Slot
 
 __all__ = ["MAX_WAIT_S", "Warmup", "shared_prefix"]
 
-# A first call that takes longer (slow, refused and queued again) costs the run more time than it saves money.
+# Waiting longer for a first call (slow, or refused and queued again) costs more time than the saved money is worth.
 MAX_WAIT_S = 10.0
-# Calls to send, from which on waiting for one of them can pay.
+# Minimum number of calls for which waiting for the first one can pay.
 _MIN_CALLS = 3
 
-# Prefixes that were read or written, and when. Process-wide, as the provider's cache outlives a run.
+# Prefixes that were read or written, and when. Process-wide, since the provider's cache outlives a run.
 _WARM: Slot[dict[Hashable, float]] = Slot("warm prefixes", dict)
 
 
 def shared_prefix(spec: CallSpec) -> Hashable | None:
-    """Return what tells the prefix of all calls of a spec from others', None where it is too short for the cache."""
+    """Return what identifies the prefix of a spec's calls, None if the provider's prompt cache does not keep it."""
     prefix = (spec.packed or spec).prefix()
     return None if prefix is None else (*spec.target.dispatcher_key, prefix)
 
@@ -34,8 +34,8 @@ class Warmup:
 
     Attributes:
         begun: Whether a call has been taken.
-        waits: Whether a first call is out that the others may wait for.
-        prefix: The run's (see `shared_prefix`), None where there is nothing to wait for.
+        waits: Whether the other calls may have to wait for a first call that is in flight.
+        prefix: The run's prefix (see `shared_prefix`), None if there is nothing to wait for.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Warmup:
 
         Args:
             now: Seconds on the loop's clock.
-            left: Calls that are known and not yet taken.
+            left: Number of known calls that are not yet taken.
         """
         if not self.waits or left < _MIN_CALLS - 1:
             return False
@@ -60,11 +60,11 @@ class Warmup:
         return self.waits
 
     def begin(self, now: float, prefix: Hashable | None) -> bool:
-        """Note that the first call was taken; return whether the others may wait for it, at most `MAX_WAIT_S`.
+        """Note that the first call was taken; return whether the others may wait for it, for at most `MAX_WAIT_S`.
 
         Args:
             now: Seconds on the loop's clock.
-            prefix: As `self.prefix` will be.
+            prefix: The run's prefix (see `shared_prefix`).
         """
         self.begun, self._began, self.prefix = True, now, prefix
         self.waits = prefix is not None and now - _WARM.value.get(prefix, float("-inf")) >= LIFETIME_S

@@ -1,10 +1,9 @@
-"""From stored replies to outcomes: validation, and the chain of further turns.
+"""Turn stored replies into outcomes: validation, and the chain of further turns.
 
-Runs in a worker thread, since validators are the user's code. Replaying a chain from the store
-gives the same outcome without sending anything, because a further turn is an ordinary call: what it
-says of errors comes from their places and types alone, and what it says of tools is stored too. An
-answer out of a pack has no repair turns: a row that is invalid there is asked alone, as if it had
-never been in a pack.
+This runs in a worker thread, since validators are the user's code. Replaying a chain from the store gives the same
+outcome without sending anything, because a further turn is an ordinary call: its text about errors depends only on
+their places and types, and its tool results are stored too. An answer from a pack gets no repair turns: a row whose
+answer is invalid there is asked alone, as if it had never been in a pack.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ __all__ = ["ReplyParser", "Step"]
 logger = logging.getLogger("pllm_notebook")
 
 Step = Outcome | FollowUp | ToolCalls
-"""What becomes of a reply: the row's outcome, a further call, or tools to run."""
+"""What follows from a reply: the row's outcome, a further call, or tools to run."""
 
 _EMPTY = (
     "The reply holds no text. Running the cell again asks again; allow_empty=True takes an empty reply as the answer."
@@ -54,9 +53,9 @@ class ReplyParser:
     """Turn the stored replies to one spec's calls into steps. From any thread.
 
     Attributes:
-        spec: What was asked.
-        store: Where stored repair turns are looked for, None to look nowhere.
-        prompt: Makes one row's prompt.
+        spec: The spec of the calls.
+        store: Where further turns and tool results are looked up, None to look nowhere.
+        prompt: Builds one row's prompt.
     """
 
     spec: CallSpec
@@ -64,12 +63,10 @@ class ReplyParser:
     prompt: Callable[[int], Prompt]
 
     def read(self, replies: Sequence[UnreadReply]) -> list[Step]:
-        """Read *replies*, in order, one by one where a group cannot be read. Nothing escapes.
+        """Return the steps of *replies*, in order. Raises no `Exception`.
 
-        A reply that cannot be read alone either is the failure of its own row.
-
-        Args:
-            replies: All are read at once, since validating in bulk costs a third less.
+        All are read at once, since validating in bulk costs a third less. If that raises, they are read one by one, and
+        a reply that still cannot be read fails only its own row.
         """
         if self.spec.evidence is not None and len(replies) > 1 and any(reply.first is not None for reply in replies):
             return [step for reply in replies for step in self.read([reply])]
@@ -178,7 +175,7 @@ class ReplyParser:
         repair: bool = False,
         first: FirstAnswer | None = None,
     ) -> Step | None:
-        """Continue with a further turn, from the store as far as possible; None where it must not be sent."""
+        """Continue with a further turn, from the store as far as possible; None if it must not be sent."""
         key = self.spec.key_of(dialogue)
         known = self._stored(key)
         if known is not None:
@@ -187,7 +184,7 @@ class ReplyParser:
         return None if self.spec.options.cache == "only" else NextTurn(reply, key, dialogue, tool_meta, repair, first)
 
     def _stored(self, key: str) -> StoredReply | None:
-        """Return the reply to a further call that the store has and this run can use, None for none."""
+        """Return the stored reply to a further call that this run can use, None for none."""
         spec = self.spec
         known = (
             self.store.get_many([key]).get(key)
@@ -197,7 +194,7 @@ class ReplyParser:
         return known if known is not None and known.satisfies(spec.output_limit, spec.takes_empty) else None
 
     def _with_evidence(self, reply: UnreadReply, outcome: Outcome) -> Step:
-        """Return an answer's outcome, or the turn that asks once more for evidence that it lacks."""
+        """Return an answer's outcome, or the turn that asks once more for its missing evidence."""
 
         def further(dialogue: Dialogue, first: FirstAnswer) -> Step | None:
             return self._further(reply, dialogue, first=first)
@@ -205,7 +202,7 @@ class ReplyParser:
         return evidence_turn(self.spec, reply, outcome, partial(self._dialogue, reply), further)
 
     def _called(self, reply: UnreadReply) -> Step:
-        """Settle a whole reply that calls tools."""
+        """Return the step for a complete reply that calls tools."""
         spec = self.spec
         entry, box, options = reply.entry, spec.toolbox, spec.options
         calls = entry.calls
@@ -243,7 +240,7 @@ class ReplyParser:
         dialogue = self._dialogue(reply)
         if isinstance(dialogue, Failure):
             return failed(reply, dialogue.kind, dialogue.message)
-        # The reply in its provider's own form: signatures in it must come back as they were.
+        # Keep the reply in its provider's own form: signatures in it must be sent back unchanged.
         decoded_reply = decoded(spec.target.wire, loaded(entry.raw))
         spoken = Turn("assistant", decoded_reply.text, calls=calls, echo=decoded_reply.echo)
         calling = ToolCalls(
@@ -257,10 +254,10 @@ class ReplyParser:
         return calling
 
     def _whole_answer(self, reply: UnreadReply) -> Step | None:
-        """Return the answer that a reply holds beside calls that nothing here runs, None where it holds none.
+        """Return the answer that a reply contains besides tool calls that are not run, None for no answer.
 
-        All providers may return text and calls together. A text that is a whole value of the type is the answer; a
-        text without a type may announce the call.
+        Any provider may return text and calls together. A text that is a complete value of the type is the answer.
+        Without a type, the text may only announce the call.
         """
         spec = self.spec
         if spec.fitted is None or not reply.entry.text:
@@ -272,7 +269,7 @@ class ReplyParser:
         return outcome if spec.evidence is None else self._with_evidence(reply, outcome)
 
     def _known_results(self, reply: UnreadReply, read: Sequence[ReadCall]) -> dict[int, StoredReply]:
-        """Return, by place, the results of calls that need not be run: invalid ones, and those in the store."""
+        """Return, by position, the results of calls that need not run: invalid calls, and those in the store."""
         spec = self.spec
         known = {
             at: invalid_call_result(one, spec) for at, one in enumerate(read) if one.invalid is not None or spec.calls
@@ -291,7 +288,7 @@ class ReplyParser:
 
         Args:
             calling: The calls.
-            results: The result of each, by its place.
+            results: The result of each call, by its position.
         """
         entries = [results[at] for at in range(len(calling.read))]
         turn = Turn("tool", "", results=tuple(map(result_of, calling.read, entries)))
@@ -312,7 +309,7 @@ class ReplyParser:
     ) -> Step:
         spec = self.spec
         encoded = spec.encoded(self.prompt(reply.row))
-        assert not isinstance(encoded, Failure)  # it has been in a pack
+        assert not isinstance(encoded, Failure)  # it was sent in a pack before
         key = spec.plain_key(encoded)
         metas = reply.paid
         known = self._stored(key)
@@ -324,7 +321,7 @@ class ReplyParser:
         return SingleCall(reply.call, reply.row, key, metas)
 
     def _dialogue(self, reply: UnreadReply) -> Dialogue | Failure:
-        """Return the conversation that a reply answers, or why it cannot be given any more."""
+        """Return the conversation that a reply answers, or why it can no longer be built."""
         if reply.dialogue is not None:
             return reply.dialogue
         try:
@@ -333,12 +330,12 @@ class ReplyParser:
             return lost.failure
         assert not isinstance(
             asked, RawRequest
-        )  # a whole body has no type that its reply could miss, and no tools of ours
+        )  # a caller's own body has no type to validate against, and no tools of ours
         return self.spec.encoder.dialogue(asked)
 
 
 def _schema_of(spec: CallSpec, reply: UnreadReply) -> SchemaLevel:
-    """Return what is known of the schema that a reply was asked for: that of its pack, where it is of one."""
+    """Return what is known about the schema that a reply was sent with: the pack's schema for a packed reply."""
     is_packed = spec.packed is not None and "pack" in reply.entry.metadata
     return spec.packed.schema_level if is_packed and spec.packed is not None else spec.schema_level
 
@@ -349,7 +346,7 @@ def _answered(reply: UnreadReply, value: object) -> Outcome:
 
 
 def _correction(invalid: Invalid) -> str:
-    """Word the errors for the model, by place and type alone: a library's wording must not move the key."""
+    """Describe the errors to the model by place and type alone: a library's wording must not change the key."""
     if invalid.kind is FailureKind.INVALID_JSON:
         return "That is not valid JSON. Answer again, with the JSON value alone."
     lines = "\n".join(f"- {line}" for line in repair_lines(invalid))

@@ -1,6 +1,6 @@
-"""Read stored replies in a worker, with a time limit: each becomes an outcome, a follow-up call, or tool calls.
+"""Read stored replies in a worker, with a timeout: each becomes an outcome, a follow-up call, or tool calls.
 
-The user's validators run there. One that does not return holds up its own rows alone.
+The user's validators run there. A validator that does not return delays only its own rows.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class ReplyReader:
         self._loop = services.engine.loop.loop
         self._workers = services.engine.workers
         self._work: asyncio.Future[list[Step]] | None = None
-        # Whether a group took too long: those after it are read one by one from the start.
+        # Whether a group took too long; later groups are then read one by one from the start.
         self._is_slow = False
 
     async def read(self, group: Sequence[UnreadReply]) -> list[Step] | None:
-        """Return what becomes of each reply; None where the run stopped and waits for them no longer."""
+        """Return the step for each reply; None if the run stopped and no longer waits for them."""
         try:
             steps = await self._read(group)
         except asyncio.CancelledError:
@@ -43,7 +43,7 @@ class ReplyReader:
             return None
         except GeneratorExit:
             raise
-        except BaseException as error:  # ours or the interpreter's: rows must not wait for ever
+        except BaseException as error:  # our bug or the interpreter's: rows must not wait forever
             logger.exception("Replies could not be read")
             failure = Failure(FailureKind.SCHEMA, f"{type(error).__name__}: {error}")
             steps = [Outcome(None, failure, r.key, r.paid, False, r.entry) for r in group]
@@ -54,7 +54,7 @@ class ReplyReader:
         return steps
 
     def abandon(self) -> None:
-        """Wait no longer for the group that is being read; all of it is stored."""
+        """Stop waiting for the group that is being read. All of its replies are stored."""
         if self._work is not None:
             self._work.cancel()
 
@@ -69,7 +69,7 @@ class ReplyReader:
                     raise
             except GeneratorExit:
                 raise
-            except BaseException:  # the interpreter's own, or a thread that could not start
+            except BaseException:  # the interpreter's own error, or a thread that could not start
                 if len(group) == 1:
                     raise
             finally:
@@ -83,13 +83,13 @@ class ReplyReader:
         return work
 
     def _time_out(self, work: asyncio.Future[list[Step]]) -> None:
-        """Abandon a group in which some validator takes too long: it is read again, one by one."""
+        """Abandon a group in which a validator takes too long. Its replies are read again, one by one."""
         if not work.done():
             self._is_slow = True
             work.cancel()
 
 
 def _is_cancelling() -> bool:
-    """Return whether the present task is being cancelled, and not only the work that it waits for."""
+    """Return whether the current task is being cancelled, and not only the work that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

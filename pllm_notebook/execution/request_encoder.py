@@ -1,4 +1,4 @@
-"""From a row's prompt to the intended body of its request: the conversation around it, encoded for the provider."""
+"""Encode a row's prompt, with the conversation around it, as the intended body of its request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pllm_notebook.tools import Toolbox
 
 __all__ = ["RequestEncoder"]
 
-# Under a ceiling every call needs a bound for its own cost, hence for its output.
+# Under a cost ceiling every call needs a bound on its cost, hence on its output.
 OUTPUT_LIMIT_UNDER_BUDGET = 16_384
 
 
@@ -31,9 +31,9 @@ class RequestEncoder:
 
     Attributes:
         extra: Fields of the body besides the prompt, the type and the tools.
-        fitted: The type as the provider takes it, None for plain text.
+        fitted: The type in the form that the provider takes, None for plain text.
         toolbox: The tools that are offered, None for none.
-        tools: Those, as the provider takes them.
+        tools: The same tools in the form that the provider takes.
     """
 
     target: ResolvedModel
@@ -53,7 +53,7 @@ class RequestEncoder:
         return ExampleTurns(self.target.label, self.fitted)
 
     def dialogue(self, prompt: str | Dialogue) -> Dialogue:
-        """Return the conversation in which a row's prompt is the last word."""
+        """Return the conversation that ends with a row's prompt."""
         own = None if isinstance(prompt, str) else prompt
         said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
         examples = self.examples if own is None or own.examples is None else own.examples
@@ -62,7 +62,7 @@ class RequestEncoder:
         return Dialogue((*self.history, *shown, *said), system, shown=len(shown))
 
     def request(self, prompt: Dialogue | RawRequest) -> RawRequest | Failure:
-        """Return the whole body of a row's conversation, or why it cannot be sent; a caller's own body as it is."""
+        """Return the body of a row's conversation, or why it cannot be sent. A caller's own body is left unchanged."""
         try:
             if isinstance(prompt, RawRequest):
                 request = prompt
@@ -74,7 +74,7 @@ class RequestEncoder:
             orjson.dumps(request.fields)
         except UsageError as error:
             return Failure(FailureKind.INPUT, str(error))
-        except TypeError as error:  # half a surrogate pair, or a value that JSON does not have
+        except TypeError as error:  # a lone surrogate, or a value that JSON cannot represent
             return Failure(FailureKind.INPUT, f"The prompt is no JSON: {error}. Nothing was sent for this row.")
         return request
 
@@ -82,7 +82,7 @@ class RequestEncoder:
         """Encode the intended body of a whole conversation.
 
         Raises:
-            UsageError: For what the provider or the model does not take. Nothing was sent.
+            UsageError: If the provider or the model does not accept some part of it. Nothing was sent.
         """
         options = self.options
         limit = options.max_output_tokens
@@ -90,7 +90,7 @@ class RequestEncoder:
             limit = OUTPUT_LIMIT_UNDER_BUDGET
         choice = "auto"
         if self.toolbox is not None and not (options.run_tools and dialogue.turns[-1].role == "tool"):
-            # A model that must call a tool again after each result would never answer.
+            # The choice applies only before a tool result: a model forced to call a tool each time never answers.
             choice = self.toolbox.choice
         return self.target.wire.encode(
             Request(
@@ -99,7 +99,7 @@ class RequestEncoder:
                 system=dialogue.system,
                 schema=None if self.fitted is None else self.fitted.schema,
                 schema_name="answer" if self.output is None else self.output.name,
-                # 0 and 0.0 are one temperature, and must be one key.
+                # 0 and 0.0 are the same temperature, and must give the same key.
                 temperature=None if options.temperature is None else float(options.temperature),
                 max_output_tokens=limit,
                 extra_body=self.extra,

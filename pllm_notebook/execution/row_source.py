@@ -1,4 +1,4 @@
-"""Where a run's rows come from, and the shape that their answers take."""
+"""Protocols of a run's rows: where prompts come from, and the shape that the answers take."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class RowSource(Protocol):
-    """Where prompts come from."""
+    """A source of prompts."""
 
     @property
     def total(self) -> int:
@@ -38,13 +38,13 @@ class RowSource(Protocol):
 
     @property
     def source(self) -> str:
-        """The template that all rows share, as written; "" where there is none. Only packs read it."""
+        """The template that all rows share, as written; "" for none. Only packs read it."""
 
     def prompts(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Return the prompts of some rows; None for one to skip, a failure for one that cannot be sent."""
+        """Return the prompts of some rows; None for a row to skip, a failure for a row that cannot be sent."""
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Return what a pack holds for each row that can be sent, as JSON: its columns, or its whole prompt."""
+        """Return what a pack contains for each row that can be sent, as JSON: its columns, or its whole prompt."""
 
 
 @runtime_checkable
@@ -52,14 +52,14 @@ class MixedRows(Protocol):
     """Rows that have several specs.
 
     Attributes:
-        spec_of_row: What each row is asked, by index among the run's specs.
+        spec_of_row: The index of each row's spec among the run's specs.
     """
 
     spec_of_row: Sequence[int]
 
 
 class ContextFailed(Exception):
-    """The caller's function made no context of a row. Never reaches a person; it becomes the row's failure."""
+    """The caller's function could not make a row's context. Never reaches the user; it becomes the row's failure."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
@@ -67,43 +67,43 @@ class ContextFailed(Exception):
 
 
 class Contexts(Protocol):
-    """What validators are given of each row. Used in worker threads."""
+    """The validation context of each row. Used in worker threads."""
 
     def of(self, row: int) -> Any:
         """Return the context of a row.
 
         Raises:
-            ContextFailed: Where there is none.
+            ContextFailed: If the caller's function could not make it.
         """
 
     def ids(self, rows: Sequence[int]) -> Sequence[str | Failure]:
-        """Return what tells contexts of rows apart, "" where all have the same; a failure where there is none."""
+        """Return what identifies each row's context, "" if all are the same; a failure if there is no context."""
 
 
 @runtime_checkable
 class ContextualRows(Protocol):
-    """Rows whose answers are validated in a context of their own.
+    """Rows whose answers may each be validated in a context of their own.
 
     Attributes:
-        contexts: None where there is none.
+        contexts: The contexts, None for none.
     """
 
     contexts: Contexts | None
 
 
 class EvidenceOfRows(Protocol):
-    """What verifies the quotes of answers, and remembers which answers were asked for once more. From any thread."""
+    """Verifies the quotes in answers, and records which answers were requested once more. From any thread."""
 
     def unverified(self, row: int, quotes: Mapping[str, str | None]) -> Sequence[str]:
-        """Return the names of the quotes that are not in a row, those that are None included."""
+        """Return the names of the quotes that do not occur in a row, including those that are None."""
 
     def asked_again(self, key: str, before: str, fields: Sequence[str]) -> None:
-        """Note that a second answer took the place of the first in some fields.
+        """Note that a second answer replaced the first one in some fields.
 
         Args:
-            key: Of the row's own call.
-            before: Of the first answer's reply.
-            fields: Names in JSON, "answer" for a type without fields.
+            key: Key of the row's own call.
+            before: Key of the first answer's reply.
+            fields: JSON names of the fields, "answer" for a type without fields.
         """
 
 
@@ -112,7 +112,7 @@ class QuotedRows(Protocol):
     """Rows whose answers quote them.
 
     Attributes:
-        evidence: None where no row is asked once more for its evidence.
+        evidence: Verifies the quotes; None if no row is asked once more for its evidence.
     """
 
     evidence: EvidenceOfRows | None
@@ -123,7 +123,7 @@ class NamedCells(Protocol):
     """Rows that have columns.
 
     Attributes:
-        asked: Names of the columns that go into the prompts.
+        asked: Names of the columns used in the prompts.
     """
 
     asked: Sequence[str]
@@ -134,30 +134,30 @@ class NamedCells(Protocol):
 
 @runtime_checkable
 class JudgedRows(Protocol):
-    """Rows that a decision endpoint can judge: what is asked is apart from what is judged.
+    """Rows that a decision endpoint can judge: the question is separate from the text to judge.
 
     Attributes:
-        task: What the prompt asks, in its own words, without the rows' values; "" for nothing.
+        task: The prompt's question without the rows' values; "" for none.
     """
 
     task: str
 
     def inputs(self, rows: range) -> Sequence[Prompt | Failure | None]:
-        """Return the rows' values alone, as `RowSource.prompts` returns whole prompts."""
+        """Return only the rows' values, in the form in which `RowSource.prompts` returns whole prompts."""
 
 
 class DerivedRows(ABC):
-    """Rows of a run derived from those of the user (see `RowSource`)."""
+    """Rows of a run derived from the user's rows (see `RowSource`)."""
 
     label = ""
 
     @abstractmethod
     def position_of(self, row: int) -> int | None:
-        """Return the position of a row among the user's, None for none."""
+        """Return the position of the user's row that a row derives from, None for none."""
 
 
 class WholePrompts(ABC):
-    """Prompts that share no template: what a pack would hold of a row is its whole prompt."""
+    """Prompts that share no template: a pack contains a row's whole prompt."""
 
     source = ""
 
@@ -166,14 +166,14 @@ class WholePrompts(ABC):
         """Return the prompts of some rows (see `RowSource`)."""
 
     def items(self, rows: range) -> Sequence[bytes]:
-        """Return what a pack holds for each row that can be sent."""
+        """Return what a pack contains for each row that can be sent (see `RowSource`)."""
         return [orjson.dumps(prompt) for prompt in self.prompts(rows) if isinstance(prompt, str)]
 
 
 class Rows(RowSource, Protocol):
-    """Rows of the caller's own, and the shape that their answers take.
+    """The caller's own rows, and the shape that their answers take.
 
-    A *run* is the `Run` of these rows. `Run` is above this module, so that it is not named in the signatures.
+    In the methods, *run* is the `LiveRun` of these rows. The signatures do not name it, since it imports this module.
     """
 
     @property
@@ -181,7 +181,7 @@ class Rows(RowSource, Protocol):
         """A few words for the display."""
 
     def assemble(self, run: Any) -> Any:
-        """Return the answers in the caller's own shape, with nothing where there is no answer yet."""
+        """Return the answers in the caller's own shape, with missing values for rows without an answer."""
 
     def errors(self, run: Any) -> Any:
         """Return the failures as a table."""
@@ -189,7 +189,7 @@ class Rows(RowSource, Protocol):
 
 @runtime_checkable
 class EvaluableRows(Protocol):
-    """Rows that can have labels beside them."""
+    """Rows that can have known labels."""
 
     def evaluate(self, run: Any, against: Any, field: str | None) -> Any:
         """Compare a field of the answers with labels."""
@@ -197,10 +197,10 @@ class EvaluableRows(Protocol):
 
 @runtime_checkable
 class JoinableRows(Protocol):
-    """Rows whose answers can be put beside other rows of the same content."""
+    """Rows whose answers can be joined to other rows with the same content."""
 
     def assemble_beside(self, run: Any, df: Any) -> Any:
-        """Return the rows of *df* and the answers to those that were asked, with nothing where there is none."""
+        """Return the rows of *df* with the answers to those that were asked, and missing values for the others."""
 
     def check_type(self, run: Any, response_format: Any) -> None:
-        """Check that a type makes the columns that the answers have."""
+        """Check that a type has the same columns as the answers."""

@@ -1,4 +1,4 @@
-"""Calls of one run that make the same request, since their rows are validated in unlike contexts: it is sent once."""
+"""Send equal requests of one run once: rows validated in different contexts are calls of their own."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["SameRequests"]
 
 
 class SameRequests:
-    """Hold back calls while their request is out. Used on the engine's loop alone.
+    """Hold back calls while an equal request is in flight. Used on the engine's loop alone.
 
     Args:
         results: The table that the calls belong to.
 
     Attributes:
-        waiting: By the key of each request that is out, the calls that wait for its reply.
+        waiting: The calls that wait for a reply, by the key of the request in flight.
     """
 
     def __init__(self, results: ResultTable) -> None:
@@ -24,12 +24,12 @@ class SameRequests:
         self.waiting: dict[str, list[int]] = {}
 
     def note(self, calls: Iterable[int]) -> None:
-        """Note that these calls are sent."""
+        """Note that *calls* are being sent."""
         for call in calls:
             self.waiting.setdefault(self._results.keys[call], [])
 
     def holds(self, call: int, chosen: Sequence[int]) -> bool:
-        """Hold back a call whose request is out, or is among *chosen*; return False where it may be sent."""
+        """Hold back a call if an equal request is in flight or among *chosen*; return False if it may be sent."""
         keys = self._results.keys
         key = keys[call]
         if key not in self.waiting and key not in {keys[other] for other in chosen}:
@@ -38,11 +38,11 @@ class SameRequests:
         return True
 
     def freed_by(self, call: int) -> Sequence[int]:
-        """Return the calls that have waited for the reply to a call which has ended: it is in the store, or failed."""
+        """Return the calls that waited for *call*, which has ended: its reply is stored, or it failed."""
         return self.waiting.pop(self._results.keys[call], ())
 
     def drain(self) -> Iterator[int]:
-        """Yield the calls that are held back, and forget all."""
+        """Yield the calls that are held back, and clear the state."""
         for calls in self.waiting.values():
             yield from calls
         self.waiting.clear()

@@ -1,6 +1,6 @@
 """What a run sends next to one model: follow-up calls first, then the plan's calls, alone or in packs.
 
-A call is looked up once more, and claimed, just before it is its turn: what another process sends is left to it.
+Just before it is sent, a call is claimed and looked up once more; calls that another process sends are left to it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from pllm_notebook.prompts import packed as packed_prompt
 
 __all__ = ["SendOrder"]
 
-# Of calls that another process sends: how many are looked up at once, and how often one turn looks for a free one.
+# For calls that another process sends: how many are looked up at once, and how often one turn tries to claim others.
 _MOST_AT_ONCE = 500
 _TRIES = 8
-# Claims of calls that have ended are released together, since each release costs a transaction; others look rarely.
+# Claims of ended calls are released together: each release costs a transaction, and other processes look rarely.
 _RELEASED_TOGETHER_S = 0.05
 
 
@@ -40,17 +40,17 @@ class SendOrder:
     """Calls of one spec that wait to be sent. Used on the engine's loop alone.
 
     Attributes:
-        spec: What is asked.
-        results: The table that its calls belong to.
+        spec: The spec of the calls.
+        results: The table that the calls belong to.
         prompt: Builds a row's prompt.
-        found: Answers to calls that have left without being sent, for the queue to take.
-        unsendable: Calls that have left because they cannot be sent, and why; likewise.
-        elsewhere: Calls that another process sends, or a job that is waited for; their answers are looked up until they
-            appear or the calls are free.
-        in_jobs: Calls that wait in a batch job which is not waited for, with its id.
-        unclaimed: Whether the last turn gave up looking for a call that is not claimed elsewhere: look again soon.
-        encoded: Builds a call's prompt again; from any thread.
-        prefetch: Builds prompts that show files beside the loop; None to build each in its turn.
+        found: Answers to calls that left without being sent, for the queue to take.
+        unsendable: Calls that left because they cannot be sent, and why, for the queue to take.
+        elsewhere: Calls that another process sends, or that wait in a batch job this run waits for. Their answers are
+            looked up until they appear or the calls are free.
+        in_jobs: Calls that wait in a batch job this run does not wait for, with the job's id.
+        unclaimed: Whether the last turn found only calls that are claimed elsewhere, and gave up: look again soon.
+        encoded: Encodes a call's prompt again; from any thread.
+        prefetch: Builds prompts with files outside the loop; None to build each prompt in its turn.
     """
 
     def __init__(self, spec: CallSpec, planner: Planner, results: ResultTable, services: RunServices) -> None:
@@ -58,7 +58,7 @@ class SendOrder:
         self.spec = spec
         self.results = results
         self.claims = RunClaims(
-            # A run that refreshes wants answers of its own.
+            # A run with cache="refresh" wants its own answers.
             None if store is None or options.cache == "refresh" else store.claims,
             "batch" if options.mode == "batch" else "live",
             services.jobs,
@@ -70,7 +70,7 @@ class SendOrder:
         self.packing: Packer | None = None
         if spec.packed is not None:
             self.packing = Packer(spec, planner.rows, results, planner.prompt, store)
-            # Packs are made only when they are sent; with an empty one, the first shows what all begin with.
+            # Packs are built only when they are sent. Compared with an empty one, the first shows the common prefix.
             spec.packed.expect(packed_prompt(planner.rows.source, ()))
         self.found: list[FoundReply] = []
         self.unsendable: list[tuple[int, Failure]] = []
@@ -79,17 +79,17 @@ class SendOrder:
         self.unclaimed = False
         self.prompt, self.encoded = planner.prompt, planner.encode_again
         self._most = 1 if self.packing is None else self.packing.size
-        # Calls of the plan, the first `_head` of them already taken. An array, since there may be a million.
+        # Calls of the plan; the first `_head` of them are already taken. An array, since there may be a million.
         self._pending = array("q")
         self._head = 0
         self._follow_ups: deque[FollowUp] = deque()
-        # Calls behind the head that are claimed.
+        # Number of calls from the head on that are claimed.
         self._cleared = 0
         self.elsewhere: deque[int | FollowUp] = deque()
-        # Keys of calls that wait to be sent again, whose claims were released while the run was paused.
+        # Keys of calls waiting for a retry whose claims were released while the run was paused.
         self._released: set[str] = set()
         self._follow_up_keys: defaultdict[int, list[str]] = defaultdict(list)
-        # Only rows in contexts make requests that are the same and yet calls of their own.
+        # Only rows with contexts can make equal requests that are separate calls.
         self._same = None if planner.contexts is None else SameRequests(results)
 
     @property
@@ -99,16 +99,16 @@ class SendOrder:
 
     @property
     def has_next(self) -> bool:
-        """Whether any call waits to be sent that does not wait for the reply to another."""
+        """Whether any call waits to be sent, apart from those that wait for the reply to another call."""
         return bool(self._follow_ups) or self._head < len(self._pending) or bool(self.elsewhere)
 
     @property
     def requests(self) -> int:
-        """Number of requests that all of them take."""
+        """Number of requests that the waiting calls take."""
         return len(self._follow_ups) + -(-(len(self._pending) - self._head) // self._most)
 
     def rows_in_jobs(self) -> Counter[str]:
-        """Return how many rows wait in batch jobs that are not waited for, by the job's id."""
+        """Return how many rows wait in batch jobs that this run does not wait for, by job id."""
         rows: Counter[str] = Counter()
         for call, job in self.in_jobs.items():
             rows[job] += self.results.weight[call]
@@ -123,12 +123,12 @@ class SendOrder:
         self._follow_ups.extend(follow_ups)
 
     def drop_first(self, follow_up: FollowUp) -> None:
-        """Drop the follow-up call that is next."""
+        """Drop *follow_up*, the follow-up call that is next."""
         assert self._follow_ups[0] is follow_up
         self._follow_ups.popleft()
 
     def reset(self, calls: Sequence[int]) -> None:
-        """Hold the calls of a retry and nothing else; calls of a pack that failed are sent alone."""
+        """Replace everything by the calls of a retry. Calls that failed in a pack are sent alone."""
         self._follow_ups.clear()
         if self.packing is not None:
             calls, alone = self.packing.split_retries(calls)
@@ -142,7 +142,7 @@ class SendOrder:
         self._forget_prefetched()
 
     def drain(self, failure: Failure) -> Iterator[tuple[int, Outcome]]:
-        """Drop everything: yield each call with the outcome that *failure* makes of it."""
+        """Drop all calls; yield each of them with its outcome, which fails with *failure*."""
         calls, follow_ups = self._pending[self._head :], list(self._follow_ups)
         calls.extend(tag for tag in self.elsewhere if not isinstance(tag, FollowUp))
         if self._same is not None:
@@ -157,7 +157,7 @@ class SendOrder:
             yield follow_up.call, follow_up.failed(failure)
 
     def peek(self, *, planned: bool) -> NextCall | None:
-        """Return what is sent next, None for nothing now; it stays here until it is taken.
+        """Return the call to send next, None for nothing now. The call stays here until `take`.
 
         Args:
             planned: Whether no more calls will come; until then only full packs are sent.
@@ -192,7 +192,7 @@ class SendOrder:
         return None
 
     def take(self, tag: Tag) -> None:
-        """Remove the call that `peek` returned, which is being sent."""
+        """Remove the call that `peek` returned, since it is being sent."""
         if self._same is not None and not isinstance(tag, FollowUp):
             self._same.note((tag,) if isinstance(tag, int) else tag.calls)
         if isinstance(tag, int):
@@ -204,7 +204,7 @@ class SendOrder:
             self._follow_ups.popleft()
 
     def release_claims(self, call: int) -> None:
-        """Release the claims of a call that has ended and of its follow-up calls, and the calls that waited for it."""
+        """Release the claims of an ended call and its follow-up calls, and the calls that waited for it."""
         if self._same is not None:
             for repeat in self._same.freed_by(call):
                 self._push_front(repeat)
@@ -212,26 +212,26 @@ class SendOrder:
             self.claims.release_soon((self.results.keys[call], *self._follow_up_keys.pop(call, ())))
 
     def release_unsent(self) -> None:
-        """Release the claims of calls that have not been sent; they are claimed again in their turn."""
+        """Release the claims of calls that are not yet sent. They are claimed again in their turn."""
         if self.claims.ahead:
             calls, self._cleared = self._pending[self._head : self._head + self._cleared], 0
             keys = [self.results.keys[call] for call in calls]
             self.claims.release([*keys, *(follow_up.key for follow_up in self._follow_ups)])
 
     def release_waiting(self, tag: Tag, key: str) -> None:
-        """Release the claims of a call that waits to be sent again: the run is paused."""
+        """Release the claims of a call that waits for a retry while the run is paused."""
         self._released.add(key)
         self.claims.release(self._claimed_by(tag))
 
     def is_still_wanted(self, tag: Tag, key: str) -> bool:
-        """Return whether a call that waits to be sent again is to be sent; else it is answered, or sent elsewhere."""
+        """Return whether a call that waits for a retry must still be sent; False if answered, or sent elsewhere."""
         if key in self._released:
             self._released.discard(key)
             calls = tag.calls if isinstance(tag, Pack) else (tag,)
             decision = self.claims.take(self._claimed_by(tag), again=True)
             left = [one for one in calls if not self._leaves(one, decision, look=True)]
             if len(left) < len(calls):
-                for call in reversed(left):  # of a pack, which is not sent then
+                for call in reversed(left):  # the rest of a pack, which is not sent
                     self._push_front(call)
                 return False
         if isinstance(tag, Pack):
@@ -240,10 +240,10 @@ class SendOrder:
         return not (self.recheck.may_find(at) and self.take_if_stored(at, (key,), follow_up))
 
     def look_elsewhere(self, *, paused: bool) -> None:
-        """Look up the calls that another process sends: answered, free, or in a batch job by now.
+        """Check the calls that another process sends: by now they may be answered, free, or in a batch job.
 
         Args:
-            paused: Whether what is free is left to others for now.
+            paused: Whether the run is paused, so that free calls are not claimed for now.
         """
         tags = [self.elsewhere.popleft() for _ in range(min(len(self.elsewhere), _MOST_AT_ONCE))]
         decision = self.claims.take([self._key(tag) for tag in tags], again=True)
@@ -254,12 +254,12 @@ class SendOrder:
             self.release_unsent()
 
     def take_if_stored(self, call: int, keys: Iterable[str], follow_up: FollowUp | None) -> bool:
-        """Take the answer to *call* that is stored by now under one of *keys*; False where there is none.
+        """Take the answer to *call* if it is stored by now under one of *keys*; return whether it is.
 
         Args:
             call: Index of the call.
-            keys: Of its answer.
-            follow_up: The follow-up call that it would answer, None for the row's own call.
+            keys: Possible keys of its answer.
+            follow_up: The follow-up call to answer, None for the row's own call.
         """
         found = self.recheck.find(call, keys)
         if found is None:
@@ -275,12 +275,12 @@ class SendOrder:
         return self.recheck.may_find(call) and self.take_if_stored(call, (follow_up.key,), follow_up)
 
     def _claim(self) -> None:
-        """Claim the next calls, where none is; those that this process may not send leave the queue."""
+        """Claim the next calls if none are claimed. Calls that this process may not send leave the queue."""
         ahead = self.claims.ahead
         if not ahead:
             self._cleared = len(self._pending) - self._head
             return
-        # Whole packs; and more at a time while all are sent elsewhere, yet not so many that the loop is blocked.
+        # Whole packs. While all calls are sent elsewhere, try more at a time, but not so many that the loop blocks.
         count = -(-ahead // self._most) * self._most
         for _ in range(_TRIES):
             calls = self._pending[self._head : self._head + count]
@@ -297,7 +297,7 @@ class SendOrder:
         self.unclaimed = not self._cleared and self._head < len(self._pending)
 
     def _claim_follow_up(self, follow_up: FollowUp) -> bool:
-        """Claim a follow-up call; False where this process may not send it now, or need not."""
+        """Claim a follow-up call; False if this process may not, or need not, send it now."""
         if not self.claims.ahead:
             return True
         self._follow_up_keys[follow_up.call].append(follow_up.key)
@@ -305,7 +305,7 @@ class SendOrder:
         return not self._leaves(follow_up, decision, look=decision.look)
 
     def _leaves(self, tag: int | FollowUp, decision: ClaimDecision, *, look: bool) -> bool:
-        """Take a call out of the queue that need not be sent now; False where it is this run's to send."""
+        """Take a call out of the queue if it need not be sent now; False if this run must send it."""
         key, follow_up = self._key(tag), None if isinstance(tag, int) else tag
         call = tag if isinstance(tag, int) else tag.call
         if look and self.take_if_stored(call, (key,) if follow_up else self._keys(call), follow_up):
@@ -320,11 +320,11 @@ class SendOrder:
         return True
 
     def _push_front(self, tag: int | FollowUp) -> None:
-        """Put a call that is free now before all others."""
+        """Put a call that is now free before all others."""
         if isinstance(tag, FollowUp):
             self._follow_ups.appendleft(tag)
             return
-        if not self._head:  # only where the queue was reset in the meantime
+        if not self._head:  # only if the queue was reset in the meantime
             self._pending.insert(0, tag)
         else:
             self._head -= 1
@@ -333,7 +333,7 @@ class SendOrder:
         self._forget_prefetched()
 
     def _next_calls(self) -> Sequence[int]:
-        """Return the next calls that go together; those that are answered by now leave the queue."""
+        """Return the next calls to send together. Calls that are answered by now leave the queue."""
         calls: list[int] = []
         if self._cleared < self._most:
             self._claim()
@@ -345,7 +345,7 @@ class SendOrder:
                 continue
             if not (self.recheck.may_find(call) and self.take_if_stored(call, self._keys(call), None)):
                 calls.append(call)
-        if at - len(calls) > self._head:  # the answered ones are behind us now
+        if at - len(calls) > self._head:  # drop the calls that were answered or held back
             self._cleared -= at - len(calls) - self._head
             self._head = at - len(calls)
             self._pending[self._head : at] = array("q", calls)

@@ -1,4 +1,4 @@
-"""What a run uses and does not own: the engine, the store, dispatchers, learned limits, batch jobs."""
+"""Services that a run uses but does not own: the engine, the store, dispatchers, learned limits, batch jobs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class CallDispatcher(Protocol):
-    """What sends a run's calls: the live dispatcher of its model, or the one that sends by batch job."""
+    """Sends a run's calls: the live dispatcher of its model, or the one that sends by batch job."""
 
     @property
     def replies(self) -> int:
@@ -54,14 +54,14 @@ class CallDispatcher(Protocol):
         """Start to pull a run's calls.
 
         Raises:
-            UsageError: When it cannot be opened (no key, no package). Nothing was sent.
+            UsageError: If the client cannot be opened (no key, no package). Nothing was sent.
         """
 
     def detach(self, queue: RunQueue) -> None:
-        """Stop: each unfinished call of the run ends as cancelled."""
+        """Stop pulling a run's calls. Each of its unfinished calls ends as cancelled."""
 
     def wake(self) -> None:
-        """Look again soon: a run has something new, or no more to come."""
+        """Look for calls again soon: a run has new calls, or has no more to come."""
 
     def blocked_by(self, now: float) -> str:
         """Describe what holds calls back, "" for nothing."""
@@ -70,15 +70,15 @@ class CallDispatcher(Protocol):
         """Return the batch jobs that a run waits for, or waited for when it was detached."""
 
     def submitted(self, queue: RunQueue) -> bool:
-        """Return whether every call that a run has handed over has been sent."""
+        """Return whether every call that a run handed over has been sent."""
 
 
 def user_rate_limit(options: Options, *, rates: bool = True) -> tuple[UserRateLimit, ...]:
-    """Return what *options* limit, empty for nothing.
+    """Return the user's own limits in *options*, empty for none.
 
     Args:
         options: As resolved.
-        rates: Whether the rates count; they do not where a question has rates of its own in their place.
+        rates: Whether to include the rates; False if the spec has other rates instead (`CallSpec.ceiling`).
     """
     stated = (options.requests_per_min, options.tokens_per_min) if rates else (None, None)
     if options.concurrency is None and stated == (None, None):
@@ -90,7 +90,7 @@ def attach(dispatcher: CallDispatcher, queue: RunQueue, label: str) -> None:
     """Let a dispatcher pull a run's calls to the model with this label.
 
     Raises:
-        PllmError: When it cannot be opened (no key, no package). Nothing was sent.
+        PllmError: If the client cannot be opened (no key, no package). Nothing was sent.
     """
     try:
         dispatcher.attach(queue)
@@ -100,7 +100,7 @@ def attach(dispatcher: CallDispatcher, queue: RunQueue, label: str) -> None:
     except Exception as error:
         logger.debug("The client for %s could not be opened", label, exc_info=True)
         message = f"The client for {label} could not be opened: {type(error).__name__}: {error}. Nothing was sent."
-    raise PllmError(redact(message))  # alone: what the client raised may quote a key
+    raise PllmError(redact(message))  # without a cause: the client's own error may quote a key
 
 
 @dataclass(eq=False)
@@ -108,15 +108,15 @@ class RunServices:
     """The services of one run.
 
     Attributes:
-        engine: Its loop and worker threads.
+        engine: The engine, with the loop and the worker threads.
         store: Where replies are kept, None for nowhere.
         limits_directory: Where learned limits are kept, None for nowhere.
-        own_clients: Names of the caller's own clients: only the SDK knows their accounts, so their limits are not kept.
+        own_clients: Names of the caller's own clients. Only the SDK knows their accounts, so their limits are not kept.
         batch_dispatcher: Returns the dispatcher of a model that sends by batch job; None for a live run.
-        jobs: Knows which calls wait in batch jobs, None where there can be none.
-        budget: The money of the run, shared with other runs where the caller says so; None for its options' own.
-        refresh_since: Of a run that refreshes: what was answered from then on, in seconds since the epoch, counts as
-            refreshed; None where it wants answers of its own.
+        jobs: Looks up calls that wait in batch jobs, None if there can be none.
+        budget: The run's budget, if the caller shares one between runs; None for its own, from the options.
+        refresh_since: For a run with cache="refresh": answers from this time on, in seconds since 1970, count as
+            refreshed. None if the run wants only its own answers.
     """
 
     engine: Engine
@@ -127,11 +127,11 @@ class RunServices:
     jobs: JobLookup | None = None
     budget: RunBudget | None = None
     refresh_since: float | None = None
-    # By what is stated, for `user_limits`.
+    # Keyed by the limits stated in the options, for `user_limits`.
     _user_limits: dict[tuple[object, ...], tuple[UserRateLimit, ...]] = field(default_factory=dict)
 
     def user_limits(self, spec: CallSpec) -> tuple[UserRateLimit, ...]:
-        """Return the user's own limits that the calls of *spec* keep; calls that state the same share one."""
+        """Return the user's own limits on the calls of *spec*. Specs with the same limits share one object."""
         options, rates = spec.options, spec.ceiling is None
         stated = (options.concurrency, options.requests_per_min, options.tokens_per_min, rates)
         if stated not in self._user_limits:
@@ -151,11 +151,11 @@ class RunServices:
         return RunQueue(source, policy, self.user_limits(spec))
 
     def dispatcher(self, target: ResolvedModel) -> CallDispatcher:
-        """Return what sends the calls to a model. On the engine's loop."""
+        """Return the dispatcher that sends the calls to a model. On the engine's loop."""
         if self.batch_dispatcher is not None:
             return self.batch_dispatcher(target)
         key, directory = target.dispatcher_key, self._limits_of(target)
-        # Through which the processes of this machine know who sends.
+        # The claims let the processes that use this cache count how many of them send.
         claims = None if self.store is None else self.store.claims
 
         def adapt(failure: Failure, content: bytes) -> bool:
@@ -176,16 +176,16 @@ class RunServices:
         return self.engine.dispatcher(key, make, max_parallel=target.max_parallel, learned=learned)
 
     def keep_limits(self, learned: Sequence[tuple[ResolvedModel, CallDispatcher]]) -> None:
-        """Keep what dispatchers have learned of their models' limits, for the next kernel."""
+        """Store what dispatchers have learned about their models' limits, for the next kernel."""
         for target, dispatcher in learned:
             directory = self._limits_of(target)
             if directory is not None and isinstance(dispatcher, Dispatcher):
                 limits = dispatcher.limiter.export()
-                with suppress(RuntimeError):  # at the end of the process there are no workers any more
+                with suppress(RuntimeError):  # at the end of the process no thread can start
                     write_later(partial(_keep_limits, directory, target.dispatcher_key, limits), may_wait=False)
 
     def _limits_of(self, target: ResolvedModel) -> str | None:
-        """Return where a model's limits are kept, None for nowhere: simulated ones are only options."""
+        """Return the directory for a model's limits, None for none: limits of simulated models are only options."""
         return None if target.simulated or target.provider in self.own_clients else self.limits_directory
 
 

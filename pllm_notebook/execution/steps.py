@@ -1,7 +1,7 @@
-"""Methods that wait for runs in between, written once: as a generator that yields what it waits for.
+"""Methods that wait for several runs, written once, as a generator that yields what it waits for.
 
-A blocking method drives it with `blocking`, its awaitable twin with `awaiting`. An interrupt or a cancellation is
-raised inside the generator, at the wait that it ended, so that the generator cancels its other runs.
+A blocking method drives the generator with `blocking`, its awaitable twin with `awaiting`. An interrupt or a
+cancellation is raised inside the generator, at the wait that it ended, so that the generator cancels its other runs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class RunWait(NamedTuple):
     """What a generator waits for.
 
     Attributes:
-        run: Whose result is waited for (see `Run.wait`).
-        timeout_s: Go on after so long in any case, None for no bound.
+        run: The run to wait for (see `Run.wait`).
+        timeout_s: Continue after this many seconds in any case, None for no limit.
     """
 
     run: LiveRun
@@ -34,7 +34,7 @@ Steps = Generator[RunWait, None, T]
 
 
 def blocking(steps: Steps[T]) -> T:
-    """Drive *steps* to their end, blocking and interruptible, and return their result."""
+    """Drive *steps* to the end and return their result. Blocks; an interrupt is raised inside *steps*."""
     go_on: Callable[[], RunWait] = partial(next, steps)
     while True:
         try:
@@ -50,7 +50,7 @@ def blocking(steps: Steps[T]) -> T:
 
 
 async def awaiting(steps: Steps[T]) -> T:
-    """Drive *steps* to their end on the caller's own event loop, and return their result."""
+    """Drive *steps* to the end on the caller's own event loop, and return their result."""
     ends: dict[str, asyncio.Future[None]] = {}
     go_on: Callable[[], RunWait] = partial(next, steps)
     try:
@@ -77,7 +77,7 @@ async def awaiting(steps: Steps[T]) -> T:
 
 
 async def _cancelled(end: asyncio.Future[None]) -> asyncio.CancelledError | None:
-    """Pass a cancellation on to a run, which stores what has arrived, and return its own: it says what is kept."""
+    """Pass a cancellation on to a run, which stores what has arrived, and return its error, which says what is kept."""
     end.cancel()
     try:
         await end

@@ -1,9 +1,9 @@
-"""How many tokens a request under a ceiling may take: learned from the answers to the same question.
+"""Upper bounds on the tokens of a request under a cost ceiling, learned from earlier answers to the same spec.
 
-A ceiling is hard only if each request reserves what it can be charged. Two bounds make that small. The output
-limit that goes on the wire is a few times what answers have taken, and wider where there is money for it; an answer
-that is cut off at it is asked for again with a wider one. The input is bounded by what requests with the same
-instruction, type and tools were counted as, and a byte for a token for the text that is the row's own.
+A ceiling is hard only if each request reserves the most that it can be charged. Two bounds keep the reservation small.
+The output limit on the wire is a few times what earlier answers took, and higher if there is money for it; an answer
+that is cut off at the limit is requested again with a higher one. The input is bounded by the counted tokens of
+requests with the same instruction, type and tools, plus one token per byte of the row's own text.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ __all__ = [
 ]
 
 OUTPUT_LIMIT = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"})
-"""What the providers call the limit."""
+"""The providers' names for the output limit."""
 
 _THINKING = frozenset({"budget_tokens", "thinkingBudget", "thinking_budget"})
 
-# A reply's tokens before any has been seen; the limiter and the estimate correct it with the first replies.
+# Assumed tokens of a reply before any reply was seen; the limiter and the estimate correct it with the first replies.
 DEFAULT_OUTPUT_TOKENS = 150
-# English text runs to about four bytes a token; estimates only, never what is charged.
+# English text has about four bytes per token. Used for estimates only, never for what is charged.
 BYTES_PER_TOKEN = 4
-# Answers and requests that are remembered: enough for a maximum, few enough to follow a change.
+# Number of answers and requests to remember: enough for a maximum, few enough to follow a change.
 _WINDOW = 128
-# Tokens of a first answer. Reasoning counts, so this is generous for most answers and still small beside 16,384.
+# Token limit of a first answer. Reasoning counts, so it is generous for most answers, yet small next to 16,384.
 FIRST_TOKENS = 1024
-# A limit is this many times what all but a tenth of the answers took, and a little more, since the next may be longer.
-# One answer that is far longer than the others must not make every request after it too dear to send.
+# The limit is this many times what 90 % of the answers took, and a little more, since the next may be longer.
+# A quantile, since one answer that is far longer than the others must not make every later request too expensive.
 _USUAL_FACTOR = 2
 _USUAL_QUANTILE = 0.9
 _MARGIN_TOKENS = 64
-# How much wider an answer that was cut off is asked for.
+# Factor of the limit for an answer that was cut off.
 _RETRY_FACTOR = 4
 # Tokens that a provider adds around a message: roles, separators, a schema's own wording.
 _OVERHEAD_TOKENS = 512
-# Texts that meet are cut into tokens a little differently than each alone.
+# Joined texts are split into tokens a little differently than each text alone.
 _BOUNDARY_TOKENS = 64
 
 
 class TokenBounds:
-    """Learn what requests of one question to one model take. Used on the engine's loop alone.
+    """Learn how many tokens the requests of one spec take. Used on the engine's loop alone.
 
     Args:
-        most: Tokens that an answer may have at all, as the caller or the provider limits it; None for no limit.
-        longest: Bytes of the longest answer that the type allows, None where it sets no bound.
-        reasons: Whether the model may take tokens that are in no answer.
-        sharing: Rows that share each request.
-        thinking: Tokens that the request itself asks to be spent on reasoning, which a limit must leave room for.
+        most: Maximum output tokens of an answer, as set by the caller or the provider; None for no limit.
+        longest: Bytes of the longest answer that the type allows, None if it sets no bound.
+        reasons: Whether the model may spend tokens on reasoning that is not in the answer.
+        sharing: Number of rows in each request.
+        thinking: Reasoning tokens that the request asks for; a limit must leave room for them.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TokenBounds:
             self._first = longest + DEFAULT_OUTPUT_TOKENS
         self._thinking = thinking
         self._outputs: deque[int] = deque(maxlen=_WINDOW)
-        # What all but a few answers took, None where it is to be computed again.
+        # Tokens that 90 % of the answers stayed within; None if it must be computed again.
         self._longest: int | None = None
         self._inputs: deque[int] = deque(maxlen=_WINDOW)
         self._wire_version = 0
@@ -89,21 +89,21 @@ class TokenBounds:
 
     @property
     def expected(self) -> float:
-        """Output tokens of one answer: as seen, as the type allows, or a guess; for estimates."""
+        """Expected output tokens of one answer, for estimates: the mean so far, what the type allows, or a guess."""
         if self._outputs:
             return sum(self._outputs) / len(self._outputs)
         return self._within(self._expected)
 
     @property
     def usual_limit(self) -> int:
-        """The smallest output limit that leaves nearly all answers whole."""
+        """The smallest output limit that cuts off almost no answer."""
         usual = self._usual()
         expected = self._first if usual is None else _USUAL_FACTOR * usual + _MARGIN_TOKENS
         return self._within(rounded_up(expected + self._thinking))
 
     @property
     def smallest_limit(self) -> int:
-        """The smallest output limit worth a request where the money is nearly gone."""
+        """The smallest output limit worth a request when the budget is nearly spent."""
         expected = self._usual() or 0
         return self._within(expected + expected // 4 + _MARGIN_TOKENS // 4 + self._thinking)
 
@@ -113,21 +113,21 @@ class TokenBounds:
         return self._longest
 
     def wider(self, limit: int) -> int:
-        """Return the limit with which an answer that was cut off at *limit* is asked for again."""
+        """Return the output limit for requesting again an answer that was cut off at *limit*."""
         return self._within(rounded_up(_RETRY_FACTOR * limit))
 
     def answered(self, output_tokens: int) -> None:
-        """Note what an answer took, reasoning included; a cut one counts with its limit."""
+        """Note the output tokens of an answer, including reasoning. An answer that was cut off counts as its limit."""
         if output_tokens > 0:
             self._outputs.append(output_tokens)
             self._longest = None
 
     def counted(self, input_tokens: int, wire_version: int) -> None:
-        """Note what a request was counted as.
+        """Note the input tokens of a request.
 
         Args:
-            input_tokens: As the provider reported, what it had cached included.
-            wire_version: Version of what goes on the wire besides the row's own text; another version is counted again.
+            input_tokens: As reported by the provider, including cached tokens.
+            wire_version: Version of the body besides the row's own text; a new version discards the earlier counts.
         """
         if wire_version != self._wire_version:
             self._wire_version = wire_version
@@ -139,7 +139,7 @@ class TokenBounds:
 
         Args:
             reply: The reply.
-            limit: Its output limit, None for none; what it counts as where it was cut off and has no usage.
+            limit: Its output limit, None for none. It counts as the output of a cut-off reply without usage.
             wire_version: As for `counted`.
         """
         if reply.usage is not None:
@@ -149,19 +149,19 @@ class TokenBounds:
             self.answered(limit)
 
     def input_bound(self, size: int, own: int | None, wire_version: int) -> int:
-        """Bound the input tokens of a request from above.
+        """Return an upper bound on the input tokens of a request.
 
         Args:
-            size: Its bytes.
-            own: Of these, what is the row's own; None where it is unknown.
+            size: Bytes of the request.
+            own: Bytes of these that belong to the row; None if unknown.
             wire_version: As for `counted`.
         """
         # No token is shorter than a byte.
         bound = size + _OVERHEAD_TOKENS
         if own is None or wire_version != self._wire_version or len(self._inputs) < 3:
             return bound
-        # What all requests share is no more than any one of them was counted as. The median, since a provider may
-        # once tell nonsense.
+        # The shared part has no more tokens than any whole request was counted as. Use the median, since a provider
+        # may once report nonsense.
         return min(bound, int(median(self._inputs)) + own + _BOUNDARY_TOKENS)
 
     def _within(self, tokens: int) -> int:
@@ -169,19 +169,19 @@ class TokenBounds:
 
 
 def rounded_up(tokens: int) -> int:
-    """Return the next limit in a coarse scale (1, 1.5, 2, 3, 4, 6, 8, …), so that few different ones go out."""
+    """Round up on a coarse scale (1, 2, 3, 4, 6, 8, 12, …), so that few different limits are sent."""
     down = rounded_down(tokens)
     return down if down == tokens else rounded_down(down * 3 // 2 if down & (down - 1) == 0 else down * 4 // 3)
 
 
 def rounded_down(tokens: int) -> int:
-    """Return the limit below in the same scale; 1 for less than that."""
+    """Round down on the same scale, to 1 at least."""
     power = 1 << max(0, tokens.bit_length() - 1)
     return power * 3 // 2 if power > 1 and tokens >= power * 3 // 2 else power
 
 
 def set_output_limit(body: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """Return *body* with its output limit set to *limit*; one that has none is left without."""
+    """Return *body* with its output limit set to *limit*. A body without a limit stays without one."""
     made = {name: limit if name in OUTPUT_LIMIT else value for name, value in body.items()}
     config = made.get("generationConfig")  # Google keeps its limit one level down
     if isinstance(config, Mapping):
@@ -190,10 +190,10 @@ def set_output_limit(body: Mapping[str, Any], limit: int) -> dict[str, Any]:
 
 
 def thinking_tokens(fields: Any) -> int:
-    """Return how many tokens a caller's own fields ask to be spent on reasoning, 0 for no number.
+    """Return how many reasoning tokens a caller's own fields ask for, 0 for none.
 
     Args:
-        fields: As they go into the body; the number may be at any depth of it.
+        fields: The fields as they go into the body; the number may be at any depth.
     """
     if not isinstance(fields, Mapping):
         return 0

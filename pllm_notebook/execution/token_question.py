@@ -1,8 +1,8 @@
-"""Token probabilities beside a question: how they are asked for, what is kept of a reply, and under which key.
+"""Token probabilities of a call: how they are requested, what is kept of the reply, and under which key.
 
-They are no part of the question, so its key is that of a plain call, and a reply that has them serves plain calls. A
-plain reply that is stored already keeps its place and its value: the call that brings probabilities then has a key of
-its own beside it.
+They are not part of the cache key: a call that requests them has the key of the plain call, and its reply serves plain
+calls. If a plain reply is already stored, it keeps its key and its value, and the call that requests probabilities gets
+a second key (see `beside`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["TokenQuestion", "beside", "options_by_path"]
 
 
 class TokenQuestion:
-    """What a question with token probabilities needs beside a plain one.
+    """The token probabilities of one spec: request them, and read them from replies.
 
     Args:
         target: The model.
-        form: Of its wire.
-        options: Of the values that have some, by their paths in the reply's JSON.
+        form: The token format of the model's wire.
+        options: Options of the values that have some, by path in the reply's JSON.
     """
 
     def __init__(self, target: ResolvedModel, form: TokenFormat, options: Mapping[Path, Sequence[str]]) -> None:
@@ -38,10 +38,10 @@ class TokenQuestion:
     def of(
         cls, target: ResolvedModel, output: OutputType | None, fitted: FittedSchema | None, body: Mapping[str, Any]
     ) -> TokenQuestion | None:
-        """Return it, None for text, which has no options.
+        """Build it for a type; None for plain text, which has no options.
 
         Raises:
-            UsageError: For a model that gives no token probabilities. Nothing was sent.
+            UsageError: If the model gives no token probabilities. Nothing was sent.
         """
         if output is None or fitted is None:
             return None
@@ -51,11 +51,11 @@ class TokenQuestion:
         return cls(target, form, options_by_path(output, wrapped=fitted.wrapped))
 
     def ask(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a body as it is sent: with the fields that ask for token probabilities."""
+        """Add the fields that request token probabilities to a body."""
         return self._form.ask(body)
 
     def kept(self, raw: bytes, text: str) -> bytes:
-        """Return what is stored of a response: the tokens of the values, in the place of all tokens."""
+        """Return the response to store, with the tokens of the values instead of all tokens."""
         content, has_any = compacted(raw, (self._form,), text, self._options)
         self._target.note_tokens(has_any=has_any)
         return content
@@ -66,13 +66,13 @@ class TokenQuestion:
 
 
 def beside(key: str) -> str:
-    """Return the key of the call that brings probabilities where a plain reply has *key*."""
+    """Return the key of a call that requests probabilities when a plain reply is already stored under *key*."""
     digest = hashlib.sha256(b"token probabilities\0" + key.encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
 
 def options_by_path(output: OutputType, *, wrapped: bool) -> dict[Path, tuple[str, ...]]:
-    """Return the options of the values of a reply, as JSON writes them; of lists, whose options have none, nothing."""
+    """Return the options of a reply's values, in JSON spelling. Lists of labels are left out."""
     return {
         ("value", *choice.path) if wrapped else choice.path: tuple(spelling(one).decode() for one in choice.options)
         for choice in output.choices
@@ -81,7 +81,7 @@ def options_by_path(output: OutputType, *, wrapped: bool) -> dict[Path, tuple[st
 
 
 def _none_given(target: ResolvedModel, body: Mapping[str, Any]) -> str:
-    """State that a model gives no token probabilities, and what can be done."""
+    """Return the error message for a model without token probabilities, with what can be done."""
     reasons = target.token_format is not None and target.may_reason(body)
     switched_off = reasons and "none" in (target.efforts or ())
     why = " while it reasons; with effort='none' it may" if switched_off else ""

@@ -1,4 +1,4 @@
-"""The tools that a question offers: whether its options go together with them."""
+"""Check that the options of a call fit the tools that it offers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["toolbox_for"]
 
 
 def toolbox_for(options: Options, *, calls: bool) -> Toolbox:
-    """Make a question's tools ready.
+    """Return the toolbox of a call.
 
     Args:
         options: As resolved, with tools.
-        calls: Whether the answer is what the model calls, which is not run.
+        calls: Whether the answer is the model's tool calls, which are not run.
 
     Raises:
-        UsageError: For tools that cannot be offered, or not with these options. Nothing was sent.
+        UsageError: If the tools cannot be offered, or not with these options. Nothing was sent.
     """
     box = Toolbox.of(options.tools or (), options.tool_choice, options.parallel_tool_calls)
     if options.pack is not None and options.pack > 1:

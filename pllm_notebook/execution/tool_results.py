@@ -1,4 +1,4 @@
-"""What tools gave, as the store keeps it: beside the model's replies, so that a chain of both can be replayed."""
+"""Tool results as the store keeps them: next to the model's replies, so that a chain of both can be replayed."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from pllm_notebook.types import Finish
 
 __all__ = ["invalid_call_result", "result_key", "result_of", "run_tool", "stored_result", "timeout_result"]
 
-# What a model, and a person, sees of an exception; tracebacks and bodies of pages come as messages too.
+# Shown of an exception's message, which may be a traceback or a whole web page.
 _MAX_ERROR_CHARS = 2_000
-# What of a result is kept a second time, for `explain`.
+# Characters of a result that its metadata repeats, for `explain`.
 _SHOWN = 500
 
 
 def result_key(reply: UnreadReply, at: int, call: CalledTool) -> str:
-    """Return the key of a tool's result: of the tool, its arguments as written, and the call of the model that asked.
+    """Return the key of a tool's result: a hash of the tool's name, its arguments as written, and the model's call.
 
     Args:
-        reply: The reply that calls it.
-        at: Its place among the reply's calls: the same call made twice is run twice.
-        call: The call.
+        reply: The reply that calls the tool.
+        at: Position among the reply's calls; the same call made twice runs twice.
+        call: The tool call.
     """
     body = {"arguments": call.text, "call": reply.turn_key or reply.key, "at": at}
     return key_of("tool", call.name, body, "")
 
 
 def run_tool(read: ReadCall) -> StoredReply:
-    """Run the function behind a call; what it raises is a result too. Blocks; in a thread of the tools' own.
+    """Run the function of a tool call. Blocks; called in one of the threads for user code.
 
     Returns:
-        The result as the store keeps it. An exception is its type and message, without keys.
+        The result as the store keeps it. An exception is a result too: its type and message, without API keys.
     """
     assert read.tool is not None
     began = time.monotonic()
     try:
         content, failed = read.tool.run(read.call.arguments), False
-    except BaseException as error:  # whatever ends a tool ends neither its thread nor the loop that waits for it
+    except BaseException as error:  # SystemExit must end neither the thread nor the loop that waits for it
         content, failed = redact(f"{type(error).__name__}: {error}")[:_MAX_ERROR_CHARS], True
         content = content.encode("utf-8", "replace").decode()
     return stored_result(read.call, content, failed=failed, latency_s=time.monotonic() - began)
 
 
 def timeout_result(read: ReadCall, timeout_s: float) -> StoredReply:
-    """Return what the model sees of a call that did not return in time."""
+    """Return the result that the model sees for a call that did not return in time."""
     message = f"TimeoutError: the tool did not return within tool_timeout_s={timeout_s:g} s"
     return stored_result(read.call, message, failed=True, latency_s=timeout_s)
 
 
 def invalid_call_result(read: ReadCall, spec: CallSpec) -> StoredReply:
-    """Return what the model sees of a call that is not run: its arguments do not fit, or those beside it.
+    """Return the result that the model sees for a call that is not run, since it, or another of the reply, is invalid.
 
-    By place and type alone, and by the names of the tools: a library's wording must not move a key.
+    The text depends only on places, types and tool names: a library's wording must not change a key.
     """
     invalid = read.invalid
     if invalid is None:
@@ -75,7 +75,7 @@ def invalid_call_result(read: ReadCall, spec: CallSpec) -> StoredReply:
 
 
 def stored_result(call: CalledTool, content: str, *, failed: bool, latency_s: float = 0.0) -> StoredReply:
-    """Pack a result as a reply is packed: it cost nothing, and no provider knows of it."""
+    """Build the stored form of a tool result: like that of a reply, but without cost, usage or provider."""
     tool: dict[str, Any] = {"name": call.name, "arguments": call.text, "failed": failed}
     meta = {
         "usage": [0, 0, 0, 0, 0],
@@ -94,7 +94,7 @@ def stored_result(call: CalledTool, content: str, *, failed: bool, latency_s: fl
 
 
 def result_of(read: ReadCall, entry: StoredReply) -> ToolCallOutput:
-    """Return a result as it goes back to the model."""
+    """Return a tool result in the form that is sent to the model."""
     failed = "tool" in entry.metadata and entry.metadata["tool"]["failed"]
     return ToolCallOutput(read.call.id, read.call.name, entry.text.decode("utf-8", "replace"), failed)
 

@@ -1,8 +1,8 @@
-"""Run tools in threads of their own, several rows at once, and never on the engine's loop.
+"""Run tools in their own threads, for several rows at once, and never on the engine's loop.
 
-A slow tool holds up its own row alone: replies of other rows are read by other threads, and a tool that does not
-return within `tool_timeout_s` is abandoned. A result is stored before the model sees it, so that nothing runs twice
-for one turn.
+A slow tool delays only its own row: other threads read the replies of other rows, and a tool that does not return
+within `tool_timeout_s` is abandoned. A result is stored before the model sees it, so that nothing runs twice for one
+turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["ToolRunner"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Tools of one run at once. They wait for other machines more often than they compute.
+# Maximum number of tools of one run at once. They wait for other machines more often than they compute.
 _AT_ONCE = 16
 
 
@@ -48,7 +48,7 @@ class ToolRunner:
 
     @property
     def working(self) -> int:
-        """Replies whose tools are running, or wait for it."""
+        """Number of replies whose tools are running or waiting to run."""
         return len(self._running)
 
     def add(self, task: asyncio.Task[None]) -> None:
@@ -56,9 +56,9 @@ class ToolRunner:
         self._running.add(task)
 
     def abandon(self) -> int:
-        """Wait for none of them any longer, and return how many replies there were.
+        """Stop waiting for all tools; return how many replies were waiting for theirs.
 
-        Tools that have not begun are not run. One that is running cannot be stopped; its result is stored.
+        Tools that have not begun do not run. A running tool cannot be stopped; its result is stored.
         """
         running, self._running = self._running, set()
         for task in running:
@@ -66,13 +66,13 @@ class ToolRunner:
         return len(running)
 
     async def run(self, calling: ToolCalls) -> Step:
-        """Run the tools that a reply calls, at once where there are several; return what follows of their results."""
+        """Run the tools that a reply calls, several at once; return the next step of the row."""
         step: Step
         try:
             step = await self._run_all(calling)
         except (asyncio.CancelledError, GeneratorExit):
             raise
-        except BaseException as error:  # ours or the interpreter's: the row must not wait for ever
+        except BaseException as error:  # our bug or the interpreter's: the row must not wait forever
             logger.exception("Tools could not be run")
             reply = calling.reply
             failure = Failure(FailureKind.TOOL_CALL, f"{type(error).__name__}: {error}")
@@ -108,12 +108,12 @@ class ToolRunner:
 
 
 class _Running:
-    """One call of a tool: it returns, or its time is up, and only one of the two is stored.
+    """One tool call: either it returns or it times out, and only the first of the two is stored.
 
     Args:
         read: The call.
-        key: Of its result.
-        store: None to keep nothing.
+        key: Key of its result.
+        store: Keeps the result; None to keep nothing.
     """
 
     def __init__(self, read: ReadCall, key: str, store: Store | None) -> None:
@@ -124,18 +124,18 @@ class _Running:
         self._over = False
 
     def end(self) -> bool:
-        """Return whether the caller is the one that ends it."""
+        """Mark the call as over; return whether this was the first time."""
         with self._lock:
             first, self._over = not self._over, True
             return first
 
     def run(self) -> tuple[StoredReply, Future[BaseException | None]]:
-        """Run the tool, in its thread, and store what it gave, also where nothing waits for it any more."""
+        """Run the tool in its thread, and store its result unless it timed out, even if the run was abandoned."""
         entry = run_tool(self._read)
         return (entry, self._keep(entry)) if self.end() else (entry, _kept(None))
 
     def late(self, timeout_s: float) -> tuple[StoredReply, Future[BaseException | None]]:
-        """Store that it did not return in time. Its thread is left behind, and what it gives later is dropped."""
+        """Store that the tool did not return in time. Its thread keeps running, and its later result is dropped."""
         entry = timeout_result(self._read, timeout_s)
         return entry, self._keep(entry)
 
@@ -143,10 +143,10 @@ class _Running:
         if self._store is None:
             return _kept(None)
         kept: Future[BaseException | None] = Future()
-        kept.set_running_or_notify_cancel()  # from here on it cannot be cancelled, and the writer may always set it
+        kept.set_running_or_notify_cancel()  # from here on it cannot be cancelled, so the writer can always set it
         try:
             self._store.put(self._key, entry, kept.set_result)
-        except Exception as error:  # a store that was closed under us
+        except Exception as error:  # the store was closed in the meantime
             kept.set_result(error)
         return kept
 

@@ -1,8 +1,8 @@
-"""The caller's own code, types' validators and tools, runs in daemon threads and within a time.
+"""Run the caller's own code (validators of types, and tools) in daemon threads, with a timeout.
 
-It may block for good, or raise what would end a thread. Threads begin as they are needed and are reused when they are
-idle, so what never returns holds its own thread and nothing else, and a tool that asks on has threads of its own at
-every level. A thread cannot be ended from outside: it is left behind, and its result is dropped.
+Such code may block forever, or raise what would end a thread. Threads start as needed and are reused when idle, so
+code that never returns occupies only its own thread, and a tool that starts another run gets further threads at every
+level. A thread cannot be stopped from outside: it is left running, and its result is dropped.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Result = TypeVar("Result")
 
 _THREADS: Slot[DaemonThreads] = Slot("user threads", partial(DaemonThreads, "pllm-user"))
 
-# A run that is stopped waits no longer than this for code of the caller's.
+# A run that is stopped waits no longer than this for the caller's code.
 ABANDON_AFTER_S = 2.0
-# Replies that are read one by one are read this many at once.
+# Number of threads that read replies one by one.
 _MAX_PARALLEL = 16
 _CHECK_INTERVAL_S = 0.1
 
@@ -59,14 +59,17 @@ def run_with_timeout(
     timeout_s: float,
     stopped: Callable[[], bool] = _never,
 ) -> list[Result]:
-    """Do *work* for all *items* at once, and for one after the other where that raises or takes too long. Blocks.
+    """Do *work* for all *items* at once, or for each alone if that raises or takes too long. Blocks.
 
     Args:
-        work: Gives a result for each of the items it is given.
+        work: Returns a result for each of its items.
         items: In order.
-        fallback: Gives the result of an item for which the work raised; None for one that took too long.
-        timeout_s: For all items at once, and again for each.
-        stopped: Whether the run is being stopped: what takes longer than `ABANDON_AFTER_S` is then not waited for.
+        fallback: Returns the result of an item whose work failed, given the error, or None if it took too long.
+        timeout_s: Seconds for all items at once, and again for each group that is done one by one.
+        stopped: Returns whether the run is being stopped; work is then waited for at most `ABANDON_AFTER_S`.
+
+    Returns:
+        One result for each item, in order.
     """
     if not items:
         return []
@@ -86,7 +89,7 @@ def run_each_with_timeout(
     timeout_s: float,
     stopped: Callable[[], bool] = _never,
 ) -> list[Result]:
-    """Do *work* for each item alone, as `run_with_timeout` does in the end. Blocks."""
+    """Do *work* for each item alone, some in parallel (arguments as for `run_with_timeout`). Blocks."""
     results: list[Result] = []
     for start in range(0, len(items), _MAX_PARALLEL):
         some = items[start : start + _MAX_PARALLEL]
@@ -107,9 +110,9 @@ def read_with_timeout(
 
 
 def read_each_with_timeout(parser: ReplyParser, replies: Sequence[UnreadReply]) -> list[Step]:
-    """Read replies, each alone and within the time. Blocks.
+    """Read replies, each alone and within the spec's `validator_timeout_s`. Blocks.
 
-    Whatever one of them raises, or takes, is that row's failure alone.
+    A reply that raises or takes too long fails only its own row.
     """
     unread = partial(_unread, parser.spec, _never)
     return run_each_with_timeout(parser.read, replies, unread, parser.spec.options.validator_timeout_s)
@@ -138,7 +141,7 @@ def _unread(spec: CallSpec, stopped: Callable[[], bool], reply: UnreadReply, err
 
 
 def as_error(error: BaseException) -> Exception:
-    """Return *error* as one that a caller may be shown: SystemExit of the caller's code must not end its process."""
+    """Return *error* as an `Exception`: a SystemExit in the caller's code must not end the process."""
     if isinstance(error, Exception):
         return error
     raised = PllmError(f"Code of yours that a run calls raised {type(error).__name__}: {error}")

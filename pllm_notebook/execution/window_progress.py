@@ -1,4 +1,4 @@
-"""One display for many runs, which go at once or follow one another: the sum of what they have done."""
+"""One display for many runs, parallel or consecutive: it shows the sum of their counts."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ __all__ = ["RunSum", "StepsDisplay", "Stoppable", "WindowProgress", "sum_of"]
 
 
 class Stoppable(Protocol):
-    """What the display's Stop button stops."""
+    """An object that the display's Stop button stops."""
 
     def stop(self) -> None:
         """Stop it. From any thread."""
 
 
-# Counts that add up; the rest is the latest run's, or the whole's own.
+# Counts that are summed. The other fields come from the latest run, or are set for the whole.
 _SUMMED = (
     "total", "done", "cached", "failed", "skipped", "in_flight", "rows_per_s", "input_tokens", "output_tokens",
     "cached_tokens", "not_sent", "maybe_paid_requests", "maybe_paid_usd",
 )  # fmt: skip
 
 
-# What follows a model's name, such as its effort and tier, has commas too.
+# Commas outside of parentheses: the part after a model's name (such as its effort and tier) has commas too.
 _MODELS = re.compile(r", (?![^()]*\))")
 
 
 def sum_of(first: Progress, second: Progress) -> Progress:
-    """Return what two runs have done together; label and news are those of the second.
+    """Return the summed counts of two runs, with the label and the note of the second.
 
-    So are the ceiling and what is reserved below it: runs that are shown together share their money. A call that one
-    of them sent, and the other waited for too, was paid once.
+    The budget and the reserved amount are also the second run's: runs that are shown together share a budget. A call
+    that one of them sent and the other joined was paid once.
     """
     summed = {name: getattr(first, name) + getattr(second, name) for name in _SUMMED}
     costs = [None if one.cost_usd is None else one.cost_usd - one.joined_usd for one in (first, second)]
@@ -58,27 +58,27 @@ def sum_of(first: Progress, second: Progress) -> Progress:
 
 
 def _at_end(counts: Progress) -> Progress:
-    """Return the counts of a run that has ended, to be summed up: nothing of it goes on."""
+    """Return the counts of a run that has ended, for the sum: nothing is in flight or reserved."""
     return replace(counts, in_flight=0, rows_per_s=0.0, reserved_usd=0.0)
 
 
 class RunSum:
-    """What many runs have done together: those that have ended as one sum, and those that go.
+    """The summed counts of many runs, ended or running.
 
     Attributes:
-        ended: The counts of those that have ended; None before the first.
+        ended: The sum of the ended runs; None before the first.
     """
 
     def __init__(self) -> None:
         self.ended: Progress | None = None
 
     def add(self, counts: Progress) -> None:
-        """Count a run that has ended."""
+        """Add the counts of a run that has ended."""
         counts = _at_end(counts)
         self.ended = counts if self.ended is None else sum_of(self.ended, counts)
 
     def including(self, going: Iterable[LiveRun]) -> Progress | None:
-        """Return the counts of all runs, with the news of each that goes; None before the first."""
+        """Return the counts of all runs, with the notes of the running ones; None before the first run."""
         whole, news = self.ended, dict[str, None]()
         for run in going:
             counts = run.progress()
@@ -89,7 +89,7 @@ class RunSum:
 
 
 class WindowProgress:
-    """The display of the runs of one stream, and the counts of those that have ended.
+    """The display of the runs of one stream, and the counts of the ended ones.
 
     Args:
         shown: Whether to show anything.
@@ -106,12 +106,12 @@ class WindowProgress:
 
     @property
     def stays(self) -> bool:
-        """Whether the display's last line says how it ended."""
+        """Whether the display's last line stays in view."""
         return self._display is not None and self._display.stays
 
     @property
     def failed(self) -> int:
-        """Failed rows of the runs that have ended."""
+        """Number of failed rows of the ended runs."""
         return 0 if self._sum.ended is None else self._sum.ended.failed
 
     def open(self, stoppable: Stoppable, run: LiveRun) -> None:
@@ -122,16 +122,16 @@ class WindowProgress:
                 self._display.open(counts, stoppable.stop)
 
     def update(self, going: Sequence[LiveRun]) -> None:
-        """Show the counts of this moment."""
+        """Show the current counts."""
         if self._display is not None and (counts := self.whole(going)) is not None:
             self._display.update(counts)
 
     def add(self, counts: Progress) -> None:
-        """Count a run that has ended."""
+        """Add the counts of a run that has ended."""
         self._sum.add(counts)
 
     def close(self, going: Sequence[LiveRun], state: Literal["done", "cancelled", "failed"]) -> None:
-        """Show the end; nothing where it was shown before."""
+        """Show the end, once."""
         if self._display is None or self._is_closed:
             return
         if (counts := self.whole(going, state)) is not None:
@@ -139,7 +139,7 @@ class WindowProgress:
             self._display.close(counts, None)
 
     def whole(self, going: Sequence[LiveRun] = (), state: State = "running") -> Progress | None:
-        """Return the counts of all runs, None before the first."""
+        """Return the counts of all runs, None before the first run."""
         counts = self._sum.including(going)
         if counts is None:
             return None
@@ -147,9 +147,10 @@ class WindowProgress:
 
 
 class StepsDisplay:
-    """One display for runs that follow one another: each adds its counts to those of the runs before it.
+    """One display for consecutive runs: each adds its counts to those of the runs before it.
 
-    The first one opens it, in the cell that is running then; the last one, or one that is stopped, closes it.
+    The first run opens it, in the cell that is running then. The last run, or one that does not end as "done", closes
+    it.
 
     Args:
         shown: Whether to show anything.
@@ -165,27 +166,27 @@ class StepsDisplay:
         self._is_closed = False
 
     def step(self) -> Display | None:
-        """Return the display of the next step, which is not the last; None where nothing is shown."""
+        """Return the display of the next step, which is not the last; None if nothing is shown."""
         return self._next(is_last=False)
 
     def last(self) -> Display | None:
-        """Return the display of the last step; None where nothing is shown."""
+        """Return the display of the last step; None if nothing is shown."""
         return self._next(is_last=True)
 
     def abandon(self) -> None:
-        """Show that no further step comes, where the last one did not say so."""
+        """Close the display as failed if no step has closed it: no further step comes."""
         if self._display is not None and self._ended is not None and not self._is_closed:
             self._is_closed = True
             self._display.close(replace(self._ended, state="failed"), None)
 
     def whole(self, before: Progress | None, progress: Progress) -> Progress:
-        """Return the counts of a step and of those before it."""
+        """Return the summed counts of a step and the steps before it."""
         whole = progress if before is None else sum_of(before, progress)
         label = f"{self._label}, {counted(self._steps, 'step')}"
         return replace(whole, label=label, elapsed_s=time.monotonic() - self._began)
 
     def end(self, counts: Progress, *, is_over: bool) -> None:
-        """Note the counts of a step that has ended and of those before it, and whether none follows."""
+        """Note the summed counts up to a step that has ended, and whether it was the last."""
         self._ended, self._is_closed = _at_end(counts), is_over
 
     def _next(self, *, is_last: bool) -> Display | None:
@@ -197,7 +198,7 @@ class StepsDisplay:
 
 
 class _Step:
-    """The display of one step, as its run knows it."""
+    """The display that the run of one step uses."""
 
     def __init__(self, steps: StepsDisplay, display: SafeDisplay, before: Progress | None, is_last: bool) -> None:
         self._steps, self._display, self._before, self._is_last = steps, display, before, is_last
@@ -211,11 +212,11 @@ class _Step:
         self._display.open(self._steps.whole(self._before, progress), cancel)
 
     def update(self, progress: Progress) -> None:
-        """Show all steps as they are now."""
+        """Show the current counts of all steps."""
         self._display.update(self._steps.whole(self._before, progress))
 
     def close(self, progress: Progress, retry: Callable[[], object] | None) -> None:
-        """Show the end, where no further step comes; a step's failures are sent again by the cell."""
+        """Show the end if no further step comes. No retry is offered: running the cell again sends failed rows."""
         whole, is_over = self._steps.whole(self._before, progress), self._is_last or progress.state != "done"
         if is_over:
             self._display.close(whole, None)

@@ -1,4 +1,4 @@
-"""The body of a question as it goes on the wire, ready for each row's text."""
+"""The request body of a spec as it goes on the wire, ready for each row's text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ __all__ = ["MediaBody", "WireBody", "half_surrogate", "uncounted_bytes", "wants_
 
 
 class WireBody(NamedTuple):
-    """The body as it goes on the wire today, ready for each row's text.
+    """The body as it goes on the wire at present, ready for each row's text.
 
     Attributes:
-        version: Of the quirks that it was made under.
+        version: Version of the quirks that it was built with.
         shared: Whether it is marked for the provider's prompt cache.
-        common_prefix: What it takes the prompts to begin with.
-        without_prefix: For a row's whole text.
-        with_prefix: For a row's text without the prefix, None where the wire has no block of its own for the prefix.
-        prefix_json: The prefix's bytes at the beginning of a JSON string.
+        common_prefix: The assumed common beginning of the prompts.
+        without_prefix: Template for a row's whole text.
+        with_prefix: Template for a row's text without the prefix; None if there is no common prefix, or the wire has no
+            block of its own for it.
+        prefix_json: The prefix as the beginning of a JSON string, with the opening quote.
     """
 
     version: int
@@ -33,7 +34,7 @@ class WireBody(NamedTuple):
     prefix_json: bytes
 
 
-# What an image counts for in bytes, each of which bounds a token: providers cut larger ones down to about this many.
+# Bytes counted for an image, one per possible token: providers scale larger images down to about this many tokens.
 _IMAGE_BYTES = 10_000
 # Documents have at most about a hundred pages, and each page is shown as an image.
 _DOCUMENT_BYTES = 100 * _IMAGE_BYTES
@@ -41,17 +42,17 @@ _DOCUMENT_BYTES = 100 * _IMAGE_BYTES
 
 @dataclass(frozen=True)
 class MediaBody(RawRequest):
-    """A body with media in it.
+    """A body that contains media.
 
     Attributes:
-        uncounted: Its bytes that are not counted as tokens.
+        uncounted: Number of media bytes that are not counted as tokens.
     """
 
     uncounted: int
 
 
 def uncounted_bytes(turns: Iterable[Turn]) -> int:
-    """Return the bytes of media that are not counted as tokens."""
+    """Return the number of media bytes that are not counted as tokens."""
     return sum(
         max(0, len(media.data) - (_IMAGE_BYTES if media.mime.startswith("image/") else _DOCUMENT_BYTES))
         for turn in turns
@@ -60,14 +61,14 @@ def uncounted_bytes(turns: Iterable[Turn]) -> int:
 
 
 def wants_several(request: RawRequest) -> bool:
-    """Return whether a caller's own body asks for several answers at once."""
+    """Return whether a caller's own body requests several answers at once."""
     config = request.fields.get("generationConfig")
     wanted = request.fields.get("n"), config.get("candidateCount") if isinstance(config, dict) else None
     return any(number not in (None, 1) for number in wanted)
 
 
 def half_surrogate(prompt: str) -> Failure:
-    """Return the failure of a prompt that cannot be encoded, since it has half a surrogate pair."""
+    """Return the failure of a prompt that cannot be encoded because it contains a lone surrogate."""
     at = next((i for i, char in enumerate(prompt) if "\ud800" <= char <= "\udfff"), 0)
     return Failure(
         FailureKind.INPUT,
