@@ -37,7 +37,8 @@ def extra(request: Request, ours: frozenset[str] = _OURS) -> dict[str, Any]:
     """Return the caller's `extra_body`, checked.
 
     Raises:
-        UsageError: For a field of *ours*, tools both here and in the request, or what is no JSON. Nothing was sent.
+        UsageError: If it sets a field of *ours*, if it and the request both have tools, or if it cannot be written as
+            JSON. Nothing was sent.
     """
     try:
         orjson.dumps(dict(request.extra_body))
@@ -104,7 +105,7 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
 
 
 def numbered(index: int) -> str:
-    """Return an id for a call to which the provider gave none."""
+    """Return an id for a call that came without one."""
     return f"call_{index}"
 
 
@@ -112,8 +113,8 @@ def rolled_up(messages: Sequence[Mapping[str, Any]], field: str) -> list[dict[st
     """Merge consecutive messages of the same role.
 
     Args:
-        messages: In order; a message without a neighbour of its role is unchanged.
-        field: Holds a message's blocks, or a text in their place.
+        messages: Messages in order; one without a neighbour of the same role is unchanged.
+        field: Field of a message with its blocks, or with a text in their place.
     """
     rolled: list[dict[str, Any]] = []
     for message in messages:
@@ -131,11 +132,11 @@ def _blocks(content: Any) -> list[Any]:
 
 
 FieldWriter = Callable[[Any], dict[str, Any]]
-"""Returns the part of a body that holds a value. Raises `ValueError` if the provider has no equivalent."""
+"""Returns the part of a body that contains a value. Raises `ValueError` if the provider has no equivalent."""
 
 
 def at(*path: str) -> FieldWriter:
-    """Write a value as it is."""
+    """Return a writer that puts a value, unchanged, at this path."""
 
     def write(value: Any) -> dict[str, Any]:
         for name in reversed(path):
@@ -146,7 +147,7 @@ def at(*path: str) -> FieldWriter:
 
 
 def one_of_at(words: Mapping[Any, Any], *path: str) -> FieldWriter:
-    """Write a value as the provider spells it."""
+    """Return a writer that puts the provider's word for a value at this path. *words* has all accepted values."""
 
     def write(value: Any) -> dict[str, Any]:
         if value not in words:
@@ -157,5 +158,5 @@ def one_of_at(words: Mapping[Any, Any], *path: str) -> FieldWriter:
 
 
 def list_at(*path: str) -> FieldWriter:
-    """Write a list; a text alone becomes a list of one."""
+    """Return a writer that puts a list at this path; a single text becomes a list of one."""
     return lambda value: at(*path)([value] if isinstance(value, str) else list(value))

@@ -1,8 +1,8 @@
-"""Limit the size of responses, decompressed: a longer one is cut off as it arrives, whatever its headers claim.
+"""A limit on the decompressed size of responses: a longer one is cut off as it arrives, whatever its headers claim.
 
-A few kilobytes of gzip expand to gigabytes, and the HTTP libraries under the SDKs read a whole body before anyone can
-check it. So each client decompresses here, piece by piece. Streams of batch results are unlimited as a whole; each
-of their lines has this limit.
+A few kilobytes of gzip may expand to gigabytes, and the HTTP libraries under the SDKs read a whole body before its
+size can be checked. So each client decompresses here, piece by piece. Streams of batch results have no limit as a
+whole, but each of their lines has one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pllm_notebook.protocols import TransportFault
 __all__ = ["MOST_REPLY_BYTES", "bounded_client", "response_class", "too_long", "unbounded"]
 
 MOST_REPLY_BYTES = 2**25
-"""Over a hundred times a model's longest answer."""
+"""32 MiB, more than a hundred times a model's longest answer."""
 
-# Compressed bytes to expand at once: they yield at most a thousand times as many.
+# Compressed bytes to expand at a time: they yield at most a thousand times as many.
 _PIECE_BYTES = 2**14
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
@@ -32,7 +32,7 @@ _limit: ContextVar[int | None] = ContextVar("pllm_most_reply_bytes", default=MOS
 
 @contextmanager
 def unbounded() -> Iterator[None]:
-    """Lift the limit for requests made within; their reader must read piece by piece."""
+    """Lift the limit for requests in the block. Their responses must be read piece by piece."""
     token = _limit.set(None)
     try:
         yield
@@ -52,7 +52,7 @@ def bounded_client(client: Any) -> Any:
     """Limit the responses of an httpx or httpx2 client, and return it."""
     hooks = client.event_hooks
     client.event_hooks = hooks | {"response": [*hooks.get("response", ()), _bound]}
-    # The libraries for Brotli and Zstandard expand without a limit.
+    # The libraries for Brotli and Zstandard cannot limit what they expand.
     client.headers["accept-encoding"] = "gzip, deflate"
     return client
 
@@ -73,7 +73,7 @@ async def _bound(response: Any) -> None:
 
 def _encoding(headers: Any) -> str:
     """Return a response's content encoding, "" for none."""
-    # Each look-up decodes all headers, and most responses have no such header.
+    # Each lookup by name decodes all headers, and most responses have no such header.
     for name, _ in headers.raw:
         if name.lower() == b"content-encoding":
             encoding: str = headers["content-encoding"]
@@ -83,7 +83,7 @@ def _encoding(headers: Any) -> str:
 
 @lru_cache(maxsize=8)
 def _stream_class(module: str) -> Any:
-    """Return a class of limited streams that passes for a library's own."""
+    """Return a class of limited streams that an HTTP library accepts as its own."""
     library = sys.modules[module.partition(".")[0]]
 
     class Bounded(library.AsyncByteStream):  # type: ignore[misc, name-defined]
@@ -117,7 +117,10 @@ def _stream_class(module: str) -> Any:
 
 
 class _Counted:
-    """A stream's pieces, unchanged, up to a limit. Not a generator: registering one costs time on every reply."""
+    """A stream's pieces, unchanged, up to a limit.
+
+    Not a generator, since the event loop registers each one, which costs time on every reply.
+    """
 
     __slots__ = ("_left", "_limit", "_next")
 
@@ -155,7 +158,7 @@ async def _unfolded(pieces: Any, window_bits: int) -> AsyncIterator[bytes]:
 
 @lru_cache(maxsize=1)
 def response_class() -> Any:
-    """Return the response class for an aiohttp session, which itself decompresses in small pieces."""
+    """Return a limited response class for an aiohttp session. aiohttp itself decompresses in small pieces."""
     import aiohttp
 
     class BoundedResponse(aiohttp.ClientResponse):

@@ -38,8 +38,8 @@ def sdk_copy(client: Any) -> tuple[Any, bool]:
     try:
         copied = client.copy(http_client=http, max_retries=0)
     except Exception:
-        # A subclass whose constructor the SDK does not know. What the copy shares with the first client (resources)
-        # is not used, and its chain of middleware is rebuilt.
+        # A subclass whose constructor takes other arguments. The copy shares the client's resources, which are not
+        # used, and rebuilds the chain of middleware.
         copied = copy.copy(client)
         copied._client = http
         if "_middleware_chain" in vars(copied):
@@ -51,7 +51,7 @@ def google_copy(client: Any) -> Any:
     """Copy a client of Google's SDK. Call it on the loop that will use it.
 
     Raises:
-        UsageError: If it has an aiohttp session of the caller's, which cannot leave its loop. Nothing was sent.
+        UsageError: If it has the caller's aiohttp session, which works on its own loop only. Nothing was sent.
     """
     from google.genai.client import AsyncClient
 
@@ -75,7 +75,7 @@ def google_copy(client: Any) -> Any:
 
 
 class GoogleCopy:
-    """The parts of `google.genai.Client` that are used: the API client and `aio`."""
+    """The parts of `google.genai.Client` that this package uses: the API client and `aio`."""
 
     def __init__(self, inner: Any, aio: Any) -> None:
         self._api_client = inner

@@ -1,4 +1,4 @@
-"""Map exceptions of SDK clients to faults: connection or authentication."""
+"""Faults for the exceptions of SDK clients: connection or authentication."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _BEFORE_SENDING = frozenset(
         "before_request",
     }
 )
-# Messages of the standard library for connections and locks of another event loop.
+# Parts of the standard library's messages about connections and locks of another event loop.
 _OTHER_LOOP = ("different loop", "different event loop", "Event loop is closed", "bound to a different")
 
 
 def fault_of(error: Exception) -> TransportFault:
     """Return the fault for an exception that is not about a response.
 
-    Raised before anything was sent, it is of kind `authentication`: nothing else happens by then. Otherwise it is of
-    kind `connection`: the request may have arrived.
+    If it was raised before anything was sent, its kind is `authentication`, since nothing else happens by then.
+    Otherwise its kind is `connection`, and the request may have arrived.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -51,17 +51,17 @@ def fault_of(error: Exception) -> TransportFault:
 
 
 def what_broke(error: BaseException) -> str:
-    """Describe the first cause of *error*; the SDKs wrap it in errors that are less specific."""
+    """Describe the original cause of *error*, redacted; the SDKs wrap it in less specific errors."""
     cause = error
     while cause.__cause__ is not None:
         deeper = cause.__cause__
-        # Python's own error; the library's above it also says where.
+        # Python's own error: the library's error above it has the same text and also names the host.
         plain = type(deeper).__module__ in ("builtins", "socket")
         if plain and isinstance(deeper, OSError) and deeper.strerror and deeper.strerror in str(cause):
             break
         cause = deeper
     said = str(cause)
     if type(cause).__module__ == "aiohttp.http_exceptions":
-        # Its text begins with a status, 400, that no server has sent.
+        # Its text begins with a status, 400, that no server sent.
         said = " ".join(str(getattr(cause, "message", said)).split())
     return redact(f"{type(cause).__name__}: {said}"[:1000])

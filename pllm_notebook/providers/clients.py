@@ -1,4 +1,4 @@
-"""Identify a caller's own SDK clients: their provider and their account."""
+"""The provider and the account of a caller's own SDK clients."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pllm_notebook.runtime import Locked, Slot
 
 __all__ = ["address_of", "fingerprint", "provider_of_client", "serial_of"]
 
-# Attributes that identify a client's account, as far as it has them. Hourly tokens are not among them: the same
-# account would differ in the next kernel.
+# Attributes that identify a client's account, if it has them. Tokens that change hourly are left out: they would make
+# the same account a different one in the next kernel.
 _SAID = ("organization", "project", "project_id", "location", "region", "aws_region", "aws_profile", "vertexai",
          "_api_version", "_azure_deployment")  # fmt: skip
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
-# Letters and digits, too long for a name.
+# A mix of letters and digits that is too long for a name.
 _SECRET_VALUE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.~-]{20,}")
 _KEYS = ("api_key", "auth_token", "aws_access_key", "aws_secret_key")
 
@@ -65,12 +65,12 @@ def address_of(client: Any) -> str:
 
 
 def serial_of(client: Any) -> str:
-    """Return what tells this client from every other of the process: its `id()` is another's once it is gone."""
+    """Return a text that identifies this client in the process; its `id()` may be reused after its end."""
     return _SERIALS.value.of(client)
 
 
 class _Serials(Locked):
-    """The texts that tell clients apart, by their `id()`."""
+    """Unique texts for clients, by `id()`. Thread-safe."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class _Serials(Locked):
             held: Callable[[], Any]
             try:
                 held = weakref.ref(client)
-            except TypeError:  # held for good: then no other client gets its id
+            except TypeError:  # kept alive forever, so that no other client gets its id
                 held = partial(_itself, client)
             serial = f"client {next(self._numbers)}"
             self._known[id(client)] = held, serial
@@ -109,12 +109,12 @@ def _know_headers(inner: Any) -> None:
 
 
 def fingerprint(client: Any) -> str:
-    """Return a fingerprint of a client's account, equal in every kernel, that does not reveal its secrets.
+    """Return a fingerprint of a client's account that is equal in every kernel and does not reveal its secrets.
 
-    It covers the SDK's class, the address, organization, project, region and the like, and the key. The caller's
-    own headers are left out, since they differ between kernels.
+    It covers the SDK's class, the address, the organization, project, region and the like, and the key. The caller's
+    own headers are left out, since they may differ between kernels.
 
-    Also registers the client's keys for redaction in everything that a provider returns.
+    Also registers the client's keys and secret headers, so that they are redacted in everything a provider returns.
     """
     inner = getattr(client, "_api_client", client)  # google-genai keeps these one level down
     modules = sdk_modules()

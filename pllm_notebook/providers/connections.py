@@ -1,8 +1,8 @@
-"""Configure the HTTP connections under the SDKs: redirects, cookies, header sizes, proxies.
+"""The HTTP connections under the SDKs: redirects, cookies, header sizes, proxies.
 
-An SDK's default connection follows redirects, which sends the request's body, and for some SDKs the key, to whatever
-host a response names. These do not. They keep no cookies, and accept headers above the library's default size. They
-use the environment's proxies, as users on a company network expect.
+An SDK's default connection follows redirects, and so sends the request's body, and for some SDKs the key, to any host
+that a response names. These connections follow none. They keep no cookies, accept headers above the library's default
+size, and use the environment's proxies, as users on a company network expect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pllm_notebook.redaction import redact
 
 __all__ = ["RedirectRefused", "over_aiohttp", "place_of", "session", "stop_redirects", "with_large_headers"]
 
-# Gateways add tracing and policy headers; aiohttp's own limit is 8,190 bytes for one line.
+# Gateways add tracing and policy headers; aiohttp's default limit is 8,190 bytes for one line.
 _MOST_HEADER_BYTES = 256 * 1024
 _MOST_HEADERS = 512
 
@@ -85,7 +85,7 @@ def session(address: str) -> Any:
     """Build the aiohttp session of a Google client. Call it on the loop that will use it.
 
     Args:
-        address: The provider's, to choose a proxy from the environment; "" for Google's own.
+        address: The base address, which determines the environment's proxy; "" for Google's own.
     """
     import aiohttp
 

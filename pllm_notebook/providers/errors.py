@@ -41,7 +41,7 @@ _BY_STATUS = {
 # The other client errors that HTTP defines. An undefined status (498, 499, 520) is a gateway's own and temporary.
 _DEFINED = frozenset({405, 406, 407, 410, 411, 412, 414, 415, 416, 417, 418, 426, 428, 431, 451})
 
-# Messages about an account, a model or a key that come under a misleading status.
+# Messages about an account, a model or a key that arrive with a misleading status.
 _NO_CREDIT = re.compile(
     r"credit balance|(insufficient|not enough|no remaining|out of|run out of)[\w\s]{0,20}(credit|balance|funds|quota)"
     r"|(credit|balance|funds)s?\b[\w\s]{0,20}(too low|insufficient|exhausted|depleted|used up)"
@@ -59,9 +59,9 @@ _NO_KEY = re.compile(
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 _PAGE = re.compile(r"\s{0,100}<(!doctype html|html|head|body)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^<>]{0,100}>([^<]{0,200})", re.IGNORECASE)
-# Longest time or number in a header; a longer one is ignored.
+# Maximum characters read of a time or number in a header; a longer reset time is ignored.
 _LONGEST_WORD = 64
-# Longest message before redaction; a failure keeps half of it.
+# Maximum characters of a message before redaction; a failure keeps half as many.
 _MOST_MESSAGE = 4_000
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -76,10 +76,10 @@ def failure(
     retry_after: float | None = None,
     usage: Usage | None = None,
 ) -> Failure:
-    """Return the failure for *raw*; the status decides the kind unless the caller does."""
+    """Return the failure for *raw*. Its status and message determine the kind if *kind* is None."""
     text = beginning(raw)
     if 300 <= raw.status < 400:
-        # The body is the redirecting server's, and says less.
+        # The body is the redirecting server's and says less than our message.
         kind, message = FailureKind.REJECTED, _redirected(raw)
     if kind is None:
         kind = _kind_of(raw.status, message or text)
@@ -120,7 +120,7 @@ def _redirected(raw: RawReply) -> str:
 
 
 def unexplained(raw: RawReply) -> Failure:
-    """Return the failure for a response of which only the status can be read."""
+    """Return the failure for a response of which only the status can be interpreted."""
     return failure(RawReply(raw.status, {}, raw.body), "")
 
 
@@ -171,17 +171,20 @@ def _date(text: str | None) -> float | None:
 
 
 def seconds(text: str | None) -> float | None:
-    """Read a time until a reset: a Go duration (`6m0s`, `12ms`), seconds, or an RFC 3339 moment."""
+    """Return the seconds until a reset, read from a Go duration (`6m0s`, `12ms`), seconds or an RFC 3339 time.
+
+    None for anything else.
+    """
     if not text or len(text) > _LONGEST_WORD:
         return None
     span, moment = _time(text)
     return span if moment is None else max(0.0, moment - time.time())
 
 
-# Every reply has two of these, often equal to the last ones: times have a resolution of one second.
+# Cached, since every reply has two of these and they are often the same as before: times have a resolution of 1 s.
 @functools.lru_cache(maxsize=512)
 def _time(text: str) -> tuple[float | None, float | None]:
-    """Read a duration in seconds, or a moment in seconds since 1970; one of the two is None, or both."""
+    """Return a duration in seconds and a time in seconds since 1970, of which at least one is None."""
     if text[4:5] == "-":
         try:
             return None, dt.datetime.fromisoformat(text).timestamp()

@@ -41,7 +41,7 @@ def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what goes into the body of *target* besides what this package fills itself.
+    """Return the fields for the body of *target* that this package does not fill itself.
 
     Args:
         target: The model.
@@ -67,7 +67,7 @@ def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: M
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both, down to their innermost fields; those of *other* take precedence."""
+    """Merge two objects recursively; the values of *other* take precedence."""
     both = dict(one)
     for name, value in other.items():
         mine = both.get(name)

@@ -14,8 +14,8 @@ PDF = "application/pdf"
 
 
 def is_image(media: Media) -> bool:
-    """Return whether *media* is an image of a kind that every hosted provider reads, or one that it fetches itself."""
-    # An address rarely shows the kind of image; the provider inspects what it fetches.
+    """Return whether *media* is an image of a kind that every hosted provider reads, or that it fetches itself."""
+    # An address rarely shows the kind of image, but the provider inspects what it fetches.
     return media.mime in IMAGES or (bool(media.url) and media.mime in ("", "image/*"))
 
 
@@ -25,12 +25,12 @@ def data_url(media: Media) -> str:
 
 
 def untaken(media: Media, who: str, takes: str) -> UsageError:
-    """Return the error that *who* does not accept *media*, with what it accepts.
+    """Return the error for media that a provider does not accept.
 
     Args:
-        media: As the prompt shows it.
-        who: As the subject of a sentence.
-        takes: As the object of a sentence.
+        media: The media in the prompt.
+        who: The provider or endpoint, as the subject of a sentence.
+        takes: The media that it accepts, as the object of a sentence.
     """
     if not media.url and not media.data:
         return UsageError(

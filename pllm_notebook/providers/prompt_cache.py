@@ -1,8 +1,8 @@
 """Prompt caches of all providers: how long they keep a prefix, and which prefixes were sent recently.
 
-A cache keeps the prefix that requests share, and charges about a tenth of the price for reading it again. A prefix
-below the minimum is silently not kept; if a model's minimum is unknown, the largest known one is used, since a
-mark or a wait below the minimum is useless.
+A prompt cache keeps the prefix that requests share; reading it again costs about a tenth of the price. A prefix below
+the minimum length is silently not cached, and a mark or a wait for it is useless. So if a model's minimum is unknown,
+the largest known one is used.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = [
 # English text runs to about four bytes a token.
 BYTES_PER_TOKEN = 4
 
-# Anthropic's, from the last use (platform.claude.com/docs/en/build-with-claude/prompt-caching); OpenAI's is
-# 5 to 10 minutes (developers.openai.com/api/docs/guides/prompt-caching), Google gives no number.
+# Seconds since the last use, at Anthropic (platform.claude.com/docs/en/build-with-claude/prompt-caching). OpenAI keeps
+# a prefix for 5 to 10 minutes (developers.openai.com/api/docs/guides/prompt-caching), Google documents no number.
 LIFETIME_S = 300.0
 
-# Characters; a shorter shared prefix of the prompts is not worth a block of its own.
+# Minimum characters: a shorter shared beginning of the prompts is not worth a block of its own.
 LEAST_LEAD = 1024
 
 # Prefix of our own cache keys, to distinguish them from a caller's.
@@ -38,7 +38,7 @@ OUR_KEYS = "pllm-"
 
 
 class Askers(Locked):
-    """Remember which prefixes were sent recently, and by whom: the next run may share its prefix with the last.
+    """Prefixes that were sent recently, and the askers that sent them: the next run may share a prefix with the last.
 
     Thread-safe.
     """
@@ -47,19 +47,19 @@ class Askers(Locked):
 
     def __init__(self) -> None:
         super().__init__()
-        # Last asker, time, and whether another one used the prefix before.
+        # By prefix: the last asker, the time in seconds, and whether a different asker had sent it before.
         self._seen: dict[object, tuple[int, float, bool]] = {}
 
     def __repr__(self) -> str:
         return f"Askers(prefixes={len(self._seen)})"
 
     def another(self, prefix: object, asker: int, *, note: bool = True) -> bool:
-        """Return whether another asker sent *prefix* while it is still cached, and note that *asker* sends it.
+        """Return whether another asker sent *prefix* and it is still cached; note that *asker* sends it now.
 
         Args:
-            prefix: The prefix that requests share.
+            prefix: Identifies the prefix that requests share.
             asker: Identifies the question.
-            note: False if the request is only shown.
+            note: False if the request is only shown and nothing is to be noted.
         """
         now = time.monotonic()
         with self.lock:
@@ -81,10 +81,10 @@ ASKERS: Slot[Askers] = Slot("askers", Askers)
 
 
 def kept_for_an_hour(fields: Any) -> bool:
-    """Return whether a caller's own fields contain one of Anthropic's one-hour cache marks.
+    """Return whether the caller's own fields contain one of Anthropic's one-hour cache marks.
 
     Args:
-        fields: As sent in the body; a mark may be at any depth.
+        fields: Fields as sent in the body; a mark may be at any depth.
     """
     if isinstance(fields, Mapping):
         mark = fields.get("cache_control")

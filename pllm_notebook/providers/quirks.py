@@ -1,8 +1,9 @@
-"""What a model has rejected, remembered for the life of the process.
+"""What a model has rejected or not followed, remembered for the life of the process.
 
-Four things are learned from a 400 that names what was sent: a parameter to drop or rename, that the model accepts no
-cache marks, that it cannot be forced to call a tool, and the level of structured output that the server
-supports. They change the wire body but never the cache key.
+A 400 that names a part of the request shows a parameter to drop or rename, that the model accepts no cache marks, that
+it cannot be forced to call a tool, which level of structured output the server supports, or that the model gives no
+token probabilities at an effort. Replies show the last two as well. What is learned changes the wire body but never
+the cache key.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["Quirks", "effort_in", "quirks_of"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# Replies without token probabilities, and none with them, after which a model gives none.
+# If this many replies have no token probabilities and none has any, the model gives none.
 _TOKENLESS = 3
 
 # May be left out of a request without changing the question.
@@ -40,13 +41,13 @@ _RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max
 _STRUCTURE = re.compile(
     r"response_format|json_schema|json_object|output_config|responseJsonSchema|response_json_schema"
 )
-# Not if the tool to be called was not offered: the caller has to fix that.
+# Does not match if the tool to be called was not offered: the caller has to fix that.
 _UNFORCED = re.compile(r"(?<![\w.])tool_choice\b(?!.*not found)", re.DOTALL)
 _TOO_COMPLEX = re.compile(r"schema is too complex|grammar is too large|too many states", re.IGNORECASE)
 
 
 def effort_in(body: Mapping[str, Any]) -> str | None:
-    """Return the effort that a body asks for, None where it is left to the model."""
+    """Return the effort that a body requests, None if the model chooses it."""
     effort = body.get("reasoning_effort") or object_at(body, "reasoning").get("effort")
     return None if effort is None else str(effort)
 
@@ -55,12 +56,13 @@ class Quirks:
     """One model's peculiarities at one server.
 
     Attributes:
-        version: Increases with every change, so that prepared bodies are rebuilt.
+        version: Increases with every change to wire bodies, so that prepared bodies are rebuilt.
         forced: Whether it can be forced to call a tool; otherwise it chooses.
         marks: Whether it accepts marks for its prompt cache.
-        gives_tokens: Whether its replies have token probabilities, None while that is unknown.
-        refuses_tokens: The efforts with which it has refused a request for them, None for its own.
-        schemas: How much help with structured output the server gives.
+        gives_tokens: Whether its replies have token probabilities, None while unknown.
+        refuses_tokens: The efforts at which it has rejected a request for token probabilities; None among them means
+            a request that set no effort.
+        schemas: The levels of structured output that the server supports.
     """
 
     def __init__(self) -> None:
@@ -79,8 +81,8 @@ class Quirks:
         return f"Quirks({self.schemas}, dropped={sorted(self._dropped)}, renamed={self._renamed})"
 
     def note_tokens(self, *, has_any: bool) -> None:
-        """Remember whether a reply had token probabilities: one that had them counts, or several that had none."""
-        # A plain call that was in flight may have served a call that asked for them, hence several.
+        """Count a reply with or without token probabilities. One with them, or several without, settle the question."""
+        # Several, because a call that requested none may have been in flight and served a call that requested them.
         self._tokenless += not has_any
         if has_any:
             self.gives_tokens = True
@@ -121,7 +123,7 @@ class Quirks:
         Args:
             failure: The provider's error.
             body: The body as it was sent.
-            model: For the log.
+            model: The model's label, for the log.
             unenforced_schema: Whether the server does not guarantee structured output.
         """
         if failure.kind is not FailureKind.BAD_REQUEST:
@@ -166,14 +168,14 @@ class Quirks:
         return False
 
     def note_odd_reply(self, schema: SchemaLevel, model: str, sent_level: int) -> None:
-        """Note a reply that does not have the form of its schema; step down unless nearly all others had it."""
+        """Count a reply that does not have the form of its schema; step down if there are too many of them."""
         if sent_level == schema.level:
             schema.odd += 1
             if schema.is_mostly_odd:
                 self._step_down(schema, model, sent_level)
 
     def _step_down(self, schema: SchemaLevel, model: str, sent_level: int, *, is_too_complex: bool = False) -> bool:
-        """Ask with less enforcement for a schema from now on; return False at the last level."""
+        """Request a schema with less enforcement from now on; return False at the last level."""
         done = self.schemas.step_down(schema, sent_level, is_too_complex=is_too_complex)
         self._note_step(model, schema.level, is_new=done is True)
         return done is not False
@@ -186,7 +188,10 @@ class Quirks:
 
 
 def _mark_of(sent: Mapping[str, Any]) -> str:
-    """Return the name of our cache mark in a body, "" for none; the caller's own marks are never left out."""
+    """Return the name of the field that marks the prompt cache in a body, "" if there is no mark.
+
+    A caller's own `prompt_cache_key` does not count. A caller's `cache_control` cannot be distinguished from ours.
+    """
     if str(sent.get("prompt_cache_key", "")).startswith(OUR_KEYS):
         return "prompt_cache_key"
     contents = [objects_at(message, "content") for message in objects_at(sent, "messages")]
@@ -201,7 +206,7 @@ def _forces(sent: Mapping[str, Any]) -> bool:
 
 
 def _free(choice: Any) -> Any:
-    """Return *choice* changed to let the model choose, in the same format."""
+    """Return a tool choice that lets the model choose, in the format of *choice*."""
     if choice == "required" or choice.get("type") == "function":
         return "auto"
     return {"type": "auto"} | {name: said for name, said in choice.items() if name == "disable_parallel_tool_use"}

@@ -52,22 +52,22 @@ class ResolvedModel:
             Raises `MissingKeyError` if a key is needed and absent.
         account: Identifies the account for limits and batch jobs, equal in every kernel; does not reveal the key.
         opener: Identifies a caller's own client in this process; "" for ours.
-        quirks: What it has rejected.
-        price_provider: genai-prices' provider id, None if there are no prices.
-        price_model: The model's name there.
+        quirks: What it has rejected or not followed in this process.
+        price_provider: Its provider id in genai-prices, None if there are no prices.
+        price_model: Its name in genai-prices.
         simulated: Whether its answers are simulated.
         unenforced_schema: Whether its structured output is not guaranteed.
-        max_parallel: Calls it can work on at once, None for unknown.
-        missing_key: What `connect` will raise without a key, None if there is one or none is needed.
+        max_parallel: Number of calls that it can process at once, None if unknown.
+        missing_key: The error that `connect` will raise without a key; None if there is a key or none is needed.
         imports: Modules that `connect` will import, in order, which may be loaded ahead.
         open_batch: Opens its batch API, with the errors of `connect`; None if it has none.
         batch_format: The format of its batch request files; None if it has no batch API.
         no_batch_reason: Why it has no batch API, as a sentence; "" if it has one.
-        address: The address of a caller's own server, "" for a provider.
-        decisions: The decision endpoint that it is, None for a chat model.
-        host: The host that answers, unless it is the provider's own; "" then.
-        path: The URL's path below the base address. It follows from the wire, whatever that is replaced by.
-        dispatcher_key: What shares one set of limits, and one connection.
+        address: The address of a caller's own server, "" for a provider or a client.
+        decisions: The decision endpoint if this is one, None for a chat model.
+        host: The host that answers, "" if it is the provider's own.
+        path: The URL path below the base address, always that of *wire*.
+        dispatcher_key: Equal for models that share one set of limits and one connection.
     """
 
     provider: str
@@ -102,10 +102,10 @@ class ResolvedModel:
 
     @property
     def identity(self) -> str:
-        """Who answers, as every cache key has it.
+        """The name of the answering service in every cache key.
 
-        A provider's name at another host is not the provider: answers of a proxy or a mock must not pass for it. A
-        server's name is the caller's own identity, wherever it is.
+        For a provider at a foreign host it includes the host, so that the answers of a proxy or a mock do not pass for
+        the provider's. For a caller's own server or client it is the name alone, at any address.
         """
         return f"{self.provider}@{self.host}" if self.host and is_hosted(self.provider) else self.provider
 
@@ -134,9 +134,9 @@ class ResolvedModel:
         return self.api.takes_extras
 
     def load(self) -> None:
-        """Import what `connect` needs. Not on the engine's thread, which an SDK would block for a second.
+        """Import the modules that `connect` needs. Import errors are left for `connect` to report.
 
-        Import errors are left for `connect` to report.
+        Do not call it on the engine's thread, which the import of an SDK would block for a second.
         """
         for module in self.imports:
             with _LOADING.value.lock, suppress(ImportError):
@@ -156,14 +156,14 @@ class ResolvedModel:
         """Return the wire body for a canonical body.
 
         Args:
-            canonical_body: As `Wire.encode` gives it; never changed.
-            lead: The text that the rows' prompts begin with, "" for none.
+            canonical_body: The body that `Wire.encode` returned; never changed.
+            lead: The text at the beginning of every row's prompt, "" for none.
             shared: Whether other requests have the same prefix; a single request is not marked.
             turns: Whether the whole conversation will be sent again, with more turns.
-            asker: Identifies the question: a prefix that another one sent recently is shared too. None to consider
-                only the above.
+            asker: Identifies the question. A prefix that another question sent recently counts as shared too. None to
+                consider only *shared* and *turns*.
             shown: Whether the request is only shown, not sent.
-            examples: Turns at the beginning that all rows share.
+            examples: Number of initial turns that all rows share.
         """
         is_marked = (shared or turns or asker is not None) and self._takes_marks
         body = self._adapted(canonical_body)
@@ -194,7 +194,7 @@ class ResolvedModel:
 
     def _adapted(self, canonical_body: Mapping[str, Any]) -> dict[str, Any]:
         if "temperature" in canonical_body and self.refuses_sampling(canonical_body):
-            # Not dropped for good: another run may call without reasoning, and then it is accepted.
+            # Not dropped permanently: it is accepted once another run calls without reasoning.
             self.quirks.tell("temperature", self.label)
             canonical_body = {name: value for name, value in canonical_body.items() if name != "temperature"}
         return self.quirks.to_wire(canonical_body, self.wire)
@@ -211,13 +211,13 @@ class ResolvedModel:
         shared = b"".join(orjson.dumps(part) for part in self.wire.prefix(body, examples) if part)
         if len(shared) + len(lead.encode()) < smallest:
             return None
-        # Only a fixed length of the lead: where it was found to end may vary.
+        # Only the first characters of the lead, since its detected end may vary.
         parts = (self.model.encode(), shared, lead[:LEAST_LEAD].encode())
         return OUR_KEYS + hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
     @property
     def cached_from_bytes(self) -> int | None:
-        """The length from which its prompt cache keeps a prefix, None for no cache or unknown."""
+        """The minimum length of a cached prefix in bytes, None if there is no prompt cache or none is known."""
         tokens = None if self.price_provider is None else self.api.cached_from_tokens(self.model)
         return None if tokens is None else tokens * BYTES_PER_TOKEN
 
@@ -229,31 +229,31 @@ class ResolvedModel:
         return cache.marks_travel or self.provider in (self.api.name, f"{SIMULATED}:{self.api.name}")
 
     def refuses_sampling(self, body: Mapping[str, Any]) -> bool:
-        """Return whether temperature and the like would be a 400 for *body*, as far as the model's name tells."""
+        """Return whether the model's name shows that it rejects sampling parameters in *body* (HTTP 400)."""
         return self.price_provider is not None and self.api.models.refuses_sampling(self.model, body)
 
     @property
     def efforts(self) -> Mapping[str, str | Mapping[str, Any]] | None:
-        """What it takes as `effort` (see `ModelFacts.efforts`), None if unknown: the server decides."""
+        """The values of `effort` that it accepts (see `ModelFacts.efforts`), None if unknown: the server decides."""
         named = self.price_provider is not None or self.api.in_process is not None
         return self.api.models.efforts(self.price_model or self.model) if named else None
 
     @property
     def token_format(self) -> TokenFormat | None:
-        """How its wire has token probabilities, None where it has none."""
+        """How its wire format has token probabilities, None if it has none."""
         return self.api.token_formats.get(self.wire.format_name)
 
     def gives_tokens(self, body: Mapping[str, Any]) -> bool | None:
-        """Return whether answers to *body* can have token probabilities, None where that has to be tried."""
+        """Return whether answers to *body* can have token probabilities, None if only a request can show it."""
         if self.token_format is None or effort_in(body) in self.quirks.refuses_tokens:
             return False
         named = self.price_provider is not None or self.api.in_process is not None
         known = self.api.models.gives_tokens(self.price_model or self.model, body) if named else None
-        # What a model gave without reasoning says nothing of a body with which it reasons.
+        # Replies without reasoning do not show what a body with reasoning gets.
         return known if known is False or self.quirks.gives_tokens is None else self.quirks.gives_tokens
 
     def note_tokens(self, *, has_any: bool) -> None:
-        """Remember whether a reply had the token probabilities that were asked for; one that had them counts."""
+        """Remember whether a reply had the requested token probabilities (see `Quirks.note_tokens`)."""
         self.quirks.note_tokens(has_any=has_any)
 
     def may_reason(self, body: Mapping[str, Any]) -> bool:
@@ -263,7 +263,7 @@ class ResolvedModel:
     def read(self, raw: RawReply) -> Reply | Failure:
         """Decode a response of any status. Never raises.
 
-        A failure that came as a success may have been charged: its cost is unknown.
+        A failure in a response with a status of success may have been charged, so its cost is unknown.
         """
         success = 200 <= raw.status < 300
         try:
@@ -290,7 +290,7 @@ class ResolvedModel:
             return _malformed(raw, str(error))
 
     def _placed(self, raw: RawReply, failure: Failure) -> Failure:
-        """Name the address in a 404 that does not mention the model, and other ways to what it cannot give."""
+        """Add advice to a 404 that does not mention the model and to a 400 about token probabilities."""
         if raw.status == 400 and "ogprobs" in f"{failure.field} {failure.message}":
             return replace(failure, message=f"{sentence(failure.message)} {OTHER_WAYS}")
         if raw.status != 404 or not self.address or self.model in failure.message or "model" in failure.message:
@@ -312,7 +312,7 @@ def digest_of(headers: Mapping[str, str], query: Mapping[str, object]) -> str:
 
 
 def _first_words(raw: RawReply) -> str:
-    """Return how a body begins, quoted; a page of a proxy says there what it is."""
+    """Return the first words of a body, quoted, which say what a proxy's page is; "empty" for an empty body."""
     return repr(truncate(" ".join(beginning(raw).split()), 80)) if raw.body.strip() else "empty"
 
 

@@ -1,8 +1,8 @@
-"""How much help with structured output a server gives, learned for each schema.
+"""Levels of structured output that a server supports, learned for each schema.
 
-A server may take one type's schema and not another's: a grammar that is too large, a keyword that it does not know, a
-form that its model does not keep to. So a schema that fails steps down alone. Where several fail and none was ever
-followed, the server does no such thing, and new schemas begin where these are.
+A server may support one schema but not another: its grammar may be too large, a keyword unknown, or the model may not
+follow it. So each schema steps down separately. If several schemas fail at a level and none was ever followed there,
+the server does not support that level, and new schemas start below it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from pllm_notebook.providers.bodies import object_at
 __all__ = ["LAST_LEVEL", "SchemaLevel", "SchemaLevels", "asks_any_object", "schema_in"]
 
 LAST_LEVEL = 2
-# A server that enforces a schema writes something else at times, and one that does not hardly ever follows it.
+# A server that enforces a schema seldom deviates from it; one that does not enforce it hardly ever follows it.
 _FOLLOWED_PER_ODD = 20
-# Schemas that must fail before the server is taken to do none.
+# Number of schemas that must fail at a level before the server counts as not supporting it.
 _SEVERAL = 2
 
 
 class SchemaLevel:
-    """What is known of one schema at one model.
+    """What has been learned about one schema at one model.
 
     Attributes:
-        level: How much help the server gives with it: see `Wire.relax_schema`.
-        followed: Replies on that level that had the form of the schema. Threads may lose a few.
-        odd: Replies on that level that had not.
+        level: The level at which it is requested (see `Wire.relax_schema`).
+        followed: Number of replies at that level that had the form of the schema. A race between threads may lose
+            a few.
+        odd: Number of replies at that level that did not have it.
     """
 
     __slots__ = ("followed", "level", "odd")
@@ -45,15 +46,15 @@ class SchemaLevel:
 
     @property
     def is_mostly_odd(self) -> bool:
-        """Whether not nearly all replies on the level had the form of the schema."""
+        """Whether fewer than about 95 % of the replies at this level had the form of the schema."""
         return self.odd * _FOLLOWED_PER_ODD > self.followed
 
 
 class SchemaLevels:
-    """What is known of the schemas at one model.
+    """What has been learned about all schemas at one model.
 
     Attributes:
-        floor: The level at which schemas begin that the model has not been sent before.
+        floor: The level at which a schema starts that the model has not been sent before.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,7 @@ class SchemaLevels:
         self._known: dict[bytes, SchemaLevel] = {}
         self._takes_any_object = True
         self._has_learned = False
-        # By level: the schemas that have failed there, and whether any was followed.
+        # The schemas that have failed at each level, and the levels at which one was followed.
         self._failed: defaultdict[int, set[int]] = defaultdict(set)
         self._followed: set[int] = set()
 
@@ -69,18 +70,18 @@ class SchemaLevels:
         return f"SchemaLevels(floor={self.floor}, {len(self._known)} known)"
 
     def of(self, body: Mapping[str, Any]) -> SchemaLevel:
-        """Return what is known of the schema in a canonical body; bodies without one share theirs."""
+        """Return what is known about the schema in a canonical body; all bodies without a schema share one entry."""
         return self._known.setdefault(_digest(body), SchemaLevel(self.floor))
 
     def level_for(self, body: Mapping[str, Any]) -> int:
-        """Return the level at which a canonical body is sent."""
+        """Return the level at which to send a canonical body."""
         if not (self._has_learned or self.floor):
-            return 0  # which is the rule
+            return 0  # the usual case
         known = self._known.get(_digest(body))
         level = self.floor if known is None else max(known.level, self.floor)
         if self._takes_any_object:
             return level
-        # Level 1 asks for any object; so does a caller's own body, which asks for nothing from level 2 on.
+        # Level 1 requests any JSON object. So may a caller's own body; level 2 removes that request.
         return LAST_LEVEL if level == 1 or asks_any_object(body) else level
 
     def follow(self, schema: SchemaLevel) -> None:
@@ -89,17 +90,17 @@ class SchemaLevels:
         self._followed.add(schema.level)
 
     def step_down(self, schema: SchemaLevel, sent_level: int, *, is_too_complex: bool = False) -> bool | None:
-        """Ask with less enforcement for a schema from now on.
+        """Request a schema with less enforcement from now on.
 
-        Many calls may fail at one level at once; only the first takes the step.
+        Many calls may fail at one level at the same time; only the first one takes the step.
 
         Args:
-            schema: Of the call that failed.
-            sent_level: The level on which it was sent.
-            is_too_complex: Whether it failed for its own size, which says nothing of other schemas.
+            schema: The schema of the failed call.
+            sent_level: The level at which the call was sent.
+            is_too_complex: Whether the schema itself was too large, which says nothing about other schemas.
 
         Returns:
-            True for a step, None where another call has taken it, False at the last level.
+            True if the level changed, None if another call had already changed it, False at the last level.
         """
         if sent_level < schema.level:
             return None
@@ -116,7 +117,7 @@ class SchemaLevels:
         return True
 
     def refuse_any_object(self) -> bool:
-        """Note that the server takes no request for any object; return whether that is new."""
+        """Note that the server rejects requests for any JSON object; return whether that is new."""
         is_new, self._takes_any_object, self._has_learned = self._takes_any_object, False, True
         self.floor = LAST_LEVEL if self.floor == 1 else self.floor
         for schema in self._known.values():
@@ -126,7 +127,7 @@ class SchemaLevels:
 
 
 def schema_in(body: Mapping[str, Any]) -> Any:
-    """Return the schema that a body asks a provider to enforce, None for none."""
+    """Return the schema that a body asks the provider to enforce, None if there is none."""
     places = (
         object_at(object_at(body, "response_format"), "json_schema"),
         object_at(object_at(body, "text"), "format"),
@@ -139,7 +140,7 @@ def schema_in(body: Mapping[str, Any]) -> Any:
 
 
 def asks_any_object(body: Mapping[str, Any]) -> bool:
-    """Return whether a body asks for JSON of any shape."""
+    """Return whether a body requests JSON of any shape."""
     return object_at(body, "response_format").get("type") == "json_object" or (
         "responseMimeType" in object_at(body, "generationConfig") and schema_in(body) is None
     )

@@ -16,7 +16,7 @@ from pllm_notebook.types import RawReply
 __all__ = ["SDKTransport", "class_names", "client_problem"]
 
 
-# Of both SDKs, in a private module of each.
+# The base class of async clients, in a private module of each SDK.
 _BASE_CLASS = "AsyncAPIClient"
 
 
@@ -25,8 +25,8 @@ class SDKTransport:
 
     Args:
         client: `AsyncOpenAI`, `AsyncAnthropic` or a subclass.
-        owned: Whether the client is ours. One of the caller's is copied (see `sdk_copy`); it may read the body
-            to build the address (Azure, Bedrock, Vertex), so it gets a mapping in place of bytes.
+        owned: Whether the client is ours. A caller's client is copied (see `sdk_copy`). It may read the body to build
+            the address (Azure, Bedrock, Vertex), so it gets a mapping instead of bytes.
     """
 
     def __init__(self, client: Any, *, owned: bool = True) -> None:
@@ -34,11 +34,11 @@ class SDKTransport:
 
         self._client, self._closes = (client, True) if owned else sdk_copy(client)
         self._rewrites = not owned
-        # A full address saves the SDK from joining base and path, for which it formats and parses an address at every
-        # request. A caller's own client may join them in its own way.
+        # With a full address the SDK need not join base and path, for which it formats and parses an address at every
+        # request. A caller's own client may join them in another way.
         self._base = str(client.base_url).rstrip("/") if owned else ""
         self._response = httpx2.Response
-        # Both SDKs have these names in their own module; catching by them needs no second table.
+        # Both SDKs have errors with these names in their top-level module.
         base = next(cls for cls in type(client).__mro__ if cls.__name__ == _BASE_CLASS)
         module = sys.modules[base.__module__.partition(".")[0]]
         self._status_error: type[Exception] = module.APIStatusError
@@ -66,7 +66,7 @@ class SDKTransport:
             response = error.response  # type: ignore[attr-defined]
         except Exception as error:
             raise fault_of(error) from error
-        # A plain dict: the client's own mapping walks and decodes all headers at each of ten look-ups.
+        # A plain dict: the client's own mapping goes through all headers and decodes them at each of ten lookups.
         headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
         return RawReply(response.status_code, headers, response.content)
 
@@ -81,5 +81,5 @@ def class_names(client: Any) -> frozenset[str]:
 
 
 def client_problem(client: Any) -> str:
-    """Return what is wrong with a caller's client of one of the two SDKs, "" for nothing."""
+    """Return what is wrong with a caller's client of either SDK, as the end of a sentence; "" if nothing is."""
     return "" if _BASE_CLASS in class_names(client) else f"give the async one (Async{type(client).__name__})"

@@ -19,7 +19,7 @@ from pllm_notebook.types import Usage
 __all__ = ["MOST_CALLS", "arguments", "calls", "label", "mapping", "mappings", "text", "tokens", "usage"]
 
 MOST_CALLS = 128
-"""Tool calls that one reply may make; each of them is run, or costs a turn."""
+"""Maximum number of tool calls in one reply; each of them is run, or costs a turn."""
 
 _LONGEST_LABEL = 500
 # No call has billions of tokens: a larger number is wrong, and would exhaust a budget.
@@ -30,11 +30,11 @@ def text(value: Any, what: str) -> str:
     """Return a text, "" for null.
 
     Args:
-        value: As it was decoded.
+        value: The decoded value.
         what: Its name in the format, for the error.
 
     Raises:
-        MalformedReply: For anything else.
+        MalformedReply: If it is neither text nor null.
     """
     if value is None:
         return ""
@@ -65,14 +65,14 @@ def mappings(value: Any, what: str) -> Sequence[Mapping[str, Any]]:
 
 
 def label(value: Any) -> str:
-    """Return the name of a model or the id of a reply, "" where it is not one."""
+    """Return the name of a model or the id of a reply, "" if the value is neither text nor a whole number."""
     if isinstance(value, str):
         return value[:_LONGEST_LABEL]
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def tokens(value: Any) -> int | None:
-    """Return a number of tokens, None for anything but a whole number from 0."""
+    """Return a number of tokens, None if the value is not a whole number from 0 to 2**31 - 1."""
     if type(value) is int:
         return value if 0 <= value <= _MOST_TOKENS else None
     if isinstance(value, float) and value.is_integer():  # 12.0, as some servers write it
@@ -85,15 +85,15 @@ def usage(total_in: Any, total_out: Any, read: Any = 0, written: Any = 0, reason
     """Return the usage of a call from the numbers in its response.
 
     Args:
-        total_in: Input tokens, those of the prompt cache included.
-        total_out: Output tokens, reasoning included.
-        read: Of the input, what was read from the prompt cache; null counts as 0, as for all that follows.
-        written: Of the input, what was written to it.
-        reasoning: Of the output.
+        total_in: Input tokens, including those of the prompt cache.
+        total_out: Output tokens, including reasoning.
+        read: Input tokens read from the prompt cache; null counts as 0.
+        written: Input tokens written to the prompt cache; null counts as 0.
+        reasoning: Output tokens of the reasoning; null counts as 0.
 
     Returns:
-        None, for unknown, unless all are whole numbers and the parts of the input do not exceed its total: a wrong
-        number would be a wrong price.
+        None (unknown) if a number is not valid, or if the cached tokens exceed the input: a wrong number would give a
+        wrong price.
     """
     given, produced = tokens(total_in), tokens(total_out)
     cached = 0 if read is None else tokens(read)
@@ -105,7 +105,7 @@ def usage(total_in: Any, total_out: Any, read: Any = 0, written: Any = 0, reason
 
 
 def arguments(value: Any, what: str) -> str:
-    """Return a tool call's arguments as JSON; some servers send an object in place of text.
+    """Return a tool call's arguments as JSON text, "{}" for none; some servers send an object instead of text.
 
     Raises:
         MalformedReply: For a list, a number, or an object that cannot be encoded as JSON.
@@ -119,10 +119,10 @@ def arguments(value: Any, what: str) -> str:
 
 
 def calls(made: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    """Return the calls of one reply.
+    """Return the tool calls of one reply, checked.
 
     Raises:
-        MalformedReply: If one names no tool, or there are too many.
+        MalformedReply: If a call names no tool, or there are more than `MOST_CALLS`.
     """
     if not made:
         return ()
