@@ -73,6 +73,6 @@ def half_surrogate(prompt: str) -> Failure:
     return Failure(
         FailureKind.INPUT,
         f"The prompt has half a surrogate pair ({prompt[at]!a}) at character {at:,}, which is no text "
-        f"that a provider takes. Clean the cell, for example with "
-        f".str.encode('utf-8', 'replace').str.decode('utf-8'). Nothing was sent for this row.",
+        f"that a provider takes. Clean the text, for example with text.encode('utf-8', 'replace').decode('utf-8'), or "
+        f"a column with .str.encode('utf-8', 'replace').str.decode('utf-8'). Nothing was sent for this prompt.",
     )

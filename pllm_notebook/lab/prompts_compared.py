@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-from pllm_notebook.exceptions import UsageError
+from pllm_notebook.exceptions import UnknownOptionError, UsageError
 from pllm_notebook.execution import Run, RunWait, Steps, awaiting, blocking, live_of
 from pllm_notebook.formatting import counted, format_usd_or
 from pllm_notebook.frames.labels import check_kind, has_known_values
@@ -101,6 +101,10 @@ _HEAD = (
     "p",
     "alone, US dollars a thousand distinct rows",
 )
+
+
+# What a variant may name besides the options of `parse`.
+_OWN = ("prompt", "response_format", "kind")
 
 
 @shows(taken_by(Options, "parse"))
@@ -204,6 +208,9 @@ def _question(
             f"The variant {name!r} is a prompt, or a mapping of what differs, not {type(variant).__name__}. "
             f"Nothing was sent."
         )
+    known = {*_OWN, *taken_by(Options, "parse")}
+    if unknown := [each for each in variant if each not in known]:
+        raise UnknownOptionError(unknown[0], known)
     given = {**options, **variant}
     return given.pop("response_format", response_format), given.pop("prompt", None), given
 

@@ -178,13 +178,19 @@ def _evaluate(expression: str, names: Mapping[str, Any], where: str) -> Any:
         missing = error.name if isinstance(error, NameError) else None
         # A function of the notebook can raise NameError too, for a name that is not in this expression.
         if missing is not None and re.search(rf"(?<![\w.]){re.escape(missing)}(?!\w)", expression):
+            meant = guess(missing, _own(names))
             raise UsageError(
-                f"{where}: there is no variable {missing!r} in this notebook.{guess(missing, names)} Nothing was sent."
+                f"{where}: there is no variable {missing!r} in this notebook.{meant} Nothing was sent."
             ) from None
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(
             f"{where}: {expression!r} cannot be evaluated: {sentence(said[:_REASON])} Nothing was sent."
         ) from error
+
+
+def _own(names: Iterable[str]) -> list[str]:
+    """Return the variables that a person made, without IPython's."""
+    return [name for name in names if not name.startswith("_") and name not in _IPYTHON]
 
 
 def _mapping(name: str, text: str) -> Any:

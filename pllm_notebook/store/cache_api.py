@@ -85,9 +85,10 @@ class CacheCheck:
 
     def __repr__(self) -> str:
         if self.ok:
-            return f"CacheCheck: all {self.entries:,} answers are whole."
+            return f"CacheCheck: {counted(self.entries, 'answer', 'is')} whole, no damage found."
         fault = f" SQLite says: {self.fault}." if self.fault else ""
-        summary = f"CacheCheck: {self.entries:,} answers are whole, {self.damaged:,} rows cannot be used.{fault}"
+        damaged = f"{counted(self.damaged, 'row')} cannot be used"
+        summary = f"CacheCheck: {counted(self.entries, 'answer', 'is')} whole, {damaged}.{fault}"
         return strip_control_chars(summary)
 
 

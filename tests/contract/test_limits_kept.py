@@ -22,6 +22,7 @@ from pllm_notebook.notebook import progress_format
 from pllm_notebook.notebook.display_choice import choose_display
 from pllm_notebook.notebook.line_magic import run_command
 from pllm_notebook.sim import SimRequest, Simulator
+from pllm_notebook.store import finish_writes
 from pllm_notebook.store.claims import Claims
 from pllm_notebook.types import Progress
 from tests.contract.sides import OPENAI, Side, reach
@@ -38,6 +39,7 @@ def settle() -> None:
     """Let what ended runs left behind be written, and end the engine: the next run is as in a new kernel."""
     engine.engine().workers.shutdown(wait=True)
     engine.shutdown()
+    finish_writes()
 
 
 def limiter_of(model: str) -> Limiter:

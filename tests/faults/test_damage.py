@@ -155,7 +155,7 @@ def test_forged_rows_are_neither_run_nor_read_and_are_asked_again(
 
 def test_check_says_of_every_answer_whether_it_is_whole(sim: Simulator, address: str, kept: Path) -> None:
     settle(str(kept), address)
-    assert repr(pllm.cache.check()) == f"CacheCheck: all {COUNT} answers are whole."
+    assert repr(pllm.cache.check()) == f"CacheCheck: {COUNT} answers are whole, no damage found."
     with closing(sqlite3.connect(kept / "answers/cache.db", isolation_level=None)) as connection:
         for rowid in (2, 30):
             value = bytearray(connection.execute("SELECT value FROM Cache WHERE rowid = ?", (rowid,)).fetchone()[0])

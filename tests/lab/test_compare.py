@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 import pllm_notebook as pllm
-from pllm_notebook.exceptions import PllmError, UsageError
+from pllm_notebook.exceptions import PllmError, UnknownOptionError, UsageError
 from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimAnswer, SimRequest
 from tests.forked import run_forked
@@ -428,6 +428,19 @@ def test_several_variants_are_each_compared_with_the_first(sim_model: Sim) -> No
 @pytest.mark.parametrize("variants", [{"A": "A {text}"}, "A {text}", {"A": "A {text}", "B": 3}])
 def test_what_is_no_set_of_prompts_is_refused(sim_model: Sim, variants: Any) -> None:
     with pytest.raises(UsageError, match="Nothing was sent"):
+        pllm.compare(variants, Review, on=pd.DataFrame({"text": texts(2)}))
+    assert sim_model.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("promt", "prompt"), ("respons_format", "response_format"), ("modle", "model")]
+)
+def test_a_misspelled_name_in_a_variant_is_refused_with_what_it_resembles(
+    sim_model: Sim, written: str, meant: str
+) -> None:
+    variants = {"A": "A {text}", "B": {written: "B {text}"}}
+
+    with pytest.raises(UnknownOptionError, match=f"no option '{written}'. Did you mean '{meant}'"):
         pllm.compare(variants, Review, on=pd.DataFrame({"text": texts(2)}))
     assert sim_model.asked == 0
 

@@ -68,7 +68,7 @@ def test_the_cache_goes_through_a_file_and_can_be_cleared(pllm: Command) -> None
     frame.llm.parse(bool, "{t}?", model="sim:openai", progress=False)
 
     assert "answers      2" in pllm("cache", "info")[1]
-    assert pllm("cache", "check") == (0, "CacheCheck: all 2 answers are whole.\n", "")
+    assert pllm("cache", "check") == (0, "CacheCheck: 2 answers are whole, no damage found.\n", "")
     assert pllm("cache", "export", "kept.zip") == (0, "2 answers were written to kept.zip.\n", "")
     assert pllm("cache", "clear", "--older-than", "1") == (0, "0 answers were deleted.\n", "")
     code, out, err = pllm("cache", "clear", "--model", "sim:google/gemini")

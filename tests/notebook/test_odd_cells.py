@@ -79,6 +79,7 @@ def run(line: str, body: str = "Read {text}", names: dict[str, Any] | None = Non
         ("df --out In", "--out In would replace the name of IPython's 'In'"),
         # Expressions.
         ("dff", "%%pllm: there is no variable 'dff' in this notebook. Did you mean 'df'?"),
+        ("exut", "%%pllm: there is no variable 'exut' in this notebook. Nothing was sent."),
         ("lacking()", "'lacking()' cannot be evaluated: NameError: name 'undefined_elsewhere' is not defined."),
         ("broken()", "'broken()' cannot be evaluated: RuntimeError: first line second line."),
         ("df['nothing']", "cannot be evaluated: KeyError: 'nothing'."),

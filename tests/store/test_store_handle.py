@@ -10,7 +10,7 @@ import pytest
 from store_cases import entry, execute, fill, held_by, key, parts
 
 from pllm_notebook.exceptions import StoreError, UsageError
-from pllm_notebook.store import CacheHandle, DiskStore, MemoryStore
+from pllm_notebook.store import CacheCheck, CacheHandle, DiskStore, MemoryStore
 from pllm_notebook.stored_reply import StoredReply
 
 
@@ -153,12 +153,13 @@ def test_clear_of_no_model_is_an_error(store: DiskStore, handle: CacheHandle) ->
 def test_check_says_what_it_found(store: DiskStore, handle: CacheHandle, path: Path) -> None:
     fill(store, range(10))
     assert handle.check().ok
-    assert repr(handle.check()) == "CacheCheck: all 10 answers are whole."
+    assert repr(handle.check()) == "CacheCheck: 10 answers are whole, no damage found."
 
     execute(path, "UPDATE Cache SET value = x'00' WHERE key = ?", key(3))
 
     assert not handle.check().ok
-    assert repr(handle.check()) == "CacheCheck: 9 answers are whole, 1 rows cannot be used."
+    assert repr(CacheCheck(1, 0, "")) == "CacheCheck: 1 answer is whole, no damage found."
+    assert repr(handle.check()) == "CacheCheck: 9 answers are whole, 1 row cannot be used."
 
 
 def test_export_and_import_go_through_the_handle(store: DiskStore, handle: CacheHandle, tmp_path: Path) -> None:
