@@ -1,4 +1,4 @@
-"""Anthropic's message batches: requests are part of the creation, and no label is kept."""
+"""Anthropic's message batches: the request that creates a job contains its requests, and no label is stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STATES: dict[str, State] = {"in_progress": "running", "canceling": "running", "
 _BEFORE, _AFTER = b'{"requests":[', b"]}"
 _CHUNK_BYTES = 1 << 18
 _NEVER_ANSWERED = {"canceled": "cancelled"}
-# A failed line has the error body of a live call, but no status.
+# Statuses by error type: a failed line has the error body of a live call, but no status.
 _STATUS = {
     "authentication_error": 401,
     "billing_error": 402,
@@ -36,7 +36,7 @@ _STATUS = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-# The job has ended; for other requests a conflict can mean that the request was accepted.
+# A conflict means that the job has ended. For other requests it can mean that the request was accepted.
 _ENDED = frozenset({409})
 
 
@@ -44,11 +44,11 @@ class AnthropicBatchAPI:
     """Batch jobs of messages.
 
     Args:
-        transport: The one of live calls; closed with this.
-        path: The wire's.
+        transport: The transport of live calls; closed together with this object.
+        path: The wire's path.
     """
 
-    # 256 MB is the limit of the whole request: leave room for what surrounds the lines.
+    # The limit is 256 MB for the whole request: leave room for the text around the lines.
     limits = BatchLimits(lines=100_000, bytes=255_000_000)
     keeps_labels = False
 
@@ -80,7 +80,7 @@ class AnthropicBatchAPI:
         return self._account.recent(_PATH, "after_id", _job, since)
 
     async def results(self, job: RemoteJob) -> AsyncIterator[BatchResult]:
-        # Not the address that the job names: it would bypass a client's proxy, with the key.
+        # Not the address that the job names: the request, with the key, would bypass a client's proxy.
         chunks = self._account.stream(f"{_PATH}/{quote(job.id, safe='')}/results")
         async with aclosing(objects(chunks)) as lines:
             async for line in lines:
@@ -90,19 +90,19 @@ class AnthropicBatchAPI:
         await self._account.ask("post", f"{_PATH}/{quote(job_id, safe='')}/cancel", definite=_ENDED)
 
     async def discard(self, uploaded: str) -> None:
-        return None  # there is none
+        return None  # nothing was uploaded
 
     async def aclose(self) -> None:
         await self._account.aclose()
 
 
 def line_of(custom_id: str, body: bytes) -> bytes:
-    """Return one request of a creation, without an account (see `AnthropicBatchAPI.line`)."""
+    """Build one request of a job (see `AnthropicBatchAPI.line`); needs no account."""
     return wrapped(b'{"custom_id":', custom_id, b',"params":', body)
 
 
 def _around(lines: Path, size: int) -> int:
-    """Return by how many bytes the creation's body exceeds the file."""
+    """Return by how many bytes the body that creates the job exceeds the file."""
     return len(_BEFORE) + len(_AFTER) - _ends(lines, size)
 
 
@@ -114,7 +114,7 @@ def _ends(lines: Path, size: int) -> int:
 
 
 async def _requests(lines: Path, size: int) -> AsyncIterator[bytes]:
-    """Yield the creation's body from the file, piece by piece; a JSON line has no newline within it."""
+    """Yield the body that creates the job from the file, piece by piece. A line of JSON has no newline within it."""
     left = size - _ends(lines, size)
     yield _BEFORE
     with lines.open("rb") as file:

@@ -17,7 +17,7 @@ _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 def message(turn: Turn, form: str) -> dict[str, Any]:
-    """Return one turn as a message: results first, files before text.
+    """Return one turn as a message: tool results first, files before text.
 
     Raises:
         UsageError: For a file that Anthropic does not accept. Nothing was sent.
@@ -60,7 +60,7 @@ def tools(request: Request) -> dict[str, Any]:
 
 
 def calls(content: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
-    """Parse the calls of the caller's tools, not of tools that Anthropic runs.
+    """Parse the calls of the caller's tools; calls of tools that Anthropic runs are skipped.
 
     Raises:
         MalformedReply: If one is not a call.
@@ -82,9 +82,9 @@ def marked(text: str) -> dict[str, Any]:
 
 
 def marked_turns(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Mark the last two user messages: the earlier one to read an earlier request's cache, the last one to write.
+    """Mark the last two user messages: the earlier one to read what an earlier request cached, the last one to write.
 
-    A conversation that ends with a prefill is unchanged: its continuation is unknown.
+    A conversation that ends with a prefill is unchanged, since its continuation is unknown.
     """
     places = [at for at, one in enumerate(messages) if one.get("role") == "user"][-2:]
     if not places or places[-1] != len(messages) - 1:
@@ -93,7 +93,7 @@ def marked_turns(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
 
 
 def marked_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Mark the end of a message; one that has a mark, or no text, is unchanged."""
+    """Mark the end of a message. An empty message, or one with a mark at its end, is unchanged."""
     content = message.get("content")
     if isinstance(content, str):
         return {**message, "content": [marked(content)]} if content.strip() else message

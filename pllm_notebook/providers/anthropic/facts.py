@@ -1,6 +1,6 @@
-"""What is known of Anthropic's API and models, as data.
+"""Facts about Anthropic's API and models, as data, with their sources.
 
-Facts with their sources; what is unknown of a model is learned at its first 400 (see `quirks`).
+Anything unknown about a model is learned from its first 400 (see `quirks`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WITHOUT_PREFILL = re.compile(r"claude-(opus|sonnet|haiku)-4-6")
 
 
 def refuses_prefill(model: str) -> bool:
-    """Return whether *model* refuses a conversation that ends with the beginning of its answer."""
+    """Return whether *model* rejects a prefill: a conversation that ends with the beginning of its answer."""
     return (_WITHOUT_PREFILL.match(model) or _WITHOUT_SAMPLING.match(model)) is not None
 
 
@@ -41,8 +41,8 @@ def _may_reason(model: str, body: Mapping[str, Any]) -> bool:
     return _WITHOUT_SAMPLING.match(model) is not None
 
 
-# What thinks only when asked does with "none" what it does anyway; of what thinks by default, only some can be
-# stopped, Sonnet 5.5 by a word of its own. (pydantic-ai's profiles/anthropic.py; platform.claude.com/docs,
+# Models that think only on request do nothing special for "none". Of the models that think by default, only some can
+# be stopped, Sonnet 5.5 by a value of its own. (pydantic-ai's profiles/anthropic.py; platform.claude.com/docs,
 # models/sonnet-5-5/overview; anthropic/types/thinking_config_between_tools_param.py)
 _Efforts = Mapping[str, str | Mapping[str, Any]]
 _UP_TO_HIGH: _Efforts = {word: word for word in ("low", "medium", "high")}
@@ -68,8 +68,8 @@ MODELS = ModelFacts(
 # (anthropic/types/message_create_params.py)
 SERVICE_TIERS = {"auto": {"service_tier": "auto"}, "standard": {"service_tier": "standard_only"}}
 
-# (platform.claude.com/docs/en/build-with-claude/prompt-caching, and docs.litellm.ai/docs/completion/prompt_caching of
-# October 2026 for the models since; for Opus 4.7 both 2,048 and 4,096 are documented)
+# (platform.claude.com/docs/en/build-with-claude/prompt-caching; for newer models
+# docs.litellm.ai/docs/completion/prompt_caching of October 2026; for Opus 4.7 both 2,048 and 4,096 are documented)
 PROMPT_CACHE = PromptCacheFacts(
     minimums=(
         (re.compile(r"claude-(opus|fable|mythos)-5(-\d{8})?$"), 512),
@@ -81,8 +81,8 @@ PROMPT_CACHE = PromptCacheFacts(
 # Anthropic's page "Structured outputs", section "JSON Schema limitations", and what its own SDK
 # strips (anthropic/lib/_parse/_transform.py): no recursion, no numeric or length constraints,
 # minItems only 0 or 1, additionalProperties always false (a dict would always come back empty),
-# enums of plain values; 24 optional and 16 union-typed parameters, those behind a $ref not counted,
-# which is why words beside a $ref move up instead of pulling the definition in.
+# enums of plain values, at most 24 optional and 16 union-typed parameters. Those behind a $ref do not
+# count, so words beside a $ref move to the parent's description, and the definition is not inlined.
 DIALECT = Dialect(
     name="anthropic",
     keywords=frozenset({"minItems"}),

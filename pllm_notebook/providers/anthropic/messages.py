@@ -117,7 +117,7 @@ class Messages:
     ) -> dict[str, Any]:
         system: Any = body.get("system")
         messages = objects_at(body, "messages")
-        # Callers who set marks decide themselves what is written. A mark at the top applies to the row's block.
+        # Callers who set marks decide what is cached. A mark at the top level applies to the row's block.
         contents = [body.get("tools"), system, *(message.get("content") for message in messages)]
         if "cache_control" in body or any(map(blocks.has_mark, contents)):
             return dict(body)
@@ -141,7 +141,7 @@ class Messages:
         if shown:
             last = blocks.marked_message(messages[shown - 1])
             return {**body, "messages": [*messages[: shown - 1], last, *messages[shown:]]}
-        # What precedes a mark is cached with it: the tools.
+        # A mark also caches what precedes it: the tools.
         return {**body, "system": [blocks.marked(system)]} if system and isinstance(system, str) else dict(body)
 
     def output_limit(self, body: Mapping[str, Any]) -> int | None:

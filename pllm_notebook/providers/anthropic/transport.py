@@ -15,7 +15,7 @@ def connect(key: Key, address: Address) -> SDKTransport:
     """Open a client. Call it on the loop that will use it."""
     import anthropic
 
-    # No spans that contain rows, and no trace headers to the provider; the first 2.x had neither.
+    # No spans that contain rows, and no trace headers to the provider. The first 2.x versions made neither of them.
     tracing: dict[str, Any] = {"open_telemetry": False} if hasattr(anthropic.AsyncAnthropic, "open_telemetry") else {}
     client = anthropic.AsyncAnthropic(
         api_key=key.reveal(),

@@ -1,6 +1,6 @@
-"""Map a batch API's errors to exceptions, by whether the request may have been carried out.
+"""Exceptions for a batch API's errors, by whether the request may have been carried out.
 
-Only a definite rejection says that it was not.
+Only after a definite rejection is it certain that the request was not carried out.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = [
     "upload_timeout_s",
 ]
 
-# For a request and a response of a few kilobytes.
+# Time limit for a request and a response of a few kilobytes.
 ASK_S = 60.0
-# Between two pieces of a stream of results.
+# Time limit between two pieces of a stream of results.
 IDLE_S = 120.0
 # A request file may take as long as a 400 kbit/s connection needs; providers may check it before they respond.
 _CHECKING_S = 120.0
@@ -43,8 +43,8 @@ def to_exception(failure: Failure, definite: frozenset[int] = frozenset()) -> Ba
     """Return the exception for an error response.
 
     Args:
-        failure: As a wire's `error_from` reads it.
-        definite: Statuses that definitely reject this request, though not others.
+        failure: The failure that a wire's `error_from` returned.
+        definite: Statuses that are a definite rejection of this request, though not of others.
     """
     status = failure.status or 0
     # A redirect was not followed, so nothing was carried out.
@@ -74,7 +74,7 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
     """Limit the time of the enclosed block.
 
     Raises:
-        TransportFault: If the time is up.
+        TransportFault: If the block takes longer.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -99,7 +99,7 @@ def network() -> Iterator[None]:
 
 @contextmanager
 def ignore_missing(*statuses: int) -> Iterator[None]:
-    """Ignore a rejection with one of these statuses: what was to be deleted does not exist."""
+    """Ignore a rejection with one of these statuses: the file to be deleted does not exist."""
     try:
         yield
     except BatchRefused as refusal:

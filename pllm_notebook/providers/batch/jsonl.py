@@ -23,12 +23,12 @@ logger = logging.getLogger("pllm_notebook")
 
 
 def wrapped(before: bytes, custom_id: str, between: bytes, body: bytes) -> bytes:
-    """Return a line with *body*, the bytes of a live call, unchanged."""
+    """Return a line that contains *body*, the bytes of a live call, unchanged."""
     return b"".join((before, orjson.dumps(custom_id), between, body, b"}"))
 
 
 def encoded(body: Any) -> bytes:
-    """Return *body*, taken from a result line, as the bytes of a response."""
+    """Return the decoded *body* of a result line as the bytes of a response."""
     if isinstance(body, str):  # some OpenAI-compatible servers put text there
         return body.encode("utf-8", "surrogatepass")
     try:
@@ -38,12 +38,12 @@ def encoded(body: Any) -> bytes:
 
 
 async def objects(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[dict[str, Any]]:
-    """Yield the objects of a stream, in order; closing it closes *chunks*.
+    """Yield the objects of a stream, in order. Closing the generator closes *chunks*.
 
     A line that is not an object is logged and skipped: its row then has no result.
 
     Raises:
-        TransportFault: If the stream ends early or stalls for two minutes. What was read before is valid.
+        TransportFault: If the stream ends early or stalls for two minutes. Objects read before are valid.
     """
     async with aclosing(_split(chunks)) as lines:
         async for line, whole in lines:
@@ -62,7 +62,7 @@ async def objects(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[dict[str, Any
 
 
 async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, bool]]:
-    """Yield lines, each with whether it was complete; of a line longer than any reply, only its end."""
+    """Yield lines, each with whether it was complete; an empty line replaces one that is too long."""
     held: list[bytes] = []
     left = MOST_LINE_BYTES
     async with aclosing(chunks):
@@ -82,7 +82,7 @@ async def _split(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[tuple[bytes, b
 
 
 def _hold(held: list[bytes], piece: bytes, left: int) -> int:
-    """Add a piece of a line and return the bytes left for it; below 0 nothing of it is kept."""
+    """Add a piece of a line and return the bytes left for the line; below 0, none of the line is kept."""
     if left >= 0 > left - len(piece):
         _warn_of_length()
     left -= len(piece)
@@ -102,7 +102,7 @@ def _warn_of_length() -> None:
 
 
 def file_lines(file: IO[bytes], most: int = MOST_LINE_BYTES) -> Iterator[bytes]:
-    """Yield a file's lines with their ends; of a line longer than *most* bytes, only its end."""
+    """Yield a file's lines with their newlines; of a line longer than *most* bytes, only the newline if it has one."""
     while line := file.readline(most):
         if len(line) < most or line.endswith(b"\n"):
             yield line

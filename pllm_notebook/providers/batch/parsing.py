@@ -1,4 +1,4 @@
-"""Parse the fields that every provider's batch jobs have: states, times, counts, errors."""
+"""Parsers for the fields that every provider's batch jobs have: states, times, counts, errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def state_of(word: str, states: Mapping[str, State], provider: str) -> State:
 
 
 def parse_time(text: Any) -> float:
-    """Parse an RFC 3339 time as seconds since the epoch; return 0.0 for none."""
+    """Parse an RFC 3339 time as seconds since the epoch; return 0.0 if there is no valid time."""
     try:
         return dt.datetime.fromisoformat(str(text)).timestamp()
     except ValueError:
@@ -37,7 +37,7 @@ def parse_time(text: Any) -> float:
 
 
 def parse_int(number: Any) -> int | None:
-    """Parse a count, which Google sends as text; return None for none."""
+    """Parse a count, which Google sends as text; return None if there is no valid count."""
     try:
         return int(number)
     except (TypeError, ValueError):
@@ -45,6 +45,6 @@ def parse_int(number: Any) -> int | None:
 
 
 def join_errors(*errors: Any) -> str:
-    """Return a failed job's errors as one redacted line; only the first few of many."""
+    """Return a job's first 20 errors as one redacted line of at most 2,000 characters."""
     messages = [str(error.get("message") or error.get("code") or "") for error in errors if isinstance(error, dict)]
     return redact("; ".join(dict.fromkeys(message for message in messages[:20] if message)))[:2000]

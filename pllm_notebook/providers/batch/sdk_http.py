@@ -1,7 +1,7 @@
-"""Call a batch API through the OpenAI and Anthropic SDKs, which share one client design.
+"""Requests to a batch API through the OpenAI and Anthropic SDKs, which share one client design.
 
-The clients' own `get`, `post` and `delete` are used with raw bodies: their `batches` resources cannot say
-"no retries" for one call, keep whole request lists in memory, and build models of every result.
+They use the clients' own `get`, `post` and `delete` with raw bodies, because the `batches` resources cannot turn off
+retries for one call, keep whole request lists in memory, and build models of every result.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SDKBatchAccount:
     """One account at one address.
 
     Args:
-        transport: As live calls use it; closed with this account.
+        transport: The transport of live calls; closed together with this account.
         error_from: Reads the provider's error bodies.
     """
 
@@ -68,16 +68,16 @@ class SDKBatchAccount:
 
         Args:
             method: "get", "post" or "delete".
-            path: Below the base address.
+            path: Path below the base address.
             seconds: Time limit.
             definite: As for `to_exception`.
             params: Query parameters.
-            headers: In addition to those of every call.
+            headers: Headers in addition to those of every call.
             sent: `body`, `content` or `files`, as the SDK's `post` takes them.
 
         Raises:
-            BatchRefused: If it was definitely rejected.
-            TransportFault: If it may have been carried out.
+            BatchRefused: If the request was definitely rejected.
+            TransportFault: If the request may have been carried out.
         """
         async with deadline(seconds):
             response = await self._send(method, path, definite, params, headers, sent)
@@ -103,12 +103,12 @@ class SDKBatchAccount:
     async def recent(
         self, path: str, cursor: str, read: Callable[[dict[str, Any]], RemoteJob], since: float
     ) -> AsyncGenerator[RemoteJob]:
-        """List jobs that were created after *since*, page by page. Raises as `ask` does.
+        """Yield the jobs that were created at or after *since*, page by page. Raises as `ask` does.
 
         Args:
-            path: Of the list.
-            cursor: The parameter that names the last job of the page before.
-            read: Reads one job.
+            path: Path of the list.
+            cursor: Query parameter for the id of the previous page's last job.
+            read: Parses one job.
             since: Seconds since the epoch.
         """
         params: dict[str, Any] = {"limit": _PAGE}
@@ -118,7 +118,7 @@ class SDKBatchAccount:
             young = [job for job in jobs if job.created_at >= since]
             for job in young:
                 yield job
-            # Newest pages first; the order within a page is not relied on.
+            # The newest page comes first. The order of jobs within a page is not relied on.
             if not young or not page.get("has_more"):
                 return
             params[cursor] = jobs[-1].id

@@ -35,7 +35,7 @@ _STATES: dict[str, State] = {
     "EXPIRED": "expired",
 }
 _PAGE = 100
-# google.rpc.Code, which a line's error may have in place of an HTTP status; 1, cancelled, has none.
+# HTTP statuses by google.rpc.Code, which a line's error may have instead of a status. Code 1, cancelled, has no status.
 _STATUS = {3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429, 9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503, 16: 401}
 _CANCELLED = 1
 _LARGEST_RPC_CODE = 16
@@ -46,11 +46,11 @@ class GoogleBatchAPI:
     """Batch jobs of one model.
 
     Args:
-        transport: The one of live calls; closed with this.
-        path: The wire's, as `models/NAME:generateContent`.
+        transport: The transport of live calls; closed together with this object.
+        path: The wire's path, such as `models/NAME:generateContent`.
     """
 
-    # 2 GB; no count is documented, and as many as Anthropic allows are ingested at once without trouble.
+    # The limit is 2 GB. No number of lines is documented; as many as Anthropic allows are ingested without trouble.
     limits = BatchLimits(lines=100_000, bytes=2_000_000_000, window_s=172_800.0)
     keeps_labels = True
 
@@ -79,7 +79,7 @@ class GoogleBatchAPI:
                 job = _job(each)
                 if job.created_at >= since:
                     yield job
-            # The order is not documented, so every page is read.
+            # The order of jobs is not documented, so every page is read.
             token = page.get("nextPageToken")
             if not token:
                 return
@@ -106,7 +106,7 @@ class GoogleBatchAPI:
 
 
 def line_of(custom_id: str, body: bytes) -> bytes:
-    """Return one line of a request file, without an account (see `GoogleBatchAPI.line`)."""
+    """Build one line of a request file (see `GoogleBatchAPI.line`); needs no account."""
     return wrapped(b'{"key":', custom_id, b',"request":', body)
 
 
@@ -122,12 +122,11 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
     word = str(about.get("state") or "UNSPECIFIED").rpartition("STATE_")[2]
     error = answer.get("error")
     if word not in _STATES and answer.get("done"):
-        state: State = "failed" if error else "ended"  # the operation is more reliable than an unknown word
+        state: State = "failed" if error else "ended"  # these fields are more reliable than an unknown state
     else:
         state = state_of(word, _STATES, "Google")
-    counts = about.get("batchStats") or {}
+    counts = about.get("batchStats") or {}  # a count of 0 is omitted
     total = parse_int(counts.get("requestCount"))
-    # A count of 0 is omitted.
     file = next((place["responsesFile"] for place in _places(answer, about) if place.get("responsesFile")), None)
     return RemoteJob(
         id=str(name),
@@ -143,7 +142,7 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
 
 
 def _places(answer: dict[str, Any], about: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the objects that may name a job's results."""
+    """Return the objects that may name a job's results file."""
     return [place for place in (about.get("output"), answer.get("response")) if isinstance(place, dict)]
 
 

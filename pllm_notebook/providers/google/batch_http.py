@@ -28,7 +28,7 @@ class GenaiAccount:
     """One account at one address.
 
     Args:
-        transport: As live calls use it; closed with this account.
+        transport: The transport of live calls; closed together with this account.
     """
 
     def __init__(self, transport: GenaiTransport) -> None:
@@ -51,14 +51,14 @@ class GenaiAccount:
 
         Args:
             method: "get", "post" or "delete".
-            path: Below the address and the API's version.
-            body: None for none.
+            path: Path below the address and the API's version.
+            body: JSON object to send, None for an empty one.
             seconds: Time limit.
             definite: As for `to_exception`.
 
         Raises:
-            BatchRefused: If it was definitely rejected.
-            TransportFault: If it may have been carried out.
+            BatchRefused: If the request was definitely rejected.
+            TransportFault: If the request may have been carried out.
         """
         async with deadline(seconds):
             with self._mapped(definite):
@@ -71,7 +71,7 @@ class GenaiAccount:
     async def upload(self, lines: Path, label: str) -> str:
         """Upload a file in pieces and return its name. Raises as `ask` does.
 
-        The SDK sends a piece without a response again, at most three times: it carries its offset.
+        The SDK sends a piece again that got no response, at most three times. This is safe, as a piece has its offset.
         """
         config = self._types.UploadFileConfig(display_name=label, mime_type="jsonl", http_options=self._once())
         async with deadline(upload_timeout_s(lines.stat().st_size)):
@@ -85,7 +85,7 @@ class GenaiAccount:
         """Yield a file's bytes as they arrive. Raises as `ask` does."""
         pieces: asyncio.Queue[bytes] = asyncio.Queue()
         task = asyncio.create_task(self._fill(pieces, file))
-        # Also ends a failed download: the error is in the task.
+        # An empty piece ends the loop, also if the download failed; awaiting the task then raises its error.
         task.add_done_callback(lambda _: pieces.put_nowait(b""))
         try:
             while piece := await pieces.get():
@@ -106,7 +106,7 @@ class GenaiAccount:
             await self._client.aio.files.download(file=file, destination=_Pipe(pieces), config=config)
 
     def _once(self) -> Any:
-        # By default the SDK waits up to 10 s after a lost connection and sends again.
+        # By default the SDK waits up to 10 s after a lost connection and sends the request again.
         return self._types.HttpOptions(retry_options=self._types.HttpRetryOptions(attempts=1))
 
     @contextmanager

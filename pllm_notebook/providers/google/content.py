@@ -15,16 +15,16 @@ from pllm_notebook.providers.media_parts import PDF, untaken
 __all__ = ["calls", "content", "tools"]
 
 _MODES = {"required": "ANY", "none": "NONE"}
-# Replaces the signature of a call that Gemini did not make, which Gemini 3 and later require
+# Signature for a call that Gemini did not make; Gemini 3 and later require one
 # (ai.google.dev/gemini-api/docs/thought-signatures).
 _UNSIGNED = "skip_thought_signature_validator"
-# Ids from `bodies.numbered`, which Gemini never sent; it matches results without ids by the order of the calls.
+# Ids from `bodies.numbered`, which Gemini did not send. It matches results without ids by the order of the calls.
 _MADE = re.compile(r"call_\d{1,3}")
 _KINDS = ("image/", "audio/", "video/", "text/", PDF)
 
 
 def content(turn: Turn, form: str) -> dict[str, Any]:
-    """Return one turn as a content, files before text.
+    """Return one turn in Gemini's format, files before text.
 
     Raises:
         UsageError: For a file that Gemini does not accept. Nothing was sent.
@@ -35,7 +35,7 @@ def content(turn: Turn, form: str) -> dict[str, Any]:
                 "functionResponse": {
                     **_named(done.id),
                     "name": done.name,
-                    # The two names with a meaning to Gemini.
+                    # Gemini gives a meaning to these two names.
                     "response": {"error" if done.failed else "output": done.content},
                 }
             }
@@ -86,7 +86,7 @@ def tools(request: Request) -> dict[str, Any]:
 
 
 def calls(parts: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
-    """Parse the calls of a reply, each with an id, which Gemini may omit.
+    """Parse the calls of a reply. Each gets an id, which Gemini may omit.
 
     Raises:
         MalformedReply: If one is not a call.

@@ -25,7 +25,7 @@ __all__ = ["DECISIONS", "NamedDecisions"]
 
 
 class NamedDecisions(DecisionWire):
-    """`decisions`, of the version v1beta. Its input has no roles: what all questions share precedes each of them."""
+    """`decisions`, of API version v1beta. Its input has no roles, so each question repeats the system prompt."""
 
     format_name = "named decisions"
 
@@ -45,7 +45,7 @@ class NamedDecisions(DecisionWire):
         about: dict[str, Any] = {"usage": _usage(body.get("usage")), "model": ""}
         feedback = typed.mapping(body.get("prompt_feedback"), "prompt_feedback")
         blocked = typed.text(feedback.get("block_reason"), "block_reason")
-        if blocked:  # of the whole input: no question has an answer
+        if blocked:  # the whole input is, and no question has an answer
             words = typed.text(feedback.get("block_reason_message"), "block_reason_message")
             return Reply(text="", finish=Finish.FILTERED, detail=words or blocked, **about)
         if not body.get("answers"):
@@ -72,7 +72,7 @@ def _usage(usage: Any) -> Usage | None:
                        usage.get("total_cached_tokens"))  # fmt: skip
 
 
-# 2 to 255 options (google/genai/_gaos/types/decisions), up to 1,000 questions (blog.google); not in genai-prices.
+# 2 to 255 options (google/genai/_gaos/types/decisions), up to 1,000 questions (blog.google); no price in genai-prices.
 DECISIONS = DecisionEndpoint(
     wire=NamedDecisions(), title="Google's decision endpoint", model="gemini-decision-1", most_questions=1000
 )

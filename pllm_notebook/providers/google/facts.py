@@ -1,6 +1,6 @@
-"""What is known of Google's API and models, as data.
+"""Facts about Google's API and models, as data, with their sources.
 
-Facts with their sources; what is unknown of a model is learned at its first 400 (see `quirks`).
+Anything unknown about a model is learned from its first 400 (see `quirks`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def _budget(tokens: int) -> Mapping[str, Any]:
     return {"generationConfig": {"thinkingConfig": {"thinkingBudget": tokens}}}
 
 
-# Gemini 2.5 takes a number of tokens: those that Google itself puts for OpenAI's words
-# (ai.google.dev/gemini-api/docs/openai, "Thinking"); its Pro model cannot stop. Gemini 3 takes levels and cannot stop
-# either; some take no MINIMAL (pydantic-ai's profiles/google.py), and 3 Pro no MEDIUM either (ai.google.dev,
-# gemini-api/docs/thinking). HIGH is the most that all of them take.
+# Gemini 2.5 takes a number of tokens: these are the numbers that Google itself uses for OpenAI's efforts
+# (ai.google.dev/gemini-api/docs/openai, "Thinking"). Its Pro model always thinks. Gemini 3 takes levels, and always
+# thinks too. Some of its models do not take MINIMAL (pydantic-ai's profiles/google.py), and 3 Pro does not take MEDIUM
+# either (ai.google.dev/gemini-api/docs/thinking). HIGH is the highest level that all of them take.
 _BUDGETS = {word: _budget(tokens) for word, tokens in (("low", 1024), ("medium", 8192), ("high", 24_576))}
 _LOW_TO_MAX = {"low": _level("LOW"), "medium": _level("MEDIUM"), "high": _level("HIGH"), "max": _level("HIGH")}
 _EFFORTS: tuple[tuple[re.Pattern[str], Mapping[str, Mapping[str, Any]] | None], ...] = (
@@ -67,8 +67,8 @@ PROMPT_CACHE = PromptCacheFacts(minimums=((re.compile(r"gemini-2\.5"), 2048), (r
 
 # google-genai, types.py, GenerateContentConfig.response_json_schema: $defs $ref type format
 # description enum (text and numbers) items prefixItems minItems maxItems minimum maximum anyOf
-# properties additionalProperties required propertyOrdering; $ref without siblings; cyclic ones only
-# behind properties that are not required. Formats: Gemini API guide "Structured outputs".
+# properties additionalProperties required propertyOrdering. A $ref has no siblings; a cyclic one is
+# allowed only in properties that are not required. Formats: Gemini API guide "Structured outputs".
 DIALECT = Dialect(
     name="google",
     keywords=frozenset({"minItems", "maxItems", "minimum", "maximum"}),

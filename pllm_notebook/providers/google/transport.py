@@ -26,14 +26,14 @@ _DECISIONS_VERSION = "v1beta"
 
 
 class GenaiTransport:
-    """Send a whole REST body through `aio.models.generate_content`.
+    """A transport that sends whole REST bodies through `aio.models.generate_content`.
 
-    `extra_body` replaces what the SDK would build, and `should_return_http_response` returns the
-    response unchanged, so that its own schema conversion (which loses recursion) never runs.
+    `extra_body` replaces the body that the SDK would build, so that its schema conversion, which loses recursion, never
+    runs. `should_return_http_response` returns the response unchanged.
 
     Args:
         client: `google.genai.Client`.
-        own_session: The aiohttp session of our own client, which the client does not close. None for a caller's
+        own_session: The aiohttp session of our own client, which the client itself does not close. None for a caller's
             client, which is copied (see `google_copy`).
     """
 
@@ -45,7 +45,7 @@ class GenaiTransport:
         self._api_error = errors.APIError
         self._no_calls = types.AutomaticFunctionCallingConfig(disable=True)
         # Set for each request, so that it applies to a caller's own client too. By default the SDK waits up to 10 s
-        # after a lost connection and sends again, uncounted.
+        # after a lost connection and sends the request again, without counting it.
         self._once = types.HttpRetryOptions(attempts=1)
 
     async def post(self, path: str, content: bytes) -> RawReply:
@@ -66,14 +66,14 @@ class GenaiTransport:
         return answer.sdk_http_response
 
     async def _decide(self, content: bytes) -> Any:
-        # One level below the SDK's resource, which checks nothing and retries. Its own version by
-        # default is v1, which has no such endpoint.
+        # Called below the SDK's resource, which checks nothing and retries. The resource's default version, v1, has no
+        # such endpoint.
         options = self._types.HttpOptions(api_version=_DECISIONS_VERSION, retry_options=self._once)
         inner = self._client._api_client
         return await inner.async_request("post", DECISIONS_PATH, orjson.loads(content), options)
 
     async def _sent(self, sending: Awaitable[Any]) -> RawReply:
-        """Return the response to a request that is sent, whatever its status."""
+        """Await a request and return its response, whatever the status."""
         try:
             response = await sending
         except self._api_error as error:

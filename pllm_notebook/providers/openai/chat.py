@@ -1,4 +1,4 @@
-"""Chat Completions, of OpenAI and of every compatible server."""
+"""Chat Completions, the format of OpenAI and of every compatible server."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from pllm_notebook.types import Finish, Reply
 
 __all__ = ["Chat", "answered", "keyed"]
 
-# What OpenAI accepts back of its own message; other servers want the rest too (reasoning, signatures).
+# Fields that OpenAI accepts back of its own message; other servers need all of them (reasoning, signatures).
 _ECHOED = frozenset({"role", "content", "tool_calls"})
-# In lower case. Compatible servers have their own words for a complete and a truncated answer; anything else
-# ("error", "abort", "insufficient_system_resource") is not an answer.
+# Finish reasons in lower case. Compatible servers have their own words for a complete and a truncated answer. Any other
+# reason ("error", "abort", "insufficient_system_resource") means that there is no answer.
 _FINISH = {
     **dict.fromkeys(
         ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls", "function_call"),
@@ -48,9 +48,10 @@ class Chat:
     Consecutive turns of one role stay separate, as OpenAI and most servers accept them.
 
     Args:
-        limit_field: `max_completion_tokens` for OpenAI, whose reasoning models reject the old
-            name; `max_tokens` for most other servers.
-        strict: Whether it is OpenAI's own: schemas are marked strict (guaranteed), and a prefill is not accepted.
+        limit_field: Field for the output limit: `max_completion_tokens` for OpenAI, whose reasoning models reject the
+            old name; `max_tokens` for most other servers.
+        strict: Whether it is OpenAI's own format, in which schemas are marked strict (guaranteed) and a prefill is not
+            accepted.
     """
 
     format_name = "chat"
@@ -207,23 +208,23 @@ class Chat:
     def _echo(self, message: Mapping[str, Any]) -> ProviderMessage | None:
         made: list[dict[str, Any]] = message.get("tool_calls") or []
         if not made or not all(call.get("id") for call in made):
-            return None  # results could not refer to the calls
+            return None  # without ids, results could not refer to the calls
         said = {"role": "assistant"} | {name: part for name, part in message.items() if part or name == "content"}
         return ProviderMessage(self.format_name, orjson.dumps(said).decode())
 
 
 def keyed(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Route requests with the same prefix to the machine that has it cached; the caller's own key is kept."""
+    """Add a cache key, by which OpenAI routes requests to the machine that has their prefix; a caller's key is kept."""
     return {"prompt_cache_key": name} | dict(body)
 
 
 def answered(text: str) -> str:
-    """Return a text without the reasoning that its server left in front of it.
+    """Return the answer without the reasoning that the server left in front of it.
 
-    Some servers do not separate reasoning from the answer: `<think>…</think>` comes first, or only its end if the
-    beginning was prefilled. Reasoning without an end leaves no answer.
+    Some servers do not separate reasoning from the answer: `<think>…</think>` comes first, or only the closing tag if
+    the opening one was prefilled. Reasoning without a closing tag leaves no answer.
     """
-    if "think>" not in text:  # every closing tag ends so
+    if "think>" not in text:  # no closing tag
         return text
     said = text.lstrip()
     for opening, closing in _THINKING:
@@ -236,7 +237,7 @@ def answered(text: str) -> str:
 
 
 def _joined(content: list[Any]) -> str:
-    """Join an answer in parts, as some servers give it."""
+    """Join an answer that a server sent in parts."""
     return "".join(typed.text(part.get("text"), "text") for part in typed.mappings(content, "content"))
 
 
@@ -246,7 +247,7 @@ def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
         function = typed.mapping(call.get("function"), "function")
         call_id = typed.text(call.get("id"), "a tool call's id") or numbered(index)
         calls.append(_call(call_id, function))
-    if not calls and message.get("function_call"):  # the older form, with one call
+    if not calls and message.get("function_call"):  # the older format, with one call
         calls.append(_call(numbered(0), typed.mapping(message["function_call"], "function_call")))
     return typed.calls(calls)
 

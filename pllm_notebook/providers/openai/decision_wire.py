@@ -1,4 +1,4 @@
-"""OpenAI's decision endpoint, and that of servers that speak its format."""
+"""OpenAI's decision endpoint, and that of servers with the same format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["DECISIONS", "Decisions"]
 
 
 class Decisions(DecisionWire):
-    """`/decisions`. What all questions share is a system message; the input is the user's."""
+    """`/decisions`. The system prompt, which all questions share, is a system message; the input is a user message."""
 
     format_name = "decisions"
 
@@ -79,7 +79,7 @@ def _question(question: DecisionQuestion) -> dict[str, Any]:
 
 
 def _stated(given: Mapping[str, Any]) -> dict[str, Any] | None:
-    # The SDK takes an unknown type for a predicate without a probability.
+    # Checked here, because the SDK reads an unknown type as a predicate without a probability.
     kind = given.get("type")
     if kind == "refusal":
         return None
@@ -98,8 +98,8 @@ def _part(media: Media) -> dict[str, Any]:
     raise untaken(media, "the decision endpoint", "images (PNG, JPEG, GIF, WebP), by address or as files")
 
 
-# 1 to 400 questions, 2 to 255 choices (openai/types/decision_create_params.py); one model, priced under a provider of
-# its own in genai-prices.
+# 1 to 400 questions, 2 to 255 choices (openai/types/decision_create_params.py). There is one model; genai-prices has
+# its price under a separate provider.
 DECISIONS = DecisionEndpoint(
     wire=Decisions(), title="OpenAI's decision endpoint", model="gpt-6-luna", price_provider="openai-decisions"
 )

@@ -1,4 +1,4 @@
-"""What OpenAI's formats share besides answers: errors, rate limits, usage."""
+"""Errors, rate limits and usage, which all of OpenAI's formats share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def error_from(raw: RawReply) -> Failure:
 
 
 def limits(headers: Mapping[str, str]) -> LimitReport | None:
-    """Read `x-ratelimit-*`."""
+    """Read the `x-ratelimit-*` headers; return None if there are none."""
     if "x-ratelimit-limit-requests" not in headers and "x-ratelimit-limit-tokens" not in headers:
         return None
     get = headers.get

@@ -1,6 +1,6 @@
-"""What is known of OpenAI's API and models, as data.
+"""Facts about OpenAI's API and models, as data, with their sources.
 
-Facts with their sources; what is unknown of a model is learned at its first 400 (see `quirks`).
+Anything unknown about a model is learned from its first 400 (see `quirks`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["CHEAP_MODEL", "DIALECT", "MODELS", "PROMPT_CACHE", "SERVICE_TIERS", 
 # (openai/types/shared/chat_model.py, genai-prices, November 2026)
 CHEAP_MODEL = "gpt-6-luna"
 
-# In `AllModels` but not in `ChatModel`: no Chat Completions (openai/types/shared/all_models.py).
+# Models in `AllModels` but not in `ChatModel` have no Chat Completions (openai/types/shared/all_models.py).
 _RESPONSES_ONLY = re.compile(
     r"(o\d-pro|.*-deep-research|computer-use|gpt-5-pro|gpt-5\.5-pro|gpt-.*codex|gpt-daybreak|gpt-.*cyber|gpt-.*rosalind)"
 )
 
-# Sampling parameters are a 400 while reasoning is on; those that reason by default take them with effort "none"
+# Sampling parameters are a 400 while reasoning is on. Models that reason by default take them with effort "none"
 # (pydantic-ai's profiles/openai.py, whose authors checked them live).
 _REASONING_ALWAYS = re.compile(
     r"(o\d|gpt-6-astra|gpt-6\.1-sol|gpt-5(-mini|-nano|-pro)?(-\d{4}.*)?$|gpt-.*-pro|gpt-5.*-chat)"
@@ -31,7 +31,7 @@ _REASONING_BY_DEFAULT = re.compile(r"(gpt-6|gpt-5\.[5-9])")
 
 
 def responses_only(model: str) -> bool:
-    """Return whether OpenAI serves *model* through Responses alone."""
+    """Return whether OpenAI serves *model* only through Responses."""
     return _RESPONSES_ONLY.match(model) is not None
 
 
@@ -42,8 +42,8 @@ def _reasons(model: str, body: Mapping[str, Any]) -> bool:
     return _REASONING_BY_DEFAULT.match(model) is not None and effort != "none"
 
 
-# The first that matches; "max" is the most that Chat Completions takes, which is not `max` (same source). Of `-pro`,
-# `-chat` and Codex models only the provider knows.
+# The first pattern that matches applies. Our "max" is the highest effort that Chat Completions takes, which is not its
+# `max` (same source). For `-pro`, `-chat` and Codex models the efforts are unknown.
 _Efforts = Mapping[str, str | Mapping[str, Any]]
 _UP_TO_HIGH: _Efforts = {word: word for word in ("low", "medium", "high")}
 _UP_TO_XHIGH: _Efforts = {**_UP_TO_HIGH, "max": "xhigh"}
@@ -77,19 +77,19 @@ MODELS = ModelFacts(
     refuses_sampling=_reasons,
     may_reason=_reasons,
     efforts=_efforts,
-    # Only without reasoning; whether gpt-6 gives them then is not documented (vercel/ai, issue 10932).
+    # Only without reasoning. Whether gpt-6 gives them in that case is not documented (vercel/ai, issue 10932).
     gives_tokens=lambda model, body: False if _reasons(model, body) else None,
 )
 
-# The mark is a body field that compatible servers may reject without naming it
+# The cache mark is a body field, which compatible servers may reject without naming it
 # (developers.openai.com/api/docs/guides/prompt-caching).
 PROMPT_CACHE = PromptCacheFacts(minimums=((re.compile(""), 1024),), marks_travel=False)
 
 # OpenAI's guide "Structured model outputs", section "Supported schemas": the root is an object,
 # all fields are required, additionalProperties is always false, 10 levels, 5,000 properties,
 # 1,000 enum values, recursion by $ref, no allOf, not, if, patternProperties, uniqueItems.
-# Its list of keywords and formats is the one below. $ref has no siblings: openai-python,
-# openai/lib/_pydantic.py, puts the definition in its place, and so do we.
+# The keywords and formats below are the guide's. A $ref has no siblings: openai-python
+# (openai/lib/_pydantic.py) inlines the definition in that case, and so do we.
 DIALECT = Dialect(
     name="openai",
     keywords=NUMBER_KEYWORDS | STRING_KEYWORDS | {"minItems", "maxItems"},

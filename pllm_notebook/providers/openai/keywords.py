@@ -11,9 +11,10 @@ __all__ = ["CARRIED", "DEFAULTS", "NOT_CARRIED", "RESPONSES_KEYWORDS", "OpenAIKe
 
 
 class OpenAIKeywords(TypedDict, total=False):
-    """Keywords of OpenAI's client that are sent, in each provider's own words."""
+    """Keywords of OpenAI's client that are sent, as each provider's own fields."""
 
-    # Of `AsyncCompletions.parse` (openai/resources/chat/completions/completions.py): what goes into the body as it is.
+    # Keywords of `AsyncCompletions.parse` that it puts into the body unchanged
+    # (openai/resources/chat/completions/completions.py).
     frequency_penalty: float | None
     logit_bias: Mapping[str, int] | None
     logprobs: bool | None
@@ -35,7 +36,7 @@ class OpenAIKeywords(TypedDict, total=False):
 
 
 CARRIED = frozenset(OpenAIKeywords.__annotations__)
-# Also of `parse`, with the reason why it is not supported.
+# Other keywords of `parse`, with the reason why each is not supported.
 NOT_CARRIED = {
     "n": "several answers are samples, each a call of its own (num_processors=, replicate=)",
     "stream": "a reply is stored and checked whole",

@@ -1,4 +1,4 @@
-"""Token probabilities of OpenAI's wires, and of servers that speak its Chat Completions."""
+"""Token probabilities in OpenAI's wire formats, and from servers with its Chat Completions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INCLUDED = "message.output_text.logprobs"
 
 
 def chat_tokens(top: int = TOP) -> TokenFormat:
-    """Return the format of Chat Completions, with so many alternatives of each token."""
+    """Return the token format of Chat Completions, with *top* alternatives for each token."""
     return TokenFormat(ask=partial(_ask_chat, top), take=_take_chat)
 
 

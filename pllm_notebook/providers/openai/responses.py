@@ -1,4 +1,4 @@
-"""OpenAI's Responses, for models that Chat Completions does not serve."""
+"""OpenAI's Responses, the format for models that Chat Completions does not serve."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Responses"]
 
 # A model's reasoning before a tool call: OpenAI does not store it, so it must be sent back with the results.
 _REASONING = "reasoning.encrypted_content"
-# Reasons of an incomplete Response; any other is not an end of an answer.
+# Reasons why a Response is incomplete. With any other reason there is no answer.
 _CUT_OFF = {"": Finish.TRUNCATED, "max_output_tokens": Finish.TRUNCATED, "content_filter": Finish.FILTERED}
 
 
@@ -110,7 +110,7 @@ class Responses:
             kind = typed.text(item.get("type"), "an item's type")
             if kind == "function_call":
                 calls.append(_call(item))
-            # Commentary is the model thinking aloud; only the final answer is one.
+            # A message with commentary is the model thinking aloud, not an answer.
             if kind != "message" or item.get("phase") == "commentary":
                 continue
             for part in typed.mappings(item.get("content"), "content"):
@@ -169,7 +169,7 @@ def _tools(request: Request) -> dict[str, Any]:
                 "name": tool.name,
                 **({"description": tool.description} if tool.description else {}),
                 "parameters": tool.schema,
-                # Omitted, it would mean yes here.
+                # Never omitted: the default here is true.
                 "strict": tool.strict,
             }
             for tool in request.tools
