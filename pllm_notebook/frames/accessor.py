@@ -276,9 +276,9 @@ class LLMAccessor(LabAccessor[FrameT, ColumnT, AgreementT]):
     def _prepare(
         self, kind: Any, prompt: str | None, given: dict[str, Any], *, calls: bool = False, written: bool = True
     ) -> tuple[Spec, TableRows]:
-        """Return the spec and the rows. *written*: whether a user wrote the options in this call.
+        """Return the spec and the rows. *written* says whether a user wrote the options in this call.
 
-        Options reused from an earlier run include those that were configured then.
+        Otherwise they are reused from an earlier run and include the options that were configured then.
         """
         refuse_without_tools(given)
         options = options_for(given)
@@ -342,7 +342,7 @@ def submit_piece(
     whole: str = "",
     display: Display | None = None,
 ) -> LiveRun:
-    """Start `parse` for rows that are a piece of something larger whose pieces share a budget.
+    """Start `parse` for one piece of a larger set of rows. All pieces share a budget.
 
     Args:
         accessor: `.llm` of the rows.
@@ -351,7 +351,7 @@ def submit_piece(
         given: The options, as for `parse`.
         run_budget: The budget of all pieces.
         part_of: The process that the run is a step of, such as "race". "" for a user's own rows.
-        whole: Name of all the pieces together, such as "race 3f2a91c4". "" for none.
+        whole: Name of all pieces together, such as "race 3f2a91c4". "" for none.
         display: Shows the run. None for its own display, if the options ask for one.
     """
     refuse_in_pieces(options_for({**given}))
@@ -363,7 +363,7 @@ def submit_piece(
 def asked_columns(
     accessor: LLMAccessor[Any, Any, Any], kind: Any, prompt: str | None, given: dict[str, Any]
 ) -> tuple[str, ...]:
-    """Check a question, and return the columns that it uses. Sends nothing.
+    """Check a question and return the columns that it uses. Sends nothing.
 
     Raises:
         UsageError: If the question is invalid.
@@ -374,7 +374,9 @@ def asked_columns(
 def made_columns(
     accessor: LLMAccessor[Any, Any, Any], kind: Any, prompt: str | None, given: dict[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Check a question, and return the columns that its result would add and replace. Sends nothing.
+    """Check a question and return the columns that its result would add, and those that it would replace.
+
+    Sends nothing.
 
     Raises:
         UsageError: If the question is invalid.

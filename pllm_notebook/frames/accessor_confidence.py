@@ -62,7 +62,7 @@ class ConfidenceAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         and the frame's index. Float64, 0 to 1; never a provider's own `confidence`. With token probabilities, it is the
         probability of the reply's option; with `samples=k`, the share of the samples with the cell's value; with
         several models, the mean over them. For a list, it is that of the label whose presence or absence is least
-        certain. NA for text, rows without an answer, rows corrected by hand, and values from a judge or a stronger
+        certain. NA for text, rows without an answer, values corrected by hand, and values from a judge or a stronger
         model. Sends nothing.
 
         Raises:
@@ -88,7 +88,7 @@ class ConfidenceAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
 
         Returns:
             Rows of this frame with its columns and index, and two more columns: confidence (Float64, of the least
-            certain field) and least_sure (that field). `_` is added to a name that the frame already has.
+            certain field) and least_sure (that field). `_` is appended to a name that the frame already has.
 
         Raises:
             PllmError: If no known run made a row of this frame, or it has no probabilities.
@@ -97,20 +97,21 @@ class ConfidenceAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         return doubtful
 
     def calibrate(self, *, against: Any, field: str | None = None, name: str | None = None) -> ConfidenceCalibration:
-        """Calibrate the confidence of one field against labels: how often is a value with .9 right? Sends nothing.
+        """Calibrate the confidence of one field against labels: how often is a value of confidence .9 right?
 
         The fit is a line on the logit (Platt), unless a temperature is as good by cross-validated log loss. The stated
         confidence is kept if neither is better, and from 1,000 labels an isotonic fit is used if that is better.
         Figures are from rows that the fit has not seen. The result is stored by name in the cache directory and changes
         no value. It changes another run's confidence only if a `parse` of the same question names it (`calibration=`).
+        Sends nothing.
 
-        Assumes that the labelled rows are a uniform sample of the rows that it is used for. Labels of only the doubtful
-        rows are not. Rows whose value was corrected by hand are left out: label them in another column.
+        The labelled rows must be a uniform sample of the rows that the calibration is used for; the doubtful rows alone
+        are not. Rows whose value was corrected by hand are left out: label them in another column.
 
         Args:
             against: Labels, as for `evaluate`.
             field: The result column, without the prefix. None for the only one, or the one with the labels' name.
-            name: Name for `calibration=`. An existing one of that name is replaced. None for the field and the
+            name: Name for `calibration=`. An existing calibration of that name is replaced. None for the field and the
                 beginning of the question's hash.
 
         Raises:

@@ -27,8 +27,9 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
 
             out.llm.evaluate("stars", field="score").accuracy
 
-        Only rows with a label and an answer are compared; the others are left out, and their number is reported.
-        Values are compared unchanged, an Enum by its value. An answer corrected by hand counts as corrected.
+        Only rows with a label and an answer are compared. The others are left out, and their number is reported.
+        Values are compared unchanged, an Enum by its value. If an answer was corrected by hand, the corrected value
+        counts.
 
         Args:
             against: Name of a column of this frame, or a Series, aligned by its index. NA is not a label. "labels"
@@ -51,7 +52,7 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
 
             out.llm.compare("previous").changed
 
-        Rows are matched by the content of the columns that the other side was asked about, so order, index, filters and
+        Rows are matched by the content of the columns that the other side's question used, so order, index, filters and
         kernels do not matter. Answers of an earlier run are read from the cache.
 
         Args:
@@ -60,8 +61,8 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
                 Of those runs, one with a different question is preferred.
             against: Known labels, as for `evaluate`, for a paired test of which side is right more often. None for
                 only the changes.
-            field: The field that the labels are for, without a prefix. None for the only one, or the one named like
-                them.
+            field: The field that the labels are for, without a prefix. None for the only one, or the one named like the
+                labels.
 
         Returns:
             A `Comparison`. Its display has the changes by field and direction, both distributions, costs, and the
@@ -93,14 +94,14 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         Args:
             against: Name of a column of this frame with the right values, or a Series. NA is not a label. None for the
                 corrected cells of this frame, whose value is not their run's answer.
-            field: The field that the labels are for, without a prefix. None for the one named like them, or the only
-                one.
-            columns: Columns that identify a row, as a prompt uses them. None for those that the run of this frame was
-                asked about.
+            field: The field that the labels are for, without a prefix. None for the one named like the labels, or the
+                only one.
+            columns: Columns that identify a row, as a prompt uses them. None for those that the question of this
+                frame's run used.
             by: Name of the person who labelled. None for your login name.
             drawn_by: How these rows were chosen, such as "random". Corrected cells are "corrected".
-            pi: The probability with which each row was drawn, above 0 and at most 1. Labels without it improve the
-                table but are not used for intervals: rows that were chosen because of their answers are not a sample.
+            pi: The probability with which each row was drawn, above 0 and at most 1. Labels without it are not used for
+                intervals, since rows that were chosen because of their answers are not a sample.
 
         Returns:
             The number of labels stored. Equal rows share one.
@@ -109,7 +110,7 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
             UsageError: If the field or columns are ambiguous, *pi* is not a probability, or no label is a possible
                 value of the field.
             PllmError: Without *against*, if no known run made a row of this frame.
-            StoreError: If they cannot be written.
+            StoreError: If the labels cannot be written.
         """
         if pi is not None and not (is_number(pi) and 0 < pi <= 1):
             raise UsageError(f"pi is a probability above 0 and at most 1, not {pi!r}. Nothing was stored.")
@@ -146,8 +147,8 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
             order: "doubt": lowest `confidence` first. "disagreement": lowest `agreement` first. "changed": rows whose
                 answer differs from *old*. "random": a uniform sample.
             n: Maximum number of rows.
-            random_share: The share of them that is drawn at random from the other rows and mixed in, so that figures
-                for the whole table remain possible. Each label stores the probability of its row's draw (`pi`).
+            random_share: The share of the *n* rows that is drawn at random from the other rows and mixed in, so that
+                figures for the whole table remain possible. Each label stores its row's draw probability (`pi`).
             old: The other side for "changed", as for `compare`. None for "previous".
             by: Name of the reviewer. None for your login name. `pllm.labels().kappa("field", "one", "other")` is the
                 agreement of two reviewers.
@@ -167,10 +168,10 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
 
             out.llm.recheck(n=100).has_drifted
 
-        Sends at most 2 * *n* calls, which is announced first; equal rows are asked once. The noise of asking twice is
-        taken into account: without drift, if two answers agree and one differs, the old one is the odd one in a third
-        of cases. Repeating the call on the same day resumes it; on another day it asks again. `max_cost_usd` applies to
-        each of the two runs.
+        Sends at most 2 * *n* calls and announces this first; equal rows are asked once. Asking twice measures the noise
+        of the answers: without drift, if two of a row's three answers agree and one differs, the old one is the odd one
+        in a third of cases. Repeating the call on the same day resumes it; on another day it asks again. `max_cost_usd`
+        applies to each of the two runs.
 
         Args:
             response_format: The type of the run. Needed for a run that is no longer in memory.
@@ -208,13 +209,13 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
         bundle: Any = None,
         bundle_rows: bool = False,
     ) -> Any:
-        """Report the question, models, accuracy and comparisons made. Sends nothing.
+        """Report the question, the models, the accuracy and the comparisons made. Sends nothing.
 
             out.llm.report("report.html", by="language")
 
         Means and shares are corrected with the labels of the cache directory (see `label` and `review`) that have a
         known draw probability, and get 95 % intervals. Labels without one, such as corrections, are not used for
-        intervals, and groups with fewer than 10 labels have none. Equal rows are one observation.
+        intervals, and groups with fewer than 10 labels get no interval. Equal rows are one observation.
 
         Args:
             path: Path of the page, ending in .html. A JSON file of the same name is written beside it. Existing files

@@ -47,7 +47,7 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
         """The run that made this frame, found by run id, or otherwise by columns and content of rows.
 
         Raises:
-            PllmError: If no known run made it as it is, or several did.
+            PllmError: If no known run made the frame as it is now, or several did.
         """
         return result_views.run_of(self._table())
 
@@ -70,8 +70,8 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
 
         `not_sent` rows were left when `max_cost_usd` was reached; with a higher limit the cell resumes from there.
         `changed` rows have result columns that differ from the run's answers: they were corrected by hand, or the run
-        was retried since. A row whose content is not among the run's rows (a cell was changed, or the row came from
-        elsewhere) is NA.
+        has been retried since. NA for a row whose content is not among the run's rows, because a cell was changed or
+        the row came from elsewhere.
 
         Raises:
             PllmError: If no known run made a row of this frame.
@@ -83,9 +83,9 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
     def usage(self) -> FrameT:
         """Tokens, US dollars and seconds of each row of this frame. NA if unknown, and for rows that no run made.
 
-        Cached rows show what they cost when they were paid; each row that shared a call shows its cost. A row of
-        several replies has all of them. For a run that is no longer in memory, such rows are NA where an earlier
-        version recorded it, or where there are more than 200,000.
+        Cached rows show what they cost when they were paid, and each row that shared a call shows the call's cost. A
+        row with several replies shows their total. For a run that is no longer in memory, such rows are NA if an
+        earlier version recorded the run, or if there are more than 200,000 of them.
 
         Raises:
             PllmError: If no known run made a row of this frame.
@@ -99,7 +99,7 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
 
         Columns: position and label in this frame, model, sample, chosen (whether the row has this answer; False for all
         samples if the judge wrote it), decided (see `ensemble.Decision`), the fields, score (a judge's mean score) and
-        failure. For a run that is no longer in memory, they are read from the cache: values are the replies' JSON
+        failure. For a run that is no longer in memory, samples are read from the cache: values are the replies' JSON
         values, scores are NA, and only the kind of a failure is known.
 
         Raises:
@@ -126,7 +126,7 @@ class ResultAccessor(Generic[FrameT, ColumnT, AgreementT]):
 
         Args:
             position: The row's position in this frame, from 0, regardless of the index. Negative from the end.
-            label: Instead of a position, the row's label in the index, as for `df.loc`. In a frame without an index,
+            label: The row's label in the index, as for `df.loc`, instead of a position. In a frame without an index,
                 positions are labels.
 
         Raises:

@@ -19,7 +19,7 @@ class AnswerHashes:
 
     Args:
         library: The library that built the columns.
-        made: Name to array. None of them shares memory with the caller's result.
+        made: Maps a column's name to its array. No array shares memory with the caller's result.
         origin: The row of each line. None if each row has one line.
     """
 

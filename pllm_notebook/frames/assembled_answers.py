@@ -1,4 +1,4 @@
-"""Answers with separately decided and written parts, of a run that is no longer in memory."""
+"""Answers that combine decided and written parts, for a run that is no longer in memory."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from pllm_notebook.schema import (
 __all__ = ["AssembledAnswers"]
 
 Texts = Sequence[Sequence[bytes | None]]
-"""For each member, the text of each row's reply; None for none."""
+"""For each ensemble member, the text of each row's reply; None without a reply."""
 
 
 class AssembledAnswers:
-    """Reads rows from the replies of the members (see `ensemble.Assembly`).
+    """Reader of rows from the replies of the ensemble members (see `ensemble.Assembly`).
 
     Args:
         output: The type.
@@ -36,7 +36,7 @@ class AssembledAnswers:
         judging: Number of members that decided. A member after them wrote the remaining fields.
         written: Dialect of the written fields.
         names: Names of the questions as sent. They differ from those in a recorded schema if the type has aliases,
-            because the schema contains JSON names. () to use the names of the type.
+            because the schema contains JSON names. () to use the type's names.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class AssembledAnswers:
         return made
 
     def value(self, texts: Texts, at: int) -> tuple[Any] | None:
-        """Return a tuple of a row's value, None for a row without one."""
+        """Return a row's value in a tuple; None for a row without a value."""
         answers = self.answers(texts, at)
         text = texts[self._judging][at] if len(texts) > self._judging else None
         rest = None
@@ -82,7 +82,7 @@ class AssembledAnswers:
     def cells(
         self, texts: Texts, at: int, record: RowRecord, row: int, kinds: Sequence[str]
     ) -> tuple[CellFailure, ...]:
-        """Return the fields of a row without a value, with the reason as far as it is known."""
+        """Return a row's fields without a value, with the reason as far as it is known."""
         assert record.samples is not None
         answers = self.answers(texts, at)
         refused = {name for name, answer in answers.items() if answer is None}

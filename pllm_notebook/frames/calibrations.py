@@ -29,16 +29,16 @@ __all__ = ["ConfidenceCalibration", "calibration_of"]
 class ConfidenceCalibration:
     """The calibration of one field's confidence, and its calibrated values. No value of the field is changed.
 
-    Assumes that the labelled rows are a uniform sample of the frame's rows. Labels of only the doubtful or interesting
-    rows are not such a sample.
+    The labelled rows must be a uniform sample of the frame's rows. The doubtful or interesting rows alone are not such
+    a sample.
 
     Attributes:
         name: Name for `calibration=`. It is stored in the cache directory under this name.
         field: The result column.
         against: Name of the labels.
         source: Source of the probabilities.
-        confidence: The calibrated confidence of each row of the frame, in its order, NA for none. That of a labelled
-            row is from a fit that has not seen it.
+        confidence: The calibrated confidence of each row of the frame, in its order, NA for none. For a labelled row it
+            is from a fit that has not seen that row.
         found: The chosen calibrator and its figures.
         correction: Computes the result of `correct`.
     """

@@ -17,7 +17,7 @@ _PROMPT = 100
 
 
 def cell_failures(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> Mapping[int, Sequence[CellFailure]]:
-    """Return the fields without a value, for those of some rows that have other values. Sends nothing."""
+    """Return the fields without a value of those *rows* that have other values. Sends nothing."""
     if isinstance(run, RegisteredRun):
         ensemble = run.header.get("ensemble")
         assembled = ensemble is not None and ensemble.get("assembled") is not None and run.record is not None

@@ -36,11 +36,11 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
 
             race = df.llm.race(Review, {"short": "{text}", "long": "Read: {text}"}, against="stars", max_cost_usd=5)
 
-        Every combination of prompt, model and effort is an arm. All arms are asked about the same rows, ordered by a
-        hash of their content. After each round some arms are dropped, and the others are asked about more rows. Equal
-        rows are one observation, and failed rows are wrong. Paid answers are in the cache: the full run sends nothing
-        for these rows, and repeating the call continues where an interrupt or the ceiling ended it. `max_cost_usd` is
-        the ceiling of the whole race.
+        Every combination of prompt, model and effort is an arm. All arms answer the same rows, in the order of a hash
+        of their content. After each round some arms are dropped, and the others answer more rows. Equal rows are one
+        observation, and failed rows count as wrong. Paid answers are in the cache: the full run sends nothing for these
+        rows, and repeating the call continues where an interrupt or the ceiling ended it. `max_cost_usd` is the ceiling
+        of the whole race.
 
         Args:
             response_format: As for `parse`.
@@ -51,15 +51,15 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
             against: Known labels: a column of this frame, a Series, or "labels" for those of the cache directory. They
                 are not sent; without a prompt, all other columns are.
             field: The field that the labels are for, without a prefix. None for the only one, or the one named like
-                them.
+                the labels.
             rule: "halving" drops the less accurate half after each round. "proof" drops only arms that are proven worse
-                (95 %), which asks about twice as many questions but proves more.
+                (95 %), which takes about twice as many calls but proves more.
             **options: Options for all arms (see `options.Options`).
 
         Returns:
             A `Race`. Its display has the arms with accuracy, interval, and price and duration of the full run. `.table`
-            is the same as a frame, `.plot()` plots it, `.gap` is the most by which another arm may be better (95 %),
-            and `df.llm.parse(**race.best())` asks all rows with the best arm.
+            has the same as a frame, `.plot()` plots it, `.gap` is the most by which another arm may be better (95 %),
+            and `df.llm.parse(**race.best())` runs the best arm on all rows.
 
         Raises:
             UsageError: For fewer than two arms, or invalid arguments. Nothing was sent.
@@ -110,7 +110,7 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
             response_format: The type of the run. Needed for a run that is no longer in memory.
             against: Known labels: a column of this frame, a Series, or "labels" for those of the cache directory.
             field: The field that the labels are for, without a prefix. None for the only one, or the one named like
-                them.
+                the labels.
             proposer: The model that proposes, preferably a strong one. None for the run's model.
             proposals: Maximum number of proposals.
             seed: Seed for drawing the rows that proposals are made from.
@@ -118,7 +118,8 @@ class ChoiceAccessor(LLMAccessor[FrameT, ColumnT, AgreementT]):
 
         Returns:
             An `Improvement`: `.found`, `.prompt`, `.diff` by words, `.test` with the held-out gain and its interval,
-            `.cost_usd`, and `df.llm.parse(**improved.best())`. "No improvement found" is an answer: the prompt stays.
+            `.cost_usd`, and `.best()` for `df.llm.parse(**improved.best())`. If no improvement was found, the prompt
+            stays as it was.
 
         Raises:
             UsageError: If there are too few labelled rows, or the arguments are invalid. Nothing was sent.

@@ -30,8 +30,8 @@ class CorrectedValues:
     Attributes:
         field: The result column.
         values: The corrected value of each row of the frame, in its order, as text (like the options of
-            `.llm.probabilities`). NA for "no value", and for a row without probabilities. That of a labelled row is
-            from a fit that has not seen it.
+            `.llm.probabilities`). NA for "no value", and for a row without probabilities. For a labelled row it is from
+            a fit that has not seen that row.
         changed: Number of rows whose value differs.
         moves: The most frequent changes: value in the frame, corrected value, number of rows.
         found: Accuracy on the labelled rows, before and after.

@@ -1,4 +1,4 @@
-"""Rows whose answers are already in columns, for a run that decides between them."""
+"""Rows that already have answers in columns, for a run that decides between these answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["DecidingRows"]
 
 
 class DecidingRows(TableRows):
-    """A table's rows whose answers are already in columns, for one run that decides between them.
+    """A table's rows that already have answers in columns, for one run that decides between these answers.
 
     Args:
         table: As for `TableRows`.
         names: The columns that hold answers.
-        question: What was asked; its shape has one column.
+        question: The question that was asked. Its shape has one column.
     """
 
     def __init__(self, table: Table, names: Sequence[str], question: RowQuestion) -> None:
@@ -43,13 +43,13 @@ class DecidingRows(TableRows):
         self.prompts, self.source, self.items = self._candidates.prompts, "", self._candidates.items
 
     def described(self, run: LiveRun) -> dict[str, Any]:
-        """Return the question and the result's columns; most of its answers are not in a reply."""
+        """Return the question and the result's columns, marked as a decision: most answers are not in a reply."""
         return super().described(run) | {"answers": "decision"}
 
     def _make(
         self, run: LiveRun, rows: Sequence[int] | None = None, table: Table | None = None
     ) -> tuple[dict[str, Any], Sequence[int]]:
-        """Build the decided answer, and the column that it is from (see `TableRows._make`)."""
+        """Build the columns for the decided answer and for the column that it is from (see `TableRows._make`)."""
         build = (table or self.table).frame_library.array
         lines = range(self.total) if rows is None else rows
         decided = [(None, None) if row < 0 else self._candidates.decided(run, row) for row in lines]

@@ -1,7 +1,7 @@
-"""What a decision endpoint judges of each row, apart from what is asked.
+"""The input of a decision endpoint for each row, separate from the question.
 
-It takes all of its input for material: a question inside it would be judged and not answered. So the prompt's own words
-go to the instructions, and the rows' values alone are the input.
+The endpoint judges its whole input: it would judge a question inside it instead of answering it. So the prompt's own
+words go to the instructions, and the input has only the row's values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["ValueTexts", "task_of"]
 
 
 def task_of(template: Template | None) -> str:
-    """Return what a prompt asks, without the rows' values; "" for no prompt."""
+    """Return the task that a prompt states, without the rows' values; "" without a prompt."""
     if template is None:
         return ""
     source, names = template.source.strip(), dict.fromkeys(template.names)
@@ -31,7 +31,7 @@ def task_of(template: Template | None) -> str:
 
 
 class ValueTexts:
-    """The values of the rows that a template names: of one column its text, of several a JSON object.
+    """The rows' values that a template names: the text of one column, or a JSON object of several.
 
     Args:
         given: The columns that the template names, in its order.
@@ -57,5 +57,5 @@ class ValueTexts:
         return [""] * len(rows) if self._texts is None else self._texts(rows)
 
     def items(self, rows: range) -> list[bytes]:
-        """Return what a pack would hold: there is none."""
+        """Return an empty list: decision inputs are never packed."""
         return []

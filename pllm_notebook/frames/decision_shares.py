@@ -1,4 +1,4 @@
-"""Probabilities as a decision endpoint gives them, of each option of each question."""
+"""Probabilities of each question's options, as a decision endpoint states them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _Answers = Mapping[str, "DecisionAnswer | None"]
 
 
 class _Decided(NamedTuple):
-    """A run that asked a decision endpoint.
+    """Some rows of a run that used a decision endpoint.
 
     Attributes:
-        columns: Of an answer, and what options each has.
-        fields: That were asked as questions.
-        model: As it was asked.
-        answers: Of each row, by name of the question; {} where there are none.
+        columns: Name and options of each answer column; None for a column without options.
+        fields: The fields that were asked as questions.
+        model: The model as requested.
+        answers: The answers of each row by question name; {} without answers.
         has_value: Whether each row has an answer.
     """
 
@@ -37,7 +37,7 @@ class _Decided(NamedTuple):
 
 
 def decision_shares(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
-    """Return the probabilities of some rows, None for a run that asked no decision endpoint."""
+    """Return the probabilities of some rows; None for a run that used no decision endpoint."""
     found = _live(run, rows) if isinstance(run, LiveRun) else _recorded(run, rows)
     return None if found is None else _shares(found)
 

@@ -30,7 +30,8 @@ class Kind(StrEnum):
 
     MOMENT is in UTC. DATETIME has no time zone; a value with one is converted to UTC without a zone. SCALAR values are
     Python objects (Decimal, bytes). DATA is nested: dicts and lists of JSON values (see `plain_data`). JSON is the same
-    as JSON text. WORDS are values with a text but no dtype (UUID, Path, time, addresses). OBJECT is any Python object.
+    data as JSON text. WORDS are values that have a text form but no dtype (UUID, Path, time, addresses). OBJECT is any
+    Python object.
     """
 
     TEXT = "text"
@@ -93,7 +94,7 @@ _KINDS: dict[Any, Kind] = {
     dt.timedelta: Kind.DURATION,
     bytes: Kind.SCALAR,
     decimal.Decimal: Kind.SCALAR,
-    # At run time these are classes of their own, unlike for type checkers.
+    # At run time these are separate classes, unlike for type checkers.
     pydantic.AwareDatetime: Kind.MOMENT,
     pydantic.FutureDate: Kind.DATETIME,
     pydantic.FutureDatetime: Kind.DATETIME,
@@ -117,10 +118,10 @@ _TIMES: dict[Kind, Any] = {
     Kind.DURATION: dt.timedelta,
 }
 
-# Types that are more exact than the kind. Read back as another type, the column would become text.
+# Types that are more exact than the kind. If their values were read back as another type, the column would become text.
 _READ_AS: dict[ValueType | None, Any] = {DATE: dt.date, DECIMAL: decimal.Decimal, BINARY: bytes}
 
-# Types that are stored as their text, since pandas would write their internals. No dtype has times with a zone.
+# Types that are stored as their text, since pandas would write their internals, and no dtype has times with a zone.
 _WORDED = (
     dt.time,
     uuid.UUID,
@@ -146,7 +147,7 @@ def column_of(name: str, left: Any, nested: str = "data") -> Column:
         return _of_values(name, values, other)
     if not isinstance(kind, type):
         return _nested(name, other, left)
-    if issubclass(kind, Flag):  # combinations of members have values of their own
+    if issubclass(kind, Flag):  # a combination of members has a value that no member has
         return Column(name, Kind.INTEGER)
     if issubclass(kind, Enum):
         values = tuple(dict.fromkeys(member.value for member in kind))
@@ -200,9 +201,9 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
 
 
 def _moments(values: Iterable[Any], zone: dt.tzinfo | None) -> list[Any]:
-    """Return all datetimes in one zone or all without one, so that the dtype does not depend on the rows.
+    """Return all datetimes in one zone, or all without one, so that the dtype does not depend on the rows.
 
-    A datetime with a zone is converted to UTC; one without is taken as UTC.
+    A datetime with a zone is converted to UTC; one without a zone is taken as UTC.
     """
     return [_in_utc(value).replace(tzinfo=zone) if isinstance(value, dt.datetime) else value for value in values]
 

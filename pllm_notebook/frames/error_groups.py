@@ -1,4 +1,4 @@
-"""The head of a frame of errors: its rows by kind, with whole messages and the cost of asking them again."""
+"""The head of a frame of errors: its rows by kind, with full messages and the cost of retrying them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def error_head_text(kinds: Sequence[str], messages: Sequence[str], price_usd: fl
     Args:
         kinds: The kind of each failed row.
         messages: The message of each failed row.
-        price_usd: Cost of asking one row again in US dollars, None if unknown.
+        price_usd: Cost of retrying one row in US dollars, None if unknown.
     """
     lines = []
     for group in _groups(kinds, messages, price_usd):

@@ -1,4 +1,4 @@
-"""Failed calls as a table: those of a run, and those in the cache from any kernel."""
+"""Failed calls as a table: the calls of a run, and those of all kernels in the cache."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
 def kept_errors(
     model: str | None = None, kind: str | None = None, since: float | None = None, cache_dir: str | None = None
 ) -> Any:
-    """Return the failed calls of all kernels that have not been answered since, newest first. Sends nothing.
+    """Return the failed calls of all kernels that have not been answered since then, newest first. Sends nothing.
 
     Args:
         model: Only calls to this model, as for `pllm.cache.clear`. None for all.
@@ -116,10 +116,10 @@ def _table(calls: Iterator[FailedCall]) -> Any:
 
 
 def directory_of(of: Any) -> str | None:
-    """Return the directory of a session, or of a path; None for anything else.
+    """Return the directory of a session, or a path as an absolute one; None for anything else.
 
     Raises:
-        UsageError: If the path is not a directory, because a look-up must not create one.
+        UsageError: If the path is not a directory. Reading must not create one.
     """
     if isinstance(of, (str, os.PathLike)):
         path = os.path.abspath(os.path.expanduser(os.fspath(of)))

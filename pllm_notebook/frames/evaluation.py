@@ -36,10 +36,10 @@ class Evaluation:
         truths: The labels of the compared rows, at least one.
         answers: Their answers. None is also an answer.
         classes: Every value among these, in the order of the tables.
-        samples: For each row with a label and an answer from every sample: the label, and those answers in order.
-            None if rows were asked once.
+        samples: The label and the answers in order, of each labelled row with an answer from every sample. None if the
+            run had one answer per row.
         library: Builds the frames.
-        examples: Labelled rows that were examples.
+        examples: Number of labelled rows that were examples.
 
     Attributes:
         field: As given.
@@ -52,10 +52,10 @@ class Evaluation:
         accuracy: Share of the answered rows whose answer equals the label, from 0 to 1. Rows without an answer are
             left out, so it is too high if hard rows fail; `compare` and `race` count them as wrong. It has no interval
             and is only for these rows; `report` has the accuracy of the whole table with an interval.
-        kappa: Agreement beyond chance, 1 at most and 0 for guesses with the right shares (Cohen, "A
+        kappa: Agreement beyond chance: at most 1, and 0 for random guesses with the right shares (Cohen, "A
             Coefficient of Agreement for Nominal Scales", 1960). NaN if all labels and answers are of one class.
-        report: A line for each class: precision (share of the answers of the class that are right; NaN without such
-            answers), recall (share of the labels of the class that are answered so; NaN without such labels), f1
+        report: A line for each class: precision (share of the answers with this class that are right; NaN without such
+            answers), recall (share of the labels with this class whose answer has it too; NaN without such labels), f1
             (their harmonic mean) and support (number of labels).
         confusion: Number of rows for each label (line) and answer (column).
 
@@ -87,7 +87,7 @@ class Evaluation:
         self._samples = samples
         self._library = library
         self._classes = list(classes)
-        # As numbers, because scikit-learn accepts no mixed types and treats None as a missing label.
+        # Values are encoded as numbers: scikit-learn accepts no mixed types and treats None as a missing label.
         code = {value: at for at, value in enumerate(classes)}
         true, said, all_codes = [code[v] for v in truths], [code[v] for v in answers], list(range(len(classes)))
         self.accuracy = float(metrics.accuracy_score(true, said))
@@ -115,12 +115,12 @@ class Evaluation:
     def by_samples(self) -> Any:
         """The figures with fewer samples: a line for each k from 1 to their number.
 
-        Columns: accuracy, of the majority of k samples; pass_at_k, the share of rows that at least one of k gets
-        right; subsets, the number of subsets of size k tried. Computed over the labelled rows with every sample's
-        answer (references in `sample_sizes.by_samples`). Sends nothing.
+        Columns: accuracy (of the majority of k samples), pass_at_k (the share of rows for which at least one of k
+        samples is right) and subsets (the number of subsets of size k tried). Computed over the labelled rows that have
+        an answer from every sample (references in `sample_sizes.by_samples`). Sends nothing.
 
         Raises:
-            PllmError: If the run had one answer a row, or no labelled row has all its answers.
+            PllmError: If the run had one answer per row, or no labelled row has all its answers.
         """
         if self._samples is None:
             raise PllmError("This run asked each row once. by_samples needs samples= or models=.")
@@ -146,7 +146,7 @@ class Evaluation:
         Raises:
             MissingPackageError: If matplotlib is not installed.
         """
-        # Before scikit-learn creates its own, whose error would not name our extra.
+        # Axes are created here: if scikit-learn created them, its error would not name our extra.
         ax = new_axes("evaluate's plot") if ax is None else ax
         metrics = scikit_learn("sklearn.metrics", "evaluate")
         shown = metrics.ConfusionMatrixDisplay(self._counts, display_labels=list(map(str, self._classes)))
@@ -171,17 +171,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationInput:
-    """What was asked about the rows of a table, as far as their evaluation needs it.
+    """The facts about a run that the evaluation of its rows needs.
 
     Attributes:
-        columns: The result's, only those of fields.
-        prefix: Put before the fields' names.
+        columns: The result columns of the fields.
+        prefix: Prefix of the fields' names.
         explode: Whether an answer has a line for each of its items.
-        answered: For each row, whether it has an answer although its cell may be NA: the answer was None.
+        answered: Whether each row has an answer. Its cell may still be NA, if the answer was None.
         values_of: Splits one answer into the result's columns.
-        examples: For each row, whether it or a near-duplicate was an example of the run; () where there were none.
-        samples: For each row the run's ensemble and its call there, None for a row without one; None if rows were asked
-            once.
+        examples: Whether each row or a near-duplicate was an example of the run; () if there were no examples.
+        samples: The run's ensemble and the call in it, for each row; None for a row without a call. None if the run had
+            one answer per row.
     """
 
     columns: Sequence[Column]
@@ -216,12 +216,12 @@ def evaluate(
     """Compare one field of the answers with labels (see `df.llm.evaluate`).
 
     Args:
-        table: Where labels are looked up.
-        result: Has the answers, row by row of *table*; a row without one is left out.
-        asked: What was asked about these rows.
+        table: The rows, in which labels are looked up.
+        result: The answers, one row for each row of *table*. Rows without an answer are left out.
+        asked: The facts about the run of these rows.
         against: Name of a column of *table*, a Series, aligned by its index, or "labels" for those of the cache
             directory.
-        field: None for the only one, or the one that has the name of the labels.
+        field: Name of the field. None for the only one, or the one named like the labels.
         without: Columns of *table* that are not labels.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What `.llm` reports about the evidence of answers: each field's quote, and where it is in the row."""
+"""The evidence that `.llm` reports for answers: the quote for each field, and its place in the row."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _COLUMNS = {
 
 
 class Quotation(NamedTuple):
-    """What a reply quotes for one field of one row.
+    """The quote of a reply for one field of one row.
 
     Attributes:
         field: Name of the result column.
-        quote: As the model wrote it, None where it gave none.
-        column: Name of the column that has it, None where none has.
-        start: Of it in the column's text.
-        end: After it.
+        quote: The quote as the model wrote it, None without one.
+        column: Name of the column that contains it, None if no column does.
+        start: Position of its first character in the column's text, None if no column contains it.
+        end: Position after its last character, None if no column contains it.
     """
 
     field: str
@@ -72,14 +72,14 @@ def evidence(table: Table) -> Any:
 def evidence_lines(
     run: LiveRun | RegisteredRun, row: int, table: Table, asked: Sequence[str], at: int
 ) -> tuple[str, ...]:
-    """Return a row's evidence as lines of text, for `explain`; () where its run asked for none.
+    """Return a row's evidence as lines of text, for `explain`; () if its run did not ask for evidence.
 
     Args:
-        run: It answered the row.
-        row: In the run.
-        table: Has the row.
-        asked: Names of the columns that the run was asked about.
-        at: The row in the table.
+        run: The run that answered the row.
+        row: Position of the row in the run.
+        table: The table that has the row.
+        asked: Names of the columns that the run's question used.
+        at: Position of the row in the table.
     """
     return tuple(map(_line, quotations_of_row(run, row, table, asked, at)))
 
@@ -87,18 +87,19 @@ def evidence_lines(
 def quotations_of_row(
     run: LiveRun | RegisteredRun, row: int, table: Table, asked: Sequence[str], at: int
 ) -> Sequence[Quotation]:
-    """Return what a row's answer quotes; nothing where its run asked for no evidence (see `evidence_lines`)."""
+    """Return the quotes of a row's answer; () if its run did not ask for evidence (see `evidence_lines`)."""
     return _of_run(run, [row], table, asked, [at]).get(at, ()) if _asked_for_evidence(run) else ()
 
 
 def marked_pieces(text: str, quotations: Sequence[Quotation], *, most: int, around: int) -> list[list[str]]:
-    """Return a cell's text in pieces, each with the fields that quote it, "" for none.
+    """Return a cell's text in pieces, each with the names of the fields that quote it, "" for none.
 
     Args:
-        text: Of the cell.
-        quotations: Those that are in it.
-        most: Characters up to which a text is returned whole; in a longer one, what is not quoted is cut.
-        around: Characters of such a piece that are kept at each of its ends.
+        text: The cell's text.
+        quotations: The quotes in this cell.
+        most: Maximum length of a text that is returned whole, in characters. In a longer text, pieces without a quote
+            are shortened.
+        around: Number of characters that are kept at each end of a shortened piece.
     """
     edges = sorted({edge for each in quotations for edge in (each.start or 0, each.end or 0)})
     pieces = []
@@ -121,7 +122,7 @@ def _line(each: Quotation) -> str:
 
 
 def _quotations(table: Table) -> Iterator[tuple[int, list[Quotation]]]:
-    """Yield each answered row's position, and what is quoted for its fields.
+    """Yield the position of each answered row, and the quotes for its fields.
 
     Raises:
         PllmError: If a run of the frame did not ask for evidence.
@@ -139,7 +140,7 @@ def _quotations(table: Table) -> Iterator[tuple[int, list[Quotation]]]:
 def _of_run(
     run: LiveRun | RegisteredRun, rows: Sequence[int], table: Table, asked: Sequence[str], positions: Sequence[int]
 ) -> dict[int, list[Quotation]]:
-    """Return what is quoted for some rows of a run, by their positions in *table*."""
+    """Return the quotes for some rows of a run, by the rows' positions in *table*."""
     data = table.column_data(asked)
     texts = list(zip(data.names, data.values, data.missing, strict=True))
     quotes, fields = _quotes(run, rows), _fields(run)
@@ -157,7 +158,7 @@ def _asked_for_evidence(run: LiveRun | RegisteredRun) -> bool:
 
 
 def _quotes(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapping[str, str | None]]:
-    """Return what the replies to some rows quote; nothing for a row without an answer in the cache."""
+    """Return the quotes in the replies to some rows, by row; no entry for a row without an answer in the cache."""
     if isinstance(run, RegisteredRun):
         return {} if run.record is None else run.read_answers().quotes_of(list(dict.fromkeys(rows)))
     fitted, made = run.spec.fitted, getattr(run.rows, "evidence", None)
@@ -179,7 +180,7 @@ def _quotes(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> dict[int, Mapp
 
 
 def _fields(run: LiveRun | RegisteredRun) -> list[tuple[str, str]]:
-    """Return the name of each field in a reply, and of its column."""
+    """Return the name of each field in a reply and the name of its column."""
     if isinstance(run, LiveRun):
         output, options, names = run.spec.output, run.spec.options, None
         prefix, column = options.prefix, options.column

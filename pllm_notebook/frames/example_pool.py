@@ -1,4 +1,4 @@
-"""Reading and checking of a caller's examples: prompts like those of rows, answers as the model would write them."""
+"""Reading and checking of a caller's examples: prompts like those of rows, with answers as a model would write them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def example_roles(data: Any, columns: str | Sequence[str] | None = None) -> Any:
 
     Args:
         data: A frame or a column of any library.
-        columns: The columns that a prompt uses, without those of labels. None for all.
+        columns: The columns that a prompt uses, without the label columns. None for all.
 
     Returns:
         A categorical column in the order of the rows, with the frame's index if the library has one.
@@ -139,7 +139,7 @@ def example_roles(data: Any, columns: str | Sequence[str] | None = None) -> Any:
 
 
 def digest_of(given: Any) -> str | None:
-    """Return a short hash of a caller's examples; text such as "labels" and None are returned unchanged."""
+    """Return a short hash of a caller's examples. Text such as "labels" and None are returned unchanged."""
     if given is None or isinstance(given, str):
         return given
     table = table_of(given)
@@ -196,7 +196,7 @@ def _lines(options: Options, asked: RowPrompt, output: OutputType | None) -> Ite
 def _rows(
     rows: Sequence[Mapping[str, Any]], options: Options, asked: RowPrompt, output: OutputType | None
 ) -> Iterable[_Line]:
-    """Yield the rows with an answer, which is in one column per field or in a single column."""
+    """Yield the rows that have an answer, in one column per field or in a single column."""
     if not rows:
         return
     there = list(dict.fromkeys(name for row in rows for name in row))
@@ -229,7 +229,7 @@ def _answer_of(row: Mapping[str, Any], options: Options, output: OutputType | No
             found[field.alias] = None if _is_none(value) else value
     if all(value is None for value in found.values()):
         return _NONE
-    # A missing value means the default for a field that has one, otherwise null, which the type may refuse.
+    # A missing value means the default for a field that has one, and otherwise null, which the type may not accept.
     return {
         field.alias: found[field.alias]
         for field in output.fields

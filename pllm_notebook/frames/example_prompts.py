@@ -1,4 +1,4 @@
-"""Prompts with examples. Shared examples belong to the question; a row that must not see one of them has its own."""
+"""Prompts with examples. Shared examples belong to the question; a row that must not see one of them gets its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Made = Sequence[Prompt | Failure | None]
 
 
 def examples_for(options: Options, asked: RowPrompt, output: OutputType | None) -> RowExamples | None:
-    """Return the examples of a call, None for none.
+    """Return the examples of a call, None if it has none.
 
     Raises:
         UsageError: If the examples cannot be shown, or not with these options. Nothing was sent.

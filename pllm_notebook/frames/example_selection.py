@@ -1,6 +1,6 @@
-"""Which examples a row is shown: a function of the row's text, the examples and the options, and of nothing else.
+"""Selection of the examples for a row. It depends only on the row's text, the examples and the options.
 
-So the same row has the same examples, and its answer the same key, in a preview, in the whole frame and after a sort.
+So the same row gets the same examples, and its answer the same key, in a preview, in the whole frame and after a sort.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ __all__ = ["RowExamples"]
 
 BYTES_PER_TOKEN = 4
 _TURN_TOKENS = 8
-"""Tokens of an example besides its text: two turns, with who says them."""
+"""Tokens of an example besides its text: two turns with their roles."""
 _MOST = 8
-"""Examples where the options set no number, of those that are chosen for being diverse or near."""
+"""Number of examples if the options set none and the selection is "diverse" or "nearest"."""
 _DIGITS = 6
-"""Decimal places of a similarity: below them machines may differ, and equal ones are taken in order."""
+"""Decimal places of a similarity. Machines may differ beyond them; equal similarities keep the order."""
 
 
 class RowExamples:
     """The examples of each row.
 
     Args:
-        pool: What there is to choose from.
-        options: As resolved.
+        pool: The examples to choose from.
+        options: The resolved options.
 
     Attributes:
-        shared: What every row is shown that is no near-duplicate of one of them; () where each has its own.
+        shared: The examples of every row that is not a near-duplicate of one of them; () if each row has its own.
 
     Raises:
-        UsageError: If not one example has room within `max_example_tokens`. Nothing was sent.
-        MissingPackageError: Without scikit-learn, where examples are chosen by similarity.
+        UsageError: If no example fits into `max_example_tokens`. Nothing was sent.
+        MissingPackageError: If examples are chosen by similarity and scikit-learn is not installed.
     """
 
     def __init__(self, pool: ExamplePool, options: Options) -> None:
@@ -70,7 +70,7 @@ class RowExamples:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What the registry of runs keeps of them, which is no text: how many there were, and digests."""
+        """The examples' entry in the registry of runs, without their texts: how many there are, and a digest."""
         written = [f"{one.prompt}\0{one.answer}".encode("utf-8", "surrogatepass") for one in self._pool.examples]
         return {
             "of": len(written),
@@ -79,11 +79,11 @@ class RowExamples:
         }
 
     def of(self, texts: Sequence[str]) -> tuple[list[tuple[Example, ...] | None], list[bool]]:
-        """Return what rows of these texts are shown, and whether each is an example or near one.
+        """Return the examples of rows with these texts, and whether each row is an example or nearly one.
 
         Returns:
-            For each row its examples, None for those that all share; and for each row whether it, or a near-duplicate
-            of it, is among the examples of this run.
+            The examples of each row, None for the shared ones; and for each row whether it or a near-duplicate of it
+            is among the examples of this run.
         """
         if self._space is not None:
             return self._nearest(texts, self._space)
@@ -99,17 +99,17 @@ class RowExamples:
         shown: list[tuple[Example, ...] | None] = []
         taken = []
         for text, order in zip(texts, space.nearest(texts), strict=True):
-            # Near-duplicates come first in the order; a few more are looked at than are shown.
+            # Near-duplicates come first in the order, so more examples are considered than are shown.
             first = order[: 4 * (self._most or _MOST) + 16]
             near = set(self._own.near(text, first))
             chosen = self._fitting([at for at in first if at not in near])
-            # The nearest last, beside the row.
+            # The nearest example comes last, next to the row.
             shown.append(tuple(self._pool.examples[at] for at in reversed(chosen)))
             taken.append(bool(near))
         return shown, taken
 
     def _fitting(self, order: Sequence[int]) -> list[int]:
-        """Return the first of *order* that have room together."""
+        """Return those of *order*, taken greedily, that fit into the budget and the maximum number."""
         chosen: list[int] = []
         left = self._budget
         for at in order:
@@ -121,7 +121,7 @@ class RowExamples:
         return chosen
 
     def _diverse(self) -> list[int]:
-        """Return the example that is nearest to the centre of each of so many clusters, those of large ones first."""
+        """Return the example nearest to the centre of each cluster, large clusters first. One cluster per example."""
         texts = self._pool.texts
         vectors = _Similarities(texts).vectors
         count = min(self._most or _MOST, len(texts))
@@ -142,7 +142,7 @@ def _tokens(example: Example) -> int:
 
 
 class _Similarities:
-    """Texts by the weights of their three-letter pieces (TF-IDF), fitted to these texts alone."""
+    """Texts as the TF-IDF weights of their three-letter pieces, fitted to these texts alone."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         text = scikit_learn("sklearn.feature_extraction.text", "example_selection")
@@ -156,6 +156,6 @@ class _Similarities:
             ) from None
 
     def nearest(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return for each text the places of all texts, the most similar first; equal ones in order."""
+        """Return, for each text, the positions of all pool texts, most similar first; equal ones stay in order."""
         found = np.round((self._vectorizer.transform(texts) @ self.vectors.T).toarray(), _DIGITS)
         return [np.argsort(-row, kind="stable").tolist() for row in found]

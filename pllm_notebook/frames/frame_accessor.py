@@ -1,4 +1,4 @@
-"""`.llm` of a whole frame: all that `accessor.py` has, a judge over columns of answers, and long documents."""
+"""`.llm` of a whole frame: the methods of other accessors, a judge over columns of answers, and long documents."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
     ) -> FrameT:
         """Let a judge decide between answers that are already in columns.
 
-        Rows whose answers agree, or that have only one, are decided without a call.
+        Rows whose answers agree, or that have only one, are decided without a call. Blocks until done.
 
         Args:
-            answers: Two or more columns that hold answers to the same question; a missing value is not an answer.
-            prompt: The question, with `{column}` where a row's values go.
-            response_format: Type of the decided answer, one without fields; None for text.
-            **options: As for `parse`; `judge` or `model` decides, `column` names the result ("decision").
+            answers: Two or more columns that hold answers to the same question. A missing value is not an answer.
+            prompt: The question, with `{column}` as a placeholder for the row's value.
+            response_format: Type of the decided answer, which must not have fields. None for text.
+            **options: As for `parse`. `judge` or `model` decides, and `column` names the result ("decision").
 
         Returns:
-            The input columns, the decided answer, and beside it (`decision_from`) the column that it is from, NA
-            where the judge wrote it.
+            The input columns, the decided answer, and the column that it is from (`decision_from`), NA if the judge
+            wrote the answer. Same index and order.
 
         Raises:
             UsageError: If the call is invalid. Nothing was sent.
@@ -68,7 +68,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
     async def adecide(
         self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> FrameT:
-        """Run `decide` without blocking: await the result."""
+        """Run `decide` and await its result. Cancelling stops the run."""
         frame: FrameT = await self.submit_decision(answers, prompt, response_format, **options)
         return frame
 
@@ -76,7 +76,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
     def submit_decision(
         self, answers: Sequence[str], prompt: str, response_format: Any = None, **options: Unpack[DecideOptions]
     ) -> Run:
-        """Start `decide` in the background and return a live handle at once.
+        """Start `decide` in the background and return a live handle immediately.
 
         Returns:
             A `Run`: `result()` or `await` returns the frame, `to_frame()` the rows so far, and `cancel()` stops it.
@@ -99,26 +99,26 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         return handle_of(start(spec, DecidingRows(table, names, question)))
 
     def chunks(self, column: str, *, tokens: int = 2000, overlap: int = 0, prefix: str = "") -> FrameT:
-        """Cut a column of long texts into pieces, a row for each. Sends nothing.
+        """Cut a column of long texts into pieces, one row per piece. Sends nothing.
 
             pieces = df.llm.chunks("text", tokens=1000)
 
-        A text is cut between paragraphs where that suffices, else between sentences, words, characters. Needs the
+        A text is cut between paragraphs if that suffices, otherwise between sentences, words or characters. Needs the
         extra `documents`.
 
         Args:
             column: The column of texts.
-            tokens: The most that a piece has, at four bytes of UTF-8 a token.
-            overlap: Tokens of a piece's end that begin the next one too.
-            prefix: Put in front of the names of the two new columns.
+            tokens: Maximum tokens of a piece, counted as four bytes of UTF-8 each.
+            overlap: Number of tokens at the end of a piece that the next piece repeats.
+            prefix: Prefix of the names of the two new columns.
 
         Returns:
-            The frame with the pieces in *column* (string), and two columns: `document`, the position of the row that a
-            piece is from, and `chunk`, its number there, both from 0, Int64. The rest of a row is repeated, its index
-            too. A missing text is one row with a missing piece.
+            The frame with the pieces in *column* (string), and two new columns: `document`, the position of the row
+            that a piece is from, and `chunk`, its number in the document, both from 0, Int64. The other cells of a row
+            are repeated, and so is its index. A missing text becomes one row with a missing piece.
 
         Raises:
-            UsageError: If the column is not there or holds something other than text, or *overlap* is not less than
+            UsageError: If the column does not exist or holds something other than text, or *overlap* is not less than
                 *tokens*.
             MissingPackageError: If the extra is not installed.
         """
@@ -143,27 +143,27 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             pieces = df.llm.chunks("text").llm.complete("Summarise:\n{text}", column="summary")
             pieces.llm.reduce("Combine these summaries into one:\n{summary}")
 
-        The values of a document, in the order of the rows (of the pieces, where the frame has the columns of
-        `chunks`), are one question. Where they are more than *tokens* together, consecutive ones are combined first
-        with the same prompt, and their answers then, as often as it takes. All steps share the ceiling and the cache.
+        All values of a document are sent in one call, in the order of the rows (or of the pieces, if the frame has the
+        columns of `chunks`). If together they exceed *tokens*, groups of consecutive values are combined first with the
+        same prompt, and then their answers, in as many steps as needed. All steps share the ceiling and the cache.
         Blocks until done.
 
         Args:
             prompt: Text with the one `{column}` whose values are combined.
-            by: The column, or columns, that name a row's document; rows need not be next to each other.
-            response_format: Type of the answer, as for `parse`; None for text. The prompt must make sense for answers
-                too, which a second step combines; answers of several fields are JSON there.
-            tokens: The most that the values in one question have, at four bytes of UTF-8 a token.
+            by: The column or columns that identify a row's document. Its rows need not be adjacent.
+            response_format: Type of the answer, as for `parse`. None for text. A second step combines answers, so the
+                prompt must make sense for them too; answers with several fields are JSON there.
+            tokens: Maximum tokens of the values in one call, counted as four bytes of UTF-8 each.
             **options: As for `parse`.
 
         Returns:
-            A row for each document, in the order in which they come first: the columns of *by*, the values as they
-            were asked about, and the answer's columns (`column`, "answer", for text). A document with a missing value
-            is not asked about, since an answer from the rest would look whole: it has NA, and a warning counts them.
+            One row per document, in order of first appearance: the columns of *by*, the values as sent, and the
+            answer's columns (`column`, "answer", for text). A document with a missing value is not sent, since an
+            answer from the rest would look complete: it has NA, and a warning counts such documents.
 
         Raises:
-            UsageError: If the call cannot be carried out as written, a document lacks a piece before another one,
-                or two values do not fit into one question.
+            UsageError: If the call is invalid, a piece in the middle of a document is missing, or no two values fit
+                into one call.
         """
         reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()
         try:
@@ -183,7 +183,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
         tokens: int = 50_000,
         **options: Unpack[ParseOptions],
     ) -> FrameT:
-        """Run `reduce` and await its result. Cancelling stops the step that is going."""
+        """Run `reduce` and await its result. Cancelling stops the current step."""
         reduction, called_by = self._reduction(prompt, by, response_format, tokens, {**options}), caller()
         try:
             combined: FrameT = await awaiting(reduction.steps())
@@ -213,7 +213,8 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
             raise UsageError("reduce gives one row a document, when all are there: explode and wait=False do not "
                              "apply. Nothing was sent.")  # fmt: skip
         library = table.frame_library
-        # Of a step, answers alone go on: a column beside them would be read by the next one, and hide a failed row.
+        # Only the answers of a step go into the next: it would also read other columns, and they would hide a failed
+        # row.
         alone = {**given, "error_column": None, "confidence_column": None}
         display, whole = StepsDisplay(bool(options.progress), "reduce"), f"reduce {secrets.token_hex(4)}"
 
@@ -242,7 +243,7 @@ class FrameAccessor(ChoiceAccessor[FrameT, ColumnT, AgreementT]):
 
 def _warn_of_broken(reduction: Reduction, called_by: Caller) -> None:
     if reduction.broken:
-        # The result knows the last step alone, so that its `.llm.errors` says nothing of parts that failed before it.
+        # The result belongs to the last step, so its `.llm.errors` does not have the parts that failed before.
         runs = ", ".join(f"pllm.run({run_id!r}).errors" for run_id in reduction.failed_runs)
         why = f" Why parts failed: {runs}." if runs else ""
         called_by.warn(

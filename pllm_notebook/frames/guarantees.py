@@ -43,7 +43,7 @@ class RowGuarantee:
         proved: Whether anything is guaranteed.
         threshold: The lowest confidence with which a low-cost answer is kept, None if none is kept.
         sampled: Number of rows in the sample, which are compared with strong answers or with labels.
-        rows_by_model: Model to number of rows that have its answer.
+        rows_by_model: Maps each model to the number of rows that have its answer.
         cost_usd: Cost of all answers behind the rows when they were paid for, in US dollars; None if unknown.
         alone_usd: Approximate cost of the strong model alone for all rows, in US dollars; None if unknown.
         saving_usd: Approximate saving in US dollars, negative if the run cost more; None if unknown.
@@ -57,42 +57,42 @@ class RowGuarantee:
 
     @property
     def promise(self) -> str:
-        """Return the guarantee in one sentence, or the reason why there is none."""
+        """The guarantee in one sentence, or the reason why there is none."""
         return self.figures.promise
 
     @property
     def proved(self) -> bool:
-        """Return whether the guarantee is proved."""
+        """Whether the guarantee is proved."""
         return self.figures.state == "proved"
 
     @property
     def threshold(self) -> float | None:
-        """Return the lowest confidence with which a low-cost answer is kept, None if none is kept."""
+        """The lowest confidence with which a low-cost answer is kept, None if none is kept."""
         return self.figures.threshold
 
     @property
     def sampled(self) -> int:
-        """Return the number of rows in the sample."""
+        """The number of rows in the sample."""
         return self.figures.sampled
 
     @property
     def rows_by_model(self) -> dict[str, int]:
-        """Return model to number of rows that have its answer."""
+        """The number of rows that have each model's answer."""
         return {self.figures.low_cost: self.figures.kept, self.figures.strong: self.figures.escalated}
 
     @property
     def cost_usd(self) -> float | None:
-        """Return the cost of all answers behind the rows in US dollars, None if unknown."""
+        """The cost of all answers behind the rows in US dollars, None if unknown."""
         return self.figures.cost_usd
 
     @property
     def alone_usd(self) -> float | None:
-        """Return the approximate cost of the strong model alone for all rows in US dollars, None if unknown."""
+        """The approximate cost of the strong model alone for all rows in US dollars, None if unknown."""
         return self.figures.alone_usd
 
     @property
     def saving_usd(self) -> float | None:
-        """Return the approximate saving in US dollars, negative if the run cost more; None if unknown."""
+        """The approximate saving in US dollars, negative if the run cost more; None if unknown."""
         return self.figures.saving_usd
 
     def __repr__(self) -> str:
@@ -152,7 +152,7 @@ def figures_of(source: Source, *, priced: bool = True) -> GuaranteeFigures | Non
 
 
 def refuse_in_pieces(options: Options) -> None:
-    """Refuse `guarantee=` for rows that are asked about in pieces.
+    """Reject `guarantee=` for rows that are sent in pieces.
 
     Raises:
         UsageError: If the options have it. Nothing was sent.
@@ -180,7 +180,7 @@ def with_labels(spec: EnsembleSpec, table: Table, against: Any, columns: Mapping
         spec: A cascade with a guarantee.
         table: The rows. Labels are columns of it, or aligned with it.
         against: As given by the caller.
-        columns: Field to result column.
+        columns: Maps each field to its result column.
 
     Raises:
         UsageError: If a field has no labels, or no label is a possible value of it. Nothing was sent.

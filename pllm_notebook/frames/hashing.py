@@ -1,6 +1,6 @@
-"""Hashes of cells, equal for equal values regardless of dtype, frame and process.
+"""Hashes of cells. Equal values have equal hashes, regardless of dtype, frame and process.
 
-A number, a Boolean and a text with the same characters are three different values, and a missing cell is another one.
+A number, a Boolean and a text with the same characters are three different values, and a missing cell is a fourth.
 The dtype does not matter: a column keeps its hashes after a round trip through Parquet or a concat.
 
 The registry of runs stores these hashes. Hashes of texts are those of pandas, which computes them if it is loaded.
@@ -39,7 +39,7 @@ ShortHashes = np.ndarray[Any, np.dtype[np.uint32]]
 MISSING = np.uint64(0x6D697373696E6721)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
-# Keeps hashes of numbers of different types apart.
+# They keep the hashes of numbers of different types apart.
 WHOLE, REAL, TRUTH = np.uint64(0x11), np.uint64(0x22), np.uint64(0x33)
 
 
@@ -101,7 +101,7 @@ def _present(values: Sequence[Any]) -> Hashes:
 
 
 def _written(value: Any) -> str:
-    """Return the text to hash for a value that is not text; its class name if it cannot be written (its row fails)."""
+    """Return the text to hash for a value that is not text; its class name if it has no text form (its row fails)."""
     try:
         return f"\0{as_text(value)}"
     except Exception:

@@ -1,4 +1,4 @@
-"""Lists of items, and single prompts: a run whose answers are a plain list."""
+"""Runs over a list of items, or a single prompt. The answers are a plain list."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pllm_notebook.templates import Template
 
 __all__ = ["ListRows", "submit_list", "submit_one"]
 
-# Options of the columns that go in or come out, and of what `.llm` of a result shows.
+# Options about input and result columns, and about the reports of a result's `.llm`.
 _OF_FRAMES = (
     "against", "agreement_column", "calibration", "column", "columns", "confidence_column", "error_column", "evidence",
     "explode", "flatten", "nested", "prefix", "replace", "validation_context",
@@ -34,15 +34,15 @@ _OF_FRAMES = (
 
 
 class ListRows:
-    """The items of a list for one run (see `execution.Rows`); the result is a list, None where there is no answer.
+    """The items of a list for one run (see `execution.Rows`). The result is a list, with None for no answer.
 
     Args:
-        given: What goes into the prompts.
+        given: The values that go into the prompts.
         template: The compiled prompt, None to send each item as data.
-        options: As resolved.
-        shown: What is sent as images, None for nothing.
-        instructions: Returns the instruction of each item, None where all have the same.
-        shape: The columns that its answers would become, for the registry of runs; None for one of text.
+        options: The resolved options.
+        shown: The values that are sent as images, None for none.
+        instructions: Returns the instruction of each item. None if all have the same.
+        shape: The columns that the answers would become, for the registry of runs. None for one text column.
     """
 
     label = "text"
@@ -79,12 +79,12 @@ class ListRows:
         return [None if outcome is None else outcome.value for outcome in outcomes]
 
     def described(self, run: LiveRun) -> dict[str, Any]:
-        """Return the question, and the columns that the answers would become, for the registry's header."""
+        """Return the question and the columns that the answers would become, for the registry's header."""
         template = None if self._template is None else [self._template.literals, self._template.names]
         return {"prompt": self.source or None, "template": template, **described(run, self._shape, self._options)}
 
     def record(self, run: LiveRun) -> RowRecord:
-        """Return what the registry keeps of each item; its content is its prompt."""
+        """Return the registry's record of the items. The content of an item is its prompt."""
         record = record_of_prompts(run.table, self.prompts(range(self.total)), packed=run.spec.pack is not None)
         add_samples(record, run)
         return record
@@ -95,12 +95,12 @@ class ListRows:
 
 
 def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: bool = False, **options: Any) -> LiveRun:
-    """Start one call per item; `{value}` in the prompt is the item, `{key}` a mapping's own.
+    """Start one call per item. `{value}` in the prompt is the item, and `{key}` a value of a mapping.
 
     Args:
-        items: Text, numbers, or mappings that all have the same keys; with `images="value"`, images.
+        items: Text, numbers, or mappings that all have the same keys; images with `images="value"`.
         kind: The type to parse, None for plain text.
-        prompt: None to send each item as data.
+        prompt: The prompt. None to send each item as data.
         calls: Whether each answer is the model's calls of `tools=` (a `tools.CalledTool`).
         **options: As for `df.llm.parse`.
     """
@@ -132,11 +132,11 @@ def submit_list(items: Sequence[Any], kind: Any, prompt: str | None, *, calls: b
 
 
 def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: bool = False, **options: Any) -> LiveRun:
-    """Start a single call; `{name}` in the prompt is one of the caller's variables.
+    """Start a single call. `{name}` in the prompt is one of the caller's variables.
 
     Args:
-        prompt: A name in braces that is not a variable is an error; `{{name}}` is the text `{name}`.
-        variables: Name to value; `images=` names those that are images.
+        prompt: The prompt. A name in braces that is not a variable is an error; `{{name}}` is the text `{name}`.
+        variables: Maps names to values. `images=` names those that are images.
         kind: The type to parse, None for plain text.
         calls: As for `submit_list`.
         **options: As for `df.llm.parse`.
@@ -167,14 +167,14 @@ def submit_one(prompt: str, variables: Mapping[str, Any], kind: Any, *, calls: b
 
 
 def _refuse_of_frames(given: Mapping[str, Any], why: str) -> None:
-    """Refuse options of columns; one that is configured is for frames, and left out.
+    """Reject options that are only for frames. Configured ones are not checked: they are for frames and are left out.
 
     Raises:
         UsageError: For such an option that differs from its default. Nothing was sent.
     """
     for name in _OF_FRAMES:
         value, default = given.get(name), fields_of(Options)[name].default
-        # What has no default is not compared: it may be a Series.
+        # A value of an option without a default is not compared: it may be a Series.
         if value is not None and (default is None or value != default):
             raise UsageError(f"{name}= is for frames, and {why}, or leave it out. Nothing was sent.")
 
@@ -195,7 +195,7 @@ def _submit(
     shown: ColumnData | None,
     instructions: Callable[[range], Sequence[str | Failure | None]] | None,
 ) -> LiveRun:
-    # A list has columns only in the registry, so options for others are left out.
+    # A list has columns only in the registry, so options about additional columns are left out.
     plain = replace(options, explode=False, flatten=False, error_column=None, agreement_column=None)
     shape = ToolCallColumns(plain) if calls else ResultColumns(output, plain)
     rows = ListRows(given, template, plain, shown, instructions, shape=shape)

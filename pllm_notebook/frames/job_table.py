@@ -35,7 +35,7 @@ _COLUMNS = {
     "cost_usd": CellType.REAL,
     "origin": CellType.TEXT,
     "message": CellType.TEXT,
-    "otherwise": CellType.INTEGER,  # answered_elsewhere by its old name, for one release
+    "otherwise": CellType.INTEGER,  # the old name of answered_elsewhere, kept for one release
 }
 # A message ends with advice, so its end must fit.
 _SHOWN_MESSAGE = 400
@@ -139,7 +139,7 @@ class Jobs:
     def send_live(self, job: str, *, confirm: Confirm = True) -> SentLive:
         """Send a job's pending lines live and wait for them, after asking for confirmation with the live price.
 
-        The job continues. The first answer to a line is stored in the cache. A second one is paid for too, and is
+        The job continues. The first answer to a line is stored in the cache. A second answer is also paid for, and is
         written beside the job's files. After an interrupt nothing more is sent. `max_cost_usd` of `configure` is the
         ceiling.
 
@@ -156,11 +156,11 @@ class Jobs:
 
     @deprecated("pllm.jobs().hurry is now send_live.")
     def hurry(self, job: str, *, confirm: Confirm = True) -> SentLive:
-        """Call `send_live`. This old name stays for one release."""
+        """Call `send_live`. This old name is kept for one release."""
         return self.send_live(job, confirm=confirm)
 
     def recreate(self, job: str) -> Jobs:
-        """Create an uncertain job again. If the first one was created after all, it is paid for twice.
+        """Create an uncertain job again. If the first one was created after all, both are paid for.
 
         Raises:
             UsageError: If the job may still appear at the provider, or is not uncertain. Nothing was sent.

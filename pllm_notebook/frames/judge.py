@@ -1,4 +1,4 @@
-"""`df.llm.decide`: a judge over answers that are already in columns, wherever they came from."""
+"""`df.llm.decide`: a judge over answers that are already in columns, from any source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pllm_notebook.templates import Template
 
 __all__ = ["CandidateAnswers", "judge_for"]
 
-# Suffix of the result's name: the column that the answer is from.
+# Suffix of the result column that names the column an answer is from.
 FROM = "_from"
 
 
@@ -27,9 +27,9 @@ class CandidateAnswers(WholePrompts):
     Args:
         given: The columns that hold answers.
         asked: The columns of the question.
-        template: Its prompt.
-        options: As resolved.
-        instructions: Returns the instruction of each row's question, None where all have the same.
+        template: The question's prompt.
+        options: The resolved options.
+        instructions: Returns the instruction of each row's question. None if all have the same.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CandidateAnswers(WholePrompts):
         self._questions = prompts_of(asked, template, options.na)
 
     def prompts(self, rows: range) -> list[str | Failure | None]:
-        """Return the judge's prompts; None for a row that needs none: its answers agree, or there is at most one."""
+        """Return the judge's prompts; None for a row whose answers agree or that has at most one answer."""
         made: list[str | Failure | None] = []
         for row, question, system in zip(rows, self._questions(rows), self._instructions(rows), strict=True):
             tally = self.tally(row)
@@ -67,7 +67,7 @@ class CandidateAnswers(WholePrompts):
         return VoteCount(None, values) if values else None
 
     def decided(self, run: LiveRun, row: int) -> tuple[Any, str | None]:
-        """Return a row's answer and the column it is from, each None for none."""
+        """Return a row's answer and the column it is from, each None if there is none."""
         tally = self.tally(row)
         if tally is None:
             return None, None
@@ -94,7 +94,7 @@ def judge_for(options: Options, output: OutputType | None) -> CallSpec:
         UsageError: If the question is invalid. Nothing was sent.
     """
     for name, each in fields_of(Options).items():
-        # A pack of 1 is a call of a row's own, which is what the default says.
+        # A pack of 1 is one call per row, which is also the default.
         if "decide" not in each.takes and getattr(options, name) not in (each.default, 1):
             raise UsageError(
                 f"df.llm.decide does not take {name}=: the answers are already in columns. Nothing was sent."

@@ -1,4 +1,4 @@
-"""Calibrations in the cache directory: kept by name, of one question and model, applied only where they are named."""
+"""Calibrations in the cache directory: stored by name, for one question and model, applied only if they are named."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 _FOLDER = "calibrations"
 _NAME = re.compile(r"[\w.-]{1,80}")
-# Of the options, those that change what a confidence is worth.
+# The options that change how reliable a stated confidence is.
 _OPTIONS = ("samples", "effort", "temperature", "top_p")
 
 
 @dataclass(frozen=True, slots=True)
 class KeptCalibration:
-    """A calibrator as it is kept in the cache directory.
+    """A calibrator as stored in the cache directory.
 
     Attributes:
-        name: What `calibration=` names it by.
+        name: Its name for `calibration=`.
         field: The result column, without the prefix.
-        source: Of the probabilities: "samples", "logprobs", "decisions".
-        identity: Of the question, its model and the options that change what a confidence is worth.
-        calibrator: From stated to calibrated confidence.
+        source: Source of the probabilities: "samples", "logprobs" or "decisions".
+        identity: Hash of the question, its model and the options that change how reliable a confidence is.
+        calibrator: Maps stated to calibrated confidence.
         labels: Number of labels that it was fitted to.
     """
 
@@ -63,21 +63,21 @@ class KeptCalibration:
 
 
 def identity_of(prompt: str | None, system: str | None, output: OutputType | None, model: str, options: Any) -> str:
-    """Return what a calibration belongs to, as a hash.
+    """Return a hash that identifies the question, model and options that a calibration is for.
 
     Args:
-        prompt: As a template's source, None for rows as labelled data.
+        prompt: Source of the prompt's template, None if rows are sent as labelled data.
         system: The system prompt.
         output: The type.
-        model: As it was asked.
-        options: An `Options`, or a mapping of those that are not the defaults.
+        model: The model as requested.
+        options: An `Options`, or a mapping of the options that differ from their defaults.
     """
     schema = None if output is None else output.json_schema
     return _hash(prompt, system, schema, model, options)
 
 
 def identity_of_run(run: LiveRun | RegisteredRun) -> str:
-    """Return what a calibration of a run belongs to."""
+    """Return the identity of a run's calibrations (see `identity_of`)."""
     if isinstance(run, LiveRun):
         template = getattr(run.rows, "template", None)
         prompt = None if template is None else template.source
@@ -89,7 +89,11 @@ def identity_of_run(run: LiveRun | RegisteredRun) -> str:
 
 
 def keep(calibration: KeptCalibration) -> None:
-    """Keep a calibration in the cache directory, in the place of one with its name."""
+    """Store a calibration in the cache directory. It replaces one of the same name.
+
+    Raises:
+        UsageError: If the name is not valid for a file. Nothing was written.
+    """
     if not _NAME.fullmatch(calibration.name):
         raise UsageError(
             f"name={calibration.name!r} is not a name for a file: letters, digits, '_', '-' and '.', at most 80."
@@ -135,7 +139,7 @@ def _kept() -> list[str]:
 
 
 def calibrations_of(identity: str) -> list[KeptCalibration]:
-    """Return the calibrations in the cache directory that belong to a question and model, by name."""
+    """Return the calibrations in the cache directory for a question and model, sorted by name."""
     found = []
     for name in _kept():
         with suppress(UsageError):  # deleted meanwhile, or damaged
@@ -147,7 +151,7 @@ def named_calibrations(names: str | Sequence[str], identity: str) -> dict[str, K
     """Return the calibrations with these names (or this one), by field.
 
     Raises:
-        UsageError: If one is not kept, or is of another question or model. Nothing was sent.
+        UsageError: If one does not exist, or is for another question or model. Nothing was sent.
     """
     found: dict[str, KeptCalibration] = {}
     for name in [names] if isinstance(names, str) else names:
@@ -163,7 +167,7 @@ def named_calibrations(names: str | Sequence[str], identity: str) -> dict[str, K
 
 
 def default_name(column: str, identity: str) -> str:
-    """Return the name of a calibration that was not named."""
+    """Return the default name of a calibration."""
     shown = re.sub(r"[^\w-]", "_", column)[:60]
     return f"{shown}-{identity[:8]}"
 
@@ -171,15 +175,15 @@ def default_name(column: str, identity: str) -> str:
 def calibrated(
     confidence: Mapping[str, Numbers], run: LiveRun | RegisteredRun, sources: Mapping[str, str]
 ) -> dict[str, Numbers]:
-    """Return confidences as the calibrations that a run names have them; others as they are.
+    """Apply the calibrations that a run names to its confidences. Other confidences are returned unchanged.
 
     Args:
-        confidence: By column.
-        run: Its options name the calibrations.
-        sources: Of the probabilities, by column.
+        confidence: The stated confidence of each row, by column.
+        run: The run, whose options name the calibrations.
+        sources: The source of the probabilities, by column.
 
     Raises:
-        UsageError: If one is kept no more.
+        UsageError: If a calibration no longer exists.
     """
     if isinstance(run, LiveRun):
         names, prefix = run.spec.options.calibration, run.spec.options.prefix

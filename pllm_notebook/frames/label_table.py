@@ -85,10 +85,10 @@ class Labels(Sequence[Label]):
         Args:
             field: The answer's field.
             one: A person's name (`by`).
-            other: Another's.
+            other: The other person's name.
 
         Raises:
-            UsageError: When one of them is no text.
+            UsageError: If an argument is not text.
         """
         for name in (field, one, other):
             if not isinstance(name, str):
@@ -205,7 +205,7 @@ def _none_of(every: Sequence[Label], field: str | None, by: str | None) -> str:
 
 
 def write_labels(path: str | os.PathLike[str], given: Sequence[Label]) -> int:
-    """Write labels to a file, which `read_labels` reads, and return how many (see `LabelsOf.export`)."""
+    """Write labels to a file for `read_labels`, and return how many were written (see `LabelsOf.export`)."""
     lines = [_line(label) for label in given]
     target = file_path(path, _WHAT, "Nothing was written.")
     is_parquet = _is_parquet(target)
@@ -223,7 +223,7 @@ def read_labels(path: str | os.PathLike[str]) -> list[Label]:
         with file_errors(target, _WHAT, "Nothing was stored."):
             lines = _read_parquet(target) if is_parquet else _read_csv(target)
         return [_label(line) for line in lines]
-    except FileError:  # which is a ValueError too, and says all there is to say
+    except FileError:  # also a ValueError, but its message is already complete
         raise
     except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise UsageError(
@@ -233,7 +233,7 @@ def read_labels(path: str | os.PathLike[str]) -> list[Label]:
 
 
 def store_labels(given: Sequence[Label]) -> int:
-    """Add labels to the cache directory, and return how many were new (see `LabelFile.merge`)."""
+    """Add labels to the cache directory and return how many were new (see `LabelFile.merge`)."""
     return LabelFile(current_directory()).merge(given)
 
 

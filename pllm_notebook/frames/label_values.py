@@ -1,4 +1,4 @@
-"""Values that a person gives for a field: from a text or a choice to what the field's column holds."""
+"""Values that a person enters for a field, converted from text or a choice to values of the field's column."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["choices_of", "field_schema", "value_of", "value_text"]
 
 
 def choices_of(column: Column) -> Sequence[Any]:
-    """Return the values that a field lists, () for one that does not."""
+    """Return the possible values of a column, () if its type does not list them."""
     return (True, False) if column.kind is Kind.BOOLEAN else column.categories
 
 
@@ -25,15 +25,15 @@ _KINDS: dict[Kind, Any] = {Kind.INTEGER: int, Kind.REAL: float, Kind.BOOLEAN: bo
 
 
 def value_of(column: Column, value: Any, schema: Mapping[str, Any] | None = None) -> Any:
-    """Return a value of a column from a value or its text.
+    """Convert a value, or its text, to a value of a column.
 
     Args:
-        column: Of the answers.
-        value: As a person gave it.
-        schema: The part of the type's JSON schema that is about this field, for its bounds; None for unknown.
+        column: The column of the answers.
+        value: The value as a person entered it.
+        schema: The field's part of the type's JSON schema, for its bounds. None if unknown.
 
     Raises:
-        UsageError: If the column cannot have it. Nothing was stored.
+        UsageError: If the column cannot have the value. Nothing was stored.
     """
     if value is None:
         if schema and not _takes_null(schema):
@@ -52,7 +52,7 @@ def value_of(column: Column, value: Any, schema: Mapping[str, Any] | None = None
 
 
 def _typed(column: Column, value: Any) -> Any:
-    """Return a value of a column that lists none."""
+    """Convert a value for a column whose type does not list its values."""
     kind = column.kind
     if kind in _KINDS:
         try:
@@ -79,7 +79,7 @@ def _typed(column: Column, value: Any) -> Any:
 
 
 def _bounded(column: Column, value: Any, schema: Mapping[str, Any] | None) -> Any:
-    """Return a number that is within the bounds of its field; anything else as it is."""
+    """Return *value*, after checking that a number is within the bounds of its field."""
     if not schema or isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
     for name, is_outside in _BOUNDS.items():
@@ -99,7 +99,7 @@ _BOUNDS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def _takes_null(schema: Mapping[str, Any]) -> bool:
-    """Return whether a schema allows null; True where that is not plain to see."""
+    """Return whether a schema allows null; True if that is unclear."""
     if "$ref" in schema or not ({"type", "enum", "const", "anyOf"} & set(schema)):
         return True
     kinds = schema.get("type")
@@ -113,14 +113,14 @@ def _takes_null(schema: Mapping[str, Any]) -> bool:
 
 
 def field_schema(schema: Any, field: str) -> Mapping[str, Any] | None:
-    """Return the part of a type's JSON schema that is about one field, None where it does not say."""
+    """Return one field's part of a type's JSON schema, None if it has none."""
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     part = properties.get(field) if isinstance(properties, Mapping) else None
     return part if isinstance(part, Mapping) else None
 
 
 def value_text(value: Any) -> str:
-    """Return a value as a person reads and types it: text as it is, data as JSON, nothing for a missing one."""
+    """Return a value as a person reads and types it: text unchanged, data as JSON, "" for a missing value."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Known labels, made comparable with answers: their values and classes."""
+"""Known labels in a form that can be compared with answers: values and classes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pllm_notebook.frames.dtypes import Column, Kind
 __all__ = ["check_kind", "check_known", "check_single", "classes_of", "has_known_values", "plain_values"]
 
 _SHOWN = 5
-# Frames from the warnings here to the caller's own line: check_known, evaluate, `evaluate` of the rows or the frame,
-# and of the run or the accessor.
+# Stack frames from the warnings here to the caller's line: check_known, evaluate, `evaluate` of the rows or the frame,
+# and `evaluate` of the run or the accessor.
 _LEVEL = 5
 
 
 def plain_values(values: Iterable[Any]) -> list[Any]:
-    """Return values that are equal where they mean the same: an Enum's own value, a day as its midnight."""
+    """Convert values so that equal meanings are equal: an Enum to its value, a date to its midnight."""
     return [
         value.value
         if isinstance(value, Enum)
@@ -36,10 +36,10 @@ def plain_values(values: Iterable[Any]) -> list[Any]:
 
 
 def check_single(name: str, values: Sequence[Any]) -> None:
-    """Check that values are single ones.
+    """Check that all values are single values.
 
     Raises:
-        UsageError: For a list, a dict, a nested model.
+        UsageError: For a list, a dict or a nested model.
     """
     for value in values:
         if not _is_single(value):
@@ -61,16 +61,16 @@ def _is_single(value: Any) -> bool:
 
 
 def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequence[Any]) -> None:
-    """Check that labels are values that an answer can have, or had; warn about those that are not.
+    """Check that labels are possible values of the field, or answers that occurred, and warn about others.
 
     Args:
-        column: Of the answers.
+        column: The column of the answers.
         named: Name of the labels.
-        truths: The labels of the rows that are compared.
-        answers: Their answers.
+        truths: The labels of the compared rows.
+        answers: The answers of the compared rows.
 
     Raises:
-        UsageError: If no label at all is a value that the field can have.
+        UsageError: If the field's values are known and no label is one of them.
     """
     known = _categories(column)
     allowed = set(known or answers)
@@ -93,15 +93,15 @@ def check_known(column: Column, named: str, truths: Sequence[Any], answers: Sequ
 
 
 def check_kind(column: Column, named: str, truths: Sequence[Any]) -> None:
-    """Check that labels can be values of a field at all, before answers to compare them with are paid for.
+    """Check that labels can be values of a field, before answers to compare them with are paid for.
 
     Args:
-        column: Of the answers.
+        column: The column of the answers.
         named: Name of the labels.
         truths: The labels.
 
     Raises:
-        UsageError: If no label at all can be a value of the field.
+        UsageError: If no label can be a value of the field.
     """
     if has_known_values(column):
         check_known(column, named, truths, ())
@@ -130,7 +130,7 @@ def classes_of(column: Column, values: Iterable[Any]) -> list[Any]:
     """Return the distinct values in order: the type's own first, then others, sorted if possible, then None."""
     categories, seen = _categories(column), dict.fromkeys(values)
     others = [value for value in seen if value not in categories and value is not None]
-    with suppress(TypeError):  # several types, which stay in order of appearance
+    with suppress(TypeError):  # values of several types stay in order of appearance
         others = sorted(others)
     return [*(value for value in categories if value in seen), *others, *([None] if None in seen else [])]
 
@@ -145,7 +145,7 @@ def _some(values: Iterable[Any]) -> str:
 
 
 def _near(strange: Iterable[Any], known: Iterable[Any]) -> str:
-    """Return a guess at the value that a label meant, ignoring case and type; "" for none."""
+    """Return a guess at the value that a label meant, ignoring case and type; "" if none is close."""
     folded = {str(value).strip().casefold(): value for value in known}
     for label in strange:
         near = difflib.get_close_matches(str(label).strip().casefold(), folded, n=1)

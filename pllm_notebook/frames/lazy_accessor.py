@@ -1,4 +1,4 @@
-"""`.llm` on the classes of a dataframe library, without what it needs until it is used."""
+"""`.llm` on the classes of a dataframe library. The code behind it is loaded on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS: Slot[list[type[Any]]] = Slot("classes with an accessor", list, is_kept=T
 class _LazyAccessor:
     """`.llm`: ask a language model the same question of every row.
 
-    Takes the place of an accessor's class in a dataframe library, and loads that class when it is first used.
+    It replaces an accessor's class in a dataframe library, and loads that class on first use.
     """
 
     def __init__(self, home: str) -> None:
@@ -39,7 +39,7 @@ class _LazyAccessor:
 
 
 def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any], Any]], home: str) -> None:
-    """Register `.llm` for a class, unless another package has: its users would lose theirs without notice.
+    """Register `.llm` for a class, unless another package has: its users would silently lose theirs.
 
     Args:
         kind: The class of frames, or of columns.
@@ -49,7 +49,7 @@ def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any],
     _KINDS.value.append(kind)
     there = getattr(kind, "llm", None)
     if there is None:
-        register("llm")(_LazyAccessor(home))  # the library calls what it is given; only its types ask for a class
+        register("llm")(_LazyAccessor(home))  # the library accepts any callable; only its annotations require a class
     elif type(there).__name__ != _LazyAccessor.__name__:
         warnings.warn(
             f"{kind.__name__}.llm already belongs to {getattr(there, '__module__', 'another package')} and was not "
@@ -59,13 +59,13 @@ def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any],
 
 
 def registered_accessor(data: Any) -> Any:
-    """Return `.llm` of an object whose class has it from this package, None for anything else."""
+    """Return `.llm` of an object if its class got it from this package, None for anything else."""
     ours = tuple(kind for kind in _KINDS.value if type(getattr(kind, "llm", None)) is _LazyAccessor)
     return data.llm if isinstance(data, ours) else None
 
 
 def register_dask() -> None:
-    """Register `.llm` for Dask's frames: it is in the room above, since their answers are written as a dataset."""
+    """Register `.llm` for Dask's frames. It is in `streams`, a layer above, because their answers become a dataset."""
     from dask.dataframe import DataFrame, Series, extensions
 
     home = "pllm_notebook.streams.dask_accessor"
@@ -74,7 +74,7 @@ def register_dask() -> None:
 
 
 def lost_accessors() -> str:
-    """Return a warning that names those of `df.llm` and `series.llm` that another package has taken; "" for none."""
+    """Return a warning that names the classes whose `.llm` another package has taken; "" if there are none."""
     others = [
         kind.__name__ for kind in dict.fromkeys(_KINDS.value) if type(getattr(kind, "llm", None)) is not _LazyAccessor
     ]

@@ -10,7 +10,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.frames.lazy_accessor import registered_accessor
 from pllm_notebook.runtime import Slot
 
-if TYPE_CHECKING:  # it needs Pydantic, which is loaded with the first use
+if TYPE_CHECKING:  # the module needs Pydantic, which is loaded on first use
     from pllm_notebook.frames.table import FrameLibrary, Table
 
 __all__ = ["accessor_of", "default_library", "find_accessor", "register_library", "table_of", "table_to_join"]

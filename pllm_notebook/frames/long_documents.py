@@ -1,4 +1,4 @@
-"""Long documents: rows of pieces that fit into a prompt, and one answer for each document from those of its pieces."""
+"""Long documents: rows of pieces that fit into a prompt, and one answer per document from the answers to its pieces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BETWEEN = "\n\n"
 
 
 def chunk_rows(table: Table, name: str, *, tokens: int, overlap: int, prefix: str) -> Any:
-    """Return a frame with a row for each piece of a text; see `FrameAccessor.chunks`."""
+    """Return a frame with one row per piece of a text (see `FrameAccessor.chunks`)."""
     split = _splitter(tokens, overlap)
     if not isinstance(prefix, str):
         raise UsageError(f"prefix is text, not {prefix!r}.")
@@ -53,7 +53,7 @@ def chunk_rows(table: Table, name: str, *, tokens: int, overlap: int, prefix: st
 
 
 def token_count(text: str) -> int:
-    """Return about how many tokens a text has: one for four bytes, as everywhere before a provider has counted."""
+    """Estimate the tokens of a text as one per four bytes, like all estimates made before a provider counts."""
     return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
 
 
@@ -73,7 +73,7 @@ def _splitter(tokens: int, overlap: int) -> Callable[[str], list[str]]:
 
 @dataclass(slots=True)
 class _Document:
-    """What is known of one document: its key, its rows, the parts left to combine, and whether one has no answer."""
+    """One document: its key, its rows, the parts still to combine, and whether a part has no answer."""
 
     key: tuple[Hashable, ...]
     rows: list[int] = field(default_factory=list)
@@ -82,7 +82,7 @@ class _Document:
 
 
 class Step(Enum):
-    """Which of its steps a reduction starts."""
+    """The kinds of steps of a reduction: the only one, one before the last, or the last of several."""
 
     ONLY = "only"
     BEFORE = "before"
@@ -90,24 +90,24 @@ class Step(Enum):
 
 
 class Reduction:
-    """Combines the parts of each document with one prompt, in as many steps as their length takes.
+    """The combination of each document's parts with one prompt, in as many steps as their length requires.
 
-    A step asks about consecutive parts that fit together, and its answers are the parts of the next one; the last asks
-    once for each document. A document with a part that has no answer is not asked about: its row has NA, since an
-    answer from the rest would look whole.
+    A step combines consecutive parts that fit into one call, and its answers are the parts of the next step. The last
+    step makes one call per document. A document with a part without an answer is not sent: its row has NA, since an
+    answer from the rest would look complete.
 
     Args:
         table: The rows, in order.
-        by: The columns that name a document.
+        by: The columns that identify a document.
         part: The column whose values are combined.
-        tokens: What the parts of one question may have together.
-        submit: Starts the run of one step, given its rows and which one it is.
-        display: Of all steps, where there are several.
+        tokens: Maximum tokens of the parts in one call.
+        submit: Starts the run of one step, given its rows and the kind of step.
+        display: The display of all steps, if there are several.
 
     Attributes:
         display: As given.
-        broken: Documents with a part that has no answer.
-        failed_runs: Ids of the runs of steps before the last in which a part failed.
+        broken: Number of documents with a part without an answer.
+        failed_runs: Ids of the runs before the last step in which a part failed.
     """
 
     def __init__(
@@ -128,10 +128,10 @@ class Reduction:
         self.failed_runs: list[str] = []
 
     def steps(self) -> Steps[Any]:
-        """Wait for the run of each step, and return the frame of the last.
+        """Wait for the run of each step and return the frame of the last.
 
         Raises:
-            UsageError: If no two parts of a document fit into a question together.
+            UsageError: If no two parts of a document fit into one call.
         """
         last = Step.ONLY
         while True:
@@ -142,7 +142,7 @@ class Reduction:
                 run = self._submit(self._frame(lines), last)
                 yield RunWait(run)
                 return run.result()
-            # What is alone in its group is carried on as it is: asking about it would only lose something.
+            # A part that is alone in its group goes to the next step unchanged: a call could only lose information.
             asked = [
                 (one, group)
                 for one, groups in zip(self._documents, fitted, strict=True)
@@ -186,7 +186,7 @@ class Reduction:
         return list(found.values())
 
     def _fitting(self, one: _Document) -> list[list[str]]:
-        """Return the parts in groups of consecutive ones that fit into a question; a single group for no parts."""
+        """Split the parts into groups of consecutive ones that fit into a call; without parts, one empty group."""
         groups: list[list[str]] = [[]]
         size = 0
         for part in () if one.broken else one.parts:
@@ -211,7 +211,7 @@ class Reduction:
         return library.columns_frame({**columns, self._part: library.array(Column(self._part, Kind.TEXT), texts)})
 
     def _answers(self, frame: Any) -> list[str | None]:
-        """Return the answer of each line as text: the one new column's, or the new columns' as JSON."""
+        """Return the answer of each line as text: the value of the one new column, or the new columns as JSON."""
         table = self._table.frame_library.table(frame)
         assert table is not None
         made = [name for name in table.names if name not in (*self._by, self._part)]
@@ -227,12 +227,12 @@ class Reduction:
 
 
 def _places_of_pieces(table: Table) -> list[tuple[int, int]] | None:
-    """Return where each row's piece is: its document, by the order in which they come first, and its number there.
+    """Return each row's document, numbered in order of first appearance, and the number of its piece there.
 
-    None for rows that are no pieces (see `chunk_rows`).
+    None if the rows are not pieces (see `chunk_rows`).
 
     Raises:
-        UsageError: Where a piece is missing before another one. That the last ones are, nothing shows.
+        UsageError: If a piece before another one is missing. Missing last pieces cannot be detected.
     """
     pair = next(
         ((name.removesuffix(CHUNK) + DOCUMENT, name) for name in table.names
@@ -263,7 +263,7 @@ def _places_of_pieces(table: Table) -> list[tuple[int, int]] | None:
 
 
 def _as_whole(value: Any, missing: bool) -> int | None:
-    """Return a cell as a whole number, None for what is none. A join leaves them as floats."""
+    """Return a cell as a whole number, None if it is not one. After a join, whole numbers may be floats."""
     if missing or not is_number(value) or value != int(value):
         return None
     return int(value)

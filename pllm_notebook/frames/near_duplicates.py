@@ -1,7 +1,7 @@
-"""Texts that are nearly the same, groups of them, and the role that a group's rows have among labels.
+"""Near-duplicate texts, groups of them, and the role of each group's rows among labels.
 
-Two texts are near-duplicates if the sets of their three-letter pieces have a cosine of at least 0.9, letter case,
-punctuation and white space aside. Whether two are depends on these two alone, so that it is the same in every frame,
+Two texts are near-duplicates if the sets of their three-letter pieces have a cosine of at least 0.9. Letter case,
+punctuation and white space are ignored. The result depends only on the two texts, so it is the same in every frame,
 process and release.
 """
 
@@ -30,7 +30,7 @@ _ONE, _TWO, _THREE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F
 
 
 def _normal(text: str) -> str:
-    # What has no letters is compared as it is: two emojis are two texts.
+    # A text without letters is compared unchanged: two emojis are two texts.
     return _NO_WORD.sub(" ", text.casefold()).strip() or text.strip()
 
 
@@ -44,21 +44,21 @@ def _pieces(text: str) -> Pieces:
 
 
 class Fingerprints:
-    """Texts that others are compared with."""
+    """Texts that other texts are compared with."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._pieces = [_pieces(text) for text in texts]
         self._sizes = np.array([len(one) for one in self._pieces], dtype=np.float64)
 
     def near(self, text: str, among: Iterable[int] | None = None) -> list[int]:
-        """Return which of the texts are near-duplicates of *text*, in their order.
+        """Return the positions of the texts that are near-duplicates of *text*, in order.
 
         Args:
-            text: Any.
-            among: The places of those that are looked at; None for all.
+            text: Any text.
+            among: Positions of the texts to compare with. None for all.
         """
         own = _pieces(text)
-        # Sets whose sizes differ by more cannot have the cosine.
+        # Sets whose sizes differ by more cannot have a cosine of NEAR.
         low, high = len(own) * NEAR**2, len(own) / NEAR**2
         fits = np.flatnonzero((self._sizes >= low - 1e-9) & (self._sizes <= high + 1e-9)).tolist()
         wanted = fits if among is None else [at for at in among if at in set(fits)]
@@ -71,10 +71,10 @@ def _cosine(one: Pieces, other: Pieces) -> float:
 
 
 def near_duplicate_groups(texts: Sequence[str]) -> list[int]:
-    """Return the number of each text's group: near-duplicates, and theirs, are one group.
+    """Return the number of each text's group. A group contains near-duplicates, their near-duplicates, and so on.
 
-    Exact, by a filter on prefixes of the rarest pieces (Bayardo, Ma, Srikant, "Scaling up all pairs similarity
-    search", 2007): two sets of that cosine share one of them.
+    The result is exact. Candidates are found by a filter on prefixes of the rarest pieces (Bayardo, Ma, Srikant,
+    "Scaling up all pairs similarity search", 2007): two sets with a cosine of NEAR share a piece of their prefixes.
     """
     pieces = [_pieces(text) for text in texts]
     counts = Counter(piece for own in pieces for piece in own.tolist())
@@ -102,8 +102,8 @@ def near_duplicate_groups(texts: Sequence[str]) -> list[int]:
 def roles_of(texts: Sequence[str]) -> list[str]:
     """Return the role of each text: "examples" for 40 %, "validation" and "test" for 30 % each.
 
-    It is fixed by a hash of the text's group of near-duplicates, so that no two of them have two roles. Of the groups
-    among *texts*: one that joins two groups moves all of them to one role.
+    A role is fixed by a hash of the text's group of near-duplicates, so that all texts of a group have the same role.
+    Groups are formed among *texts*: a further text that connects two groups moves all their texts to one role.
     """
     groups = near_duplicate_groups(texts)
     first: dict[int, bytes] = {}

@@ -1,4 +1,4 @@
-"""Calls that wait until a module is imported, by whomever and whenever."""
+"""Calls that wait until any code imports a module."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _WAITING: Slot[dict[str, Callable[[], None]]] = Slot("calls that wait for an imp
 
 
 def when_imported(name: str, call: Callable[[], None]) -> None:
-    """Run *call* once the module *name* is there: now, if it is loaded, else right after its import. Imports nothing.
+    """Run *call* once the module *name* is loaded: now, or right after its import. Imports no module itself.
 
     Args:
-        name: Of a top-level module.
-        call: Raises nothing, since the import of a module that is not ours would fail with it.
+        name: Name of a top-level module.
+        call: The function to call. It must not raise, or the import of a module that is not ours would fail.
     """
     if name in sys.modules:
-        importlib.import_module(name)  # waits where another thread has only begun to import it
+        importlib.import_module(name)  # waits if another thread is still importing it
         call()
         return
     _WAITING.value[name] = call
@@ -34,7 +34,7 @@ def when_imported(name: str, call: Callable[[], None]) -> None:
 
 
 class _Finder:
-    """Finds a module that is waited for by the other finders, and puts the call behind its execution."""
+    """A finder that finds awaited modules with the other finders, and schedules the call after their execution."""
 
     def __init__(self) -> None:
         self._own = threading.local()
@@ -64,9 +64,9 @@ def _found_by_others(
 
 
 def _call_after(name: str, loader: Any) -> None:
-    """Let the call of *name* follow the execution of its module, on this one loader.
+    """Make this loader run the call of *name* after it has executed the module.
 
-    The loader keeps its class: what asks it for resources or source code finds what it expects.
+    The loader keeps its class, because other code asks it for resources or source code.
     """
     execute = loader.exec_module
 

@@ -27,14 +27,15 @@ def errors(
         of: A run, or a frame made by a run of this session. A program's session or the path of a directory, for the
             failed calls stored there. None for the newest run, or, in a new kernel or with any of the other arguments,
             for the failed calls stored in the cache, newest first.
-        model: Only stored failures of this model (`openai:gpt-6-luna`, or `gpt-6-luna` of any provider).
+        model: Only stored failures of this model (`openai:gpt-6-luna`, or `gpt-6-luna` for any provider).
         kind: Only stored failures of this kind (`bad_request`; see docs/errors.md).
         since: Only stored failures since this time, or within this timedelta.
 
     Returns:
         The same as `df.llm.errors`, or a list of dictionaries for a run over items. For stored failures, a frame with
         one line per call: when (UTC), model, kind, status, field, message, asked, position, label, prompt, attempts,
-        cost_usd (NA if unknown), request_id, run, raw, body (of the request). Calls answered since are not included.
+        cost_usd (NA if unknown), request_id, run, raw, body (of the request). Calls that have been answered since are
+        not included.
     """
     return errors_of(of, model=model, kind=kind, since=since)
 
@@ -56,7 +57,7 @@ def jobs(of: Any = None) -> Jobs:
 
 
 def import_results(path: str | os.PathLike[str], model: str | None = None) -> Imported:
-    """Import a results file, downloaded from a provider's batch, into the cache. Sends nothing.
+    """Import a results file that was downloaded from a provider's batch into the cache. Sends nothing.
 
     Args:
         path: A file from OpenAI, Anthropic or Google. The format is recognized by its lines.
@@ -69,7 +70,7 @@ def import_results(path: str | os.PathLike[str], model: str | None = None) -> Im
 
 
 def run(run_id: str) -> Handle:
-    """Return the run with this id: live if this kernel holds it, else as recorded. Sends nothing.
+    """Return the run with this id: live if this kernel has it in memory, otherwise as recorded. Sends nothing.
 
     Args:
         run_id: The id shown by `df.attrs["pllm_run"]` and `pllm.runs()`.

@@ -1,4 +1,4 @@
-"""Nested answers as plain data: what dataframe libraries, Parquet and JSON can use."""
+"""Nested answers as plain data that dataframe libraries, Parquet and JSON can use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Object(dict[str, Any]):
 
 
 class _Items(list[Any]):
-    """A list with a hash, likewise. It pickles as a list."""
+    """A list with a hash, for the same reason. It pickles as a list."""
 
     __slots__ = ()
 
@@ -34,13 +34,13 @@ class _Items(list[Any]):
 
 
 def plain_data(value: Any) -> Any:
-    """Return a value as JSON has it: models and dataclasses as dicts, by field; tuples and sets as lists.
+    """Convert a value to JSON data: models and dataclasses to dicts by field, tuples and sets to lists.
 
-    An Enum is its value, a date or moment its ISO 8601 text, a Decimal its text, bytes base64. A model that has
-    serializers of its own is written by them. The items of a set are sorted.
+    An Enum becomes its value, a date or time ISO 8601 text, a Decimal text, and bytes base64. A model with its own
+    serializers is converted by them. The items of a set are sorted.
 
     Returns:
-        None, bool, int, float, str; a dict or a list of these, which also have a hash.
+        None, bool, int, float or str, or a dict or list of these. Dicts and lists are hashable.
     """
     return _hashed(_plain(value))
 
@@ -56,7 +56,7 @@ def _plain(value: Any) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, (set, frozenset)):
-        # A set has no order, and two equal answers should be equal data.
+        # A set has no order, but equal answers should become equal data.
         return sorted((_plain(item) for item in value), key=lambda item: (str(type(item)), str(item)))
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]

@@ -23,8 +23,8 @@ class Preview:
 
     Attributes:
         frame: The first rows with their answers; a Series if `parse` returns one.
-        estimate: Calls and cost of all rows, measured on the first ones.
-        examples: The examples in the first row's call, each with its answer, as sent; () for none.
+        estimate: Calls and cost of all rows, estimated after the first ones were answered.
+        examples: The examples in the first row's call, each with its answer, as sent; () without examples.
         sent: With `probabilities="decisions"`, path and body of each call of the first row, as sent.
     """
 
@@ -44,7 +44,7 @@ class Preview:
 
     def _repr_html_(self) -> str:
         frame = self.frame.to_frame() if hasattr(self.frame, "to_frame") else self.frame
-        as_html = getattr(frame, "_repr_html_", None)  # Arrow's tables have none
+        as_html = getattr(frame, "_repr_html_", None)  # Arrow's tables do not have it
         shown = f"<pre>{escape_html(repr(frame))}</pre>" if as_html is None else as_html()
         examples = f"<pre>{escape_html(self._shown())}</pre>" if self.examples else ""
         sent = f"<pre>{escape_html(self._requests().strip())}</pre>" if self.sent else ""
@@ -52,7 +52,7 @@ class Preview:
 
 
 def first_examples(spec: Spec, rows: TableRows) -> tuple[str, ...]:
-    """Return the examples in the call of the first row with a prompt, as text; () for none."""
+    """Return the examples in the call of the first row with a prompt, as text; () without examples."""
     if rows.examples is None:
         return ()
     prompts = rows.prompts(range(min(rows.total, _LOOKED_AT)))

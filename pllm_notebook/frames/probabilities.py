@@ -1,4 +1,4 @@
-"""The probabilities of the options of each field, for some rows of a run, from whatever the run has."""
+"""The probabilities of each field's options for some rows of a run, from the source that the run has."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["least_confidence", "least_sure", "probabilities_of", "stated_probabi
 
 
 def probabilities_of(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
-    """Return the probabilities of some rows of a run, its confidence as `calibration=` has it. Sends nothing.
+    """Return the probabilities of some rows of a run, with its confidence calibrated (`calibration=`). Sends nothing.
 
     Args:
-        run: In memory, or of the registry.
-        rows: Of the run, in the order wanted.
+        run: The run, in memory or from the registry.
+        rows: Rows of the run, in the order of the result.
 
     Raises:
-        PllmError: If it has none.
-        UsageError: If a calibration that it names is kept no more.
+        PllmError: If the run has no probabilities.
+        UsageError: If a calibration that it names no longer exists.
     """
     found = stated_probabilities_of(run, rows)
     sources = {part.field: part.source for part in found.parts}
@@ -36,14 +36,14 @@ def probabilities_of(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowPr
 
 
 def stated_probabilities_of(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities:
-    """Return the probabilities of some rows of a run as they were stated, whatever calibration it names.
+    """Return the stated probabilities of some rows of a run, without any calibration.
 
     Args:
-        run: In memory, or of the registry.
-        rows: Of the run, in the order wanted.
+        run: The run, in memory or from the registry.
+        rows: Rows of the run, in the order of the result.
 
     Raises:
-        PllmError: If it has none.
+        PllmError: If the run has no probabilities.
     """
     found = decision_shares(run, rows) or token_shares(run, rows) or sample_shares(run, rows)
     if found is None:
@@ -54,7 +54,7 @@ def stated_probabilities_of(run: LiveRun | RegisteredRun, rows: Sequence[int]) -
 
 
 def least_sure(found: RowProbabilities, total: int) -> tuple[Numbers, list[str | None]]:
-    """Return the least confidence of each row, and the field that has it; NaN and None for a row without any."""
+    """Return the lowest confidence of each row and its field; NaN and None for a row without a confidence."""
     if not found.confidence or not total:
         return np.full(total, np.nan), [None] * total
     names = list(found.confidence)
@@ -67,7 +67,7 @@ def least_sure(found: RowProbabilities, total: int) -> tuple[Numbers, list[str |
 
 
 def least_confidence(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> list[float | None]:
-    """Return the least confidence of some rows of a run, None for a row that is -1 or has none."""
+    """Return the lowest confidence of some rows of a run; None for a row that is -1 or has no confidence."""
     known = [row for row in dict.fromkeys(rows) if row >= 0]
     least, _ = least_sure(probabilities_of(run, known), len(known))
     found = dict(zip(known, least.tolist(), strict=True))

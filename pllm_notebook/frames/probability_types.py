@@ -25,7 +25,7 @@ class FieldProbabilities:
         p: Shape (n_rows, n_options), NaN if unknown. The probabilities of a row add up to 1, except for a list field,
             where each is the probability that the option is in the list.
         source: "samples": share of the samples with the option; "logprobs": the model's own probability of the tokens
-            that lead to it; "decisions": from a decision endpoint; "fixed": there is only one option.
+            that lead to the option; "decisions": from a decision endpoint; "fixed": there is only one option.
         model: Name of the model, as requested.
         mass: The share of the model's probability that fell on any option, by row; None if unknown.
     """
@@ -43,8 +43,8 @@ class RowProbabilities:
     """The probabilities of some rows of a run.
 
     Attributes:
-        parts: Ordered by field, then by model.
-        confidence: For each column of an answer, in order, the probability of each row's value. NaN for text, rows
+        parts: The probabilities by field and model, ordered by field, then by model.
+        confidence: The probability of each row's value, for each column of an answer in order. NaN for text, rows
             without an answer, and answers from a judge or a stronger model. With several models, the mean. For a list,
             the probability of the label whose presence or absence is least certain.
     """
@@ -56,7 +56,7 @@ class RowProbabilities:
 def answer_columns(
     output: OutputType | None, prefix: str, column: str, names: Sequence[str] | None
 ) -> list[tuple[str, ChoiceField | None]]:
-    """Return the columns of an answer. A nested model with options has one for each of its fields with options.
+    """Return the columns of an answer. A nested model with options has a column for each field that has options.
 
     Args:
         output: The type.

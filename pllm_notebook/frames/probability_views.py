@@ -1,4 +1,4 @@
-"""What `.llm` reports about how sure the answers in a frame are: probabilities, confidence, the most doubtful rows."""
+"""The reports of `.llm` about the certainty of a frame's answers: probabilities, confidence, most doubtful rows."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class _Found(NamedTuple):
     """The probabilities of the rows of one run in a frame.
 
     Attributes:
-        positions: In the frame.
-        known: Of these rows.
+        positions: Positions of the rows in the frame.
+        known: The probabilities of these rows.
     """
 
     positions: np.ndarray[Any, np.dtype[np.int64]]
@@ -48,7 +48,7 @@ def probabilities(table: Table) -> Any:
             texts["source"] += [part.source] * (len(here) * count)
             texts["model"] += [part.model] * (len(here) * count)
     row = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
-    # By row, then in the order of the fields; the sort is stable, so options keep theirs.
+    # Sorted by row, then by field. The sort is stable, so options stay in order.
     by_row = np.lexsort((np.concatenate([np.zeros(0), *order]), row))
     p, covered = (np.concatenate([np.zeros(0), *numbers])[by_row] for numbers in (shares, masses))
     library = table.frame_library
@@ -62,7 +62,7 @@ def probabilities(table: Table) -> Any:
 
 
 def confidence(table: Table) -> Any:
-    """Return the confidence in each cell (see `df.llm.confidence`)."""
+    """Return the confidence of each cell (see `df.llm.confidence`)."""
     columns = row_confidence(table)
     lines = zip(*(column.tolist() for column in columns.values()), strict=True)
     records = [{name: None if p != p else p for name, p in zip(columns, line, strict=True)} for line in lines]
@@ -70,7 +70,7 @@ def confidence(table: Table) -> Any:
 
 
 def doubtful(table: Table, rows: int) -> Any:
-    """Return the rows that are least sure (see `df.llm.doubtful`)."""
+    """Return the rows with the lowest confidence (see `df.llm.doubtful`)."""
     if not is_number(rows, whole=True) or rows < 1:
         raise UsageError(f"doubtful takes a whole number of rows, at least 1, not {rows!r}. Nothing was sent.")
     found, runs = _found(table)
@@ -93,9 +93,9 @@ def doubtful(table: Table, rows: int) -> Any:
 
 
 def row_confidence(table: Table) -> dict[str, Numbers]:
-    """Return for each column of an answer the confidence in each row's value, NaN for none (see `df.llm.confidence`).
+    """Return the confidence of each row's value by result column, NaN if it has none (see `df.llm.confidence`).
 
-    A row that was corrected by hand has none: its value is not the model's.
+    A row that was corrected by hand has no confidence, because its value is not the model's.
 
     Raises:
         PllmError: If no known run made a row of the frame, or one has no probabilities.

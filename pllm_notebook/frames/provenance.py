@@ -1,7 +1,7 @@
-"""Which run made each row of a frame: decided by the row's content and the values beside it.
+"""The run that made each row of a frame, found by the row's content and its result values.
 
-The run id in a frame's metadata is only where to look first. Libraries copy it to frames of other rows and lose it in
-a merge, so a row is never attributed to a run that its own content does not confirm.
+The run id in a frame's metadata is only the first run to try. Libraries copy the id to frames of other rows and lose it
+in a merge, so a row is only attributed to a run if its own content confirms it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pllm_notebook.frames.table import Flags, Table
 __all__ = ["Provenance", "Source", "asked_rows", "named_run", "provenance_of", "replaceable"]
 
 MAX_CANDIDATES = 20
-"""Number of runs that are tried on a frame without a run id: the newest of those that fit its columns."""
+"""Number of runs tried for a frame without a run id: the newest that fit its columns."""
 
 _ONCE_MORE = "Or run the cell that made it again: answers in the cache cost nothing."
 
@@ -41,11 +41,12 @@ class Source:
     """A run that may have made a table's rows.
 
     Attributes:
-        run: A handle: live, or of the registry on disk.
-        asked: Names of the columns that it was asked about.
+        run: A handle: live, or from the registry on disk.
+        asked: Names of the columns that its question used.
         made: The columns of its result.
         explode: Whether an answer has a line for each of its items.
-        part_of: What the run was a step of, such as "race": no frame of a person's is one of its. "" for nothing.
+        part_of: The process that the run was a step of, such as "race". A user's frame is never made by a step. "" if
+            it was not a step.
     """
 
     run: LiveRun | RegisteredRun
@@ -69,7 +70,7 @@ class Source:
 
     @cached_property
     def record(self) -> RowRecord | None:
-        """What is known of its rows, None if it ended before anything was."""
+        """The record of its rows, None if the run ended before it was written."""
         if isinstance(self.run, RegisteredRun):
             return self.run.record
         rows: Any = self.run.rows
@@ -78,25 +79,25 @@ class Source:
 
     @property
     def statuses(self) -> np.ndarray[Any, Any]:
-        """The status of each of its rows as its place in `STATUSES`, shape (n_rows,), int8."""
+        """The status of each of its rows as an index into `STATUSES`, shape (n_rows,), int8."""
         if isinstance(self.run, RegisteredRun):
             return self.run.statuses
         assert self.record is not None
         return self.record.status
 
     def fits(self, names: Sequence[str]) -> bool:
-        """Return whether a table with these columns has all that this run was asked about."""
+        """Return whether a table with these columns has each column of this run's question exactly once."""
         return all(names.count(name) == 1 for name in self.asked)
 
     def rows_of(self, table: Table) -> Rows:
-        """Return for each row of *table* the first row of the run that has its content, -1 for none; shape (n,)."""
+        """Return, for each row of *table*, the run's first row with its content; -1 if there is none. Shape (n,)."""
         record = self.record
         if record is None:
             return np.full(table.total, -1, dtype=np.int64)
         return record.find(content_hashes([table.column_data(self.asked)], table.total))
 
     def has(self, table: Table, name: str, rows: Rows) -> Flags | None:
-        """Return for each row whether column *name* has the value that the run gave it; None for unknown."""
+        """Return, for each row, whether column *name* has the run's value; None if the run did not record it."""
         record = self.record
         if record is None or name not in record.answers:
             return None
@@ -105,13 +106,13 @@ class Source:
 
 @dataclass
 class Provenance:
-    """Which run's answers each row of a table holds.
+    """The run whose answers each row of a table has.
 
     Attributes:
         sources: The runs.
-        source: For each row an index into them, -1 for a row that none of them made; shape (n,).
-        row: For each row its row in that run; shape (n,).
-        changed: Whether a result's value beside it is not the run's; shape (n,).
+        source: The index into `sources` of each row's run, -1 for a row that no run made; shape (n,).
+        row: The position of each row in its run; shape (n,).
+        changed: Whether a result value of each row differs from its run's; shape (n,).
     """
 
     sources: list[Source]
@@ -139,8 +140,8 @@ class Provenance:
 def provenance_of(table: Table) -> Provenance:
     """Find which runs made the rows of *table*.
 
-    With a run id, only that run is considered, unless the library keeps the id where others' rows are put below;
-    without one, the newest 20 runs that fit its columns, by the content and values of its rows.
+    With a run id, only that run is considered, unless the library keeps the id when rows of other runs are appended.
+    Without one, the newest 20 runs that fit the columns are compared by the content and values of the rows.
 
     Raises:
         PllmError: If no known run made any row.
@@ -153,7 +154,7 @@ def provenance_of(table: Table) -> Provenance:
     try:
         first = _of_one(table, source)
     except PllmError:
-        # None of the named run's rows may be left of those that were put together.
+        # The frame may have no rows of the named run left, only those of other runs that were appended to it.
         with contextlib.suppress(PllmError):
             return _by_content(table, None)
         raise
@@ -161,7 +162,7 @@ def provenance_of(table: Table) -> Provenance:
 
 
 def _by_content(table: Table, found: Provenance | None) -> Provenance:
-    """Find which of the newest runs made the rows of *table* that *found* has no run for."""
+    """Find which of the newest runs made those rows of *table* that have no run in *found*."""
     names = list(table.names)
     fitting = (source for source in _candidates(names) if all(names.count(c.name) == 1 for c in source.made))
     tried = [source for source in fitting if source.record is not None and source.record.answers]
@@ -169,9 +170,10 @@ def _by_content(table: Table, found: Provenance | None) -> Provenance:
     same = [_all_same(table, source, at) for source, at in zip(tried, rows, strict=True)]
     if found is None:
         found = Provenance([], np.full(table.total, -1), np.full(table.total, -1), np.zeros(table.total, dtype=bool))
-    # Of runs with the same columns: the rows whose values are a run's too, then, of runs that have such, those whose
-    # values were changed. Only what is left is looked for among runs with other columns. First comes the run with the
-    # most such rows, since two prompts agree on many rows, which are not the newer one's for that; then the newest.
+    # Runs are grouped by their result columns. In each group, first take the rows that have a run's content and values,
+    # then, for runs with such rows, the rows whose values were changed. Only the remaining rows are looked up in the
+    # next group. The run with the most matching rows comes first, then the newest: two prompts agree on many rows, but
+    # these rows are not always the newer run's.
     alike: dict[tuple[str, ...], list[int]] = {}
     for at, source in enumerate(tried):
         alike.setdefault(tuple(column.name for column in source.made), []).append(at)
@@ -196,10 +198,10 @@ def _by_content(table: Table, found: Provenance | None) -> Provenance:
 
 
 def _wholly_of_another(table: Table, at: int, tried: Sequence[Source], same: Sequence[Flags]) -> tuple[Flags, Flags]:
-    """Return for each row whether a wider run gave all of its values, and whether a narrower one did; shape (n,) each.
+    """Return, for each row, whether a wider run gave all its values, and whether a narrower one did; shape (n,) each.
 
-    A wider run has all columns of this one, and more; a narrower one has less, and the others have no value in the row.
-    Such a row is not one of this run's with other values, as where frames of both were put together.
+    A wider run has all columns of this run and more. A narrower one has fewer, and the row has no value in the others.
+    Such a row is not a changed row of this run: it occurs when frames of both runs were concatenated.
     """
     names = {made.name for made in tried[at].made}
     wider, narrower = np.zeros_like(same[at]), np.zeros_like(same[at])
@@ -213,18 +215,18 @@ def _wholly_of_another(table: Table, at: int, tried: Sequence[Source], same: Seq
 
 
 def asked_rows(record: RowRecord, asked: Sequence[str], table: Table, run_id: str) -> Rows:
-    """Return for each row of *table* the row of a run that has its content, -1 for none; shape (n,).
+    """Return, for each row of *table*, the run's row with its content; -1 if there is none. Shape (n,).
 
-    Warns with the number of rows that the run does not know.
+    Warns with the number of rows that are not in the run.
 
     Args:
-        record: The run's rows.
-        asked: Names of the columns that it was asked about.
-        table: Other rows, or the same in another order.
-        run_id: The run, for messages.
+        record: The record of the run's rows.
+        asked: Names of the columns that its question used.
+        table: Any rows, such as the run's own in another order.
+        run_id: The run's id, for messages.
 
     Raises:
-        PllmError: If a column that was asked is not in it, or no row of it was asked.
+        PllmError: If *table* lacks a column of the question, or none of its rows is in the run.
     """
     names = list(table.names)
     gone = [name for name in asked if names.count(name) != 1]
@@ -248,7 +250,7 @@ def asked_rows(record: RowRecord, asked: Sequence[str], table: Table, run_id: st
 
 
 def _unknown(names: Sequence[str]) -> str:
-    """Return why no run is known to have made a frame with these columns."""
+    """Return the message that no known run made a frame with these columns, with the probable reason."""
     for source in itertools.islice(_known(), MAX_CANDIDATES):
         if source.made and not source.fits(names) and all(names.count(made.name) == 1 for made in source.made):
             return _gone(source, names, "may have made")
@@ -286,15 +288,15 @@ def named_run(table: Table) -> Source | None:
 
 
 def replaceable(table: Table, names: Sequence[str], asked: bool) -> tuple[str, ...]:
-    """Return which columns of *table* a result with columns *names* replaces.
+    """Return the columns of *table* that a result with columns *names* replaces.
 
     Args:
-        table: What is to be asked.
-        names: Of the result's columns.
+        table: The rows to send.
+        names: Names of the result's columns.
         asked: Whether `replace=True` was given.
 
     Raises:
-        NameClashError: If one holds anything other than the unchanged answers of earlier runs, row by row.
+        NameClashError: If one of them has a value that is not the unchanged answer of an earlier run to the same row.
     """
     columns = list(table.names)
     clash = [name for name in names if name in columns]
@@ -302,7 +304,7 @@ def replaceable(table: Table, names: Sequence[str], asked: bool) -> tuple[str, .
         return tuple(clash)
     if any(columns.count(name) > 1 for name in clash):
         raise NameClashError([name for name in clash if columns.count(name) > 1])
-    # A cell without a value loses nothing.
+    # A cell without a value may be replaced.
     known = {name: table.missing(name) for name in clash}
     for source in _tried(table, columns):
         open_names = [name for name in clash if not known[name].all()]
@@ -322,7 +324,7 @@ def replaceable(table: Table, names: Sequence[str], asked: bool) -> tuple[str, .
 
 
 def _tried(table: Table, columns: list[str]) -> Iterator[Source]:
-    """Yield the run whose id the table has, then the newest that fit."""
+    """Yield the run whose id the table has, then the newest runs that fit its columns."""
     first = table.run_id
     run = (find(first) or RegisteredRun.find(first)) if isinstance(first, str) else None
     source = None if run is None else Source.of(run)
@@ -332,12 +334,12 @@ def _tried(table: Table, columns: list[str]) -> Iterator[Source]:
 
 
 def _candidates(names: list[str]) -> Iterator[Source]:
-    """Yield the newest 20 runs that were asked about columns with these names, newest first."""
+    """Yield the newest 20 runs whose question used columns with these names, newest first."""
     return itertools.islice((source for source in _known() if source.fits(names)), MAX_CANDIDATES)
 
 
 def _known() -> Iterator[Source]:
-    """Yield all known runs over frames, newest first; those of this process by their live handles. No steps."""
+    """Yield all known runs over frames except steps, newest first; runs of this process as live handles."""
     seen = set()
     for run in reversed(runs()):
         seen.add(run.id)
@@ -368,7 +370,7 @@ def _of_one(table: Table, source: Source) -> Provenance:
 
 
 def _all_same(table: Table, source: Source, rows: Rows) -> Flags:
-    """Return for each row whether all result columns that are present have the values that the run gave it."""
+    """Return, for each row, whether all result columns that exist have the run's values."""
     names = list(table.names)
     same = np.asarray(rows >= 0)
     for made in source.made:

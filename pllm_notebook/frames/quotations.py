@@ -1,4 +1,4 @@
-"""Find a quote in a text, word for word, regardless of white space and Unicode form."""
+"""Search for a quote in a text, word for word, regardless of white space and Unicode form."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["Span", "find_quote", "normalised"]
 # 10² is not 102.
 _SAME_CHARACTERS = ("<compat>", "<wide>", "<narrow>", "<noBreak>", "<vertical>", "<small>")
 _BLANKS, _RUNS = re.compile(r"\s+"), re.compile(r"\s{2,}")
-# Limit of candidate places inside a word, as a multiple of the text's length divided by the quote's length. Places
-# that do not overlap amount to at most 1; a repetitive text has one at nearly every character.
+# Maximum number of candidate places, as a multiple of the text's length divided by the quote's length. Places that do
+# not overlap amount to at most 1; a repetitive text has one at nearly every character.
 _MOST_COMPARED = 4
 # Parts of a Hangul syllable that follow the first one.
 _FIRST_JAMO, _LAST_JAMO = "\u1160", "\u11ff"
@@ -47,7 +47,7 @@ class _Folded(NamedTuple):
 
 
 class _ASCIIClusters(Sequence[Span]):
-    """The spans of an ASCII text: each character is one, except for runs of white space, which are one together."""
+    """The spans of an ASCII text: one for each character, but only one for a run of white space."""
 
     def __init__(self, text: str) -> None:
         # Position of each run of several characters in the normalised text, and the shift of everything after it.
@@ -84,7 +84,7 @@ def normalised(text: str) -> str:
 
 
 def find_quote(quote: str, text: str) -> Span | None:
-    """Return the first place of *quote* in *text*, None if it is not there.
+    """Return the first place of *quote* in *text*, None if it is not found.
 
     Any two runs of white space match. So do composed and decomposed characters, ligatures, full-width forms and other
     typographic variants of the same characters. Case, punctuation, words and word order must match. A quote must not

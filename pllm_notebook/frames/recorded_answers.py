@@ -55,19 +55,19 @@ class _Asked(NamedTuple):
 
 
 class Answers:
-    """Reads the answers of one run. Sends nothing.
+    """A reader of one run's answers. Sends nothing.
 
     Args:
         header: The run's header in the registry.
         record: The record of the run's rows.
-        response_format: The type, whose validators make the values. None for the replies' JSON values, checked against
-            the recorded schema.
+        response_format: The type, whose validators build the values. None for the replies' JSON values, checked
+            against the recorded schema.
         interrupted: Whether the process ended before the run did. Rows that were recorded without an answer may then
             have one in the store.
 
     Raises:
         PllmError: If the run's answers are not values of replies (`call_tools`, `decide`).
-        UsageError: If the type has other fields than the run's.
+        UsageError: If the type's columns differ from the run's.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Answers:
         self.shape, self.columns, self.output = self._asked.shape, self._asked.columns, self._asked.output
 
     def values(self) -> list[Found | None]:
-        """Return the value of each row, None for a row without one or whose reply is not in the cache."""
+        """Return the value of each row; None for a row without a value, or whose reply is not in the cache."""
         return self.values_of(range(len(self._record)))
 
     def values_of(self, wanted: Sequence[int]) -> list[Found | None]:
@@ -116,7 +116,7 @@ class Answers:
         return [read_back(column, own) for column, own in zip(self.columns, columns, strict=True)], origin
 
     def sampled(self, rows: Sequence[tuple[int, Any, int]]) -> Iterator[SampledRow]:
-        """Yield the answers behind some rows, each given as position and label to show, and row of the run."""
+        """Yield the answers behind some rows, each given as (position to show, label to show, row of the run)."""
         samples = self._record.samples
         assert samples is not None
         kinds: list[str] = self._header["failure_kinds"]
@@ -137,7 +137,7 @@ class Answers:
 
     @cached_property
     def assembled(self) -> AssembledAnswers | None:
-        """The reader of answers with separately decided and written parts, None for other runs."""
+        """The reader of answers that combine decided and written parts, None for other runs."""
         ensemble = self._header["ensemble"] or {}
         kept = ensemble.get("assembled")
         if kept is None:
@@ -154,7 +154,7 @@ class Answers:
         return [self.assembled.answers(texts, at) for at in range(len(rows))]
 
     def cells(self, rows: Sequence[int]) -> dict[int, tuple[CellFailure, ...]]:
-        """Return the fields without a value, for those of some rows that have other values."""
+        """Return the fields without a value of those *rows* that have other values."""
         assert self.assembled is not None
         own = [row for row in rows if self._wanted()[row]]
         texts, kinds = self._member_texts(own), self._header["failure_kinds"]
@@ -177,7 +177,7 @@ class Answers:
         return (status <= 1) | (status == 4) if self._interrupted else status <= 1
 
     def replies(self, rows: Sequence[int]) -> list[StoredReply | None]:
-        """Return the last reply of each of some rows, None without one or if it is no longer in the cache."""
+        """Return the last reply of each of some rows; None without a reply, or if it is no longer in the cache."""
         store: Any = open_store()
         texts = ["" if not key[0] else str(key.tobytes(), "ascii") for key in self._keys(rows)]
         whole = store.keys_beginning(dict.fromkeys(text for text in texts if text))
@@ -209,7 +209,7 @@ class Answers:
         return texts
 
     def _keys(self, rows: Sequence[int]) -> np.ndarray[Any, Any]:
-        """Return the key prefix of each row's last reply, zeros for none."""
+        """Return the key prefix of each row's last reply, zeros without a reply."""
         record = self._record
         keys = record.keys[list(rows)].copy()
         at = np.searchsorted(record.later_rows, rows)
@@ -219,7 +219,7 @@ class Answers:
         return keys
 
     def _decided(self, rows: Sequence[int]) -> list[Found | None]:
-        """Return the decided answers: from a member, the judge or the strong model, or the majority of each field."""
+        """Return the decided answers: a member's, the judge's or the strong model's, or the majority of each field."""
         samples, ensemble = self._record.samples, self._header["ensemble"]
         if samples is None:
             return [None] * len(rows)
@@ -324,7 +324,7 @@ def _dialect(name: str) -> Dialect:
 
 
 def _entries(store: Store, keys: list[str], *, takes_empty: bool, finishes: Collection[Finish]) -> dict[str, bytes]:
-    """Return the texts of replies that are answers: with one of these finishes, and with text unless it may be empty.
+    """Return the texts of the replies that are answers: they have one of *finishes*, and text unless it may be empty.
 
     A typed answer may come with tool calls, which were not run.
     """

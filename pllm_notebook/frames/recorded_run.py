@@ -29,8 +29,8 @@ _LOST = "lost"
 class RecordedRun(RegisteredRun):
     """A run as recorded in the registry on disk. Reading it sends nothing.
 
-    The registry contains no text of rows, so `status`, `usage` and `errors` are by position in the original rows. For a
-    frame that you have, `df.llm.status` and the others report the same for its own rows.
+    The registry contains no text of rows, so `status`, `usage` and `errors` are by position in the original rows. If
+    you have the frame, `df.llm.status` and the others report the same for its own rows.
     """
 
     def __repr__(self) -> str:
@@ -106,7 +106,7 @@ class RecordedRun(RegisteredRun):
 
         Args:
             df: The rows of the run, or some of them, in any order and with any index. They are matched by the content
-                of the columns that the run was asked about. None for only the answers, since the registry contains no
+                of the columns that the run's question used. None for only the answers, since the registry contains no
                 text of rows.
             response_format: The type of the run, as for `df.llm.parse`. None for the replies' JSON values.
 
@@ -114,14 +114,14 @@ class RecordedRun(RegisteredRun):
             Without *df*, the result columns, shape (n_rows, n_columns), with index 0 to n-1; the index of a row is
             repeated if `explode` gave it several lines. With *df*, its columns and index, followed by the result
             columns. NA for rows that are not in the run, with a warning that counts them; for rows without an answer;
-            for rows whose answer is no longer in the cache (`status` is `lost`), with another such warning; and for
-            rows decided by a `decide` function.
+            for rows whose answer is no longer in the cache (`status` is `lost`), with a second warning; and for rows
+            decided by a `decide` function.
 
         Raises:
-            PllmError: If no row of *df* is in the run, *df* lacks a column that the run was asked about, the rows were
+            PllmError: If no row of *df* is in the run, *df* lacks a column that the run's question used, the rows were
                 never recorded, or the answers are not values (`call_tools`, `decide`).
             NameClashError: If *df* has a result column with values other than a run's answers.
-            UsageError: If *response_format* makes other columns.
+            UsageError: If *response_format* makes different columns.
         """
         record = self.record
         if record is None:
@@ -180,12 +180,12 @@ class RecordedRun(RegisteredRun):
     def _made(
         self, library: FrameLibrary, answers: Answers, columns: Sequence[list[Any]], rows: np.ndarray[Any, Any]
     ) -> Mapping[str, Any]:
-        """Build the result columns; *rows* is the run's row for each line, -1 for none."""
+        """Build the result columns. *rows* is the run's row for each line, -1 for a line without one."""
         record, shape = self.record, answers.shape
         assert record is not None
         made = {column.name: library.array(column, own) for column, own in zip(answers.columns, columns, strict=True)}
         if shape.agreement_column is not None and record.agreement:
-            shares = list(record.agreement.values())[-1]  # of the whole answer, or of the only field
+            shares = list(record.agreement.values())[-1]  # the shares of the whole answer, or of the only field
             known = [None if row < 0 or shares[row] != shares[row] else float(shares[row]) for row in rows.tolist()]
             made[shape.agreement_column] = library.array(Column(shape.agreement_column, Kind.REAL), known)
         if (name := shape.confidence_column) is not None:

@@ -1,4 +1,4 @@
-"""A run in the registry on disk: its question, its figures, and the record of each row."""
+"""A run in the registry on disk: its question, its figures and the record of its rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RegisteredRun:
 
     @classmethod
     def find(cls, run_id: object) -> Self | None:
-        """Return the run with this id, None if the registry of the current cache directory has none."""
+        """Return the run with this id, None if the registry of the current cache directory does not have it."""
         files = RunFiles(current_directory())
         header = files.header(run_id) if isinstance(run_id, str) and run_id.isalnum() else None
         return None if header is None or not is_readable(header) else cls(header, files)
@@ -65,18 +65,18 @@ class RegisteredRun:
 
     @property
     def cost(self) -> float | None:
-        """The cost of its calls in US dollars, None if the price is unknown. A lower bound for an interrupted run."""
+        """Cost of its calls in US dollars, None if the price is unknown. For an interrupted run, a lower bound."""
         cost: float | None = self.header["cost_usd"]
         return cost
 
     @property
     def retry_usd(self) -> float | None:
-        """The estimated cost of asking one row again in US dollars, from the cost of the answers; None if unknown."""
+        """Estimated cost of retrying one row in US dollars, from the cost of the answers; None if unknown."""
         return retry_price(self.cost, self.header["answered"], 1)
 
     @property
     def question(self) -> Mapping[str, Any]:
-        """The question: prompt, system, model, schema (JSON), source (of the type) and options; None for none."""
+        """The question: prompt, system, model, schema (JSON), source (of the type) and options; None if not set."""
         return {name: self.header[name] for name in ("prompt", "system", "model", "schema", "source", "options")}
 
     @property
@@ -140,7 +140,7 @@ class RegisteredRun:
     def answers_of(self, rows: Sequence[int]) -> dict[int, tuple[str, Any]]:
         """Return key and stored entry of the reply that is the answer of each of some rows (see `replies_of`).
 
-        This includes rows with several replies: the last one after repairs, the chosen one of several answers, the
+        For a row with several replies it is the last one after repairs, the chosen one of several answers, or the
         strong model's in a cascade. Rows decided by a vote or a judge have no such reply.
         """
         record = self.record
@@ -174,7 +174,7 @@ class RegisteredRun:
         return found
 
     def reply(self, row: int) -> Any:
-        """Return the decoded response body that answered a row, None if there is none or several replies led to it.
+        """Return the decoded response body that answered a row; None if there is none, or several led to the answer.
 
         A body that is not JSON is returned as text.
         """

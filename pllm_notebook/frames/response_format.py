@@ -21,22 +21,22 @@ class _NotGiven:
 
 
 NOT_GIVEN: Any = _NotGiven()
-"""No type: an error, where None would be plain text."""
+"""No type was given, which is an error. None means plain text."""
 
 # Old names of the keyword, still accepted.
 _OLD_NAMES = ("kind",)
 
 
 def format_of(response_format: Any, options: dict[str, Any], where: str) -> Any:
-    """Return the type that was given, removing its old names from *options*.
+    """Return the given type, and remove its old names from *options*.
 
     Args:
-        response_format: As given, `NOT_GIVEN` for nothing.
-        options: The keywords of the call; changed.
+        response_format: As given, `NOT_GIVEN` if it was not.
+        options: The keywords of the call; changed in place.
         where: Name of the method, for errors.
 
     Raises:
-        UsageError: Where there is none, or there are two. Nothing was sent.
+        UsageError: If there is no type, or there are two. Nothing was sent.
     """
     for name in _OLD_NAMES:
         if name in options:
@@ -57,7 +57,7 @@ def output_of(response_format: Any, options: Options) -> OutputType | None:
     """Compile a type whose values become columns; None for plain text.
 
     Raises:
-        UsageError: For anything that is not a type, and for quotes of plain text. Nothing was sent.
+        UsageError: If it is not a type, or evidence is requested for plain text. Nothing was sent.
     """
     if response_format is None:
         if options.evidence:
@@ -74,16 +74,16 @@ def output_of(response_format: Any, options: Options) -> OutputType | None:
 
 
 def columns_as_before(response_format: Any, options: Options, fields: Sequence[str], run_id: str) -> ResultColumns:
-    """Return the columns of a type that the answers of a run are to be read with.
+    """Return the columns of the type with which the answers of a run are read.
 
     Args:
         response_format: The type.
-        options: Of the run.
+        options: The run's options.
         fields: Names of the columns that the run made.
-        run_id: For the message.
+        run_id: The run's id, for the message.
 
     Raises:
-        UsageError: Where the type makes others.
+        UsageError: If the type makes different columns.
     """
     shape = ResultColumns(output_of(response_format, options), options)
     made = [column.name for column in shape.columns]
@@ -96,11 +96,11 @@ def columns_as_before(response_format: Any, options: Options, fields: Sequence[s
 
 
 def read_options(response_format: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of an earlier run's options that do something: what was configured for other calls is among them.
+    """Return those options of an earlier run that have an effect. Others may have been configured for other calls.
 
     Args:
         response_format: The run's type, None for text.
-        given: Its options.
+        given: The run's options.
     """
     options = options_for({**given})
     left_out = set(unread(given, options))
@@ -110,10 +110,10 @@ def read_options(response_format: Any, given: Mapping[str, Any]) -> dict[str, An
 
 
 def _check_evidence(options: Options) -> None:
-    """Check that nothing else is asked for that quotes cannot be had with.
+    """Check that no option is set that cannot be combined with `evidence=`.
 
     Raises:
-        UsageError: Naming the option. Nothing was sent.
+        UsageError: If one is set. The message names it. Nothing was sent.
     """
     refused = (
         (options.cache == "off", "cache='off'", "quotes are read from the cache"),

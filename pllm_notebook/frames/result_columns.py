@@ -83,7 +83,7 @@ class ResultColumns:
         return tuple(parts)
 
     def _part(self, name: str, of: Any, inside: tuple[Any, ...]) -> ColumnGroup:
-        """Return the column of one field; with `flatten`, a column `name.field` for each of its own fields."""
+        """Return the column of one field; with `flatten`, a column `name.field` for each field of a nested model."""
         kind = core(of)
         output = OutputType.of(kind) if self._flatten and isinstance(kind, type) and kind not in inside else None
         if output is None or not output.fields:
@@ -119,7 +119,7 @@ class ResultColumns:
         return self.table_of(answers_of(results, rows))
 
     def table_of(self, values: Sequence[Any]) -> tuple[list[list[Any]], list[int]]:
-        """Return the same as `table`, from the value of each row; None for a row without one."""
+        """Return the same as `table`, from the value of each row; None for a row without a value."""
         origin: Sequence[int] = range(len(values))
         if self.explode and self._by_field is None:
             lines = [(row, item) for row, value in enumerate(values) for item in _items(value)]
@@ -142,7 +142,7 @@ class ResultColumns:
         )
 
     def messages(self, results: ResultTable) -> list[str | None]:
-        """Return each row's failure as text, None for a row without one."""
+        """Return each row's failure as text, None for a row without a failure."""
         failures = (results.failure(row) for row in range(len(results.call_of_row)))
         return [None if failure is None else f"{failure.kind}: {failure.message}" for failure in failures]
 
@@ -172,7 +172,7 @@ def is_column_read(shape: ResultColumns, options: Options) -> bool:
 
 
 def answers_of(results: ResultTable, rows: Sequence[int] | None) -> list[Any]:
-    """Return the values of some rows (see `ResultColumns.table`), None for a row without one."""
+    """Return the values of some rows (see `ResultColumns.table`), None for a row without a value."""
     calls: Sequence[int] = results.call_of_row
     if rows is not None:
         calls = [-1 if row < 0 else calls[row] for row in rows]
@@ -181,7 +181,7 @@ def answers_of(results: ResultTable, rows: Sequence[int] | None) -> list[Any]:
 
 
 def unchanged(value: Any) -> Sequence[Any]:
-    """Return a tuple of the value alone, for a group of one column."""
+    """Return a tuple of only the value, for a group of one column."""
     return (value,)
 
 

@@ -108,7 +108,7 @@ def errors(table: Table) -> Any:
 
 
 def _retry_usd(run: LiveRun | RegisteredRun) -> float | None:
-    """Return the cost of asking one row again in US dollars, None if unknown."""
+    """Return the cost of retrying one row in US dollars, None if unknown."""
     if isinstance(run, RegisteredRun):
         return run.retry_usd
     progress = run.progress()
@@ -116,7 +116,7 @@ def _retry_usd(run: LiveRun | RegisteredRun) -> float | None:
 
 
 def _failed_cells(table: Table, found: Provenance) -> Iterator[dict[str, Any]]:
-    """Yield a record of each field without a value, for rows that have other values."""
+    """Yield a record for each field without a value in rows that have other values."""
     for source in found.sources:
         place_of = {row: position for position, one, row in found.places() if one is source}
         for record in cell_records(source.run, list(place_of)):
@@ -285,7 +285,7 @@ def _kept(source: Source, row: int) -> dict[str, Any] | None:
 
 
 def _prompt(table: Table, source: Source, position: int) -> str:
-    """Rebuild the prompt of a row of an earlier run and return it; "" if it was not only text, or is unknown."""
+    """Rebuild the prompt of a row of an earlier run; "" if it was not only text, or is unknown."""
     assert isinstance(source.run, RegisteredRun)
     header = source.run.header
     literals, names = header["template"] or ([], list(source.asked))

@@ -1,4 +1,4 @@
-"""Verification of quotes, and the second answers requested because a quote was not in its row."""
+"""Verification of quotes, and the second answers that are requested if a quote is not in its row."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class SecondAnswer(NamedTuple):
 
 
 class RowEvidence:
-    """Verifies quotes in the rows of a run (see `execution.EvidenceOfRows`).
+    """The verification of quotes in the rows of a run (see `execution.EvidenceOfRows`).
 
     Args:
         given: The columns of the prompt.
 
     Attributes:
-        second: The second answers by key of the row's first call. Contains only calls that were asked again.
+        second: The second answers by key of the row's first call, only for calls that were sent a second time.
     """
 
     def __init__(self, given: ColumnData) -> None:

@@ -25,14 +25,14 @@ class RowInstruction:
 
     Attributes:
         template: The compiled instruction.
-        behind: Text appended to it, such as the instruction of the type if there is no prompt; "" for none.
+        behind: Text appended to it, such as the type's instruction if there is no prompt; "" for none.
     """
 
     template: Template
     behind: str
 
     def texts(self, given: ColumnData, na: str) -> Callable[[range], Sequence[str | Failure | None]]:
-        """Return a function that returns the instructions of some rows, None for a row with a missing value.
+        """Build a function that returns the instructions of some rows, None for a row with a missing value.
 
         Args:
             given: The columns of `template`.

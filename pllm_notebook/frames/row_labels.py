@@ -1,4 +1,4 @@
-"""Whether the answer of one row of a live run is right: its fields, what a person has said, and saying it."""
+"""Labels for the answer of one row of a live run: its fields, existing labels, and storing new ones."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pllm_notebook.store import LabelFile, current_directory
 
 __all__ = ["CheckedField", "accept_row", "checked_fields", "label_field", "unlabel_field"]
 
-# A person who looks at what goes by draws no sample: such a label has no chance, and is in no interval.
+# A person who watches a live run does not draw a sample. Such labels have no draw probability: no interval uses them.
 _DRAWN_BY = "view"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedField:
-    """A field of one answer, and what the person says of it.
+    """A field of one answer, and its label.
 
     Attributes:
-        name: Without the run's prefix.
-        column: Of the result.
-        value: The answer, as JSON has it.
-        label: What is right, as text; None for not said.
-        is_right: Whether that is the answer.
+        name: Name of the field, without the run's prefix.
+        column: The result column.
+        value: The answer, as JSON data.
+        label: The right value as text, None if the field has no label.
+        is_right: Whether the label equals the answer.
     """
 
     name: str
@@ -41,12 +41,12 @@ class CheckedField:
 
     @property
     def choices(self) -> list[str]:
-        """The values that the field lists, () for one that does not."""
+        """The field's possible values as text, [] if its type does not list them."""
         return [value_text(choice) for choice in choices_of(self.column)]
 
 
 def checked_fields(run: LiveRun, row: int) -> list[CheckedField]:
-    """Return the fields of a row's answer that can be labelled; none where there is no answer, or no row of a frame."""
+    """Return the fields of a row's answer that can be labelled; [] without an answer, or if the run has no frame."""
     columns, values = _columns(run), _values(run, row)
     if not columns or values is None:
         return []
@@ -69,13 +69,13 @@ def accept_row(run: LiveRun, row: int) -> None:
 
 
 def label_field(run: LiveRun, row: int, name: str, given: str | None) -> None:
-    """Store what is right about one field of a row.
+    """Store the right value of one field of a row.
 
     Args:
-        run: In memory.
-        row: Of the run.
-        name: Of the field.
-        given: The right value, as text; None for the answer.
+        run: A run in memory.
+        row: Position of the row in the run.
+        name: Name of the field.
+        given: The right value as text. None if the answer is right.
 
     Raises:
         UsageError: If the field cannot have the value, or there is no such field. Nothing was stored.
@@ -85,7 +85,7 @@ def label_field(run: LiveRun, row: int, name: str, given: str | None) -> None:
 
 
 def unlabel_field(run: LiveRun, row: int, name: str) -> None:
-    """Take back what this person said last of one field of a row."""
+    """Delete the current user's latest label for one field of a row."""
     asked, cells = _cells(run, row)
     label = labels_of_cells(asked, cells, current_user()).get(name)
     if label is not None:
@@ -105,7 +105,7 @@ def _store(run: LiveRun, row: int, values: dict[str, Any]) -> None:
 
 
 def _columns(run: LiveRun) -> Sequence[Column]:
-    """Return the columns of a run's answers, none where a row's answer is not one line of a frame."""
+    """Return the columns of a run's answers; () if a row's answer is not one line of a frame."""
     rows = run.rows
     if not isinstance(rows, TableRows) or rows.shape.explode or rows.described(run)["answers"] != "values":
         return ()

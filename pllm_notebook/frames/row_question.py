@@ -51,7 +51,7 @@ def template_for(prompt: str, table: Table, images: Sequence[str] = (), *, instr
         instructed: Whether each row has its own instruction. If so, the prompt may be the same for every row.
 
     Raises:
-        UsageError: If it names no column, a misspelled one, or a column of images. Nothing was sent.
+        UsageError: If the prompt names no column, an unknown column, or a column of images. Nothing was sent.
     """
     columns = table.names
     template = Template.compile(prompt, columns, also={"value": columns[0]} if table.is_column else None)

@@ -1,4 +1,4 @@
-"""The part of a frame's run that does not depend on a dataframe library: prompts from rows, records of failures."""
+"""The parts of a frame's run that do not depend on a dataframe library: prompts from rows, records of failures."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def prompts_of(given: ColumnData, template: Template | None, na: str, *, needs_a
     """Return the prompts of a run.
 
     Args:
-        given: The columns that the template names, in its order; without a template, the columns of the data.
+        given: The columns that the template names, in its order. Without a template, the columns sent as data.
         template: The compiled prompt, None to send each row as labelled data.
         na: As in `Options`.
         needs_all: Whether a row of labelled data with any missing value is skipped, as with a template. Otherwise the
@@ -138,26 +138,26 @@ def prompts_of(given: ColumnData, template: Template | None, na: str, *, needs_a
 
 
 class RowPrompts(Protocol):
-    """The prompts of a run's rows: those from `prompts_of`, or prompts that add something to each of them."""
+    """The prompts of a run's rows: those of `prompts_of`, or prompts that add something to them."""
 
     def __call__(self, rows: range) -> Sequence[Prompt | Failure | None]:
         """Return the prompts of some rows; None for a row to skip."""
 
     @property
     def source(self) -> str:
-        """The template shared by all rows, "" for none (see `execution.Rows`)."""
+        """The template shared by all rows, "" without a template (see `execution.Rows`)."""
 
     def items(self, rows: range) -> Sequence[bytes]:
         """Return the content in a pack of each row that has a prompt."""
 
 
 class _Prompts:
-    """A run's prompts. Calling it with rows returns their whole texts; `source` and `items` are for packs.
+    """A run's prompts. Calling it with rows returns their full texts; `source` and `items` are for packs.
 
     Args:
         given: The columns.
         template: The compiled prompt, None for labelled data.
-        skipped: Returns whether to skip a row, given for each of its values whether it is missing. None to skip none.
+        skipped: Returns whether to skip a row, given whether each of its values is missing. None to skip no row.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ def _beginning(run: LiveRun, row: int) -> str:
 
 
 def _storable(text: str | None) -> str | None:
-    """Return *text* with lone surrogates escaped, because Arrow text columns refuse them."""
+    """Return *text* with lone surrogates escaped, because Arrow text columns do not accept them."""
     return text if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 

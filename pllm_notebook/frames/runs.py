@@ -47,12 +47,12 @@ Handle = Run | RecordedRun
 class Runs(Sequence[Handle]):
     """Runs, oldest first: live handles for runs of this kernel still in memory, recorded runs for the others.
 
-    `runs[-1]` is the newest. Shown, it is a table of the newest 20, where runs that one call made are one line (the
-    rounds of a race, the steps of `reduce`, the tables of `parse_batches`); `.frame` has all.
+    `runs[-1]` is the newest. It displays as a table of the newest 20, in which the runs of one call share a line (the
+    rounds of a race, the steps of `reduce`, the tables of `parse_batches`). `.frame` has all runs.
 
     Args:
         handles: The runs, oldest first.
-        is_whole: Whether these are the runs of one call, to be shown in separate lines.
+        is_whole: Whether these are the runs of one call, which are then shown in separate lines.
     """
 
     def __init__(self, handles: Sequence[Handle], *, is_whole: bool = False) -> None:
@@ -91,12 +91,12 @@ class Runs(Sequence[Handle]):
         return f"{html_table(list(_HEADS.values()), map(_cells, shown))}{older}"
 
     def _ipython_display_(self) -> None:
-        """Show the table with buttons that open runs, in a notebook with widgets; elsewhere without."""
+        """Show the table with buttons that open runs, in a notebook with widgets; otherwise without buttons."""
         if not (self._handles and show_in_cell("runs", self)):
-            raise NotImplementedError  # how IPython is asked to show it in another way
+            raise NotImplementedError  # makes IPython use another representation
 
     def lines(self) -> list[list[Handle]]:
-        """Return the runs of each line that the table shows, the newest line first, the runs of each oldest first."""
+        """Return the runs of each line of the displayed table, newest line first; within a line, oldest run first."""
         lines: dict[str, list[Handle]] = {}
         for run in reversed(self._handles):
             key = run.id if self._is_whole else _whole(run) or run.id
@@ -106,11 +106,11 @@ class Runs(Sequence[Handle]):
 
     @property
     def frame(self) -> Any:
-        """A line a run, oldest first.
+        """One line per run, oldest first.
 
         Columns: when (UTC), run (its id), state, from (notebook and cell, or script), model, asked (the prompt, or the
         type's name), rows, answered (from the cache or by a call), cached (those from the cache), failed, cost_usd (NA
-        for unknown), seconds, whole (what made it together with others, such as "race 3f2a91c4"; "" for nothing).
+        if unknown), seconds, whole (common name of the runs of one call, such as "race 3f2a91c4"; "" for a run alone).
         """
         lines = [_line(handle) for handle in self._handles]
         return default_library().report(_COLUMNS, lines)
@@ -121,7 +121,7 @@ class RunsOf:
 
     def __call__(self) -> Runs:
         """List the runs of this kernel, and those of earlier kernels in the registry of the cache directory."""
-        # The registry is read first: a run that starts in between is then listed by its live handle or not at all.
+        # The registry is read first, so that a run that starts in between is never listed as a recorded one.
         recorded = list(RecordedRun.newest_first())
         live = live_runs()
         ids = {run.id for run in live}
@@ -157,10 +157,11 @@ runs = RunsOf()
 
 
 def open_run(run_id: str) -> Handle:
-    """Return the run with this id: live if this kernel has it in memory, else as recorded. Sends nothing.
+    """Return the run with this id: live if this kernel has it in memory, otherwise as recorded. Sends nothing.
 
     Raises:
-        PllmError: If there is none.
+        UsageError: If *run_id* is not a string.
+        PllmError: If there is no such run.
     """
     if not isinstance(run_id, str):
         raise UsageError(f"pllm.run takes a run's id, such as df.attrs['pllm_run'], not {run_id!r}.")

@@ -30,11 +30,11 @@ Invariants:
 
 - Pieces are taken in the order in which they were added, regardless of which ends first.
 - At most three times the wanted rows are held, so a late row delays the stream but does not fill the memory.
-- After a run is taken, only the registry on disk knows it: it is freed together with its frame. A reference cycle would
-  keep it until Python collects garbage, which rarely happens while runs are going.
+- After a run is taken, only the registry on disk knows it: the run is freed together with its frame. A reference cycle
+  would keep it until Python collects garbage, which rarely happens during runs.
 - An error of the source, or of an invalid piece, is raised after the answers of the pieces started before it.
-- One thread adds and takes. Stopping may come from any thread: the display's Stop button is on another.
-- Only the sum of its counts is kept of a taken run, so the display costs the same at the thousandth table as at the
+- One thread adds and takes. Any thread may stop the stream: the display's Stop button is on another.
+- Of a taken run only the sum of its counts is kept, so the display costs the same at the thousandth table as at the
   first.
 - A part file of a dataset is complete, with an outcome for every row, or does not exist. An existing one is done and is
   not read. Its name follows from its piece, so the order of events does not change it.

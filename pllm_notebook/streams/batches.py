@@ -45,8 +45,8 @@ def parse_batches(
     flight; answers that have arrived are in the cache.
 
     Args:
-        tables: Frames of any library that `.llm` supports, read one at a time, as late as possible without making the
-            model wait.
+        tables: Frames of any library that `.llm` supports. They are read one at a time, as late as possible without
+            making the model wait.
         response_format: As for `df.llm.parse`.
         prompt: As for `df.llm.parse`.
         rows: Maximum rows of one run. A larger table is returned in pieces of this many rows.
@@ -101,7 +101,7 @@ def aparse_batches(
 def window_for(
     response_format: Any, prompt: str | None, options: dict[str, Any], rows: int, where: str, *, written: bool = True
 ) -> TableWindow:
-    """Return a window for the runs of some tables. Checks options and type before anything is read or sent.
+    """Build a window for the runs of some tables. Options and type are checked before anything is read or sent.
 
     Args:
         response_format: As for `df.llm.parse`.
@@ -153,7 +153,7 @@ def cut(tables: Iterable[Any], rows: int) -> Iterator[TablePiece]:
 
 
 def answered(window: TableWindow, pieces: Iterator[TablePiece], called_by: Caller) -> Generator[Answered, None, None]:
-    """Yield the pieces with their runs, in order, each once its run has ended. Closing it early stops all runs."""
+    """Yield the pieces with their runs in order, each once its run has ended. Closing early stops all runs."""
     started = map(window.start, pieces)
     try:
         window.fill(started)
@@ -217,7 +217,7 @@ class _AsyncPieces:
         window.show()
 
     async def _next(self) -> TablePiece | None:
-        # In a thread, because a source may read a file or wait for a database.
+        # Read in a thread, because a source may read a file or wait for a database.
         piece = await asyncio.to_thread(next, self._pieces, None)
         while piece is None and self._tables is not None:
             try:

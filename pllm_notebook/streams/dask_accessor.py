@@ -90,7 +90,7 @@ class DaskFrameLLM:
 
         Raises:
             UsageError: Without *to*, and as `parse_dataset`. Nothing was sent.
-            BudgetError: If `max_cost_usd` was reached. The same call with a higher one goes on.
+            BudgetError: If `max_cost_usd` was reached. The same call with a higher limit continues.
 
         Example:
             ddf.llm.parse(Review, "Read:\n{text}", to="s3://bucket/answers")
@@ -125,7 +125,7 @@ class DaskFrameLLM:
 
         Raises:
             UsageError: Without *to*, and as `parse_dataset`. Nothing was sent.
-            BudgetError: If `max_cost_usd` was reached. The same call with a higher one goes on.
+            BudgetError: If `max_cost_usd` was reached. The same call with a higher limit continues.
         """
         given: Any = {**options, "column": column}
         return self._answered("complete", None, prompt, given, to=to, rows=rows, status=status)
@@ -152,11 +152,11 @@ class DaskFrameLLM:
         return self._result(answered, frame, kind, given)
 
     def _frame(self, prompt: str | None, given: dict[str, Any]) -> Any:
-        """Return the frame whose rows are asked."""
+        """Return the frame whose rows are sent."""
         return self._data
 
     def _result(self, answered: Any, frame: Any, kind: Any, given: dict[str, Any]) -> Any:
-        """Return the result of a call from the parts."""
+        """Return the result of a call, given the parts as a Dask frame."""
         return answered
 
     @shows(taken_by(Options, "parse"))
@@ -168,7 +168,7 @@ class DaskFrameLLM:
         rows: int = 5,
         **options: Unpack[ParseOptions],
     ) -> Preview:
-        """Ask about the first rows and estimate the cost of all. Computes all partitions, sends few calls.
+        """Ask about the first rows and estimate the cost of all rows. Computes all partitions, sends few calls.
 
         Args:
             response_format: As for `df.llm.parse`.
@@ -203,7 +203,7 @@ class DaskFrameLLM:
 
 
 class DaskSeriesLLM(DaskFrameLLM):
-    """`series.llm` of Dask: asks the same question about every value, `{value}` in the prompt.
+    """`series.llm` of Dask: ask the same question about every value, which is `{value}` in the prompt.
 
     The parts also contain the values, in a column with the series' name, or `value` if the prompt uses it.
     """

@@ -1,6 +1,6 @@
-"""Partitions of a Dask frame: the cluster computes them, and this process takes them, a few at a time.
+"""Partitions of a Dask frame: the cluster computes them, and this process fetches them, a few at a time.
 
-No call is made in a Dask task: Dask may repeat a task, or run it again for another result, and each run would be paid.
+No Dask task makes a call: Dask may repeat a task, or run it again for another result, and each run would be paid for.
 """
 
 from __future__ import annotations

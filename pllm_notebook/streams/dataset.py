@@ -32,7 +32,7 @@ class DatasetProgress(NamedTuple):
 
     Attributes:
         parts: Number of existing parts.
-        total_parts: Number of all parts. None while unknown: the length of a stream is known only at its end.
+        total_parts: Number of all parts. None if unknown: the length of a stream is known only at its end.
         rows: Rows of the existing parts. With `explode`, lines.
         total_rows: Rows of the source. None if unknown.
         answered: Rows with an answer. None if the parts have no status.

@@ -46,8 +46,8 @@ def parse_dataset(
 ) -> Dataset:
     r"""Ask the same question about every row of a source, and write the rows with their answers to part files.
 
-    Memory is bounded, and the call may be killed at any time: repeating it asks only about rows without a part file,
-    and answers received before are in the cache. Needs the extra `dataset`.
+    Memory is bounded, and the call may be killed at any time: repeating it sends only rows that have no part file, and
+    answers received before are in the cache. Needs the extra `dataset`.
 
     Args:
         source: A Parquet file, a directory or a pattern (`in/*.parquet`), or several of these, as paths or URLs that
@@ -57,8 +57,8 @@ def parse_dataset(
         response_format: As for `df.llm.parse`.
         prompt: As for `df.llm.parse`.
         rows: Maximum rows of a part.
-        status: Whether parts have the columns `_pllm_status` (as `df.llm.status`) and `_pllm_error` (text, null for
-            none).
+        status: Whether parts have the columns `_pllm_status` (as in `df.llm.status`) and `_pllm_error` (text, null for
+            no error).
         **options: As for `df.llm.parse`; `max_cost_usd` is for all parts together.
 
     Returns:
@@ -84,7 +84,7 @@ def parse_dataset(
     given: dict[str, Any] = {**options}
     kind = format_of(response_format, given, "parse_dataset")
     question = Question(kind, prompt, given, rows, status)
-    window_for(kind, prompt, {**given}, rows, "parse_dataset")  # refuses a wrong option before a file is opened
+    window_for(kind, prompt, {**given}, rows, "parse_dataset")  # rejects an invalid option before a file is opened
     require_pyarrow()
     rows_in, parts = _source_of(source, rows), PartFiles(address)
     parts.check_place()
@@ -147,7 +147,7 @@ def _prepared(source: DatasetSource, parts: PartFiles, question: Question) -> di
     there = parts.manifest()
     if there is None:
         schema = source.schema()
-        # An invalid question is refused before a manifest binds the directory to it.
+        # An invalid question is rejected before a manifest binds the directory to it.
         accessor = accessor_of(schema.empty_table())
         accessor.estimate(question.response_format, question.prompt, **question.given)
         names, clash = made_columns(accessor, question.response_format, question.prompt, question.given)

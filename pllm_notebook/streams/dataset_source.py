@@ -53,7 +53,7 @@ def content_digest(table: pa.Table) -> str:
     """Return a digest of a table's content in 12 characters, the same in every process."""
     import pyarrow as pa
 
-    # A slice is serialized with its surrounding buffers, a copy is not.
+    # A slice would be serialized with the surrounding buffers; a copy is not.
     plain = table.replace_schema_metadata(None).take(pa.array(range(table.num_rows), pa.int64())).combine_chunks()
     content = pa.BufferOutputStream()
     with pa.ipc.new_stream(content, plain.schema) as stream:

@@ -1,4 +1,4 @@
-"""The manifest of a dataset: the question that its parts answer, so that no other answers are mixed with them."""
+"""The manifest of a dataset: the question that its parts answer, so that answers to another are not mixed in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TRANSPORT = frozenset({
     "tool_timeout_s",
     "validator_timeout_s", "wait",
 })  # fmt: skip
-# Options of which a manifest has only a hash or names.
+# Options that a manifest stores only as a hash or as names.
 _DIGESTED = ("decide", "examples", "extra_body", "tools")
 
 
@@ -135,7 +135,7 @@ def check_same(there: Mapping[str, Any], manifest: Mapping[str, Any], address: s
 
 
 def _difference(name: str, there: Any, here: Any) -> str:
-    # Compared as JSON, in which tuples are lists.
+    # Values are compared as JSON, in which tuples are lists.
     before, now = (json.dumps(value, sort_keys=True) for value in (there, here))
     if before == now:
         return ""

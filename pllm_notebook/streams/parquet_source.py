@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetSource", "SourceFile", "require_pyarrow"]
 
-# Names that file systems use for the time or content hash of a version, most reliable first.
+# Fields in which file systems report a version's time or content hash, most reliable first.
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 # Number of rows decoded at once: less than a piece, so that a long row group is never completely in memory.
 _BATCH_ROWS = 8192
@@ -44,7 +44,7 @@ class SourceFile(NamedTuple):
 
     @property
     def version(self) -> list[Any]:
-        """The values that distinguish it from other files and other versions."""
+        """The values that distinguish this version from other files and versions."""
         return [self.path, self.size, self.stamp]
 
 
@@ -91,7 +91,7 @@ class ParquetSource(DatasetSource):
         return self._schema
 
     def described(self, there: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the files' versions and row counts. Counts in a manifest of the same files are not read again."""
+        """Return the files' versions and row counts. If a manifest of the same files has the counts, reads no file."""
         self._counts = _known_counts(there, self.files)
         if self._counts is None:
             self._counts, self._schema = read_footers(self.files)
@@ -144,7 +144,7 @@ def find_files(source: str | Sequence[str]) -> list[SourceFile]:
             infos = [files.info(each) for each in _paths_at(files, path)]
             infos = [info for info in infos if info["type"] != "directory"]
             below = "" if infos else _advice(files, path, address)
-        except OSError as error:  # a host that is not there, a directory that may not be read
+        except OSError as error:  # an unreachable host, or a directory without read permission
             raise UsageError(f"{address!r} cannot be read: {error}. Nothing was sent.") from error
         if not infos:
             raise UsageError(f"No Parquet file was found at {address!r}.{below} Nothing was sent.")

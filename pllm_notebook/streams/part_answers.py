@@ -1,4 +1,4 @@
-"""The answers to the rows of a part as its file has them, and the counts of one call's parts."""
+"""The rows and answers of a part as its file stores them, and the counts of one call's parts."""
 
 from __future__ import annotations
 

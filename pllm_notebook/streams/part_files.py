@@ -33,7 +33,7 @@ class PartFiles:
     def __init__(self, address: str) -> None:
         self.address = address
         self.files, self.path = open_directory(address)
-        # Some file systems cache listings: a part written by another process would then be asked again.
+        # Some file systems cache listings, which would hide a part that another process wrote: it would be sent again.
         self.files.invalidate_cache()
 
     def names(self) -> set[str]:
@@ -69,7 +69,11 @@ class PartFiles:
         return sorted(name for name in self.names() if name.startswith(_PART) and name.endswith(".parquet"))
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a part, or some of its columns."""
+        """Read a part, or some of its columns; None for all columns.
+
+        Raises:
+            UsageError: If it is not Parquet, or cannot be read. Nothing was sent.
+        """
         import pyarrow.parquet as pq
 
         # Read as one file, so that no column is derived from directory names.
@@ -142,7 +146,11 @@ class PartFiles:
         self._write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode(), so_far)
 
     def write(self, name: str, table: pa.Table) -> None:
-        """Write or replace a part."""
+        """Write or replace a part.
+
+        Raises:
+            FileError: If it cannot be written. Finished answers are kept.
+        """
         import pyarrow.parquet as pq
 
         content = io.BytesIO()

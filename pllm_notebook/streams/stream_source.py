@@ -1,7 +1,7 @@
 """Streams of rows: a LazyFrame, or any object that streams Arrow data, read once from beginning to end.
 
 Such rows have no address, so a part is identified by its position and content. A repeated call reads all rows again and
-asks only about those without a part.
+sends only those without a part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["StreamSource", "lazy_source", "stream_of"]
 
 
 class StreamSource(DatasetSource):
-    """Batches of rows in the order in which they come.
+    """Batches of rows in the order of the stream.
 
     Args:
         kind: The kind of the source, for the manifest.

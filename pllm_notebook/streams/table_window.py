@@ -42,7 +42,7 @@ class Answered(NamedTuple):
 
     def open_rows(self, counts: Progress) -> int:
         """Return the number of its rows without an outcome."""
-        # An ended run leaves rows pending if other senders ask about them.
+        # In an ended run, rows are pending if other senders are asking about them.
         return counts.pending if counts.state == "running" else 0
 
 
@@ -75,7 +75,7 @@ class TableWindow(RunWindow[Answered]):
         return Answered(piece, self._submit(piece.data))
 
     def add(self, piece: Answered | None) -> None:
-        """Add a piece whose run was started, and show it. None for the end of the source."""
+        """Add a piece whose run was started and show it; None for the end of the source."""
         super().add(piece)
         if piece is not None:
             self._progress.open(self, piece.run)
@@ -137,7 +137,7 @@ class TableWindow(RunWindow[Answered]):
             raise self.error
 
     def abandon(self) -> list[LiveRun]:
-        """Stop, update the display, drop all runs, and return those that have not ended."""
+        """Stop the stream, close the display, drop all runs, and return those that have not ended."""
         self.stop()
         self._progress.close(self.runs, "cancelled")
         return super().abandon()

@@ -33,14 +33,15 @@ class UnscriptedPromptError(PllmError):
 class Recording:
     """Requests and their replies, one JSON object per line. Contains no keys or headers. Thread-safe.
 
-    Equal requests (samples of one row) get their replies in the order of the recording, the last one repeatedly.
+    Equal requests (samples of one row) get their replies in the order of the recording. When all have been replayed,
+    the last one is repeated.
 
     Args:
         path: The file.
         must_exist: Whether a missing file is an error.
 
     Raises:
-        UsageError: If it is not a recording, or is missing.
+        UsageError: If the file is not a recording, or is missing and *must_exist* is set.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, must_exist: bool = False) -> None:
@@ -80,7 +81,7 @@ class Recording:
             return RawReply(200, {}, replies[min(at, len(replies) - 1)])
 
     def has(self, model: ResolvedModel, content: bytes) -> bool:
-        """Return whether there is a recorded reply that has not been replayed yet."""
+        """Return whether a recorded reply to a request has not been replayed yet."""
         key = _key(model.label, model.wire.format_name, orjson.loads(content))
         with self._lock:
             return self._replayed[key] < len(self._replies.get(key, ()))
@@ -102,7 +103,7 @@ class Recording:
             try:
                 with open(self.path, "ab") as file:
                     file.write(orjson.dumps(line) + b"\n")
-            except OSError as error:  # the reply is paid for and its row has it; raised at the end of the block
+            except OSError as error:  # raised at the end of the block: the reply is paid for, and its row has it
                 self.lost = self.lost or error
 
 
@@ -118,11 +119,11 @@ def record(path: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises:
         UsageError: If the file is not a recording. Nothing was sent.
-        FileError: If it cannot be written. Raised before anything is sent, or at the end of the block.
+        FileError: If the file cannot be written. Raised before anything is sent, or at the end of the block.
     """
     recording = Recording(path)
     with file_errors(recording.path, "a recording", writing=True), open(recording.path, "ab"):
-        pass  # every answer of the block is paid for
+        pass  # checked first: every answer of the block is paid for
     with (
         throwaway_settings(network=True),
         transports_replaced(lambda model: _Recorder(recording, model), keyless=False),
@@ -134,7 +135,7 @@ def record(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class _Recorder(Transport):
-    """Answer from the recording, or otherwise through the model's transport, which is opened on first use."""
+    """A transport that replays the recording, and sends other requests through the model's own, opened on first use."""
 
     def __init__(self, recording: Recording, model: ResolvedModel) -> None:
         self._recording = recording

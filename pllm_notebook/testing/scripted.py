@@ -60,7 +60,7 @@ class Fake:
             return SimAnswer.status(412, body={"error": {"message": message, "type": "answers"}})
 
     def note(self, model: ResolvedModel, content: bytes) -> None:
-        """Record a request that is answered elsewhere."""
+        """Record a request that the recording answers."""
         with suppress(Exception):  # a recorded request may have fields that the readers do not support
             request = read_request(model.wire.format_name, _is_compatible(model), model.model, content, self._next())
             self.requests.append(request)
@@ -80,7 +80,7 @@ class Fake:
 
     @contextmanager
     def problems_noted(self) -> Iterator[None]:
-        """Add exceptions of the answers function to an error that leaves the block, since they are often its cause."""
+        """Add a note on exceptions of the answers function to an error that leaves the block: they often caused it."""
         try:
             yield
         except Exception as error:
@@ -91,7 +91,7 @@ class Fake:
             raise
 
     def raise_problems(self) -> None:
-        """Raise the exception of the answers function, if there was one."""
+        """Raise the first exception of the answers function, or an error for prompts without an answer, if any."""
         if self._errors:
             raise self._errors[0]
         if self._unscripted:
