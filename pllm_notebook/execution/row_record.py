@@ -1,7 +1,7 @@
 """The record of each row of a run: the hash of its content, the key of its call, and the hashes of its values.
 
-It has only hashes and keys, no text. A row of a frame finds its record by the hash of its content, in any order,
-index or frame.
+It contains only hashes and keys, no text. The record of a frame's row is found by the hash of the row's content, in any
+order, index or frame.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = [
     "record_of_prompts",
 ]
 
-# In the order in which they were added, since a status is stored by its position.
+# New statuses go to the end, since a status is stored by its position.
 STATUSES = ("ok", "cached", "failed", "skipped", "pending", "not_sent")
 _OK, _CACHED, _FAILED, _SKIPPED, _PENDING, _NOT_SENT = range(6)
 
 KEY_BYTES = 16
-"""Number of leading characters kept of a call's key: 96 bits, enough to find it again in any cache."""
+"""Number of leading characters of a call's key that are kept: 96 bits, enough to find it again in any cache."""
 
 _KEY_TEXT = 43  # characters of a whole key
 _NO_KEY = "\0" * _KEY_TEXT
@@ -51,13 +51,13 @@ _NO_BEGINNINGS = np.zeros((0, KEY_BYTES), dtype=np.uint8)
 
 @dataclass
 class SampleRecord:
-    """The samples of each row of a run: 13 bytes for each, and 2 a row for the decision.
+    """The samples of each row of a run: 13 bytes per sample, and 2 bytes per row for the decision.
 
     Attributes:
         keys: Shape (n_rows, n_members, 12), uint8: the first characters of the key of each member's last reply.
-        failure: Shape (n_rows, n_members), uint8: as in `RowRecord`; 255 for one that had not ended.
+        failure: Shape (n_rows, n_members), uint8: as in `RowRecord`; 255 for a call that had not ended.
         chosen: Shape (n_rows,), int8: the member whose answer the row has, -1 for no member.
-        how: Shape (n_rows,), uint8: 1 + the place of the decision's word among `ensemble.How`, 0 for none.
+        how: Shape (n_rows,), uint8: 1 + the index of the decision's word in `ensemble.How`, 0 for none.
     """
 
     keys: Numbers
@@ -68,7 +68,7 @@ class SampleRecord:
 
 @dataclass
 class SecondRecord:
-    """The rows that got a second question about their evidence.
+    """The rows that were asked a second time, for evidence.
 
     Attributes:
         rows: Shape (n_second,), int32, ascending.
@@ -86,22 +86,24 @@ class RowRecord:
     """The records of one run's rows, in order.
 
     Attributes:
-        content: Shape (n_rows,), uint64: the hash of the content that the run read of each row.
-        keys: Shape (n_rows, 16), uint8: the first characters of the key of the call that answered it; zeros for none.
+        content: Shape (n_rows,), uint64: the hash of each row's content, as the run read it.
+        keys: Shape (n_rows, 16), uint8: the first characters of the key of the row's call; zeros for none.
         status: Shape (n_rows,), uint8: an index into `STATUSES`.
-        failure: Shape (n_rows,), uint8: 0 for none, else 1 + the place of the failure's kind in `FailureKind`.
+        failure: Shape (n_rows,), uint8: 0 for none, else 1 + the index of the failure's kind in `FailureKind`.
         several: Shape (n_rows,), bool: whether more than one reply led to the answer.
-        answers: Result column to the 4-byte hashes of its values, shape (n_lines,); empty where no frame was made.
-        origin: Shape (n_lines,), int32: the row of each line of the result; None where each row has one line.
-        agreement: Field to shares, shape (n_rows,), float64, NaN for none; empty where rows were asked once.
-        later_rows: Shape (n_later,), int32: the rows whose answer another reply holds than that of their key: one to a
-            repair or a tool's result, the judge's or the strong model's.
+        answers: For each result column, the 4-byte hashes of its values, shape (n_lines,); empty if no result frame was
+            built.
+        origin: Shape (n_lines,), int32: the row of each line of the result; None if each row has one line.
+        agreement: For each field, the shares of agreement, shape (n_rows,), float64, NaN for none; empty if each row
+            had one call.
+        later_rows: Shape (n_later,), int32: the rows whose answer is in another reply than that of their key: a reply
+            after a repair or a tool result, or the reply of the judge or the strong model.
         later_keys: Shape (n_later, 16), uint8: the first characters of the keys of those replies.
-        samples: None where rows were asked once.
-        example: Shape (n_rows,), bool: whether the row, or a near-duplicate, was among the run's examples; None where
-            it had none.
-        second: Whose answer is of two replies, None for no row: the last one, and the one before.
-        spent: What rows took that took several replies, or failed; None for none, and in records of earlier versions.
+        samples: The samples of each row, None if each row had one call.
+        example: Shape (n_rows,), bool: whether the row, or a near-duplicate, was among the run's examples; None if the
+            run had no examples.
+        second: The rows that were asked a second time for evidence, None for no rows.
+        spent: The usage of rows that failed or took several replies; None for none, and in records of earlier versions.
     """
 
     content: Numbers
@@ -135,7 +137,12 @@ class RowRecord:
         return np.where(ordered[at] == content, self._order[at], -1)
 
     def has_answer(self, column: str, rows: Numbers, hashes: Numbers) -> Numbers:
-        """Return for each of *rows* (as `find` returned them) whether *column* had the value of this hash there.
+        """Return for each row whether its value in *column* had the given hash.
+
+        Args:
+            column: Name of a result column.
+            rows: The rows, as `find` returned them; shape (n,).
+            hashes: The hash of a value for each row; shape (n,).
 
         Returns:
             Shape (n,), bool; False for a row of -1.
@@ -149,7 +156,7 @@ class RowRecord:
         return np.asarray((rows >= 0) & np.isin(_pairs(rows, hashes), self._lines[column]))
 
     def arrays(self) -> dict[str, Numbers]:
-        """Return it as arrays with names, for `store.RunFiles`."""
+        """Return the record as named arrays, for `store.RunFiles`."""
         given = {name: getattr(self, name) for name in ("content", "keys", "status", "failure", "several")}
         given |= {f"answer:{name}": array for name, array in self.answers.items()}
         given |= {f"agreement:{name}": array for name, array in self.agreement.items()}
@@ -166,10 +173,10 @@ class RowRecord:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Numbers]) -> RowRecord:
-        """Build it from what `arrays` returned.
+        """Build a record from the result of `arrays`.
 
         Raises:
-            ValueError: When they are not the arrays of a run's rows.
+            ValueError: If the arrays are not consistent.
         """
         made = cls(
             content=arrays["content"],
@@ -191,7 +198,7 @@ class RowRecord:
         return made
 
     def _check(self) -> None:
-        """Check that all arrays are about the same rows: they may come from elsewhere."""
+        """Check that all arrays describe the same rows, since they are read from a file."""
         rows, later = len(self), len(self.later_rows)
         lines = rows if self.origin is None else len(self.origin)
         whole = [
@@ -234,17 +241,17 @@ class RowRecord:
 
 
 def record_of_calls(results: ResultTable, content: Numbers, *, packed: bool) -> RowRecord:
-    """Return what is known of the rows of a run as it is: everything but the answers.
+    """Return the current record of a run's rows, except for the answers.
 
     Args:
-        results: The run's.
-        content: The hash of each row's content.
+        results: The run's results.
+        content: The hash of each row's content; shape (n_rows,), uint64.
         packed: Whether rows shared calls.
     """
     call_of_row = np.array(results.call_of_row, dtype=np.int64)
-    outcomes = results.outcomes[:]  # calls are only ever added, by the loop
-    # One more at the end is for the rows without a call.
-    # Written out, in one pass, for those that one reply answered: there may be a million of them.
+    outcomes = results.outcomes[:]  # a copy, since the loop may add calls
+    # Rows without a call use the additional last element of the arrays below.
+    # The usual case of one reply is inlined, since there may be a million outcomes.
     codes = [
         (_CACHED if o.cached else _OK)
         if o is not None and o.failure is None and len(o.metas) == 1 and not o.earlier
@@ -257,14 +264,14 @@ def record_of_calls(results: ResultTable, content: Numbers, *, packed: bool) -> 
     for call in np.flatnonzero(status == _FAILED).tolist():
         failure[call] = _kind(outcomes[call])
     keys = results.keys[: len(outcomes)]
-    if packed:  # an answer out of the cache may be of the row's own call
+    if packed:  # an answer from the cache may belong to the row's own call
         keys = [key if o is None else o.key or key for o, key in zip(outcomes, keys, strict=True)]
-    # Without a call: skipped, never sent (hence failed), or not planned yet.
+    # Rows without a call are skipped, never sent (hence failed), or not planned yet.
     none = np.where(call_of_row == SKIPPED, _SKIPPED, _PENDING).astype(np.uint8)
     own = np.zeros(len(call_of_row), dtype=np.uint8)
     for row, why in results.own_failures.items():
         none[row], own[row] = _FAILED, kind_number(why.kind)
-    # A call that was planned this moment has no line yet: its rows are pending.
+    # A call planned after the copy has no outcome in it: its rows are pending.
     called = (call_of_row >= 0) & (call_of_row < len(outcomes))
     at = np.where(called, call_of_row, -1)
     known = np.concatenate([key_prefixes(keys), np.zeros((1, KEY_BYTES), dtype=np.uint8)])
@@ -282,11 +289,11 @@ def record_of_calls(results: ResultTable, content: Numbers, *, packed: bool) -> 
 
 
 def record_of_prompts(results: ResultTable, prompts: Iterable[Prompt | Failure | None], *, packed: bool) -> RowRecord:
-    """Return what is known of the rows of a list: the content of each is its prompt.
+    """Return the current record of a list's rows, except for the answers. The content of a row is its prompt.
 
     Args:
-        results: The run's.
-        prompts: One for each row; None for one that was skipped.
+        results: The run's results.
+        prompts: One for each row; None for a skipped row, a failure for one that cannot be sent.
         packed: As for `record_of_calls`.
     """
     content = np.array([_fingerprint(prompt) for prompt in prompts], dtype=np.uint64)
@@ -302,7 +309,7 @@ def _fingerprint(prompt: Prompt | Failure | None) -> int:
     return int.from_bytes(blake2b(words, digest_size=8).digest(), "little")
 
 
-# Of a code: the status, and whether more than one reply led to the answer.
+# Bits of a code: the status, and whether more than one reply led to the answer.
 _STATUS, _SEVERAL = 0x0F, 0x10
 
 
@@ -320,12 +327,12 @@ def _kind(outcome: Outcome | None) -> int:
 
 
 def kind_number(kind: FailureKind) -> int:
-    """Return the number by which a kind of failure is recorded."""
+    """Return the number that records a kind of failure."""
     return 1 + list(FailureKind).index(kind)
 
 
 def key_prefixes(keys: list[str], length: int = KEY_BYTES) -> Numbers:
-    """Return the first characters of each key, shape (n, length); zeros for what is no key."""
+    """Return the first characters of each key, shape (n, length), uint8; zeros for a string that is not a key."""
     if set(map(len, keys)) - {_KEY_TEXT}:
         keys = [key if len(key) == _KEY_TEXT else _NO_KEY for key in keys]
     whole = np.frombuffer("".join(keys).encode("ascii"), dtype=np.uint8)

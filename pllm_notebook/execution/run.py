@@ -1,4 +1,4 @@
-"""A run, as a person holds it: a handle, with public names alone."""
+"""The user's handle of a run. It has only public names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Run", "handle_of", "live_of"]
 
 
 class Run:
-    """A handle of one run. Made by `df.llm.submit`; every other call makes a run inside, which `pllm.runs()` has.
+    """The handle of one run. `df.llm.submit` returns one; every other call starts a run too, listed by `pllm.runs()`.
 
-    `await run` and `run.result()` give the frame; `run.to_frame()` gives what there is at any moment.
+    `await run` and `run.result()` return the frame; `run.to_frame()` returns the current answers at any time.
     """
 
     __slots__ = ("__weakref__", "_live")
@@ -37,7 +37,7 @@ class Run:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # There is one run, whatever holds its handle: a copy of a dict or a dataclass with a run in it has the same.
+        # A run cannot be copied: a deep copy of an object that contains a run refers to the same run.
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -52,23 +52,23 @@ class Run:
         return shown(f"Run {self.id}", lines, simulated=p.simulated)
 
     def _ipython_display_(self) -> None:
-        """Show a live view in the cell that is running; elsewhere, `repr` or `_repr_html_`."""
+        """Show a live view in the running cell; otherwise let IPython show `repr` or `_repr_html_`."""
         if not show_in_cell("run", self):
-            raise NotImplementedError  # how IPython is asked to show it in another way
+            raise NotImplementedError  # tells IPython to show it in another way
 
     @property
     def id(self) -> str:
-        """A short word, also in `df.attrs` of the result."""
+        """A short id, also in `df.attrs` of the result."""
         return self._live.id
 
     @property
     def origin(self) -> str:
-        """The notebook and cell, or the script, that it comes from; "" for unknown."""
+        """The notebook and cell, or the script, that started it; "" for unknown."""
         return self._live.origin
 
     @property
     def started_at(self) -> float:
-        """When it was started, in seconds since 1970."""
+        """Start time in seconds since 1970."""
         return self._live.started_at
 
     @property
@@ -83,41 +83,41 @@ class Run:
 
     @property
     def cost(self) -> float | None:
-        """US dollars that this run's calls cost, None where the price is unknown. Cached answers add nothing."""
+        """Cost of this run's calls in US dollars, None if the price is unknown. Cached answers are free."""
         return self._live.cost
 
     def progress(self) -> Progress:
-        """Return the counts of this moment."""
+        """Return the current counts."""
         return self._live.progress()
 
     def done(self) -> bool:
-        """Return whether the run has ended, however it did."""
+        """Return whether the run has ended in any way."""
         return self._live.done()
 
     def cancel(self) -> None:
-        """Stop: admit nothing more, cancel what is on the wire, keep everything finished.
+        """Stop the run: send no more calls, cancel the requests on the wire, keep all finished answers.
 
-        From any thread; returns at once. A cancelled request may have been paid for.
+        Callable from any thread; returns at once. A cancelled request may have been paid for.
         """
         self._live.cancel()
 
     def pause(self) -> None:
-        """Send no new calls until `resume`; those on the wire end, and are kept. From any thread; returns at once."""
+        """Send no new calls until `resume`. Those on the wire finish. Callable from any thread; returns at once."""
         self._live.pause()
 
     def resume(self) -> None:
-        """Go on after `pause`. From any thread; returns at once."""
+        """Continue after `pause`. Callable from any thread; returns at once."""
         self._live.resume()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Block until the run has ended; with `wait=False`, until its jobs are submitted.
+        """Block until the run has ended; for a batch with `wait=False`, until its jobs are submitted.
 
         Args:
-            timeout_s: At most so many seconds, after which it returns all the same; None for no limit.
+            timeout_s: Maximum time to block in seconds, after which it returns in any case; None for no limit.
 
         Raises:
-            KeyboardInterrupt: After an interrupt, which also cancels the run; batch jobs go on.
-            UsageError: If *timeout_s* is no number of seconds. The run goes on.
+            KeyboardInterrupt: After an interrupt, which also cancels the run; batch jobs keep running.
+            UsageError: If *timeout_s* is not a number of seconds. The run continues.
         """
         if timeout_s is not None and not (is_number(timeout_s) and timeout_s >= 0):
             raise UsageError(
@@ -127,14 +127,14 @@ class Run:
         self._live.wait(timeout_s)
 
     def result(self) -> Any:
-        """Wait, and return the answers in the caller's shape.
+        """Wait for the end, and return the answers in the caller's form.
 
         Raises:
             KeyboardInterrupt: After an interrupt, which also cancels the run.
-            RunInterrupted: When the run was cancelled.
-            ProviderRejectedError: When key, model or quota were rejected.
-            RowError: At a failed row, with `errors="raise"` or `mode="sync"`.
-            UsageError: When nothing could be sent (no key, no package).
+            RunInterrupted: If the run was cancelled.
+            ProviderRejectedError: If the provider rejected the key, model or quota.
+            RowError: If a row failed, with `errors="raise"` or `mode="sync"`.
+            UsageError: If nothing could be sent (no key, no package).
         """
         return self._live.result()
 
@@ -142,17 +142,19 @@ class Run:
         return self._live.__await__()
 
     def to_frame(self, df: Any = None, *, response_format: Any = None) -> Any:
-        """Return the answers as they are now; rows without one have NA.
+        """Return the current answers; rows without an answer have NA. Sends nothing.
 
         Args:
-            df: Other rows to put them beside, in any order and with any index, matched by the content of the columns
-                that were asked; a row that was not asked has NA, and a warning counts those. None for the run's own.
-            response_format: As for a run of an earlier kernel, which may need it. This one has its type.
+            df: A frame to join the answers to, in any order and with any index. Rows are matched by the content of the
+                columns that the prompt used. Rows that were not asked have NA, and a warning counts them. None for the
+                run's own frame.
+            response_format: The type of the answers. Only a run of an earlier kernel may need it; here it is only
+                checked.
 
         Raises:
-            PllmError: When no row of *df* was asked, a column that was asked is not in it, or the run has no frame.
-            NameClashError: When *df* has a column of the result's name with other values than a run's answers.
-            UsageError: When *response_format* makes other columns.
+            PllmError: If no row of *df* was asked, *df* lacks a column that was asked, or the run has no frame.
+            NameClashError: If *df* has a column with the result's name and values that are not a run's answers.
+            UsageError: If *response_format* gives other columns.
         """
         if df is None and response_format is None:
             return self._live.to_frame()
@@ -164,18 +166,18 @@ class Run:
         return self._live.to_frame() if df is None else rows.assemble_beside(self._live, df)
 
     def evaluate(self, against: Any, field: str | None = None) -> Any:
-        """Compare a field of the answers with known labels, as `df.llm.evaluate` does. Sends nothing.
+        """Compare a field of the answers with known labels, like `df.llm.evaluate`. Sends nothing.
 
         Args:
-            against: Name of a column of the frame that was asked, or a Series with its index.
-            field: None for the only field, or the one that is named as the labels are.
+            against: Name of a column of the run's frame, or a Series with its index.
+            field: Name of the field; None for the only field, or the one with the same name as the labels.
 
         Returns:
             An `Evaluation`: accuracy, kappa, report, confusion.
 
         Raises:
-            PllmError: When the run has no dataframe.
-            UsageError: When nothing can be compared.
+            PllmError: If the run has no dataframe.
+            UsageError: If there is nothing to compare.
         """
         rows = self._live.rows
         if not isinstance(rows, EvaluableRows):
@@ -183,38 +185,38 @@ class Run:
         return rows.evaluate(self._live, against, field)
 
     def explain(self, row: int) -> Explanation:
-        """Show everything about one row's call. Sends nothing.
+        """Explain one row's call: what was sent, what came back, what it cost. Sends nothing.
 
         Args:
-            row: Position, counted from 0; negative from the end.
+            row: Position, counted from 0; negative to count from the end.
 
         Returns:
-            An `Explanation`: prompt, body, raw reply, attempts, tokens, cost; shown, a page of them.
+            An `Explanation`: prompt, body, raw reply, attempts, tokens, cost. A notebook shows it as a table.
 
         Raises:
-            UsageError: For a row that is not there.
+            UsageError: If there is no such row.
         """
         return self._live.explain(row)
 
     def retry(self, kinds: Sequence[str] | None = None) -> Run:
-        """Send failed rows again, in this run, and return it at once.
+        """Send failed rows again in this run. Returns at once.
 
         Args:
-            kinds: Kinds of failure to try again; None for those that can succeed unchanged. A paid
-                failure (refusal, truncated, schema) that is named here is paid for again.
+            kinds: Failure kinds to send again; None for those that may succeed now. A failure that was paid for
+                (refusal, truncated, schema) and is named here is paid for again.
 
         Returns:
-            This run, which goes on: `.wait()` or `.result()` waits for it.
+            This run, running again: `.wait()` or `.result()` waits for it.
 
         Raises:
-            PllmError: While the run is still going, or after an internal error ended it.
+            PllmError: If the run has not ended, or an internal error ended it.
         """
         self._live.retry(kinds)
         return self
 
 
 def handle_of(live: LiveRun) -> Run:
-    """Return the handle of a run: the same one for as long as somebody holds it."""
+    """Return the handle of a run. It is the same object as long as it is referenced."""
     held = None if live.handle is None else live.handle()
     if isinstance(held, Run):
         return held

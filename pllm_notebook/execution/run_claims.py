@@ -1,7 +1,7 @@
-"""Which of a run's calls this process may send: those that no other process, and no batch job, asks already.
+"""Claims on a run's calls: this process sends only calls that no other process, and no batch job, already sends.
 
-Every call is claimed just before it is offered, not when it is planned, so that processes that began together
-share the work. What another owner asks is looked for in the store until it is there, or until it is free.
+Every call is claimed just before it is offered to the dispatcher, not when it is planned, so that processes that start
+together share the work. For a call of another owner, the store is checked until it has the answer, or the call is free.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from pllm_notebook.claim_types import ClaimKind, ClaimStore, ReleaseCounts
 
 __all__ = ["ClaimDecision", "JobLookup", "RunClaims", "job_warnings"]
 
-# Claimed at a time: one transaction for several calls, and few enough that they soon leave. A run whose calls end
-# quickly claims more, yet not what it needs longer than this for: another process could send it meanwhile.
+# Number of calls claimed at a time: several per transaction, but few enough that they are soon sent. A run whose calls
+# are sent within `_FAST_S` claims more, but not calls that would wait longer: another process could send them.
 _MIN_CLAIMS: Mapping[ClaimKind, int] = {"live": 8, "batch": 500}
 _MAX_CLAIMS: Mapping[ClaimKind, int] = {"live": 64, "batch": 500}
 _FAST_S = 0.25
 
 
 class JobLookup(Protocol):
-    """Knows which calls wait in batch jobs. Sends nothing."""
+    """Look up which calls wait in batch jobs. Sends nothing."""
 
     def any_open(self) -> bool:
-        """Return whether there are open jobs at this moment, in this cache directory."""
+        """Return whether this cache directory has open jobs at present."""
 
     def waiting(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Return the ids of the jobs in which *keys* wait for an answer; a key that does not wait is left out."""
+        """Return the id of the job in which each of *keys* waits. Keys that do not wait are left out."""
 
 
 class ClaimDecision(NamedTuple):
-    """What may become of some calls.
+    """The result of claiming some calls.
 
     Attributes:
         free: Keys that this run may send.
-        in_jobs: Keys that wait in a batch job, with its id.
-        look: Whether an answer to a free key may have come since the run was planned.
+        in_jobs: Job id of each key that waits in a batch job.
+        look: Whether an answer to a free key may have appeared since planning.
     """
 
     free: frozenset[str]
@@ -48,15 +48,15 @@ class RunClaims:
     """The claims of one run. Used on the engine's loop alone.
 
     Args:
-        claims: Of the cache directory, None where no other process can know of this run's answers.
-        kind: How the run's calls go.
-        jobs: Looks up calls that wait in batch jobs, None where there can be none.
-        waits: Whether a call that waits in a job is waited for; a run whose own calls go by batch joins the job.
-        soon: Calls a function on the loop in a moment.
-        now: Gives the loop's seconds.
+        claims: The claims of the cache directory, None if the run's answers cannot be shared with other processes.
+        kind: How the run sends its calls.
+        jobs: Looks up calls that wait in batch jobs, None if there can be none.
+        waits: Whether the run waits for calls that are in batch jobs. A batch run joins the job in any case.
+        soon: Calls a function on the loop after a short delay.
+        now: Returns the seconds on the loop's clock.
 
     Attributes:
-        ahead: Calls that are claimed at a time; 0 where nothing is claimed.
+        ahead: Number of calls claimed at a time; 0 if nothing is claimed.
         waits: As given.
     """
 
@@ -75,7 +75,7 @@ class RunClaims:
         self._jobs = jobs
         self.waits = waits
         self._begun = self._seen = ReleaseCounts()
-        # None for not looked up.
+        # Whether any jobs are open; None if not looked up.
         self._open_jobs: bool | None = None
         self._held: set[str] = set()
         self._ended: list[str] = []
@@ -87,17 +87,17 @@ class RunClaims:
         self._some_ended = False
 
     def begin(self) -> None:
-        """Note how far other owners are, before the plan looks into the store."""
+        """Record the release counts of other owners, before the plan checks the store."""
         if self._claims is not None:
             self._begun = self._seen = self._claims.mark(self._kind)
             self._open_jobs = None
 
     def take(self, keys: Sequence[str], *, again: bool = False) -> ClaimDecision:
-        """Claim what is free of *keys*.
+        """Claim those of *keys* that are free.
 
         Args:
-            keys: Of calls that would be sent next.
-            again: Whether they were not free before: what has become of them since is looked up afresh.
+            keys: Keys of the calls that would be sent next.
+            again: Whether they were not free before, so that the jobs are looked up again.
         """
         held = self._held.intersection(keys)
         if self._claims is None or len(held) == len(keys):
@@ -107,7 +107,7 @@ class RunClaims:
         granted, mark = self._claims.take(self._kind, [key for key in keys if key not in held])
         self._held |= granted
         granted |= held
-        # After the claims: what journals a job holds them until the journal has the calls.
+        # Look up jobs after claiming: a process that submits a job keeps its claims until the journal has the calls.
         if again or mark._replace(live=0) != self._seen._replace(live=0):
             self._seen, self._open_jobs = mark, None
         in_jobs = self._in_jobs(keys if self._kind == "live" else [key for key in keys if key not in granted])
@@ -118,14 +118,14 @@ class RunClaims:
         return ClaimDecision(granted.difference(in_jobs), in_jobs, mark != self._begun)
 
     def release(self, keys: Iterable[str]) -> None:
-        """Release claims at once; keys that are not held are left out."""
+        """Release claims at once. Keys that are not held are ignored."""
         mine = self._held.intersection(keys)
         if mine and self._claims is not None:
             self._held -= mine
             self._claims.release(self._kind, mine)
 
     def release_soon(self, keys: Iterable[str]) -> None:
-        """Release claims together with others of this moment: their calls have ended."""
+        """Release the claims of ended calls a little later, together with others."""
         if self._held:
             if not self._ended:
                 self._call_soon(self._release_ended)
@@ -133,15 +133,15 @@ class RunClaims:
             self._some_ended = True
 
     def end(self) -> None:
-        """Release everything: the run has ended, and what it had not sent is free."""
+        """Release all claims, since the run has ended. Calls that it did not send become free."""
         self.release(list(self._held))
 
     def _adjust_batch_size(self) -> None:
-        """Adjust how many calls are claimed at a time: more where the last ones were sent soon, and some have ended."""
+        """Adjust the number of calls claimed at a time: more if the last ones were sent quickly and some have ended."""
         now = self._now()
         if now - self._taken_at >= _FAST_S:
             self.ahead = max(_MIN_CLAIMS[self._kind], self.ahead // 2)
-        elif self._some_ended:  # at its beginning a run sends many at once
+        elif self._some_ended:  # before that, speed means nothing: a starting run sends many calls at once
             self.ahead = min(_MAX_CLAIMS[self._kind], 2 * self.ahead)
         self._taken_at, self._some_ended = now, False
 
@@ -158,10 +158,10 @@ class RunClaims:
 
 
 def job_warnings(rows: Mapping[str, int]) -> tuple[str, ...]:
-    """Describe which rows were not sent because they wait in a batch job, and what can be done.
+    """Describe how many rows were not sent because they wait in a batch job, and what the user can do.
 
     Args:
-        rows: Their number by the job's id.
+        rows: Number of rows by job id.
     """
     return tuple(
         f"{'1 row waits' if count == 1 else f'{count:,} rows wait'} in batch job {job[:8]}; nothing was sent for "

@@ -1,4 +1,4 @@
-"""The displays of one run: that of the cell that started it, and those that a person opened elsewhere since."""
+"""The displays of one run: the one in the cell that started it, and those opened later elsewhere."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["RunDisplays"]
 
 
 class ShownRun(Protocol):
-    """A run, as displays need it (see `Run`)."""
+    """The parts of a run that displays use (see `Run`)."""
 
     execution: Execution
 
     def progress(self) -> Progress:
-        """Return the counts of this moment."""
+        """Return the current counts."""
 
     def done(self) -> bool:
         """Return whether it has ended."""
@@ -36,25 +36,25 @@ class ShownRun(Protocol):
 
 @dataclass(eq=False, slots=True)
 class RunDisplays:
-    """Every display shows the same run; a broken one is left alone, and the others go on.
+    """All displays of one run. A display that fails is no longer used; the others continue.
 
     Attributes:
-        all: The displays, the first one first. Replaced and never changed, since it is read on another thread.
+        all: The displays, in the order in which they were added. The tuple is replaced, since other threads read it.
     """
 
     all: tuple[SafeDisplay, ...]
 
     @property
     def stays(self) -> bool:
-        """Whether the last line of one stays in view, so that no warning repeats it."""
+        """Whether the last line of any display stays in view, so that no warning has to repeat it."""
         return any(display.stays for display in self.all)
 
     def add(self, display: Display) -> None:
-        """Add one before the run starts."""
+        """Add a display before the run starts."""
         self.all = (*self.all, SafeDisplay(display))
 
     def attach(self, display: Display, run: ShownRun, engine: Engine) -> None:
-        """Show *run* in one more display, from any thread but the loop's."""
+        """Show *run* in one more display. Callable from any thread except the loop's."""
         shown = SafeDisplay(display)
         shown.open(run.progress(), weak_callback(run.cancel))
         if run.done() or not engine.loop.alive:
@@ -63,17 +63,17 @@ class RunDisplays:
             engine.loop.call(self._add, shown, run)
 
     def open(self, run: ShownRun) -> None:
-        """Show the start, or that the run goes on."""
+        """Show the start of the run, or of a retry."""
         for display in self.all:
             display.open(run.progress(), weak_callback(run.cancel))
 
     def update(self, progress: Progress) -> None:
-        """Show the run as it is now."""
+        """Show the current counts."""
         for display in self.all:
             display.update(progress)
 
     def close(self, run: ShownRun) -> None:
-        """Show the end."""
+        """Show the end of the run."""
         for display in self.all:
             display.close(run.progress(), _retry_of(run))
 

@@ -10,18 +10,18 @@ __all__ = ["RunEnd"]
 
 
 class RunEnd:
-    """The end of one run, which comes again after each retry.
+    """The end of one run, which is reached again after each retry.
 
-    It holds what conducts the run and never its handle, which must not be in a circle (see `Run`).
+    It refers to the execution and never to the `LiveRun`, which must not be part of a reference cycle.
 
     Args:
-        run_id: For messages.
-        execution: What conducts the run.
-        total: Its rows.
+        run_id: The run's id, for messages.
+        execution: The run's execution.
+        total: Number of rows.
 
     Attributes:
         ended: Set while the run has ended.
-        handed: Set while everything is with the provider; a batch that is not waited for gives its rows then.
+        handed: Set while everything is submitted to the provider; a batch with `wait=False` returns its rows then.
     """
 
     def __init__(self, run_id: str, execution: Execution, total: int) -> None:
@@ -35,29 +35,29 @@ class RunEnd:
         self._given = self.handed if self._is_batch and options.wait is False else self.ended
 
     def clear(self) -> None:
-        """Note that the run goes on."""
+        """Note that the run continues."""
         self.ended.clear()
         self.handed.clear()
 
     def cancel(self) -> None:
-        """Stop the run. From any thread; returns at once."""
+        """Stop the run. Callable from any thread; returns at once."""
         self._loop.call(self._execution.stop, "cancelled", None)
 
     def block(self, timeout_s: float | None) -> None:
-        """Block until the result can be had, for *timeout_s* at most; an interrupt cancels the run."""
+        """Block until the result is available, for at most *timeout_s*. An interrupt cancels the run."""
         if not self._given.is_set():
             block_until(self._given, self.cancel, loop=self._loop, message=self._stopped, timeout_s=timeout_s)
 
     async def until_given(self) -> None:
-        """Await what `block` blocks for, on the caller's own loop, passing cancellation on."""
+        """Await on the caller's own loop what `block` blocks for. A cancellation is passed on to the run."""
         await await_end(self._given, self.cancel, loop=self._loop, message=self._stopped)
 
     async def until_ended(self) -> None:
-        """Await the end on the caller's own loop, passing cancellation on."""
+        """Await the end on the caller's own loop. A cancellation is passed on to the run."""
         await await_end(self.ended, self.cancel, loop=self._loop, message=self._stopped)
 
     def interruption(self) -> RunInterrupted:
-        """Return the error of a run that was stopped."""
+        """Return the error for a run that was stopped."""
         return RunInterrupted("Stopped.", kept=self._execution.kept, total=self._total, run=self._run_id)
 
     def _stopped(self) -> str:

@@ -1,4 +1,4 @@
-"""The events of one run, as its parts know them."""
+"""Events of one run, sent to the user's listeners (`on_event`)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["RunEvents"]
 
 logger = logging.getLogger("pllm_notebook")
 
-# At exit, events that wait are delivered for this long; a listener may hang.
+# Maximum time at exit to deliver waiting events, since a listener may hang.
 _AT_EXIT_S = 5.0
 
 
 class RunEvents:
-    """A display that sends what happens to listeners, in order, in a thread of the package's own.
+    """A display that sends events to listeners, in order, on a thread of this package.
 
     Args:
         run: The run's id.
-        mode: As asked.
-        listeners: Of the settings in force when the run began: one function or several.
+        mode: The mode in the run's options.
+        listeners: The listeners in the settings in force when the run began: one function or several.
     """
 
     def __init__(self, run: str, mode: str, listeners: EventListener | Sequence[EventListener]) -> None:
@@ -40,7 +40,7 @@ class RunEvents:
 
     @property
     def stays(self) -> bool:
-        """Return False: a warning is still needed."""
+        """False: nothing stays in view, so warnings are still needed."""
         return False
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
@@ -58,10 +58,10 @@ class RunEvents:
         """Send the end of a call.
 
         Args:
-            spec: What it asked.
+            spec: The spec of the call.
             result: Its reply or failure.
-            cost_usd: US dollars, None for unknown.
-            prompt: Returns what it was asked with; None for a call that continues another one.
+            cost_usd: Cost in US dollars, None for unknown.
+            prompt: Builds its prompt; None for a follow-up call or a pack.
         """
         reply = result.result
         usage = None if isinstance(reply, Failure) else reply.usage
@@ -105,7 +105,7 @@ class RunEvents:
     def _send(self, event: Event) -> None:
         try:
             _THREAD.value.submit(self._deliver, event)
-        except RuntimeError:  # the process ends
+        except RuntimeError:  # the process is ending
             logger.debug("An event came after the end: %s", type(event).__name__)
 
     def _deliver(self, event: Event) -> None:
@@ -122,14 +122,14 @@ def _text_of(prompt: Callable[[], Prompt]) -> str:
 
 
 def _finish(threads: DaemonThreads) -> None:
-    """Let what was sent be delivered; a listener that hangs is left behind."""
+    """Wait for the delivery of all events. A listener that hangs is abandoned."""
     try:
         threads.submit(lambda: None).result(timeout=_AT_EXIT_S)
     except TimeoutError:
         logger.warning("on_event has not returned; the events after that are lost")
 
 
-# One thread, so that events come one after the other; it is a daemon, so a listener that hangs ends with the process.
+# One thread, so that events arrive in order. It is a daemon, so that a listener that hangs does not keep the process.
 _THREAD: Slot[DaemonThreads] = Slot(
     "events", lambda: DaemonThreads("pllm-events", at_once=1, patience_s=3600.0), close=_finish, stage=ExitStage.WRITERS
 )

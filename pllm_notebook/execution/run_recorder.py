@@ -1,7 +1,7 @@
-"""What a run leaves in the registry on disk: its question when it begins, its rows when it has ended.
+"""Write a run to the registry on disk: its question when it begins, its rows when it has ended.
 
-A run that has something to send leaves its question before it sends, and the keys of its rows once they are planned: a
-killed one is read by them. What the cache answers alone is written once, when the caller has the result.
+A run that has something to send writes its question before sending, and the keys of its rows once they are planned, so
+that a killed run can be read. A run that the cache answers completely is written once, when the caller has the result.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordableRows", "RunRecorder"]
 
-# Of the replies that are looked at for the name of the model that answered.
+# Number of outcomes that are examined for the names of the models that answered.
 _SERVED_SAMPLE = 20
-# A run that the cache answers leaves its question after so long: a killed one is then seen.
+# A run that the cache answers writes its question after this time, so that a killed run is listed.
 _A_WHILE_S = 1.0
 
 logger = logging.getLogger("pllm_notebook")
 
 
 class RecordableRun(Protocol):
-    """What the registry reads of a `Run`."""
+    """The parts of a `LiveRun` that the registry reads."""
 
     id: str
     started_at: float
@@ -61,7 +61,7 @@ class RecordableRun(Protocol):
 
     @property
     def table(self) -> ResultTable:
-        """Its outcomes."""
+        """The outcomes of its rows."""
 
     def done(self) -> bool:
         """Return whether it has ended."""
@@ -69,25 +69,25 @@ class RecordableRun(Protocol):
 
 @runtime_checkable
 class RecordableRows(Protocol):
-    """Rows whose run is remembered: those of a frame, and lists.
+    """Rows whose run is recorded: rows of frames and lists.
 
     Attributes:
-        asked: Names of the columns that the run read, in order; () for what is no frame.
-        assembled: For which of the run's endings the values of the result are known, 0 for none.
+        asked: Names of the columns that the run read, in order; () if there is no frame.
+        assembled: Number of the run's ending for which the result's values are known, 0 for none.
     """
 
     asked: tuple[str, ...]
     assembled: int
 
     def described(self, run: RecordableRun) -> Mapping[str, Any]:
-        """Return the question and the result's columns, as the header of the registry has them."""
+        """Return the question and the result's columns, in the form of the registry's header."""
 
     def record(self, run: RecordableRun) -> RowRecord:
-        """Return what is to be remembered of each row, at this point of the run."""
+        """Return the current record of each row."""
 
 
 class RunRecorder:
-    """Write one run into the registry. A registry that cannot be written costs no answer: the log says so once.
+    """Write one run to the registry. If that fails, it is logged once, and no answer is lost.
 
     Args:
         directory: The run's cache directory.
@@ -99,20 +99,20 @@ class RunRecorder:
         self._keyless = keyless
         self._failed = False
         self._is_begun = False
-        # What does not change while it goes.
+        # The part of the header that does not change; None before the first write.
         self._fixed: dict[str, Any] | None = None
-        # Of the rows that were written last; None before the first time.
+        # The run's ending and the result's ending when the rows were last written; None before the first time.
         self._known: tuple[int, int] | None = None
-        # Of the rows of a run that goes: whether they were written, or need not be.
+        # Whether the rows of the running run were written, or need not be.
         self._is_planned = keyless
-        # A run's end and its plan are written by two threads.
+        # The plan and the end of a run are written by different threads.
         self._lock = threading.Lock()
-        if keyless:  # there is no store, which would have made it
-            with suppress(OSError):  # reported by what is written into it
+        if keyless:  # there is no store that would have created the directory
+            with suppress(OSError):  # reported when something is written into it
                 RunFiles(directory).make_directory()
 
     def begin(self, run: RecordableRun) -> None:
-        """Write the question, before anything is sent; nothing where it is written."""
+        """Write the question before anything is sent; do nothing if it is already written."""
         with self._lock:
             if not self._is_begun:
                 self._is_begun = True
@@ -121,8 +121,8 @@ class RunRecorder:
     def look(self, run: RecordableRun, workers: Executor) -> None:
         """Write the rows, in a worker, once all of them are planned and some are sent. On the engine's loop.
 
-        A run that the cache answers sends none: its rows are written once, when it has ended. One that takes a while
-        even so leaves its question.
+        A run that the cache answers sends nothing: its rows are written once, when it has ended. If it takes longer
+        than `_A_WHILE_S`, its question is written earlier.
         """
         execution = run.execution
         if not self._is_begun and not run.done() and time.time() - run.started_at > _A_WHILE_S:
@@ -134,7 +134,7 @@ class RunRecorder:
         calls = run.table.call_of_row
         if len(calls) and calls[-1] != UNPLANNED and UNPLANNED not in np.array(calls):
             self._is_planned = True
-            with suppress(RuntimeError):  # the engine ends, and the run with it
+            with suppress(RuntimeError):  # the engine is ending, and the run with it
                 workers.submit(self._plan, run)
 
     def _plan(self, run: RecordableRun) -> None:
@@ -143,13 +143,13 @@ class RunRecorder:
                 self._write(run, _rows_of(run))
 
     def finish(self, run: RecordableRun, *, may_wait: bool = True) -> None:
-        """Write the rows of a run that has ended, soon, unless nothing has changed since they were written.
+        """Write the rows of an ended run soon, on another thread, unless nothing has changed since the last write.
 
-        A reader of the registry in this process waits for it, and so does the end of the process.
+        Readers of the registry in this process wait for the write, and so does the end of the process.
 
         Args:
             run: The run.
-            may_wait: Whether the caller may wait where much is queued; the engine's loop may not.
+            may_wait: Whether the caller may wait if much is queued; the engine's loop may not.
         """
         write_later(partial(self._finish, run), may_wait=may_wait)
 
@@ -170,7 +170,7 @@ class RunRecorder:
             header = _redacted(self._fixed | _changing(run))
             RunFiles(self._directory).write(header, arrays)
         except Exception as error:
-            # The caller has deleted the directory since, as a temporary one, and the record with it.
+            # Not logged if the caller has deleted the directory, such as a temporary one, with the record in it.
             if not self._failed and not RunFiles(self._directory).is_gone():
                 logger.warning("The run %s could not be written to the registry of runs: %s", run.id, error)
             self._failed = True
@@ -179,14 +179,14 @@ class RunRecorder:
 def _arrays(run: RecordableRun, rows: RecordableRows) -> Mapping[str, Any]:
     record = rows.record(run)
     if run.done():
-        # The rest took one reply, which the cache has.
+        # Every other row took one reply, which is in the cache with its usage.
         odd = record.several | (record.failure != 0) | (record.status == STATUSES.index("not_sent"))
         record.spent = SpentRecord.of(run.table, np.flatnonzero(odd))
     return record.arrays()
 
 
 def _rows_of(run: RecordableRun) -> RecordableRows:
-    """Return the rows of a run that is recorded; checking the protocol again would cost as much as a small file."""
+    """Return the rows of a recorded run. The protocol is not checked again: that would take as long as a small file."""
     return cast(RecordableRows, run.rows)
 
 
@@ -234,7 +234,7 @@ def _changing(run: RecordableRun) -> dict[str, Any]:
 def _redacted(header: dict[str, Any]) -> dict[str, Any]:
     try:
         written = orjson.dumps(header, default=repr, option=_JSON_OPTIONS).decode()
-    except TypeError:  # a bound or a default beyond 64 bits, which is read back as a float
+    except TypeError:  # a bound or a default has more than 64 bits; it is read back as a float
         import json
 
         written = json.dumps(header, default=repr)
@@ -246,8 +246,8 @@ _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def _options(options: Options) -> dict[str, Any]:
-    """Return the options that differ from the defaults; of functions and types, their names."""
-    # The registry holds no text of rows; of examples, a run's own description has a digest.
+    """Return the options that differ from the defaults, with the names of functions and types."""
+    # The registry contains no text of rows. For examples, the description of the run has a digest.
     return {name: _as_json_value(value) for name, value in given_options(options).items() if name != "examples"}
 
 
@@ -263,7 +263,7 @@ def _as_json_value(value: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def _source(output: OutputType) -> str:
-    """Return the text that defines a type, or its repr where there is none."""
+    """Return the source code of a type, or its repr if the source is not available."""
     kind = output.kind
     try:
         return inspect.getsource(kind)
@@ -272,7 +272,7 @@ def _source(output: OutputType) -> str:
 
 
 def _served(run: RecordableRun) -> list[str]:
-    """Return the names in which the provider answered."""
+    """Return the model names that the provider reported in the first outcomes."""
     found: dict[str, None] = {}
     for outcome in run.table.outcomes[:_SERVED_SAMPLE]:
         if outcome is not None and outcome.metas:

@@ -1,4 +1,4 @@
-"""The runs of this process, newest last: those that are going, those that somebody holds, and the last that ended."""
+"""The runs of this process, newest last: running ones, referenced ones, and the last ones that ended."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ __all__ = [
 ]
 
 LARGEST_BYTES = 64 * 2**20
-"""What runs that have ended and are not referenced elsewhere may take, the newest first.
+"""Maximum memory of ended runs that are kept only here, newest first.
 
-A run whose result has not been taken yet is kept beyond that until the next one begins: `pllm.runs()[-1].to_frame()`
-is how an interrupted run's answers are had.
+The last run is kept beyond that until the next one begins if its result has not been taken: the user gets the answers
+of an interrupted run by `pllm.runs()[-1].to_frame()`.
 """
 
-# What a run takes for each call (its key, its reply's figures, its value), and for each row: measured, and rounded up.
+# Memory of a run for each call (its key, the metadata of its reply, its value) and for each row: measured, rounded up.
 _BYTES_A_CALL = 1_200
 _BYTES_A_ROW = 500
-# Runs whose payment is kept apart; beyond it, the payments of the oldest runs that are not held are added up.
+# Maximum number of runs whose payments are kept separately; beyond it, the oldest ones that no longer exist are summed.
 _MAX_APART = 10_000
 
 
 class PaidRuns(NamedTuple):
-    """What some runs asked and paid.
+    """The summed rows, tokens and cost of some runs.
 
     Attributes:
         runs: Number of runs.
-        rows: Their rows.
-        answered: Rows with an answer, of a call or of the cache.
-        from_cache: Of these, those of the cache.
-        failed: Rows that failed.
-        not_sent: Rows that a ceiling kept back.
-        input_tokens: Of the calls.
-        output_tokens: Of the calls.
-        cost_usd: What these calls cost, None for an unknown price. A call that runs share counts once.
+        rows: Number of their rows.
+        answered: Number of rows with an answer, from a call or the cache.
+        from_cache: Number of these that the cache answered.
+        failed: Number of rows that failed.
+        not_sent: Number of rows that were not sent because of the cost limit.
+        input_tokens: Input tokens of the calls.
+        output_tokens: Output tokens of the calls.
+        cost_usd: Cost of the calls in US dollars, None for an unknown price. A call that runs share counts once.
     """
 
     runs: int = 0
@@ -62,18 +62,17 @@ class PaidRuns(NamedTuple):
     cost_usd: float | None = 0.0
 
     def plus(self, other: PaidRuns) -> PaidRuns:
-        """Return both together."""
+        """Return the sum of both."""
         cost = None if self.cost_usd is None or other.cost_usd is None else self.cost_usd + other.cost_usd
         counts = {name: getattr(self, name) + getattr(other, name) for name in PaidRuns._fields if name != "cost_usd"}
         return PaidRuns(**counts, cost_usd=cost)
 
 
 class _Runs(Locked):
-    """The runs of this process, by id: all that exist, and those that are held here.
+    """The runs of this process by id: `live` has all that exist, `held` those that are kept alive here.
 
-    `largest_bytes` bounds what those that are held may take, so that they need not be looked at each time.
-    `paid` has what each run paid that has ended and is not held, and `older` the sum of those that are no longer
-    kept apart.
+    `largest_bytes` is an upper bound on the memory of the held runs, so that they need not be examined each time.
+    `paid` has the payments of ended runs that are not held; `older` is the sum of those no longer kept separately.
     """
 
     def __init__(self) -> None:
@@ -94,7 +93,7 @@ _RUNS: Slot[_Runs] = Slot("runs", _Runs, close=_Runs.record, stage=ExitStage.REC
 
 
 def remember(run: LiveRun) -> None:
-    """Keep a run that begins, and let go of those that have ended."""
+    """Keep a run that begins, and release ended runs if needed."""
     known = _RUNS.value
     with known.lock:
         known.live[run.id] = run
@@ -105,10 +104,10 @@ def remember(run: LiveRun) -> None:
 
 
 def release_ended(*, begun: bool = False) -> None:
-    """Release runs that have ended, the oldest first, beyond what they may take.
+    """Release ended runs, oldest first, until the rest take at most `LARGEST_BYTES`.
 
     Args:
-        begun: Whether a run begins: a result that has not been taken is then given up as well.
+        begun: Whether a run begins, so that even a last result that has not been taken may be released.
     """
     known = _RUNS.value
     with known.lock:
@@ -132,7 +131,7 @@ def release_ended(*, begun: bool = False) -> None:
 
 
 def forget(run: LiveRun) -> None:
-    """Release a run that is only a piece of something larger."""
+    """Release a run that is only a part of something larger, and no longer list it."""
     known = _RUNS.value
     with known.lock:
         known.held.pop(run.id, None)
@@ -141,7 +140,7 @@ def forget(run: LiveRun) -> None:
 
 
 def forget_all() -> None:
-    """Release every run, as a new kernel would know of none; what was recorded stays."""
+    """Release every run, as if in a new kernel. Records on disk stay."""
     close()
     known = _RUNS.value
     with known.lock:
@@ -151,11 +150,11 @@ def forget_all() -> None:
         known.paid.clear()
         known.older = PaidRuns()
         known.largest_bytes = 0
-    del dropped  # outside the lock: a run that ends here lets go of its parts
+    del dropped  # outside the lock, since deleting a run releases its parts
 
 
 def unlisted() -> PaidRuns:
-    """Return what the runs of this process paid that have ended and that `runs` does not list."""
+    """Return the sum of the ended runs of this process that `runs` does not list."""
     known = _RUNS.value
     with known.lock:
         total = known.older
@@ -166,17 +165,17 @@ def unlisted() -> PaidRuns:
 
 
 def _note_paid_by(run: LiveRun) -> None:
-    """Keep what a run that is let go of has paid: now, if it has ended, and each time that it ends."""
+    """Record the payments of a released run, now if it has ended, and each time it ends later."""
     run.on_over = _settle
     if run.done():
         _settle(run)
 
 
 def _settle(run: LiveRun) -> None:
-    """Note what a run has paid. From any thread."""
+    """Record what a run has paid. From any thread."""
     p = run.progress()
     if not (p.input_tokens or p.output_tokens or p.cost_usd):
-        return  # nothing was paid, and its rows are those of other runs
+        return  # nothing was paid, so the run is not counted
     spent = run.execution.queues.spent
     paid = PaidRuns(
         1, p.total, p.done + p.cached, p.cached, p.failed, p.not_sent, p.input_tokens, p.output_tokens, spent.own_usd
@@ -191,17 +190,17 @@ def _settle(run: LiveRun) -> None:
 
 
 def runs() -> list[LiveRun]:
-    """Return the runs of this process that are still held, newest last."""
+    """Return the runs of this process that still exist and are listed, newest last."""
     known = _RUNS.value
     with known.lock:
         return sorted(known.live.values(), key=lambda run: run.number)
 
 
 def find(run_id: object) -> LiveRun | None:
-    """Return the run of this process with this id, None where there is none, or it is not referenced any more."""
+    """Return the run of this process with this id, None if there is none or it is no longer referenced."""
     return _RUNS.value.live.get(run_id) if isinstance(run_id, str) else None
 
 
 def close() -> None:
-    """Write down what is known of the runs that have ended and whose result was not taken."""
+    """Write the records of all ended runs to the registry on disk."""
     _RUNS.value.record()

@@ -1,4 +1,4 @@
-"""The state of one run: what each result changes, when it is over, and how it is stopped."""
+"""The state of one run: how results change it, when it is over, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from pllm_notebook.failures import Failure, FailureKind
 
 __all__ = ["NOT_CACHED", "RunState"]
 
-# Stored answers of one spec that are looked at to learn how many tokens an answer takes.
+# Maximum number of stored answers of one chunk used to learn how many tokens an answer takes.
 _LEARNED_FROM = 64
 NOT_CACHED = Failure(FailureKind.NOT_CACHED, "Not in the cache, and cache='only' sends nothing.")
 
 
 class RunState:
-    """One run on the engine's loop; what displays read may be read from any thread.
+    """One run on the engine's loop. The properties that displays read may be read from any thread.
 
     Args:
-        specs: What the rows are asked (see `MixedRows`), with the options of one run.
+        specs: The specs of the rows (see `MixedRows`), with the options of one run.
         rows: The rows.
-        services: What it uses and does not own.
-        isolates: Whether a model that cannot be asked fails its own rows alone, while the others go on.
-        observer: Makes what sees the results, of their table; None for nothing.
+        services: Shared services, which the run does not own.
+        isolates: Whether a model that cannot be called fails only its own rows, while the other models continue.
+        observer: Builds the observer of the results from their table; None for no observer.
 
     Attributes:
         results: The outcome of each call and row of the run, and their counts.
-        table: The outcomes of what a person asked: `results`, but for an ensemble, whose decisions they are.
-        counts: Counts of rows of `table`.
-        model: The models that are asked, as a person writes them.
+        table: The outcomes of the user's rows: the decided outcomes of an ensemble, otherwise `results`.
+        counts: Counts of the rows of `table`.
+        model: The models that are called, as displays show them.
         simulated: Whether any answers are simulated.
-        decider: What decides rows from several calls each, None where each has one.
+        decider: Decides rows from several calls each, None if each row has one call.
         queues: The calls of each spec.
-        tasks: Of this run, while it goes.
+        tasks: The tasks of this run; None before it begins.
         state: "running" until it has ended.
-        error: What ended it, for the caller to raise; None for nothing.
-        broken: Whether an internal error ended it: what is still on its way can then not be counted on.
-        warnings: Warnings to show at the end, besides rows that failed or were not saved.
+        error: The error that ended it, for the caller to raise; None for none.
+        broken: Whether an internal error ended it, so that calls in flight may never end.
+        warnings: Warnings to show at the end, besides those about rows that failed or were not saved.
         paused: Whether no new calls are sent for now.
     """
 
@@ -79,7 +79,7 @@ class RunState:
         self.simulated = any(spec.target.simulated for spec in asked)
         self.planner = Planner(specs, rows, self.results, services.store)
         self.budget = services.budget or RunBudget(options.max_cost_usd)
-        # Of a decider, a decided row ends the run, and not a sample that fails.
+        # With a decider, a failed row ends the run when it is decided, not when one of its samples fails.
         raises = self.decider is None and (options.mode == "sync" or options.errors == "raise")
         self.queues = CallQueues(
             CallQueue(spec, self.planner, self.results, services, run_budget=self.budget, raises=raises)
@@ -97,15 +97,15 @@ class RunState:
         self.warnings: Sequence[str] = ()
         self._isolates = isolates and not raises
         self._only_cached = options.cache == "only"
-        # How it will end once what is on its way has come back; None while nothing stops it.
+        # How the run will end once the calls in flight have ended; None while nothing stops it.
         self._stop: Halt | None = None
         self._is_short = False
 
-    # What displays and callers read.
+    # Read by displays and callers.
 
     @property
     def note(self) -> str:
-        """One line of news for the display, "" for none."""
+        """The display's status note, "" for none."""
         if self.decider is None:
             return self._note
         further = self.queues[self.decider.members :]
@@ -119,21 +119,21 @@ class RunState:
 
     @property
     def submitted(self) -> bool:
-        """Whether everything that it asks is on its way: of a batch, with the provider."""
+        """Whether all calls have been sent; for a batch, submitted to the provider."""
         return self.state != "running" or self.queues.are_submitted
 
     @property
     def kept(self) -> int:
-        """Rows that have an answer."""
+        """Number of rows with an answer."""
         return self.table.answered
 
     @property
     def unsaved(self) -> int:
-        """Rows whose paid answer the cache could not keep."""
+        """Number of rows whose paid answer the cache could not keep."""
         return self.results.unsaved
 
     def look(self) -> None:
-        """Set `note` to what holds calls back at this moment. For the display's clock."""
+        """Set `note` to what holds calls back at present. Called before each update of the displays."""
         if self.is_stopping:
             self._note = ""
         elif self.paused:
@@ -148,18 +148,18 @@ class RunState:
         return self.specs[0]
 
     def answer_of(self, row: int) -> tuple[CallSpec, str]:
-        """Return the spec whose reply is a row's answer, and the reply's key, "" where it is the row's own."""
+        """Return the spec whose reply is a row's answer, and the reply's key; "" if it is the row's own call."""
         decided = None if self.decider is None else self.decider.reply_of(row)
         return decided or (self.spec_of(row), "")
 
     def retryable(self, kinds: set[FailureKind] | None) -> list[int]:
-        """Return the calls that a retry would send: never ended, or failed in a way that can pass."""
+        """Return the calls that a retry of *kinds* would send (see `ResultTable.retryable`)."""
         return self.table.retryable(kinds)
 
-    # What the loop calls.
+    # Called by the loop.
 
     def take_chunk(self, chunk: Chunk) -> None:
-        """Record what the plan found; queue the rest."""
+        """Record the outcomes that the plan found, and queue the other calls."""
         queue, results = self.queues[chunk.spec], self.results
         results.count_planned(chunk.rows, chunk.weights, skipped=chunk.skipped, failed=chunk.failed)
         for reply, _ in chunk.steps[:_LEARNED_FROM]:
@@ -198,13 +198,13 @@ class RunState:
 
         Args:
             queue: The queue of the call, which is open.
-            reply: What was read.
-            step: What becomes of it.
-            is_new: Whether it came in this run; a stored failure is not noted again.
+            reply: The reply that was read.
+            step: The step that follows from it.
+            is_new: Whether the reply arrived in this run; the failure of a stored reply is not stored again.
         """
         if isinstance(step, ToolCalls) and not self.is_stopping:
             assert self.tasks is not None
-            assert queue.tools is not None  # it has offered those that are called
+            assert queue.tools is not None  # the model can only call tools that were offered
             queue.tools.add(self.tasks.create_task(self._run_tools(queue, step)))
             return
         queue.recorder.open -= 1
@@ -217,7 +217,7 @@ class RunState:
                 queue.order.push(step)
             else:
                 queue.recorder.record_unsent(step.call, step.failed(queue.recorder.fails_with))
-        # Else the run stops before the tools are run: the row stays pending.
+        # Otherwise the run is stopping and its tools do not run: the row stays pending.
 
     async def _run_tools(self, queue: CallQueue, calling: ToolCalls) -> None:
         assert queue.tools is not None
@@ -225,10 +225,10 @@ class RunState:
         self.take_step(queue, calling.reply, step)
         self.advance(queue)
         if not queue.tools.working:
-            queue.announce()  # a dispatcher that gathers calls may have them all now
+            queue.announce()  # a batch dispatcher may have all calls now
 
     def advance(self, queue: CallQueue) -> None:
-        """Send what can be sent now, and end if that was all."""
+        """Send what can be sent now, and end the run if nothing is left."""
         if queue.recorder.fault is not None and not self.broken:
             raise queue.recorder.fault
         if queue.recorder.rejections.held:
@@ -249,7 +249,7 @@ class RunState:
         self.check_over(queue)
 
     def check_over(self, looked_at: CallQueue | None = None) -> None:
-        """End where nothing is left to wait for; *looked_at* is known to have nothing."""
+        """End the run if nothing is left to wait for; *looked_at* is known to have nothing."""
         is_deciding = self.decider is not None and self.decider.is_busy and self._stop is None
         if is_deciding or not self._is_idle(looked_at):
             return
@@ -261,14 +261,14 @@ class RunState:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no call is under way, and none is to be planned or sent."""
+        """Whether no call is open, and none is left to be planned or sent."""
         return self._is_idle()
 
     def _is_idle(self, looked_at: CallQueue | None = None) -> bool:
         if not self.results.planned or any(queue.recorder.open for queue in self.queues):
             return False
         others = [queue for queue in self.queues if queue is not looked_at]
-        # A rejected call that is held is decided when its queue is looked at next.
+        # A queue with held rejections is not idle: they are decided when the queue advances.
         idle = not any(queue.order.has_calls or queue.recorder.rejections.held for queue in others)
         return idle or self._stop is not None
 
@@ -278,18 +278,18 @@ class RunState:
         return self.queues[0].recorder.replies.over
 
     def check_decided(self, decider: Decider) -> None:
-        """Stop at the first failed row, where the caller asked for that."""
+        """Stop at the first failed row if the caller requested that."""
         if decider.raises and decider.first_failure is not None:
             self.stop("failed", row_error(*decider.first_failure))
 
     def _check_keys(self) -> None:
-        """Stop where any model has no key: before the first call is sent, and not when the judge's turn has come."""
+        """Stop if any model has no key, before the first call is sent and not only when the judge is called."""
         for spec in self.specs:
             if spec.target.missing_key is not None:
                 self.stop("failed", spec.target.missing_key)
 
     def pause(self, paused: bool) -> None:
-        """Send no new calls for now, or go on. What is planned, read and recorded does not wait."""
+        """Send no new calls for now, or continue. Planning, reading and recording are not paused."""
         if self.state == "running" and self._stop is None:
             self.paused = paused
             for queue in self.queues:
@@ -302,7 +302,7 @@ class RunState:
     # Stopping.
 
     def stop(self, state: State, reason: Reason) -> None:
-        """Send nothing more and cancel what is on the wire; the first reason counts."""
+        """Send nothing more and cancel the calls on the wire. The first reason counts."""
         if self._stop is not None or self.state != "running":
             return
         self._stop = Halt(state, reason)
@@ -314,17 +314,17 @@ class RunState:
             self._abandon_later()
 
     def _take_halt(self, queue: CallQueue, halt: Halt) -> None:
-        """Stop the run, or let the others go on without *queue*."""
+        """Stop the run, or let the other queues continue without *queue*."""
         if queue.over_budget is not None:
             queue.recorder.fail_all(queue.over_budget)
         if len(self.queues) == 1 and not self._isolates:
             self.stop(*halt)
             return
-        if halt.reason is None:  # over budget: that is no error, but a run that ended so is not done either
+        if halt.reason is None:  # over budget: not an error, but the run's state must not be "done"
             self._is_short = True
             self._close_alone(queue)
             return
-        if self.decider is not None and not self._isolates:  # answers to a row are no rows: counted at the end
+        if self.decider is not None and not self._isolates:  # the calls here are samples: count the rows at the end
             self.stop(*halt)
             return
         at = self.queues.index(queue)
@@ -336,19 +336,19 @@ class RunState:
         self._close_alone(queue)
         failure = queue.recorder.fails_with or failure_of(error)
         queue.recorder.fail_all(failure)
-        if not queue.recorder.open:  # those that were cancelled on the wire
+        if not queue.recorder.open:  # fail the calls that were cancelled on the wire
             for call in self.results.calls_of(at):
                 if self.results.outcomes[call] is None:
                     queue.recorder.fail_unsent(call, failure)
 
     def _close_alone(self, queue: CallQueue) -> None:
-        """Close a queue while the run goes on: no answer will tell any more whether a rejection was the row's own."""
+        """Close a queue while the run continues, and decide its held rejections, since no more answers will come."""
         queue.close()
         if queue.recorder.rejections.held:
             queue.recorder.fail_rejected(among_answers=queue.recorder.rejections.answered)
 
     def _abandon_later(self) -> None:
-        """Stop to wait for the caller's validators, which may never return, in a run that stops."""
+        """Stop waiting for the caller's validators after a while, in a stopping run: they may never return."""
         self.services.engine.loop.loop.call_later(ABANDON_AFTER_S, self._abandon)
 
     def _abandon(self) -> None:

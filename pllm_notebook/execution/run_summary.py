@@ -1,4 +1,4 @@
-"""What a notebook shows of a run, of `out.llm` and of `df.llm`: three lines that say what it is and how to go on."""
+"""The summary of a run in a notebook, for `Run`, `out.llm` and `df.llm`: counts, question, and what to do next."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PROMPT = 200
 
 
 def progress_of(execution: RunState, rows: Rows) -> Progress:
-    """Return the counts of this moment."""
+    """Return the current counts."""
     total, options = rows.total, execution.specs[0].options
     queues, note, counts = execution.queues, execution.note, execution.counts
     spent, in_flight = queues.spent, queues.in_flight
@@ -62,7 +62,12 @@ def progress_of(execution: RunState, rows: Rows) -> Progress:
 
 
 def recorded_lines(header: Mapping[str, Any], state: str) -> tuple[str, str, str]:
-    """Return what a recorded run is: its counts, its question, how to go on."""
+    """Summarize a recorded run: its counts, its question, how to continue.
+
+    Args:
+        header: The run's header in the registry.
+        state: The run's state in one word.
+    """
     h = header
     answered = h["answered"] + h["cached"]
     least = "at least " if state == "interrupted" else ""
@@ -82,7 +87,7 @@ def recorded_lines(header: Mapping[str, Any], state: str) -> tuple[str, str, str
 
 
 def live_lines(run: str, progress: Progress, prompt: str | None, origin: str) -> tuple[str, str, str]:
-    """Return what a run of this kernel is: its counts, its question, how to go on."""
+    """Summarize a run of this kernel: its counts, its question, how to continue."""
     p = progress
     unsent = f", {p.not_sent:,} not sent" if p.not_sent else ""
     skipped = f", {p.skipped:,} skipped" if p.skipped else ""
@@ -100,7 +105,7 @@ def live_lines(run: str, progress: Progress, prompt: str | None, origin: str) ->
 
 
 def shown(title: str, lines: Sequence[str], *, simulated: bool) -> str:
-    """Return lines as a page has them, escaped; marked where a simulator answered."""
+    """Return lines as escaped HTML, marked if a simulator answered."""
     mark = " <b>SIMULATED</b>" if simulated else ""
     body = "<br>".join(escape_html(line) for line in lines if line)
     return f"<div style='text-align:left'><b>{escape_html(title)}</b>{mark}<br>{body}</div>"
@@ -113,13 +118,14 @@ def _question(prompt: str | None, label: str, origin: str) -> str:
 
 
 def closing_lines(progress: Progress, failed: int, unsaved: int, *, display_stays: bool) -> list[str]:
-    """Return what the caller is warned of when a run has ended.
+    """Return the warnings for the caller when a run has ended.
 
     Args:
-        progress: At the end.
-        failed: Rows without an answer.
-        unsaved: Answers that the cache could not keep.
-        display_stays: Whether a person still sees the display, which says most of it.
+        progress: The counts at the end.
+        failed: Number of failed rows.
+        unsaved: Number of rows whose answer the cache could not keep.
+        display_stays: Whether the display's last line stays in view; it already says how many rows failed or were not
+            sent.
     """
     lines = []
     if progress.skipped == progress.total > 0:

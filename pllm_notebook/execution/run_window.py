@@ -1,20 +1,21 @@
-"""Runs over the consecutive pieces of something larger: a few go at once, and none is held that was taken.
+"""Runs over consecutive pieces of a larger source: a few run at once, and a piece that was taken is not kept.
 
-A stream of tables and the lines of a request file are read piece by piece, each a run of its own, so limits, retries,
-cached answers and failures are those of every run. What they have in common is here:
+A stream of tables and the lines of a request file are read piece by piece. Each piece is a separate run, so limits,
+retries, cached answers and failures work as in every run. The common part is here:
 
-    window.fill(pieces)         the next piece is read, and its run started, while more rows are wanted
-    window.take()               the first piece that was started, when it is over
-    window.take_over()          or all that are over, whatever their order
-    window.stop()               nothing more is started, and what goes is cancelled
+    window.fill(pieces)         while more rows are wanted, read the next piece and start its run
+    window.take()               remove the first piece, when it is over
+    window.take_over()          or remove all pieces that are over, in any order
+    window.stop()               start nothing more, and cancel the running pieces
 
 Invariants:
 
-- At least `rows` rows are open, and twice as many as calls are on the wire, while the source has more: the wire never
-  runs dry at the end of a piece.
-- At most `most_held` times the rows that are wanted are held by pieces that were not taken, so a late row, or a slow
-  consumer, delays and does not fill the memory.
-- An error of the source, or of a piece whose run cannot be started, ends the reading; what was started is answered.
+- While the source has more, at least `rows` rows are open, and twice as many as calls are on the wire, so that there
+  are calls to send even at the end of a piece.
+- Pieces that were not taken have at most `most_held` times the wanted number of rows, so that a late row or a slow
+  consumer delays the reading instead of filling the memory.
+- An error of the source, or of a piece whose run cannot be started, ends the reading. Pieces that were started are
+  still answered.
 """
 
 from __future__ import annotations
@@ -30,37 +31,37 @@ from pllm_notebook.types import Progress
 
 __all__ = ["RunWindow", "StartedPiece"]
 
-# Rows that are open, as a multiple of the calls on the wire.
+# Number of open rows, as a multiple of the calls on the wire.
 _AHEAD = 2
 
 
 class StartedPiece(Protocol):
-    """A piece whose run was started."""
+    """A piece whose run has been started."""
 
     @property
     def run(self) -> LiveRun:
         """Its run."""
 
     def is_over(self) -> bool:
-        """Return whether nothing more comes of it."""
+        """Return whether the piece is finished."""
 
     def open_rows(self, counts: Progress) -> int:
-        """Return the number of its rows that something is still to come of, where *counts* are its run's."""
+        """Return the number of its rows that are still open; *counts* are the run's current counts."""
 
 
 PieceT = TypeVar("PieceT", bound=StartedPiece)
 
 
 class RunWindow(Generic[PieceT]):
-    """The pieces of one source whose runs go. Used from one thread at a time, but for `stop`.
+    """The started pieces of one source. Used from one thread at a time, except for `stop`.
 
     Args:
-        rows: Open rows that are wanted at least.
-        most_held: Rows that are held at most, as a multiple of those that are wanted.
+        rows: Minimum number of open rows that are wanted.
+        most_held: Maximum number of rows in pieces that were not taken, as a multiple of the wanted rows.
 
     Attributes:
         is_read: Whether no further piece is read.
-        error: Why not, None where the source has ended or the window was stopped.
+        error: The error that ended the reading; None if the source has ended or the window was stopped.
     """
 
     def __init__(self, rows: int, *, most_held: int = 3) -> None:
@@ -72,22 +73,22 @@ class RunWindow(Generic[PieceT]):
 
     @property
     def pieces(self) -> list[PieceT]:
-        """The pieces that were not taken, in the order in which they were started."""
+        """The pieces that were not taken, in the order of their start."""
         return list(self._going)
 
     @property
     def runs(self) -> list[LiveRun]:
-        """Their runs."""
+        """The runs of these pieces."""
         return [piece.run for piece in self.pieces]
 
     @property
     def is_over(self) -> bool:
-        """Whether every piece was taken, and none follows."""
+        """Whether every piece was taken and no more will come."""
         return self.is_read and not self._going
 
     @property
     def wants_more(self) -> bool:
-        """Whether another piece is to be read now."""
+        """Whether another piece should be read now."""
         if self.is_read:
             return False
         going = [(piece, piece.run.progress()) for piece in self.pieces]
@@ -100,7 +101,7 @@ class RunWindow(Generic[PieceT]):
         """Start as many pieces as are wanted now.
 
         Args:
-            started: Reads the next piece and starts its run, each time that it is asked.
+            started: Iterator that reads the next piece and starts its run.
         """
         while self.wants_more:
             with self.reading():
@@ -108,36 +109,36 @@ class RunWindow(Generic[PieceT]):
 
     @contextmanager
     def reading(self) -> Generator[None, None, None]:
-        """End the reading where the block raises; the error is raised when all pieces were taken."""
+        """End the reading if the block raises an `Exception`, which is kept in `error`."""
         try:
             yield
         except Exception as error:
             self.no_more(error)
 
     def add(self, piece: PieceT | None) -> None:
-        """Hold a piece whose run was started; None for the end of the source."""
+        """Add a piece whose run has been started; None for the end of the source."""
         if piece is None:
             self.no_more()
         else:
             self._going.append(piece)
 
     def no_more(self, error: Exception | None = None) -> None:
-        """Note that no further piece comes; *error* is why, where it is not the end. What was started is answered."""
+        """Note that no further piece comes, because of *error* or the end. Pieces that were started are answered."""
         self.is_read, self.error = True, self.error or error
 
     @property
     def head(self) -> LiveRun | None:
-        """The run of the first piece, None where all were taken."""
+        """The run of the first piece, None if all were taken."""
         return self._going[0].run if self._going else None
 
     def take(self) -> PieceT:
-        """Remove the first piece, which is over."""
+        """Remove and return the first piece, which is over."""
         piece = self._going.popleft()
         forget(piece.run)
         return piece
 
     def take_over(self) -> list[PieceT]:
-        """Remove the pieces that are over."""
+        """Remove and return the pieces that are over."""
         over = [piece for piece in self._going if piece.is_over()]
         taken = {id(piece) for piece in over}
         self._going = deque(piece for piece in self._going if id(piece) not in taken)
@@ -146,14 +147,14 @@ class RunWindow(Generic[PieceT]):
         return over
 
     def stop(self) -> None:
-        """Start nothing more, and cancel what goes. From any thread."""
+        """Start nothing more, and cancel the running pieces. Callable from any thread."""
         self.is_read = True
         for run in self.runs:
             if run.alive:
                 run.cancel()
 
     def abandon(self) -> list[LiveRun]:
-        """Stop, and return the runs that have not ended; from here on none is held."""
+        """Stop and drop all pieces; return their runs that have not ended."""
         self.stop()
         going = [run for run in self.runs if not run.done()]
         for run in self.runs:

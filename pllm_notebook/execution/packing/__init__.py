@@ -1,1 +1,1 @@
-"""Several rows in one request: the request, and its reply taken apart again."""
+"""Several rows in one request: build the request, and split its reply."""

@@ -1,8 +1,8 @@
-"""Packs: several rows asked in one call, and the one reply taken apart again. Pure.
+"""Split the reply to a pack (several rows in one call) into the answers of its rows. Pure functions.
 
-An answer is cut out of the reply as it was written, so that it is, byte for byte, what a call of
-its own would have held. Only what says plainly whose answer it is counts: an index that is
-missing, appears twice or names no item leaves its row without one.
+An answer is cut out of the reply as it was written, so that it equals, byte for byte, the reply to a separate call.
+An answer counts only if its index names its row clearly: an index that is missing, occurs twice or is out of range
+leaves the row without an answer.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class SplitReply(NamedTuple):
-    """A pack's reply, taken apart.
+    """The reply to a pack, split into answers.
 
     Attributes:
-        answers: Item's place to its answer's JSON, as the reply has it.
-        followed: Whether the reply was the JSON that was asked for, and nothing else.
+        answers: The JSON of each answer as written in the reply, by the item's position in the pack.
+        as_requested: Whether the reply was the requested JSON and nothing else.
     """
 
     answers: dict[int, str]
@@ -38,14 +38,14 @@ class SplitReply(NamedTuple):
 
 
 def split_reply(text: str, finish: Finish, count: int) -> SplitReply:
-    """Take a pack's reply apart.
+    """Split the reply to a pack.
 
-    Of a reply that was cut off, the entries that came whole count. A refused or filtered one has none.
+    If the reply was cut off, its complete entries count. A refused or filtered reply has no answers.
 
     Args:
-        text: The reply's.
-        finish: How it ended.
-        count: Items that were asked.
+        text: The reply's text.
+        finish: How the reply ended.
+        count: Number of items in the pack.
     """
     if finish is Finish.TRUNCATED:
         return SplitReply(_by_index(_PackParser(text).leading(), count), True)
@@ -60,12 +60,12 @@ def split_reply(text: str, finish: Finish, count: int) -> SplitReply:
 
 
 def row_text(answer: str, *, structured: bool, wrapped: bool) -> bytes | None:
-    """Return what a call of the row's own would have answered; None where it cannot be.
+    """Return the text that a separate call for the row would have returned; None if the answer has the wrong form.
 
     Args:
-        answer: JSON.
-        structured: Whether a type was asked for, and not plain text.
-        wrapped: Whether the type's value is the property `value` of an answer of its own.
+        answer: The answer's JSON.
+        structured: Whether a type was requested, not plain text.
+        wrapped: Whether a separate call wraps the type's value in an object, as its property `value`.
     """
     if not structured:
         decoded = _DECODER.decode(answer)
@@ -74,20 +74,20 @@ def row_text(answer: str, *, structured: bool, wrapped: bool) -> bytes | None:
 
 
 def divide_usage(whole: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """Divide what a pack's call took among *count* rows.
+    """Divide the usage and cost of a pack's call among *count* rows.
 
     Args:
-        whole: The call's `StoredReply.about`.
-        count: Rows that bear it.
+        whole: The call's metadata (see `StoredReply.metadata`).
+        count: Number of rows to divide by.
 
     Returns:
-        For each row the same with its part of `usage` and `cost_usd`. Tokens add up to the whole's, the
-        first rows bearing what does not divide; so do costs, but for rounding.
+        The metadata for each row, with its share of `usage` and `cost_usd`. The tokens add up to those of the call:
+        the first rows get the remainder. The costs add up except for rounding.
     """
     usage, cost = whole["usage"], whole["cost_usd"]
     parts = []
     for nth in range(count):
-        # Quotients first, so that no row has more tokens read from a prompt cache than tokens.
+        # The remainders go to the first rows for each count, so that no row has more cached tokens than input tokens.
         own = None if usage is None else [total // count + (nth < total % count) for total in usage]
         parts.append({**whole, "usage": own, "cost_usd": None if cost is None else cost / count})
     return parts
@@ -96,15 +96,18 @@ def divide_usage(whole: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
 def row_replies(
     whole: StoredReply, texts: Mapping[int, bytes], *, pack: int, pack_id: str, output_limit: int | None, raw: bytes
 ) -> dict[int, StoredReply]:
-    """Make an entry for each row that has an answer; they bear the whole call between them.
+    """Build an entry for each row with an answer. The entries share the call's whole usage and cost.
 
     Args:
         whole: The call's own entry.
-        texts: Item's place to its answer, as `row_text` gives it.
-        pack: Rows that share a call at most, as in the keys.
+        texts: The text of each answer (see `row_text`), by the item's position in the pack.
+        pack: Maximum number of rows that share a call, as in the keys.
         pack_id: Key of the packed call.
-        output_limit: Tokens that one row's answer can have, None for no limit.
-        raw: b"", or the whole response where no store keeps it once for all.
+        output_limit: Maximum output tokens of one row's answer, None for no limit.
+        raw: The whole response if no store keeps it once for all rows; otherwise b"".
+
+    Returns:
+        The entries, by the item's position in the pack.
     """
     made = {}
     for (place, text), metadata in zip(texts.items(), divide_usage(whole.metadata, len(texts)), strict=True):
@@ -122,10 +125,10 @@ def _by_index(entries: list[tuple[Any, str]], count: int) -> dict[int, str]:
 
 
 class _PackParser:
-    """Reads `{"answers": [{"index": …, "answer": …}, …]}`, or the bare list, from left to right.
+    """Parser of `{"answers": [{"index": …, "answer": …}, …]}`, or of the bare list, from left to right.
 
-    `json` alone would do for whole replies; but it neither gives an answer as it was written (numbers
-    lose digits) nor what came before a cut.
+    The `json` module could parse complete replies, but it returns neither answers as they were written (numbers lose
+    digits) nor the entries before a cut.
     """
 
     def __init__(self, text: str) -> None:
@@ -133,7 +136,7 @@ class _PackParser:
         self._at = 0
 
     def whole(self) -> list[tuple[Any, str]] | None:
-        """Return (index, answer's JSON) of every entry; None where the text is not that, from end to end."""
+        """Return (index, answer's JSON) of every entry; None if the whole text is not of the expected form."""
         try:
             entries = list(self._entries())
             self._skip()
@@ -142,7 +145,7 @@ class _PackParser:
         return entries if self._at == len(self._text) else None
 
     def leading(self) -> list[tuple[Any, str]]:
-        """Return the entries that are whole, up to where the text stops being what was asked for."""
+        """Return the complete entries up to the point where the text is cut off or malformed."""
         entries = []
         try:
             for entry in self._entries():
@@ -174,7 +177,7 @@ class _PackParser:
             if self._next() == "{":
                 yield self._entry()
             else:
-                self._value()  # no entry, so no row's answer
+                self._value()  # not an entry, so no row's answer
             if self._take(",]") == "]":
                 return
 
@@ -189,7 +192,7 @@ class _PackParser:
         return (index, answer) if answer else (None, "")
 
     def _names(self) -> Iterator[str]:
-        """Walk an object: give each name, and go on where the caller has read its value."""
+        """Yield each property name of an object. The caller reads the value before asking for the next name."""
         self._take("{")
         if self._next() == "}":
             self._at += 1
@@ -220,5 +223,5 @@ class _PackParser:
 
     def _skip(self) -> None:
         found = _SPACE.match(self._text, self._at)
-        assert found is not None  # it matches nothing, too
+        assert found is not None  # the pattern also matches the empty string
         self._at = found.end()

@@ -1,7 +1,7 @@
-"""Packs: built from waiting calls, and split into the replies of their rows.
+"""Build packs from waiting calls, and split their replies into the replies of their rows.
 
-A pack is one call on the wire and one reply in the store; every row of it is a call of the table
-with a key of its own. What a pack leaves open goes on as the row's plain call (`SingleCall`).
+A pack is one call on the wire and one reply in the store. Each of its rows is a separate call in the result table, with
+its own key. A row that a pack leaves unanswered is sent alone (`SingleCall`).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ logger = logging.getLogger("pllm_notebook")
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Calls that share one.
+    """Calls that are sent in one request.
 
     Attributes:
-        key: Of the packed call.
-        calls: Indexes in the result table; their order is that of the items.
+        key: Key of the packed call.
+        calls: Indexes in the result table, in the order of the items.
         text: The packed prompt, as JSON.
     """
 
@@ -49,17 +49,17 @@ def pack_text(asked: CallSpec, source: str, items: Sequence[bytes]) -> bytes:
     """Encode the prompt of a pack.
 
     Args:
-        asked: `CallSpec.packed`.
-        source: `Rows.source`.
-        items: `Rows.items` of each row.
+        asked: The pack's spec (`CallSpec.packed`).
+        source: The rows' template (`Rows.source`).
+        items: One item for each row (`Rows.items`).
     """
     text = asked.encoded(packed(source, items))
-    assert isinstance(text, bytes)  # every item has been encoded before
+    assert isinstance(text, bytes)  # every item was encoded when its row was planned
     return text
 
 
 def should_unpack(failure: Failure) -> bool:
-    """Return whether a pack that failed so is sent again row by row: one row may have caused it."""
+    """Return whether the rows of a failed pack are sent one by one, since one row may have caused the failure."""
     return not (failure.kind.retried or failure.kind.fatal)
 
 
@@ -67,11 +67,11 @@ class Packer:
     """Combine one run's calls into packs, and split the replies.
 
     Args:
-        spec: The run's question; it packs.
+        spec: The spec of the calls, with `pack` set.
         rows: The rows.
-        results: The run's.
-        prompt: Makes one row's prompt.
-        store: Where the whole replies go, None to keep nothing.
+        results: The run's results.
+        prompt: Builds one row's prompt.
+        store: Keeps the replies to whole packs, None to keep nothing.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Packer:
         self._store = store
 
     def pack(self, calls: Sequence[int]) -> Pack:
-        """Make one pack of *calls*, in their order."""
+        """Build one pack from *calls*, in order."""
         items: list[bytes] = []
         for call in calls:
             row = self._results.first_row[call]
@@ -102,9 +102,9 @@ class Packer:
         return Pack(self.pack_spec.key(text), tuple(calls), text)
 
     def split_retries(self, calls: Sequence[int]) -> tuple[list[int], list[SingleCall]]:
-        """Split the calls of a retry into those to pack again and those that failed, which go alone.
+        """Split the calls of a retry into those to pack and those to send alone.
 
-        What failed once it was sent may spoil a pack for its neighbours too.
+        A call that failed after it was sent goes alone, since it could make a pack fail for the other rows too.
         """
         outcomes = self._results.outcomes
         sent = [call for call in calls if (outcome := outcomes[call]) is not None and _was_sent(outcome)]
@@ -112,30 +112,30 @@ class Packer:
         return [call for call in calls if call not in alone], [self.alone(call) for call in sent]
 
     def tokens(self, pack: Pack) -> float:
-        """Estimate what a pack takes of the token limit."""
+        """Estimate how many tokens a pack takes, for the token limit."""
         each = self._spec.options.max_output_tokens or DEFAULT_OUTPUT_TOKENS
         return self.pack_spec.size(pack.text) / BYTES_PER_TOKEN + each * len(pack.calls)
 
     def alone(self, call: int, metas: tuple[bytes, ...] = ()) -> SingleCall:
-        """Return a row's own call."""
+        """Return the call that sends a row alone."""
         row = self._results.first_row[call]
         encoded = self._spec.encoded(self._prompt(row))
-        assert not isinstance(encoded, Failure)  # the plan has read it before
+        assert not isinstance(encoded, Failure)  # the plan has encoded it before
         return SingleCall(call, row, self._spec.plain_key(encoded), metas)
 
     def unpack_reply(
         self, pack: Pack, whole: StoredReply, schema_level: int
     ) -> tuple[list[UnreadReply], list[SingleCall]]:
-        """Split a pack's reply into those of its rows, and put the whole of it into the store.
+        """Split the reply to a pack into the replies of its rows, and store the whole reply.
 
         Args:
-            pack: What was asked.
+            pack: The pack.
             whole: The reply.
-            schema_level: The level of structured output it was sent on.
+            schema_level: The level of structured output that the request used.
 
         Returns:
-            The rows' own replies, still to be stored, which bear the call's tokens and cost between them;
-            and the rows to be asked alone, which bear them where no row was answered.
+            The rows' replies, not yet stored, which share the call's tokens and cost; and the calls for rows to send
+            alone, which share them if no row was answered.
         """
         target, fitted = self._spec.target, self._spec.fitted
         parts = split_reply(whole.text.decode("utf-8", "surrogatepass"), whole.finish, len(pack.calls))
@@ -171,15 +171,15 @@ class Packer:
         return replies, alone
 
     def supersede(self, alone: SingleCall, entry: StoredReply) -> None:
-        """Retire an older pack's answer to a row, now that a reply to the row alone has come.
+        """Replace an older pack's answer to a row after the row was answered alone. Does so only with cache="refresh".
 
-        Where the cache is used, a pack that has an answer for the row is not asked again. Where it is refreshed, the
-        older answer would stay, and be found before the reply of the row's own. What takes its place is the pack's
-        answer cut off before its first token, which serves no row.
+        Otherwise a row with an answer from a pack is not sent again. With cache="refresh", the older answer would stay
+        in the store and be found before the row's own reply. It is replaced by an answer that was cut off before its
+        first token, which no row can use.
 
         Args:
-            alone: What was asked.
-            entry: Its reply, which was put into the store before: until it is there, the older answer stays.
+            alone: The row's own call.
+            entry: The reply to it, which was put into the store first, so that the row always has an answer there.
         """
         key = self._results.keys[alone.call]
         if self._store is None or self._spec.options.cache != "refresh" or key not in self._store.get_many([key]):
@@ -188,12 +188,12 @@ class Packer:
         self._put(self._store, key, StoredReply(Finish.TRUNCATED, b"", 0, 1, orjson.dumps(metadata), b""))
 
     def _keep(self, pack: Pack, whole: StoredReply, *, borne: bool) -> None:
-        """Put the whole reply into the store, just before its rows', so that one group has them all."""
+        """Store the whole reply just before the replies of its rows, so that one commit contains all of them."""
         if self._store is None:
             return
         metadata = whole.metadata | {"pack": self.size, "pack_cost_usd": whole.metadata["cost_usd"]}
         if borne:
-            # Its rows bear it: what the answers of a cache have cost is a sum over its entries.
+            # The rows' entries have the cost: the total cost of a cache is the sum over its entries.
             metadata["cost_usd"] = 0.0
         kept = StoredReply(
             whole.finish, whole.text, whole.output_tokens, whole.output_limit, orjson.dumps(metadata), whole.raw
@@ -203,7 +203,7 @@ class Packer:
     def _put(self, store: Store, key: str, entry: StoredReply) -> None:
         try:
             store.put(key, entry, _unless_lost)
-        except Exception as error:  # a store that was closed under us; the rows' own say so to the person
+        except Exception as error:  # the store was closed; the user hears of it when the rows' replies are stored
             _unless_lost(error)
 
 

@@ -1,4 +1,4 @@
-"""The model of what has counts alone: a request file's run, whose lines are not those of a frame."""
+"""The view model of a run that has only counts: a request file's run, which has no frame rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["CountsModel"]
 
 
 class CountsModel:
-    """A model (see `RunViewModel`) with a head and a pace, made of what a display is given anyway."""
+    """A model (see `RunViewModel`) that has only a head, jobs and a pace, built from the counts given to a display."""
 
     run_id = ""
     texts = saves_rows = False
@@ -32,10 +32,10 @@ class CountsModel:
         self._progress: Progress | None = None
 
     def add_viewer(self, display: Any) -> None:
-        """Do nothing: a file's run is shown in one place."""
+        """Do nothing: a file's run has only one display."""
 
     def collect(self, progress: Progress, now: float | None = None) -> None:
-        """Take the counts of this moment."""
+        """Take the current counts."""
         self._progress = progress
         self._pace.note(progress, time.monotonic() if now is None else now)
 
@@ -53,18 +53,18 @@ class CountsModel:
         }
 
     def own_sections(self) -> dict[str, Any]:
-        """Return nothing: there are no rows to pin or to mark."""
+        """Return {}: there are no rows to pin or to mark."""
         return {}
 
     def sample_rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Return nothing: there are no rows."""
+        """Return []: there are no rows."""
         return []
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all sections as they were when the counts were last given."""
+        """Return all sections for the counts of the last `collect`."""
         assert self._progress is not None
         return {"run": "", "texts": False, **self.sections(self._progress), "sample": []}
 
     def explain(self, row: int) -> Explanation | None:
-        """Return nothing: there are no rows."""
+        """Return None: there are no rows."""
         return None

@@ -1,4 +1,4 @@
-"""The failures of a run by kind: how many rows, one whole message, and whether asking again can help."""
+"""The failures of a run by kind: number of rows, one complete message, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -14,37 +14,43 @@ from pllm_notebook.types import Progress
 
 __all__ = ["FailureGroups", "can_pass", "can_retry", "retry_advice", "retry_price"]
 
-# Asking again changes nothing: the row itself cannot be sent, or the caller's own function decides.
+# Kinds for which a retry changes nothing: the row cannot be sent, or the caller's own function decides.
 _NEVER = frozenset({FailureKind.INPUT, FailureKind.DECISION})
 _KINDS = {str(kind): kind for kind in FailureKind}
 _MOST_EXAMPLES = 5
-# Of the messages of all kinds together, which a display is sent again whenever a row fails; and of one.
+# Characters of all messages together, which are sent again whenever a row fails; and the least for each message.
 _MOST_CHARS, _LEAST_CHARS = 12_000, 300
 
 
 def can_pass(kind: FailureKind) -> bool:
-    """Return whether a row that failed so can be answered when it is asked again."""
+    """Return whether a row with this failure may be answered when it is simply sent again."""
     return kind.retried or kind.fatal or kind is FailureKind.NOT_CACHED
 
 
 def can_retry(kind: FailureKind) -> bool:
-    """Return whether a row that failed so can be asked again at all."""
+    """Return whether a row with this failure can be sent again at all."""
     return kind not in _NEVER
 
 
 def retry_price(cost_usd: float | None, answered: int, count: int) -> float | None:
-    """Return what asking *count* rows again costs, at what answers of the run have cost; None for unknown."""
+    """Estimate the cost of sending *count* rows again from the run's mean cost per answer; None for unknown.
+
+    Args:
+        cost_usd: Cost of the run so far in US dollars, None for unknown.
+        answered: Number of rows that its calls answered.
+        count: Number of rows to send again.
+    """
     return None if cost_usd is None or not answered else float(f"{cost_usd / answered * count:.3g}")
 
 
 def retry_advice(kind: str, count: int, price_usd: float | None, run: str) -> str:
-    """Return how rows that failed so are asked again and at what price, "" where that changes nothing.
+    """Describe how to send failed rows again and at what price; "" if that changes nothing.
 
     Args:
-        kind: Of the failure; one that this version does not know has no advice.
+        kind: The failure kind. There is no advice for a kind that this version does not know.
         count: Number of rows.
-        price_usd: Of all of them, None for unknown.
-        run: Python that names the run, "" where it is not in memory, and only its cell can be run again.
+        price_usd: Price of all rows in US dollars, None for unknown.
+        run: A Python expression for the run; "" if it is not in memory, so that only its cell can be run again.
     """
     known = _KINDS.get(kind)
     if known is None or not can_retry(known):
@@ -68,13 +74,13 @@ class FailureGroups:
         self._examples: defaultdict[FailureKind, deque[int]] = defaultdict(lambda: deque(maxlen=_MOST_EXAMPLES))
 
     def note(self, row: int, kind: FailureKind) -> None:
-        """Note a row that has failed, as an example of its kind."""
+        """Record a failed row as an example of its kind."""
         if row not in self._examples[kind]:
             self._examples[kind].append(row)
 
     def groups(self, table: ResultTable, progress: Progress) -> list[dict[str, Any]]:
         """Return the groups, most frequent first (see `RunViewModel`)."""
-        # Another thread may plan further rows meanwhile: one step, which it cannot come into.
+        # Another thread may plan further rows in the meantime, so copy the items in one atomic step.
         for row, failure in list(islice(table.own_failures.items(), _MOST_EXAMPLES)):
             self.note(row, failure.kind)
         groups = [(kind, failed.count, failed.message) for kind, failed in list(table.failed.items()) if failed.count]

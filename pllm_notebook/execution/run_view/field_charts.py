@@ -1,4 +1,4 @@
-"""Small histograms of the answers' fields: how often each category came, and how numbers and lengths spread."""
+"""Small histograms of the answers' fields: category counts, and distributions of numbers and lengths."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["FieldCharts"]
 
 _MOST_FIELDS = 12
 _MOST_BARS = 8
-# Distinct values of a field that is not declared to be categorical; with more it has no bars.
+# Maximum number of distinct values that are counted; further values are ignored.
 _MOST_DISTINCT = 1_000
 _BINS = 12
-_BEYOND = 1e100  # sums and bins of larger numbers would not be finite
-# Numbers kept of each field; of more, an even sample.
+_BEYOND = 1e100  # larger numbers are ignored, since their sums and bins would not be finite
+# Maximum number of values kept for each field; of more values, a random sample is kept.
 _MOST_NUMBERS = 4_096
 
 
 class FieldKind(NamedTuple):
-    """What is charted of a field.
+    """The kind of chart of a field.
 
     Attributes:
         kind: "categories" or "numbers".
-        of: What the numbers are, "" for the values, else "characters" or "items".
+        of: Unit of the numbers: "" for the values, "characters" or "items" for lengths.
         known: The declared categories, in order.
     """
 
@@ -70,7 +70,7 @@ class FieldCharts:
             chart.count([one[at] for one in taken if at < len(one)])
 
     def charts(self) -> list[dict[str, Any]]:
-        """Return the charts as data (see `RunViewModel`); nothing while nothing is counted."""
+        """Return the charts as data (see `RunViewModel`), without those that have no counted values yet."""
         return [chart.data() for chart in self._charts if chart.counted]
 
 
@@ -84,7 +84,7 @@ class _Chart(ABC):
         self.counted = self.missing = 0
 
     def count(self, values: list[Any]) -> None:
-        """Count values, None for missing ones."""
+        """Count some values; None is a missing one."""
         present = [value for value in values if value is not None]
         self.counted += len(values)
         self.missing += len(values) - len(present)
@@ -92,10 +92,10 @@ class _Chart(ABC):
 
     @abstractmethod
     def add(self, values: list[Any]) -> None:
-        """Count values that are there."""
+        """Count values that are not missing."""
 
     def data(self) -> dict[str, Any]:
-        """Return the chart."""
+        """Return the chart as data."""
         return {
             "name": self.name, "kind": self.kind, "of": self.of, "counted": self.counted, "missing": self.missing,
         }  # fmt: skip
@@ -130,7 +130,7 @@ class _Numbers(_Chart):
     def __init__(self, name: str, of: str = "") -> None:
         super().__init__(name, of)
         self._kept = np.empty(0)
-        # How often each value came, while all are whole and few are distinct; exact, unlike what is kept.
+        # Exact counts of the values while all are integers and few are distinct; otherwise None.
         self._exact: Counter[float] | None = None if of else Counter()
         self._random = np.random.default_rng(0)
         self._seen, self._sum = 0, 0.0
@@ -157,7 +157,7 @@ class _Numbers(_Chart):
             values = [low + at for at in range(int(high - low) + 1)]
             bars = [{"label": _number_label(value), "count": exact[value]} for value in values]
         else:
-            # Whole numbers share bins of whole width.
+            # The bins of integers have an integer width.
             width = math.ceil((high - low + 1) / _BINS) if np.all(self._kept == np.round(self._kept)) else 0
             bounds = (low, low + width * _BINS) if width and width < 2**40 else (low, high) if high > low else None
             counts, edges = np.histogram(self._kept, _BINS, bounds)
@@ -171,7 +171,7 @@ class _Numbers(_Chart):
         return super().data() | {"bars": bars, "low": low, "high": high, "mean": self._sum / self._seen}
 
     def _keep(self, numbers: np.ndarray[Any, np.dtype[np.float64]]) -> None:
-        """Keep a random sample of all numbers: each has the same chance."""
+        """Keep a uniform random sample of all numbers."""
         room = _MOST_NUMBERS - len(self._kept)
         self._kept = np.concatenate([self._kept, numbers[:room]])
         rest = numbers[room:]
@@ -181,7 +181,7 @@ class _Numbers(_Chart):
     def _number(self, value: Any) -> float:
         try:
             return float(len(value) if self.of else value)
-        except (TypeError, ValueError, OverflowError):  # a validator's own value
+        except (TypeError, ValueError, OverflowError):  # a value of another type, made by a validator
             return math.nan
 
 
@@ -207,7 +207,7 @@ def _number_label(number: float) -> str:
 
 
 def _resolved(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a schema without its reference, and of an optional type the type."""
+    """Resolve a schema's references, and reduce an optional type to the type itself."""
     for _ in range(10):
         reference = schema.get("$ref")
         if isinstance(reference, str):

@@ -1,4 +1,4 @@
-"""The first line of a view: one word for the run's state, its counts, its pace and its money; and its batch jobs."""
+"""The head of a run's view (state, counts, speed, cost), and its batch jobs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pllm_notebook.types import Progress
 
 __all__ = ["Controls", "controls_of", "head_of", "jobs_of"]
 
-# Rows that a projection must rest on, and that a mean needs.
+# Minimum number of ended rows for a projection of the cost.
 _LEAST_ANSWERED = 5
 
 
 class Controls(NamedTuple):
-    """What can be done with a run, and when it began.
+    """The actions that a run allows at present, and its start time.
 
     Attributes:
         started_at: Seconds since 1970.
         is_planned: Whether all rows have been planned.
-        is_stopping: Whether nothing more is sent for good.
-        is_paused: Whether nothing more is sent for now.
+        is_stopping: Whether the run is stopping: nothing more is sent.
+        is_paused: Whether the run is paused: nothing is sent for now.
         can_pause: Whether it can be paused.
         can_retry: Whether it can be retried once it has ended.
-        retryable: Failed rows that a retry sends.
+        retryable: Number of failed rows that a retry sends.
     """
 
     started_at: float
@@ -38,14 +38,14 @@ class Controls(NamedTuple):
 
 
 def controls_of(run: LiveRun) -> Controls:
-    """Return what can be done with *run*."""
+    """Return the actions that *run* allows at present."""
     execution = run.execution
     return Controls(
         run.started_at,
         execution.results.planned,
         execution.is_stopping,
         execution.paused,
-        # A batch job goes on at its provider.
+        # A batch job cannot be paused: it continues at the provider.
         can_pause=run.spec.options.mode != "batch",
         can_retry=not execution.broken,
         retryable=sum(rows.count for kind, rows in list(run.table.failed.items()) if can_pass(kind)),
@@ -97,7 +97,7 @@ def head_of(progress: Progress, controls: Controls) -> dict[str, Any]:
 
 
 def _retry(p: Progress, c: Controls) -> tuple[int, str]:
-    """Return how many rows a retry sends, and the words for it."""
+    """Return how many rows a retry sends, and the button text."""
     failed = c.retryable + p.not_sent
     if p.state == "running" or not c.can_retry or not (failed + p.pending):
         return 0, ""
@@ -109,7 +109,7 @@ def _retry(p: Progress, c: Controls) -> tuple[int, str]:
 
 
 def _state(p: Progress, c: Controls) -> tuple[str, str]:
-    """Return the state in one word, and in the words that a person reads."""
+    """Return the state as one word, and as text for the user."""
     if p.state == "done":
         is_unanswered = p.failed and not p.done + p.cached
         return ("unanswered", "done, nothing answered") if is_unanswered else ("done", "done")
@@ -136,7 +136,7 @@ def _state(p: Progress, c: Controls) -> tuple[str, str]:
 
 
 def _projected_usd(p: Progress) -> float | None:
-    """Return what the run will have cost at its end, None for unknown: what is left costs what answers have cost."""
+    """Project the run's total cost from the mean cost per ended row, or from the jobs' prices; None for unknown."""
     if p.jobs:
         prices = [job.price_usd for job in p.jobs]
         return None if None in prices else sum(price for price in prices if price is not None)

@@ -1,4 +1,4 @@
-"""How fast a run went and what it cost, over its whole time, in a bounded number of points."""
+"""The speed and cost of a run over its whole duration, in a bounded number of points."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_POINTS = 120
 
 
 class Pace:
-    """Points at a fixed interval, which doubles when there are too many of them."""
+    """Points at a fixed interval, which doubles when there are too many points."""
 
     def __init__(self) -> None:
         self.every_s = 1.0
@@ -24,7 +24,7 @@ class Pace:
         self._holds = False
 
     def note(self, progress: Progress, now: float) -> None:
-        """Note where the run is, as often as a display looks; a batch has no pace of its own."""
+        """Record the current counts; called at each update of a display. Ignored for a batch, which has no pace."""
         if progress.is_batch:
             return
         ended = progress.done + progress.failed

@@ -1,4 +1,4 @@
-"""A row of the live sample: its columns, its answer and what it took, as short texts and numbers."""
+"""A row of the live sample: its columns, answer, cost and latency, as short texts and numbers."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ NO_COLUMNS: dict[str, Any] = {"input": [], "output": [], "confidence": False, "m
 _MOST_CHARS = 160
 _MOST_COLUMNS = 6
 _MOST_FIELDS = 12
-_MOST_EXACT = 2**53  # beyond it, a browser's numbers are not whole
+_MOST_EXACT = 2**53  # larger integers are not exact in a browser
 
 
 class SampleRows:
-    """The rows of one run as a person reads them. Refers to no row: a run is released when a person lets go of it.
+    """The rows of one run in readable form. Holds no reference to the run, so that it can be released.
 
     Args:
         run: The run.
 
     Attributes:
-        columns: Names of the input columns and of the answer's fields, as far as a row shows them, and whether it has a
-            confidence.
+        columns: Names of the input columns and answer fields that a row shows, the numbers of those that it does not
+            show, and whether it has a confidence.
     """
 
     def __init__(self, run: LiveRun) -> None:
@@ -53,7 +53,7 @@ class SampleRows:
         }
 
     def row(self, run: LiveRun, row: int) -> dict[str, Any]:
-        """Return one row, whatever has become of it."""
+        """Return one row in any state (see `RunViewModel`)."""
         table = run.table
         outcome, failure = table.outcome(row), table.failure(row)
         value = None if outcome is None else outcome.value
@@ -78,14 +78,14 @@ class SampleRows:
         if not self.columns["confidence"]:
             return None
         try:
-            p = run.rows.confidence(run, row)  # type: ignore[attr-defined]  # rows of a frame, above this room
-        except PllmError:  # its replies are gone, or a calibration that the run names
+            p = run.rows.confidence(run, row)  # type: ignore[attr-defined]  # frame rows, defined above this layer
+        except PllmError:  # its replies, or the calibration that the run uses, no longer exist
             return None
         return None if p is None else round(p, 4)
 
 
 def row_name(rows: Rows, row: int) -> str:
-    """Return the label of a row, cut to what a link has room for; its position where rows have no labels."""
+    """Return the label of a row, cut to the length of a link; its position if the rows have no labels."""
     name_of = getattr(rows, "name_of", str)
     return truncate(strip_control_chars(name_of(row)), 40)
 
@@ -98,7 +98,7 @@ def _cells(rows: Rows, row: int) -> list[Any]:
 
 
 def field_values_of(output: Any, value: Any) -> Sequence[Any]:
-    """Return the values of an answer's fields, or the answer alone where it has none."""
+    """Return the values of an answer's fields, or only the answer if it has no fields."""
     if output is None or output.fields is None or value is None:
         return (value,)
     values: Sequence[Any] = output.field_values(value)
@@ -106,7 +106,7 @@ def field_values_of(output: Any, value: Any) -> Sequence[Any]:
 
 
 def shown_value(value: Any) -> Any:
-    """Return a cell as a number, a flag, None or a short text."""
+    """Return a cell as a number, a bool, None or a short text."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):
@@ -126,11 +126,11 @@ def shown_value(value: Any) -> Any:
             plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
             return shown_text(orjson.dumps(plain, default=str).decode())
         return shown_text(as_text(value))
-    except Exception:  # an object of the caller's own: what it says of itself is enough
+    except Exception:  # an object of a caller's class: its repr is enough
         return shown_text(repr(value))
 
 
 def shown_text(text: str) -> str:
     """Return the beginning of a text, without control characters."""
-    # Cut twice: the search for control characters must not read a book.
+    # Cut first as well: the search for control characters must not scan a very long text.
     return truncate(strip_control_chars(truncate(text, _MOST_CHARS * 2)), _MOST_CHARS)

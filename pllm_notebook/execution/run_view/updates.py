@@ -1,4 +1,4 @@
-"""What one viewer of a run has not seen yet, within a bounded number of bytes a second."""
+"""The changes of a run's view for one viewer, limited in bytes per second."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pllm_notebook.types import Progress
 
 __all__ = ["RunViewUpdates"]
 
-# In any second at most the burst and what is added meanwhile; a message's own frame and the escapes of text take the
-# rest of the 60,000 that a view may send.
+# In any second, at most the burst plus one second of the rate is sent. Message framing and text escapes take the rest
+# of the 60,000 bytes that a view may send.
 _BYTES_PER_S = 32_000
 _BURST_S = 0.6
-# A section of this size goes at once.
+# Failures and jobs up to this size are sent at once.
 _SMALL_BYTES = 2_000
-# Sections beside the head are looked at less often.
+# Interval of the sections other than the head.
 _SLOW_EVERY_S = 1.0
-# Rows that a person can follow while they scroll by.
+# Maximum number of new rows per update, so that the user can still read them as they scroll by.
 _MOST_NEW_ROWS = 12
 
 
@@ -28,7 +28,7 @@ class RunViewUpdates:
     """The changes of a model for one viewer.
 
     Args:
-        model: The run's; several viewers share one.
+        model: The run's model, which several viewers share.
     """
 
     def __init__(self, model: RunViewModel | CountsModel) -> None:
@@ -43,7 +43,7 @@ class RunViewUpdates:
         self._failed = 0
 
     def whole(self, now: float) -> dict[str, Any]:
-        """Return all sections, for a viewer that has seen nothing."""
+        """Return all sections, for a viewer that has no data yet."""
         snapshot = self._model.snapshot()
         self._sent = {name: part for name, part in snapshot.items() if name != "sample"}
         self._last_row = self._model.sample[-1][0] if self._model.sample else 0
@@ -52,31 +52,31 @@ class RunViewUpdates:
         return snapshot
 
     def changes(self, progress: Progress, now: float, *, last: bool = False) -> dict[str, Any]:
-        """Return the sections that changed; {} where nothing did, or where too much has been sent lately.
+        """Return the changed sections; {} if nothing changed, or too much was sent recently.
 
         Args:
-            progress: The run's, of this moment.
-            now: Seconds of the monotonic clock.
-            last: Whether nothing follows: everything is due, whatever its size.
+            progress: The run's current counts.
+            now: Seconds on the monotonic clock.
+            last: Whether this is the last update, which includes all changes of any size.
         """
         model = self._model
-        # Views of one run share what a browser may be sent.
+        # The viewers of one run share the byte rate.
         rate = _BYTES_PER_S / max(1, len(model.viewers))
         most = rate * _BURST_S
         self._bytes = min(most, self._bytes + rate * (now - (self._at or now)))
         self._at = now
-        # The head counts the failures that are listed: what is listed goes with it.
+        # The head contains the number of failures, so the list of failures is sent with it.
         slow = last or self._waits or now - self._slow_at >= _SLOW_EVERY_S or self._failed != progress.failed
         sections = self._longest_unsent(model.sections(progress, slow=slow))
         if slow:
             self._slow_at, self._failed = now, progress.failed
-        # Where not everything fits, rows and sections take turns, and whose turn it is saves up for it.
+        # If not everything fits, rows and sections take turns; the one whose turn it is waits for enough bytes.
         rows = self._new_rows(last=last) if last or self._rows_first or not self._waits else []
         changed: dict[str, Any] = {}
         self._waits = False
         for name, part in sections:
             size = len(orjson.dumps(part))
-            # The head always goes: it says what the run costs. What is larger than a burst goes as a debt.
+            # The head is always sent: it shows the cost. A section larger than a burst is sent on credit.
             is_urgent = name == "head" or (name in ("failures", "jobs") and size <= _SMALL_BYTES)
             if last or is_urgent or (not self._waits and (size <= self._bytes or self._bytes >= most)):
                 self._bytes -= size
@@ -91,12 +91,12 @@ class RunViewUpdates:
         return changed
 
     def _longest_unsent(self, sections: dict[str, Any]) -> list[tuple[str, Any]]:
-        """Return the sections that changed, the one that was sent the longest ago first."""
+        """Return the changed sections, the one sent longest ago first."""
         changed = [(name, part) for name, part in sections.items() if part != self._sent.get(name)]
         return sorted(changed, key=lambda section: self._sent_at.get(section[0], 0.0))
 
     def _new_rows(self, *, last: bool) -> list[dict[str, Any]]:
-        """Return the newest rows that the viewer has not seen, newest first; those that do not fit are left out."""
+        """Return the newest rows that the viewer has not seen, newest first. Rows that do not fit are left out."""
         model = self._model
         found: list[dict[str, Any]] = []
         most = model.sample.maxlen if last else _MOST_NEW_ROWS

@@ -1,8 +1,8 @@
-"""A run as data for displays: snapshots that JSON can carry, and the changes between them.
+"""The view model of a run: snapshots as JSON data for displays.
 
-The model is the same for the widget, a page of HTML and a line of text. It is built from what a run records anyway:
-`collect` is called on a display's clock, takes the calls that have ended since, and does a bounded amount of work
-however many there are. Cells are cut to a readable length and are never HTML.
+The model is the same for the widget, an HTML page and a line of text. It is built from what a run records anyway:
+each display update calls `collect`, which takes the calls that have ended since the last one and does a bounded amount
+of work, however many they are. Cells are cut to a readable length and are never HTML.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from pllm_notebook.types import Progress
 __all__ = ["MOST_SAMPLE_ROWS", "RunViewModel", "view_model"]
 
 MOST_SAMPLE_ROWS = 50
-"""Rows of the live sample."""
+"""Maximum number of rows in the live sample."""
 
 _MOST_PINNED = 20
 _MOST_MARKS = 500
 
-# Answers whose fields are counted at each look; of more, as many are taken evenly.
+# Maximum number of answers that are counted per update; of more answers, an even sample is counted.
 _MOST_COUNTED = 1_000
-# Snapshots that are taken, off the loop, until one is of a single moment.
+# Maximum number of attempts, off the loop, to get sections that are consistent with each other.
 _MOST_LOOKS = 20
 
 
 class _Models(Locked):
-    """The models of the runs of this process."""
+    """The view models of this process's runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ _MODELS: Slot[_Models] = Slot("view models", _Models)
 
 
 def view_model(run: LiveRun) -> RunViewModel:
-    """Return the model of a run: one for all of its views, since a run reports its calls to one alone."""
+    """Return the model of a run. All of its views share one model, since a run reports its calls to only one."""
     known = _MODELS.value
     with known.lock:
         model = known.by_run.get(run)
@@ -63,16 +63,16 @@ def view_model(run: LiveRun) -> RunViewModel:
 class RunViewModel:
     """The model of one run's views. It refers to the run weakly; any thread may use it.
 
-    The shape of what it gives is in the docstring of `execution.run_view`.
+    The docstring of `execution.run_view` describes the data.
 
     Args:
-        run: Whose model it is; may be going on, or have ended.
+        run: The run, running or ended.
 
     Attributes:
-        run_id: The run's.
-        texts: Whether text of rows, answers and messages may be in it: not with `progress="bar"`.
-        saves_rows: Whether a page for the saved notebook may have sample rows.
-        sample: Rows that ended last, newest last, each with its sequence number.
+        run_id: The run's id.
+        texts: Whether it may contain text of rows, answers and messages: not with `progress="bar"`.
+        saves_rows: Whether the page for the saved notebook may contain sample rows.
+        sample: Sequence number and position of the rows that ended last, newest last.
     """
 
     def __init__(self, run: LiveRun) -> None:
@@ -87,7 +87,7 @@ class RunViewModel:
         self._pace = Pace()
         self._next = 0
         self.sample: deque[tuple[int, int]] = deque(maxlen=MOST_SAMPLE_ROWS)
-        # What people said of rows in a view of this run; insertion order, the oldest gives way.
+        # The user's pins and marks, in insertion order; the oldest ones are dropped.
         self._pinned: dict[int, None] = {}
         self._marks: dict[int, str] = {}
         self._arrivals = run.table.watch()
@@ -101,17 +101,17 @@ class RunViewModel:
 
     @property
     def viewers(self) -> list[Any]:
-        """The displays that show it, as far as they have said so."""
+        """The displays that were registered with `add_viewer` and still exist."""
         with self._lock:
             return list(self._viewers)
 
     def add_viewer(self, display: Any) -> None:
-        """Note a display that shows it; held weakly."""
+        """Register a display that shows the model. It is held weakly."""
         with self._lock:
             self._viewers.add(display)
 
     def collect(self, progress: Progress, now: float | None = None) -> None:
-        """Take the calls that have ended since the last time; cheap, and cheaper when called again at once."""
+        """Take the calls that have ended since the last call of `collect`. Cheap."""
         with self._lock:
             run = self.run
             if run is not None:
@@ -119,11 +119,11 @@ class RunViewModel:
             self._pace.note(progress, time.monotonic() if now is None else now)
 
     def sections(self, progress: Progress, *, slow: bool = True) -> dict[str, Any]:
-        """Return the sections that are replaced whole: all but the sample.
+        """Return the sections that are sent as a whole: all except the sample.
 
         Args:
-            progress: The run's, of this moment.
-            slow: Whether to include those beside the head.
+            progress: The run's current counts.
+            slow: Whether to include sections other than the head.
         """
         run = self.run
         if run is None:
@@ -145,7 +145,7 @@ class RunViewModel:
             }
 
     def pin(self, row: int, *, pinned: bool) -> None:
-        """Keep a row in sight beside the sample, or no longer."""
+        """Pin a row next to the sample, or unpin it."""
         with self._lock:
             self._pinned.pop(row, None)
             if pinned:
@@ -153,7 +153,7 @@ class RunViewModel:
                 _keep_newest(self._pinned, _MOST_PINNED)
 
     def mark(self, row: int, mark: str) -> None:
-        """Show that a person said "right" or "wrong" of a row, "" for nothing any more."""
+        """Show that the user marked a row "right" or "wrong"; "" removes the mark."""
         with self._lock:
             self._marks.pop(row, None)
             if mark:
@@ -169,12 +169,12 @@ class RunViewModel:
             }
 
     def sample_rows(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Return sample rows, in the order given; nothing without texts."""
+        """Return sample rows, in the given order; [] if texts must not be shown or the run is gone."""
         run = self.run
         return [self._rows.row(run, row) for row in rows] if self.texts and run is not None else []
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all sections as they are now, of a single moment: the head counts the failures that are listed."""
+        """Return all current sections, consistent with each other: the head counts the listed failures."""
         run = self.run
         assert run is not None
         self.collect(run.progress())
@@ -187,7 +187,7 @@ class RunViewModel:
         return {"run": self.run_id, "texts": self.texts, **sections, "sample": self.sample_rows(list(rows))}
 
     def explain(self, row: int) -> Explanation | None:
-        """Return everything about one row, None where texts must not leave the kernel or the run is gone."""
+        """Return everything about one row; None if texts must not leave the kernel or the run is gone."""
         run = self.run
         return run.explain(row) if run is not None and self.texts else None
 
@@ -199,7 +199,7 @@ class RunViewModel:
         answers = []
         for call in calls[:: len(calls) // _MOST_COUNTED + 1]:
             outcome = table.outcomes[call]
-            if outcome is None:  # to be asked again
+            if outcome is None:  # it is being sent again
                 continue
             if outcome.failure is None:
                 answers.append(outcome.value)
