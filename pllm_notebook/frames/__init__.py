@@ -1,7 +1,7 @@
 """The library-independent accessor `.llm`, and an adapter for each dataframe library.
 
-Importing this package registers `df.llm` and `series.llm` for pandas, Polars and Dask without loading any of them. The
-dependencies of the accessors (Pydantic, asyncio, the engine) are loaded on first use.
+Importing this package registers `df.llm` and `series.llm` for pandas, Polars and Dask without loading these libraries.
+The dependencies of the accessors (Pydantic, asyncio, the engine) are loaded on first use.
 """
 
 from pllm_notebook.frames import arrow, pandas, polars

@@ -17,7 +17,7 @@ from pllm_notebook.schema import ChoiceField
 
 __all__ = ["sample_shares"]
 
-# Decisions in which another model's answer replaced the samples'.
+# Ways to decide a row in which another model's answer replaced those of the samples.
 _NOT_OF_SAMPLES = ("judge", "escalated")
 
 
@@ -27,8 +27,8 @@ class _Sampled(NamedTuple):
     Attributes:
         columns: Name and options of each column of an answer.
         models: The model of each member.
-        answers: For each row, the field values of each member (None for no answer), and those of the row's answer (None
-            if it is not from the samples).
+        answers: The field values of each member (None for no answer) and those of the row's answer (None if it is not
+            from the samples), for each row.
     """
 
     columns: Sequence[tuple[str, ChoiceField | None]]
@@ -106,7 +106,7 @@ def _shares(sampled: _Sampled, total: int) -> RowProbabilities:
 
 
 class _Counts:
-    """Counts of each option of one field."""
+    """The counts of one field's options."""
 
     def __init__(self, choice: ChoiceField, models: Sequence[str], total: int) -> None:
         self._choice, self._total = choice, total
@@ -129,7 +129,7 @@ class _Counts:
             self._own += [(row, code) for code in choice.codes(choice.value(own), known)]
 
     def result(self) -> tuple[tuple[Any, ...], dict[str, Numbers], Numbers]:
-        """Return the options, the shares by model, and the confidence in each row's value."""
+        """Return the options, the shares by model, and the confidence of each row's value."""
         options = tuple(map(from_json, self._known))
         counts = np.zeros((self._total, len(self._models), len(options)))
         if self._given:

@@ -16,7 +16,7 @@ _MAX_SUBSETS = 200
 
 
 def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
-    """Return for each k the accuracy of the majority of k samples, and the share of rows where any of k is right.
+    """Return, for each k, the accuracy of the majority of k samples and the share of rows where any of k is right.
 
     `accuracy` is the accuracy of the most common of k answers, with ties won by the first (self-consistency: Wang et
     al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models", 2022). It is the mean over all
@@ -29,7 +29,7 @@ def by_samples(truths: np.ndarray[Any, Any], answers: np.ndarray[Any, Any]) -> l
 
     Args:
         truths: Shape (n_rows,), the label of each row as an integer code; at least one row.
-        answers: Shape (n_rows, n), each sample's answer as such a code.
+        answers: Shape (n_rows, n), each sample's answer as an integer code.
 
     Returns:
         A line for each k from 1 to n: accuracy, pass_at_k (both 0 to 1), subsets (number of subsets).

@@ -44,13 +44,13 @@ WHOLE = "whole_answer"
 
 
 def sampled_by(run: Any) -> EnsembleResults | None:
-    """Return the results of an ensemble with several answers per row, None if rows were asked once or in parts."""
+    """Return the results of an ensemble with several answers per row; None if rows have one, even one made of parts."""
     ensemble = run.execution.decider if isinstance(run, LiveRun) else None
     return ensemble if isinstance(ensemble, EnsembleResults) and ensemble.plan.assembly is None else None
 
 
 def shares_of(run: LiveRun) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the agreement of each row by field (see `df.llm.agreement`), {} if rows were asked once."""
+    """Return the agreement of each row by field (see `df.llm.agreement`), {} for a run with one answer per row."""
     ensemble = sampled_by(run)
     if ensemble is None:
         return {}
@@ -67,7 +67,7 @@ def shares_of(run: LiveRun) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def whole_agreement(run: LiveRun) -> list[float | None]:
-    """Return for each row the share of samples with the most common whole answer, None without answers."""
+    """Return, for each row, the share of samples with the most common whole answer; None without answers."""
     ensemble = _ensemble_of(run)
     decisions = (_decision(ensemble, row) for row in range(run.rows.total))
     return [None if decision is None or not decision.agreement else decision.whole for decision in decisions]
@@ -80,9 +80,9 @@ class SampledRow(NamedTuple):
         position: Position to show.
         label: Label to show.
         values: The field values of each member, None for a member without an answer.
-        failures: The failure of each member as text, None for none.
+        failures: The failure of each member as text, None without a failure.
         how: How the row was decided (see `ensemble.Decision`), None if it was not.
-        chosen: The member whose answer the row has, None if it has no member's.
+        chosen: The member whose answer the row has, None if it has no member's answer.
         scores: A judge's mean scores, by member.
     """
 
@@ -162,7 +162,7 @@ def _sampled(ensemble: EnsembleResults, position: int, label: Any, row: int) -> 
 
 
 def described(run: LiveRun, shape: ResultColumns, options: Options) -> dict[str, Any]:
-    """Return the result's columns, and how to make them from stored replies, for the header in the registry.
+    """Return the result's columns and how to build them from stored replies, for the header in the registry.
 
     Args:
         run: The run, in its current state.
@@ -209,7 +209,7 @@ def _dialect(spec: CallSpec) -> str | None:
 
 
 def add_samples(record: RowRecord, run: LiveRun) -> None:
-    """Add samples and agreement to the record of a run's rows. Does nothing if rows were asked once."""
+    """Add samples and agreement to the record of a run's rows. Does nothing for a run that is not an ensemble."""
     ensemble = run.execution.decider
     if not isinstance(ensemble, EnsembleResults):
         return

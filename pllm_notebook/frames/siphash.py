@@ -39,7 +39,7 @@ def sip_hashes(texts: Sequence[bytes]) -> _Words:
 
 
 def _chunk_hashes(texts: Sequence[bytes]) -> _Words:
-    """Return SipHash-2-4 of some texts. Texts are sorted by length, longest first, so unfinished ones are a slice."""
+    """Return SipHash-2-4 of some texts. Sorting them by length, longest first, keeps unfinished texts in one slice."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
     words = np.frombuffer(b"".join([_padded(text) for text in texts]), dtype="<u8").astype(np.uint64)

@@ -1,4 +1,4 @@
-"""Labels of a frame's rows: stored from a column, corrected cells or a review, and found by the rows' content."""
+"""Labels of a frame's rows: stored from a column, from corrected cells or a review, and found by the rows' content."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class LabelNote:
         by: Name of the person who labelled.
         drawn_by: How the rows were chosen, None if unknown.
         pi: The probability with which each row was drawn, None if unknown.
-        note: A note by that person, None for none.
-        run: Id of the run whose answers were reviewed, None for none.
+        note: A note by that person, None without a note.
+        run: Id of the run whose answers were reviewed, None if there is none.
     """
 
     by: str
@@ -85,12 +85,12 @@ def labeller(by: object) -> str:
 
 
 def label_cells(asked: Sequence[str], cells: Sequence[Any], values: Mapping[str, Any], note: LabelNote) -> list[int]:
-    """Store labels of one row, and return their ids for `LabelFile.remove`.
+    """Store labels of one row and return their ids for `LabelFile.remove`.
 
     Args:
-        asked: Names of the columns that a run was asked about, in its order.
+        asked: Names of the columns that a run's question used, in order.
         cells: Their values in this row.
-        values: Field, without a run's prefix, to the right value.
+        values: Maps each field, without a run's prefix, to its right value.
         note: The metadata to store with them.
     """
     row = {name: None if is_missing(cell) else plain_data(cell) for name, cell in zip(asked, cells, strict=True)}
@@ -113,7 +113,7 @@ def _content_of(asked: Sequence[str], cells: Sequence[Any]) -> int:
 
 
 def label_table(table: Table, against: Any, field: str | None, columns: Sequence[str] | None, note: LabelNote) -> int:
-    """Store labels of a table's rows, and return their number (see `df.llm.label`)."""
+    """Store labels of a table's rows and return their number (see `df.llm.label`)."""
     found = None
     try:
         found = provenance_of(table)
@@ -142,7 +142,7 @@ def label_table(table: Table, against: Any, field: str | None, columns: Sequence
 
 
 def _label_corrected(table: Table, found: Provenance, field: str | None, note: LabelNote) -> int:
-    """Store the cells whose value differs from the run's answer, and return their number."""
+    """Store the cells whose value differs from the run's answer as labels, and return their number."""
     values: dict[str, dict[int, Any]] = {}
     total = 0
     for at, source in enumerate(found.sources):
@@ -184,7 +184,7 @@ def schema_of(source: Source) -> Any:
 
 
 def _store(table: Table, asked: Sequence[str], values: Mapping[str, Mapping[int, Any]], note: LabelNote) -> int:
-    """Store values of rows by field, and return the number of labels. Equal rows share one label, the first."""
+    """Store values of rows by field and return the number of labels. Equal rows share the first one's label."""
     data = table.column_data(asked)
     content = content_hashes([data], table.total).tolist()
     made: dict[tuple[int, str], Label] = {}
@@ -210,7 +210,7 @@ def _store(table: Table, asked: Sequence[str], values: Mapping[str, Mapping[int,
 
 
 def stored_labels(table: Table, field: str, by: str | None = None) -> list[Label | None]:
-    """Return for each row of a table the newest stored label of a field, None for none. Sends nothing.
+    """Return, for each row of a table, the newest stored label of a field; None without one. Sends nothing.
 
     A row is found by the columns that identify it in the file, if the table has them.
 
@@ -238,12 +238,12 @@ def stored_labels(table: Table, field: str, by: str | None = None) -> list[Label
 def label_column(
     table: Table, against: Any, columns: Mapping[str, Column], field: str | None, without: Sequence[str] = ()
 ) -> tuple[LabelColumn, str | None]:
-    """Return labels in the order of the rows, and their field for stored labels, otherwise None.
+    """Return labels in the order of the rows, and for stored labels their field, otherwise None.
 
     Args:
         table: The rows.
         against: Name of a column, another object that the library aligns with rows, or `STORED`.
-        columns: Field, without a run's prefix, to the column of the answers.
+        columns: Maps each field, without a run's prefix, to the column of its answers.
         field: As given by the caller.
         without: Columns of *table* that are not labels.
 

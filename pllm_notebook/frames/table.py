@@ -1,7 +1,7 @@
-"""What a dataframe library provides: its frames as tables of cells, and frames made of columns.
+"""The interface of a dataframe library: its frames as tables of cells, and frames built from columns.
 
-An adapter for a library is one `FrameLibrary` and one `Table`, registered in `libraries.py`; nothing else of this room
-imports a dataframe library.
+An adapter for a library is one `FrameLibrary` and one `Table`, registered in `libraries.py`. Nothing else in this
+package imports a dataframe library.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pllm_notebook.frames.rows import ColumnData
 __all__ = ["RUN_ATTR", "Flags", "FrameLibrary", "LabelColumn", "Table", "no_labels"]
 
 RUN_ATTR = "pllm_run"
-"""Name of the run's id among a frame's metadata (`df.attrs`); nothing else is kept there, since every copy takes it."""
+"""Key of the run's id in a frame's metadata (`df.attrs`). Nothing else is stored there, since every copy has it."""
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -29,9 +29,9 @@ class LabelColumn(NamedTuple):
     """Known labels, one for each row of a table.
 
     Attributes:
-        name: None for a column without one.
-        values: As Python values.
-        missing: Whether each is a missing value.
+        name: Name of the column, None if it has none.
+        values: The labels as Python values.
+        missing: Whether each label is missing.
     """
 
     name: str | None
@@ -40,16 +40,16 @@ class LabelColumn(NamedTuple):
 
 
 class Table(ABC):
-    """One frame, or one column alone, as a run sees it. Nothing here changes the caller's data.
+    """One frame, or a single column, as a run sees it. No method changes the caller's data.
 
     Attributes:
         frame_library: The library that it belongs to.
         data: The caller's object.
         total: Number of rows.
-        names: Column names as text, in order; two columns may share one.
-        is_column: Whether the caller gave one column alone, such as a pandas Series.
-        run_id: What the frame's metadata has under `RUN_ATTR`, None for nothing.
-        mixes_runs: Whether the library keeps that id for a frame that other frames' rows were put below.
+        names: Column names as text, in order. Two columns may share a name.
+        is_column: Whether the caller gave a single column, such as a pandas Series.
+        run_id: The value of `RUN_ATTR` in the frame's metadata, None if there is none.
+        mixes_runs: Whether the library keeps that id when rows of other frames are appended.
     """
 
     frame_library: FrameLibrary
@@ -82,31 +82,31 @@ class Table(ABC):
         explode: bool,
         run_id: str | None,
     ) -> Any:
-        """Return a new frame: these columns and the made ones beside them.
+        """Return a new frame: the columns of this one, followed by the made ones.
 
         Args:
-            made: Name to array (see `FrameLibrary.array`).
-            origin: For each line of them, the row that it belongs to.
-            dropped: Columns that are left out.
-            explode: Whether a row may have several lines, or the lines are those of some rows only.
-            run_id: The run that made them, for the frame's metadata; None for several or none.
+            made: Maps names to arrays (see `FrameLibrary.array`).
+            origin: The row of each line of the made columns.
+            dropped: Columns to leave out.
+            explode: Whether a row may have several lines, or the lines are only for some rows.
+            run_id: Id of the run that made the columns, for the frame's metadata. None for several runs or no run.
         """
 
     def join_alone(self, made: Mapping[str, Any], origin: Sequence[int], *, explode: bool, run_id: str) -> Any:
-        """Return the one made column alone, as the library has a column (see `join`)."""
+        """Return the only made column, in the library's own type for a column (see `join`)."""
         (array,) = made.values()
         return array
 
     def snapshot(self) -> Table:
-        """Return a table that no later change of the caller's data reaches."""
+        """Return a table that later changes of the caller's data do not affect."""
         return self
 
     def label(self, row: int) -> Any:
-        """Return a row's label: its index where the library has one, else its position."""
+        """Return a row's label: its index if the library has one, otherwise its position."""
         return row
 
     def positions(self, label: Any) -> Sequence[int]:
-        """Return the rows that have a label."""
+        """Return the positions of the rows with a label."""
         return [label] if type(label) is int and 0 <= label < self.total else []
 
     def hashes(self, name: str) -> ShortHashes:
@@ -115,14 +115,14 @@ class Table(ABC):
         return shortened(cell_hashes(values, missing))
 
     def missing(self, name: str) -> Flags:
-        """Return whether each cell of the first column with this name is missing; a new array."""
+        """Return whether each cell of the first column with this name is missing, as a new array."""
         return np.array(self._cells(name)[1], dtype=np.bool_)
 
     def labels(self, against: Any, without: Collection[str] = ()) -> LabelColumn:
         """Return known labels in the order of the rows.
 
         Args:
-            against: Name of a column, or what else the library aligns with its rows.
+            against: Name of a column, or another object that the library aligns with its rows.
             without: Columns that are not labels.
 
         Raises:
@@ -138,7 +138,7 @@ class Table(ABC):
     def column_of(self, name: str, rows: Sequence[int]) -> Any:
         """Return the cells of a column in some rows, in this order, as a built column.
 
-        Its dtype is the column's own, where the library has dtypes; Python values would lose it.
+        It keeps the column's dtype if the library has dtypes; Python values would lose it.
         """
         values, missing = self._cells(name)
         return [None if missing[row] else values[row] for row in rows]
@@ -149,7 +149,7 @@ class Table(ABC):
 
 
 def is_label(against: Any) -> bool:
-    """Return whether something can be a column's label, which arrays, frames and lists cannot."""
+    """Return whether *against* can be a column's label. Arrays, frames and lists cannot."""
     try:
         hash(against)
     except TypeError:
@@ -158,7 +158,7 @@ def is_label(against: Any) -> bool:
 
 
 def no_labels(against: Any, columns: Sequence[Any], times: int) -> UsageError:
-    """Return the error for labels that are no column, or several of one name."""
+    """Build the error for labels that are not a column, or that several columns of one name could be."""
     if not is_label(against):
         raise UsageError(
             f"Labels are a column's name, or a Series that matches the rows, not a value of type "
@@ -172,7 +172,7 @@ def no_labels(against: Any, columns: Sequence[Any], times: int) -> UsageError:
 
 
 class FrameLibrary(ABC):
-    """What a dataframe library makes: tables of its frames, columns of answers, reports."""
+    """A dataframe library: tables of its frames, columns of answers, and reports."""
 
     @abstractmethod
     def table(self, data: Any) -> Table | None:
@@ -180,36 +180,36 @@ class FrameLibrary(ABC):
 
     @abstractmethod
     def accessor(self, data: Any) -> Any:
-        """Return what `.llm` is of *data*, None if it is not a frame or column of this library."""
+        """Return `.llm` of *data*, None if it is not a frame or column of this library."""
 
     @abstractmethod
     def array(self, column: Column, values: list[Any]) -> Any:
-        """Build one column of answers; the dtype follows from *column*, and no value is lost to it."""
+        """Build one column of answers. The dtype follows from *column*, and no value is lost in conversion."""
 
     @abstractmethod
     def array_hashes(self, array: Any) -> ShortHashes:
-        """Return a short content hash of each cell of a built column, as `Table.hashes` has it."""
+        """Return a short content hash of each cell of a built column, the same as `Table.hashes`."""
 
     def holds_objects(self, array: Any) -> bool:
-        """Return whether a built column may share mutable cells, such as lists, with what the caller is given."""
+        """Return whether a built column may share mutable cells, such as lists, with the caller's result."""
         return True
 
     @abstractmethod
     def report(
         self, columns: Mapping[str, CellType], records: Sequence[Mapping[str, Any]], like: Table | None = None
     ) -> Any:
-        """Build a frame of records; a key that one lacks is a missing value.
+        """Build a frame of records. A key that a record lacks becomes a missing value.
 
         Args:
-            columns: Name to type, in order.
-            records: One for each line.
-            like: A table with the same rows, whose labels the lines get; None to number them.
+            columns: Maps names to types, in order.
+            records: One record per line.
+            like: A table with the same rows, whose labels the lines get. None to number the lines.
         """
 
     def category_column(
         self, name: str, codes: Sequence[int], categories: Sequence[str], like: Table | None = None
     ) -> Any:
-        """Build a column of words from their places among *categories*, -1 for missing (see `report` for *like*)."""
+        """Build a column from indices into *categories*, -1 for a missing value (see `report` for *like*)."""
         words = [None if code < 0 else categories[code] for code in codes]
         return self.array(Column(name, Kind.CATEGORY, tuple(categories)), words)
 
@@ -217,22 +217,22 @@ class FrameLibrary(ABC):
     def columns_frame(
         self, columns: Mapping[str, Any], labels: Sequence[int] | None = None, run_id: str | None = None
     ) -> Any:
-        """Build a frame of built columns, and of plain lists whose type is inferred.
+        """Build a frame of built columns and of plain lists, whose type is inferred.
 
         Args:
-            columns: Name to column, in order; all of the same length.
-            labels: A label for each line, None to number them.
-            run_id: The run that made them, for the frame's metadata.
+            columns: Maps names to columns of the same length, in order.
+            labels: A label for each line, None to number the lines.
+            run_id: Id of the run that made the columns, for the frame's metadata.
         """
 
     @abstractmethod
     def concat(self, frames: Sequence[Any], by: str) -> Any:
-        """Put frames below each other, sorted by a column; lines that are equal there keep their order."""
+        """Concatenate frames, sorted by a column. Lines with equal values keep their order."""
 
     def indexed_frame(
         self, columns: Mapping[Any, Any], index: tuple[str, Sequence[Any]], columns_name: str | None = None
     ) -> Any:
-        """Build a frame whose lines have names, *index*: its name and values. The first column, unless overridden."""
+        """Build a frame with an index, given as (name, values). Without an index, it becomes the first column."""
         return self.columns_frame({index[0]: list(index[1]), **{str(name): own for name, own in columns.items()}})
 
     def agreement(self, shares: Mapping[str, np.ndarray[Any, Any]], like: Table) -> Any:
@@ -245,19 +245,19 @@ class FrameLibrary(ABC):
         return self.report(dict.fromkeys(names, CellType.REAL), records, like)
 
     def with_error_head(self, frame: Any, retry_usd: float | None) -> Any:
-        """Return a built frame of failed rows so that it is shown below their kinds, where the library allows that.
+        """Return a frame of failed rows that is displayed below a summary by kind, if the library allows that.
 
         Args:
-            frame: Has the columns kind and message.
-            retry_usd: What asking one row again costs, None for unknown.
+            frame: A frame with the columns kind and message.
+            retry_usd: Cost of retrying one row in US dollars, None if unknown.
         """
         return frame
 
     def to_text(self, frame: Any) -> str:
-        """Return a frame as text, numbers in three decimal places."""
+        """Return a frame as text. Numbers have three decimal places if the library allows that."""
         return repr(frame)
 
     def to_html(self, frame: Any) -> str:
-        """Return a frame as HTML, numbers in three decimal places."""
+        """Return a frame as HTML. Numbers have three decimal places if the library allows that."""
         html: str = frame._repr_html_()
         return html

@@ -41,7 +41,7 @@ class TableRows:
     """A table's rows for one run, and the frame of its answers (see `execution.Rows`).
 
     Args:
-        table: The rows. A snapshot is kept, so answers stay beside their rows even if the caller's frame changes.
+        table: The rows. A snapshot is kept, so answers stay with their rows even if the caller's frame changes.
         question: The question about each row.
         alone: Whether the result is only the new column.
 
@@ -53,8 +53,8 @@ class TableRows:
         part_of: The process that the run is a step of, such as "race". "" for a user's own rows.
         whole: Name of all runs started by one call, such as "race 3f2a91c4". "" if the run is the only one.
         contexts: The validation context of each row, None for none.
-        evidence: Verifier of quotes, if rows are asked again for missing evidence; otherwise None.
-        assembled: Number of the run's ending for which the registry knows the values of the result, 0 for none.
+        evidence: Verification of quotes if rows are sent a second time for missing evidence, otherwise None.
+        assembled: Number of the run's ending for which the registry knows the result's values, 0 if there is none.
 
     Raises:
         NameClashError: Without `replace=True`, if a result column has the name of an existing column whose values are
@@ -108,7 +108,7 @@ class TableRows:
         self.contexts: RowContexts | None = None
         if question.takes_examples and question.output is not None and options.validation_context is not None:
             self.contexts = contexts_for(options.validation_context, table)
-            # They also determine a row's answer, so they are part of its identity although they are not sent.
+            # These columns also determine a row's answer, so they are part of its identity although they are not sent.
             beside = [name for name in self.contexts.columns if name not in self.asked]
             self._asked_data.append(table.column_data(beside))
             self.asked = (*self.asked, *beside)
@@ -118,7 +118,7 @@ class TableRows:
         self.source, self.items = self.prompts.source, self.prompts.items
 
     def _prompts(self, texts: Any, instruction: RowInstruction | None) -> Any:
-        """Return prompts with these texts, and with the images and the instruction of each row."""
+        """Add the images and the instruction of each row to the prompts' texts."""
         options = self._options
         prompts = texts
         if self._shown_media is not None:
@@ -147,7 +147,7 @@ class TableRows:
         return self._prompts(texts, instruction)
 
     def assemble(self, run: LiveRun) -> Any:
-        """Return the input columns and one column per field; same labels, same order, set by position."""
+        """Return the input columns and one column per field, joined by position: same labels, same order."""
         ending = run.ending
         made, origin = self._make(run)
         if ending and self.assembled != ending:
@@ -157,7 +157,7 @@ class TableRows:
         return self.table.join(made, origin, self.replaced, explode=self.shape.explode, run_id=run.id)
 
     def assemble_beside(self, run: LiveRun, df: Any) -> Any:
-        """Return another frame with one column per field; answers are matched by the content of its rows."""
+        """Return the frame *df* with one column per field. Answers are matched by the content of its rows."""
         table = table_to_join(df)
         rows = asked_rows(self.record(run), self.asked, table, run.id)
         made, origin = self._make(run, rows.tolist(), table)
@@ -224,7 +224,7 @@ class TableRows:
         return [values[row] for data in self._asked_data for values in data.values]
 
     def errors(self, run: LiveRun) -> Any:
-        """Return one line per failed row."""
+        """Return a frame with one line per failed row, or field without a value, by position."""
         failed = [*error_rows(run), *cell_records(run, range(self.total))]
         failed.sort(key=lambda record: record["position"])
         records = [record | {"label": self.table.label(record["position"])} for record in failed]
@@ -248,7 +248,7 @@ class TableRows:
 
         Args:
             run: The run of these rows.
-            rows: The run's row for each row of *table*, -1 for none. None for all rows of the run, in order.
+            rows: The run's row for each row of *table*, -1 for no row. None for all rows of the run, in order.
             table: The table that the columns will be joined to. None for the run's own.
         """
         shape, build = self.shape, (table or self.table).frame_library.array

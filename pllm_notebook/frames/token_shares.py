@@ -1,4 +1,4 @@
-"""Probabilities as the model gives them: of the tokens that lead to each option."""
+"""Probabilities of each option from the model's own token probabilities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pllm_notebook.types import Finish
 
 __all__ = ["token_shares"]
 
-# Rows whose replies are read at once.
+# Number of rows whose replies are read at once.
 _CHUNK = 2_000
 
 
@@ -30,8 +30,8 @@ class _Replied(NamedTuple):
     Attributes:
         output: The type.
         wrapped: Whether a reply has the value as its property `value`.
-        columns: Of an answer, and what options each has.
-        model: As it was asked.
+        columns: Name and options of each answer column; None for a column without options.
+        model: The model as requested.
     """
 
     output: OutputType
@@ -41,7 +41,7 @@ class _Replied(NamedTuple):
 
 
 def token_shares(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> RowProbabilities | None:
-    """Return the token probabilities of some rows, None for a run that did not ask for any."""
+    """Return the token probabilities of some rows; None for a run that did not request them."""
     replied = _live(run) if isinstance(run, LiveRun) else _recorded(run)
     if replied is None:
         return None
@@ -79,7 +79,7 @@ class _Field:
 
     def add(self, row: int, steps: dict[Any, list[ValueStep]]) -> None:
         """Add the tokens of a row's reply."""
-        if len(self._spellings) == 1:  # there was nothing to choose
+        if len(self._spellings) == 1:  # there was no choice
             self._p[row, 0] = self.confidence[row] = 1.0
             return
         own = steps.get(self._path)
@@ -116,7 +116,7 @@ def _recorded(run: RegisteredRun) -> _Replied | None:
 
 
 def _replies(run: LiveRun | RegisteredRun, rows: Sequence[int]) -> Sequence[StoredReply | None]:
-    """Return the last reply of each row that has the model's answer, None for others."""
+    """Return the last reply of each row that has the model's own answer, None for other rows."""
     if not isinstance(run, LiveRun):
         replies, record = run.read_answers().replies(rows), run.record
         assert record is not None

@@ -1,4 +1,4 @@
-"""The columns that a model's tool calls become."""
+"""The result columns of a model's tool calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["ToolCallColumns", "tool_calls_for"]
 
 
 class ToolCallColumns(ResultColumns):
-    """The columns of tool calls: `tool` and `arguments` of one, and all of a row in `calls` unless each has a line.
+    """The columns of tool calls: `tool` and `arguments` of the first call, and `calls` with all calls of a row.
+
+    With `explode`, each call has its own line, and there is no `calls`.
 
     Args:
         options: `prefix`, `explode`, `error_column`.
@@ -32,9 +34,9 @@ class ToolCallColumns(ResultColumns):
         return tuple(ColumnGroup((column,), unchanged) for column in made)
 
     def table(self, results: ResultTable, rows: Sequence[int] | None = None) -> tuple[list[list[Any]], list[int]]:
-        """Return the values column by column, and for each line the row that it came from (see `ResultColumns.table`).
+        """Return the values column by column, and the row of each line (see `ResultColumns.table`).
 
-        A row that called nothing has one line, with None for tool and arguments.
+        A row without tool calls has one line, with None for tool and arguments.
         """
         answers = answers_of(results, rows)
         calls: list[Sequence[CalledTool] | None] = [None if answer is None else answer.calls for answer in answers]
@@ -52,14 +54,14 @@ class ToolCallColumns(ResultColumns):
 
 
 def tool_calls_for(options: Options, *, instruct: bool) -> CallSpec:
-    """Return the spec of a question whose answer is the tools that the model calls.
+    """Return the spec of a question whose answer is the model's tool calls.
 
     Args:
-        options: As resolved.
+        options: The resolved options.
         instruct: Whether there is no prompt.
 
     Raises:
-        UsageError: For several answers per row, and for tools that cannot be offered. Nothing was sent.
+        UsageError: If several answers per row are requested, or a tool cannot be offered. Nothing was sent.
     """
     if options.samples > 1 or len(options.models or ()) > 1:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The validation context of each row for validators of the answer's type: Pydantic's `info.context`."""
+"""The validation context of each row, which validators of the answer's type read as Pydantic's `info.context`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RowContexts:
     Args:
         columns: Names of the columns in the table, () if all rows have the same context.
         given: Their cells, by their names in the context; None if all rows have the same context.
-        make: Makes the context from a row's cells.
+        make: Builds the context from a row's cells.
         is_function: Whether *make* is the caller's function.
 
     Attributes:
@@ -56,7 +56,7 @@ class RowContexts:
             raise ContextFailed(_failure(error)) from error
 
     def ids(self, rows: Sequence[int]) -> list[str | Failure]:
-        """Return an id of each row's context, "" if all rows have the same, or a failure if it cannot be made."""
+        """Return an id of each row's context: "" if all rows have the same, a failure if it cannot be built."""
         if self._given is None:
             return [""] * len(rows)
         if self._is_function:
@@ -94,7 +94,7 @@ def contexts_for(given: Any, table: Table) -> RowContexts:
 
     Raises:
         UnknownColumnError: If a column does not exist. Nothing was sent.
-        UsageError: If it names no column. Nothing was sent.
+        UsageError: If *given* is an empty list of columns. Nothing was sent.
     """
     if isinstance(given, Mapping):
         return RowContexts((), None, lambda _: given)

@@ -1,6 +1,6 @@
 """Types of nested answers (struct, list, map) for dataframe libraries with such column types.
 
-They follow from the annotation alone, through the JSON schema of its serialised form (`plain_data`).
+A type follows from the annotation alone, through the JSON schema of its serialized form (`plain_data`).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def as_typed(values: Sequence[Any], kind: ValueType, entry: Callable[[str, Any],
     Args:
         values: Results of `plain_data`.
         kind: The type of each value.
-        entry: Makes the library's form of one map entry from its key and value.
+        entry: Builds the library's form of one map entry from its key and value.
     """
     if not _is_changed(kind):
         return list(values)

@@ -1,4 +1,4 @@
-"""What a typed column cannot hold: the same values as text, and a reason for the warning."""
+"""Values that a typed column cannot hold: the same values as text, and the reason for the warning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pllm_notebook.cell_text import as_text, is_missing
 __all__ = ["SCALE", "decimal_fits", "why_not", "worded"]
 
 SCALE = 18
-"""Decimal places of a column of Decimals: 20 digits are left before the point of the 38 that Arrow has."""
+"""Decimal places of a column of Decimals. Of Arrow's 38 digits, 20 are left before the decimal point."""
 
 _INT64 = 2**63
 
@@ -27,14 +27,14 @@ def decimal_fits(value: Any) -> bool:
 
 
 def why_not(error: Exception, values: Iterable[Any]) -> str:
-    """Return why values are not of their column's type."""
+    """Return the reason why values are not of their column's type."""
     beyond = next((value for value in values if isinstance(value, int) and not -_INT64 <= value < _INT64), None)
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first}" if beyond is None else f"{beyond} is beyond 64 bits"
 
 
 def worded(values: Sequence[Any]) -> list[str | None]:
-    """Return values as text that every column can hold, None for a missing one: half a surrogate pair is escaped."""
+    """Return values as text that every column can hold, None for a missing value. Lone surrogates are escaped."""
     return [
         None if is_missing(value) else as_text(value).encode("utf-8", "backslashreplace").decode() for value in values
     ]

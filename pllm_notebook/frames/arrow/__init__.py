@@ -37,5 +37,5 @@ def _library() -> Any:
     return importlib.import_module(f"{__name__}.adapter").LIBRARY
 
 
-# Objects that stream Arrow data may exist without PyArrow.
+# Objects that stream Arrow data may exist even if PyArrow is not loaded.
 register_library("pyarrow", _library, method=_STREAM)

@@ -36,17 +36,17 @@ _TYPES: dict[CellType, Any] = {
 
 
 class ArrowFrameLLM(FrameAccessor[Any, Any, Any]):
-    """The result of `pllm.frame` for an Arrow table, which cannot have accessors: ask about every row."""
+    """The result of `pllm.frame` for an Arrow table: ask about every row. Arrow tables cannot have accessors."""
 
 
 class ArrowSeriesLLM(LLMAccessor[Any, Any, Any]):
-    """The result of `pllm.frame` for an Arrow array: ask about every value, `{value}` in the prompt."""
+    """The result of `pllm.frame` for an Arrow array: ask about every value, which is `{value}` in the prompt."""
 
 
 class ArrowTable(Table):
     """A table, or a chunked array as a table of one column, "value". Arrow data is immutable."""
 
-    mixes_runs = True  # `pa.concat_tables` keeps the metadata of the first
+    mixes_runs = True  # `pa.concat_tables` keeps the metadata of the first table
 
     def __init__(self, data: Any) -> None:
         self.frame_library = LIBRARY

@@ -80,7 +80,7 @@ def _built(column: Column, values: list[Any]) -> Any:
     if column.kind is Kind.CATEGORY:
         places = {value: at for at, value in enumerate(column.categories)}
         codes = [None if value is None else places[value] for value in values]
-        # With all categories, in their order. Encoding the values would lose the unused ones.
+        # All categories are included, in their order. Encoding the values would lose the unused ones.
         return pa.DictionaryArray.from_arrays(
             pa.array(codes, type=pa.int32()), pa.array(list(column.categories), type=pa.string())
         )

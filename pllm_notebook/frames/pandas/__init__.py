@@ -7,8 +7,8 @@ This is the oldest adapter and the model for new ones:
 - `column_hashes` hashes columns by their arrays, which the registry of runs needs for large frames.
 - `agreement` is the frame of `df.llm.agreement`, which can be plotted with matplotlib.
 
-Importing this file does not import pandas, so a program that uses another library does not load it. A program that
-imports pandas later gets the accessors then (see `on_import`).
+Importing this file does not import pandas, so a program that uses another library does not load it. If a program
+imports pandas later, it gets the accessors then (see `on_import`).
 """
 
 from __future__ import annotations

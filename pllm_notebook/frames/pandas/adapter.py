@@ -43,7 +43,7 @@ class FrameLLM(FrameAccessor[pd.DataFrame, _Column, Agreement]):
 
 
 class SeriesLLM(LLMAccessor[pd.DataFrame, _Column, Agreement]):
-    """`series.llm`: ask a language model the same question about every value, `{value}` in the prompt."""
+    """`series.llm`: ask a language model the same question about every value, which is `{value}` in the prompt."""
 
 
 class PandasTable(Table):
@@ -194,7 +194,7 @@ class PandasLibrary(FrameLibrary):
         self, columns: Mapping[str, Any], labels: Sequence[int] | None = None, run_id: str | None = None
     ) -> pd.DataFrame:
         """Build a frame of built columns and plain lists."""
-        # With a RangeIndex first, because a column of objects is a Series and would be aligned by its labels.
+        # Start with a RangeIndex, because a column of objects is a Series and would be aligned by its labels.
         made = {name: pd.Series(own) if isinstance(own, list) else own for name, own in columns.items()}
         total = max((len(own) for own in made.values()), default=0)
         frame = pd.DataFrame(made, index=pd.RangeIndex(total))

@@ -31,7 +31,7 @@ def column_names(frame: pd.DataFrame) -> list[str]:
 
 
 def named_like(frame: pd.DataFrame, names: Sequence[str], replaced: Collection[str] = ()) -> pd.Index[Any]:
-    """Return *names* as columns to add to *frame*. If it has column levels, the name is the first and the rest empty.
+    """Return *names* as columns to add to *frame*. With several column levels, all but the first are empty.
 
     A name in *replaced* keeps the label of the column that it replaces, with its levels or a label that is not text.
     """

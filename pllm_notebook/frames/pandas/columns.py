@@ -64,8 +64,8 @@ def join_columns(
 
     Args:
         frame: The frame, which is never changed.
-        made: Name to array.
-        origin: For each line of the made columns, its row of *frame*.
+        made: Maps names to arrays.
+        origin: The row of *frame* for each line of the made columns.
         replaced: Columns of *frame* to leave out.
         explode: Whether a row may have several lines, or the lines are only for some rows.
 
@@ -74,16 +74,16 @@ def join_columns(
     """
     out = frame.copy(deep=False) if not explode else frame.take(np.array(origin, dtype=np.intp))
     out = out.loc[:, [name not in replaced for name in column_names(out)]]
-    # One concat adds all columns at once, and by position, because the index is the frame's own object. A RangeIndex
-    # first, because a column of objects is a Series and would be aligned by its labels.
+    # One concat adds all columns at once, and by position, because the index is the frame's own object. It starts with
+    # a RangeIndex, because a column of objects is a Series and would be aligned by its labels.
     alone = pd.DataFrame(dict(made), index=pd.RangeIndex(len(out))).set_axis(out.index)
     alone.columns = named_like(frame, list(made), replaced)
     return pd.concat([out, alone], axis=1) if made else out, alone
 
 
 def _built(column: Column, values: list[Any]) -> Any:
-    """Build a column with its dtype, None for a column of objects."""
-    build: Any = pd.array  # its overloads know no column of runtime dtype
+    """Build a column with its dtype; None for a column of objects."""
+    build: Any = pd.array  # its overloads do not allow a dtype chosen at run time
     if column.kind is Kind.CATEGORY:
         code = {value: at for at, value in enumerate(column.categories)}
         return pd.Categorical.from_codes([code.get(value, -1) for value in values], pd.Index(column.categories))

@@ -15,10 +15,10 @@ class Errors(pd.DataFrame):
     """Failed rows, displayed below a summary by kind (see `df.llm.errors`). Frames derived from it are plain frames.
 
     Attributes:
-        retry_usd: Cost of asking one row again in US dollars, None if unknown.
+        retry_usd: Cost of retrying one row in US dollars, None if unknown.
     """
 
-    _metadata = ["retry_usd"]  # noqa: RUF012  # pandas' own way of naming attributes that are no columns
+    _metadata = ["retry_usd"]  # noqa: RUF012  # how pandas declares attributes that are not columns
     retry_usd: float | None = None
 
     @property

@@ -14,10 +14,10 @@ __all__ = ["ExpressionLLM"]
 
 
 class ExpressionLLM:
-    """`pl.col(…).llm`: raises an error that explains how to ask.
+    """`pl.col(…).llm`: raises an error that explains what to use instead.
 
     Polars calls an expression's function in its own threads, once for each group and each use of the expression, for
-    rows that are not needed, and with invented rows to determine the type. All of these calls would be paid for.
+    rows that are not needed, and with invented rows to determine the type. All these calls would be paid for.
     """
 
     def __init__(self, expression: Any) -> None:

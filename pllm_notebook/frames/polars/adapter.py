@@ -41,7 +41,7 @@ class PolarsFrameLLM(FrameAccessor[pl.DataFrame, pl.Series, pl.DataFrame]):
 
 
 class PolarsSeriesLLM(LLMAccessor[pl.DataFrame, pl.Series, pl.DataFrame]):
-    """`series.llm`: ask a language model the same question about every value, `{value}` in the prompt."""
+    """`series.llm`: ask a language model the same question about every value, which is `{value}` in the prompt."""
 
 
 class PolarsTable(Table):
@@ -66,7 +66,7 @@ class PolarsTable(Table):
         return PolarsTable(_made_by(self.data[rows.start : rows.stop], self.run_id))
 
     def snapshot(self) -> PolarsTable:
-        """Return a table of a clone. It shares memory; an in-place change of the caller's frame copies first."""
+        """Return a table of a clone. It shares memory until the caller's frame is changed in place."""
         return PolarsTable(_made_by(self.data.clone(), self.run_id))
 
     def labels(self, against: Any, without: Collection[str] = ()) -> LabelColumn:

@@ -14,11 +14,11 @@ __all__ = ["Errors"]
 class Errors(pl.DataFrame):
     """Failed rows, displayed below a summary by kind (see `df.llm.errors`).
 
-    A selection from it may also have this class. It then summarises its own rows, or shows no summary without the
-    columns for it.
+    A selection from it may also have this class. It then has a summary of its own rows, or none without the columns
+    that a summary needs.
 
     Attributes:
-        retry_usd: Cost of asking one row again in US dollars, None if unknown.
+        retry_usd: Cost of retrying one row in US dollars, None if unknown.
     """
 
     retry_usd: float | None = None

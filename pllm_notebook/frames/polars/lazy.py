@@ -1,7 +1,7 @@
-"""`lf.llm` of Polars: a question that, like the frame, is evaluated when rows are collected.
+"""`lf.llm` of Polars: a question that is evaluated when rows are collected, like the frame.
 
-Only this file uses Polars' custom sources (`register_io_source`) and batches (`collect_batches`), because Polars
-documents both as unstable.
+Only this file uses Polars' custom sources (`register_io_source`) and batches (`collect_batches`): Polars documents both
+as unstable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["PolarsLazyLLM", "arrow_batches"]
 
 _ROWS = 20_000
-"""Number of rows in a batch: several times the calls in flight, so that the end of a batch costs little time."""
+"""Number of rows in a batch: several times the calls in flight, so that little time is lost at the end of a batch."""
 
 _AHEAD = 2
 """Number of concurrent batches, so that calls of the next batch use the free slots at the end of the last one."""
@@ -70,15 +70,15 @@ class PolarsLazyLLM:
     ) -> pl.LazyFrame:
         """Return the lazy frame with one column per field. Nothing is sent until rows of these columns are collected.
 
-        Only rows that Polars needs are asked about: `head(5).collect()` asks about five, selecting only input columns
-        asks about none, and a filter on input columns is applied first. `sink_parquet` writes batches, in order, while
-        later ones are asked about.
+        Only rows that Polars needs are sent: `head(5).collect()` sends five, selecting only input columns sends none,
+        and a filter on input columns is applied first. `sink_parquet` writes batches in order while later ones are
+        being answered.
 
         Args:
             response_format: As for `df.llm.parse`.
             prompt: As for `df.llm.parse`.
             **options: As for `df.llm.parse`. `max_cost_usd` applies to each collection of rows as a whole; with it,
-                batches of rows are asked about one after another.
+                batches of rows are sent one after another.
 
         Raises:
             UsageError: If the call is invalid. Nothing was sent.
@@ -112,7 +112,7 @@ class PolarsLazyLLM:
         rows: int = 5,
         **options: Unpack[ParseOptions],
     ) -> Preview:
-        """Ask about the first rows, and estimate the cost of all. Collects the frame; sends at most *rows* calls."""
+        """Ask about the first rows and estimate the cost of all. Collects the frame; sends at most *rows* calls."""
         given: Any = {**options}
         return PolarsFrameLLM(self._data.collect()).preview(response_format, prompt, rows=rows, **given)
 
@@ -136,7 +136,7 @@ class _Source:
         self._data, self._kind, self._prompt, self._options = data, kind, prompt, options
         refuse_in_pieces(options_for(dict(options)))
         inputs = data.collect_schema()
-        # Checked without rows, so that an invalid call is refused here and not when rows are collected.
+        # Checked without rows, so that an invalid call raises here and not when rows are collected.
         _, rows = PolarsFrameLLM(pl.DataFrame(schema=inputs))._prepare(kind, prompt, dict(options))
         shape = rows.shape
         clash = [name for name in shape.names if name in inputs]
@@ -159,7 +159,7 @@ class _Source:
         wanted = list(self.schema) if with_columns is None else with_columns
         rows = self._data
         if predicate is not None and not self._made.intersection(predicate.meta.root_names()):
-            rows, predicate = rows.filter(predicate), None  # rows that are not needed are not asked about
+            rows, predicate = rows.filter(predicate), None  # rows that are not needed are not sent
         used = {*wanted, *(() if predicate is None else predicate.meta.root_names())}
         unasked = not used & self._made and not self._explodes
         if n_rows is not None and predicate is None:
@@ -176,7 +176,7 @@ class _Source:
                     return
 
     def _answered(self, found: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Yield each batch with its answers, while later batches are asked about."""
+        """Yield each batch with its answers, while later batches are being answered."""
         going: deque[Run] = deque()
         ceiling = options_for(dict(self._options)).max_cost_usd
         try:
@@ -212,7 +212,7 @@ class _Source:
 def _sliced(rows: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
     """Yield the rows in order, at most *size* at once."""
     collect = getattr(rows, "collect_batches", None)
-    # Polars before 1.34 has no batches: all rows are loaded into memory, but are still asked about in slices.
+    # Polars before 1.34 has no batches: all rows are loaded into memory, but are still sent in slices.
     whole: Sequence[pl.DataFrame] | Any = (
         [rows.collect()] if collect is None else collect(chunk_size=size, maintain_order=True)
     )
@@ -222,7 +222,7 @@ def _sliced(rows: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
 
 
 def arrow_batches(rows: pl.LazyFrame, size: int) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """Return the Arrow schema of a lazy frame, and its rows in order, at most *size* at once."""
+    """Return the Arrow schema of a lazy frame and its rows in order, at most *size* at once."""
     level = pl.CompatLevel.oldest()
     empty = pl.DataFrame(schema=rows.collect_schema())
     batches = (batch.to_arrow(compat_level=level) for batch in _sliced(rows, size))
