@@ -1,4 +1,4 @@
-"""Build the parts of a request body that all wire formats share."""
+"""The parts of request bodies that all wire formats share."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Copies of a caller's SDK clients for the engine's loop.
 
 A client's open connections belong to the event loop that opened them. A client that was used in a notebook cell would
-fail on the engine's loop, and later in the notebook. A copy has the client's address, account, headers and settings,
-and its own connections, which follow no redirects.
+fail on the engine's loop, and afterwards in the notebook too. A copy has the client's address, account, headers and
+settings, but its own connections, which follow no redirects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def sdk_copy(client: Any) -> tuple[Any, bool]:
     """Copy a client of OpenAI's or Anthropic's SDK. Call it on the loop that will use it.
 
     Args:
-        client: The caller's; never changed or closed.
+        client: The caller's client; never changed or closed.
 
     Returns:
         The copy, and whether closing it leaves the caller's own client open.

@@ -64,7 +64,7 @@ class DecisionEndpoint:
     most_question_bytes: int | None = None
 
     def split(self, questions: Sequence[DecisionQuestion], shared: str | None) -> list[tuple[DecisionQuestion, ...]]:
-        """Split questions into the requests that the limits require, in order.
+        """Split questions into as few requests as the limits allow, in order.
 
         Args:
             questions: All questions.

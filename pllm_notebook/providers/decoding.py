@@ -1,4 +1,4 @@
-"""Decode a response into a reply: shared by live calls, batch lines, stored bodies and result files."""
+"""Decoding of a response into a reply, for live calls, batch lines, stored bodies and results files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Map error responses to failures: one table for all providers."""
+"""Failures for error responses: one table for all providers."""
 
 from __future__ import annotations
 
@@ -76,7 +76,17 @@ def failure(
     retry_after: float | None = None,
     usage: Usage | None = None,
 ) -> Failure:
-    """Return the failure for *raw*. Its status and message determine the kind if *kind* is None."""
+    """Return the failure for an error response. Its texts are redacted.
+
+    Args:
+        raw: The response.
+        message: The provider's error message, "" to use the body's text. Replaced for a redirect.
+        kind: None to determine it from the status and the message. Replaced for a redirect.
+        field: The request field that the error names, "" for none.
+        request_id: The provider's id of the request, "" for none.
+        retry_after: Seconds until the request may be sent again; None to read them from the headers.
+        usage: The tokens that the response reports, None for none.
+    """
     text = beginning(raw)
     if 300 <= raw.status < 400:
         # The body is the redirecting server's and says less than our message.
@@ -125,7 +135,7 @@ def unexplained(raw: RawReply) -> Failure:
 
 
 def page_words(text: str) -> str:
-    """Return a web page's title in place of the page; other text unchanged."""
+    """Describe a web page by its title; return other text unchanged."""
     if not _PAGE.match(text):
         return text
     title = _TITLE.search(text)
@@ -149,7 +159,7 @@ def body_of(raw: RawReply) -> dict[str, Any]:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Read `retry-after-ms`, else `retry-after` in seconds or as an HTTP date; None for neither."""
+    """Return the seconds in `retry-after-ms`, or else in `retry-after` (a number or an HTTP date); None for neither."""
     milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -163,7 +173,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _date(text: str | None) -> float | None:
-    """Read an HTTP date, in seconds since 1970."""
+    """Return an HTTP date in seconds since 1970, None if there is no valid one."""
     try:
         return email.utils.parsedate_to_datetime(text[:_LONGEST_WORD]).timestamp() if text else None
     except (ValueError, OverflowError, TypeError, IndexError):  # an impossible year

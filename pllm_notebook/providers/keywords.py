@@ -1,4 +1,4 @@
-"""Translate the keywords of OpenAI's client into each provider's own fields.
+"""Translation of the keywords of OpenAI's client into each provider's own fields.
 
 A keyword without an equivalent is rejected before anything is sent: without it, the answer would be to a different
 request. (A sampling parameter that the model itself rejects is left out later, as in every other call.)
@@ -25,8 +25,8 @@ def check_keywords(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords that were given and are not defaults, in order.
 
     Raises:
-        UnknownOptionError: For one that OpenAI's client does not have. Nothing was sent.
-        UsageError: For one that is not supported here. Nothing was sent.
+        UnknownOptionError: If OpenAI's client does not have a keyword. Nothing was sent.
+        UsageError: If a keyword is not supported here. Nothing was sent.
     """
     said = {}
     for name, value in given.items():
@@ -45,7 +45,7 @@ def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: M
 
     Args:
         target: The model.
-        keywords: As `check_keywords` returns them.
+        keywords: The keywords that `check_keywords` returned.
         extra: `extra_body`, in the provider's own fields; it takes precedence.
 
     Raises:

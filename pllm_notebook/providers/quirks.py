@@ -1,9 +1,14 @@
 """What a model has rejected or not followed, remembered for the life of the process.
 
-A 400 that names a part of the request shows a parameter to drop or rename, that the model accepts no cache marks, that
-it cannot be forced to call a tool, which level of structured output the server supports, or that the model gives no
-token probabilities at an effort. Replies show the last two as well. What is learned changes the wire body but never
-the cache key.
+A 400 that names a part of the request may show:
+
+- that a parameter must be dropped or renamed;
+- that the model accepts no cache marks, or cannot be forced to call a tool;
+- which level of structured output the server supports;
+- that the model gives no token probabilities at an effort.
+
+Replies also show the level of structured output, and whether the model gives token probabilities. What is learned may
+change the wire body but never the cache key.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _BASE_CLASS = "AsyncAPIClient"
 
 
 class SDKTransport:
-    """Send prepared bytes through an SDK client's raw `post`.
+    """A transport that sends prepared bytes through an SDK client's raw `post`.
 
     Args:
         client: `AsyncOpenAI`, `AsyncAnthropic` or a subclass.

@@ -1,8 +1,8 @@
-"""Read the fields of a response with type checks; every wire format uses these.
+"""Type-checked readers for the fields of a response, which every wire format uses.
 
-A provider, a proxy or a user's own server may send anything. What decides the answer (text, refusal, tool calls, the
-finish reason) must have the documented type, or the reply is malformed. What only describes it (usage, model, ids)
-is left out if it does not.
+A provider, a proxy or a user's own server may send anything. Fields that determine the answer (text, refusal, tool
+calls, the finish reason) must have the documented type, or the reply is malformed. Fields that only describe it (usage,
+model, ids) are left out if they do not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Anthropic's message batches: the request that creates a job contains its requests, and no label is stored."""
+"""Anthropic's message batches: a job's requests are sent in the body that creates it, and no label is stored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STATUS = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-# A conflict means that the job has ended. For other requests it can mean that the request was accepted.
+# For a cancellation, a conflict means that the job has ended. For other requests it can follow an accepted request.
 _ENDED = frozenset({409})
 
 

@@ -85,7 +85,7 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 
 @contextmanager
 def network() -> Iterator[None]:
-    """Convert exceptions of the HTTP libraries under the SDKs to faults; some pass an SDK unwrapped."""
+    """Convert exceptions of the HTTP libraries under the SDKs to faults; the SDKs do not wrap all of them."""
     import aiohttp
     import httpx2
 

@@ -1,4 +1,4 @@
-"""Read and write JSONL: streams of any size, one line in memory at a time."""
+"""JSONL of any size, read and written with one line in memory at a time."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from pllm_notebook.types import BatchLimits, BatchResult, RawReply, RemoteJob
 
 __all__ = ["BATCH", "GoogleBatchAPI", "line_of", "result_of"]
 
-# After "BATCH_STATE_" (the API) or "JOB_STATE_" (its SDK). The SDK's own list of final states lacks
-# PARTIALLY_SUCCEEDED.
+# States without their prefix, "BATCH_STATE_" (the API) or "JOB_STATE_" (its SDK). The SDK's own list of final states
+# lacks PARTIALLY_SUCCEEDED.
 _STATES: dict[str, State] = {
     "UNSPECIFIED": "running",
     "QUEUED": "running",

@@ -155,7 +155,7 @@ class LocalTransport:
                 try:
                     self._server = _load(self._path)
                 except RuntimeError as error:
-                    # 404 ends the run, since every row would fail in the same way.
+                    # 404, which is fatal for the run, since every row would fail in the same way.
                     return _error(404, f"llama.cpp cannot load {self._path.name} ({error}). Is the file whole?")
         try:
             self._server.handle_chat_completions(orjson.dumps(body), call.hear)

@@ -40,8 +40,8 @@ PROVIDER = Provider(
     connect=connect,
     sdk=SDKClients(
         module="openai",
-        # At each response the SDK checks whether `httpx` is loaded, and does not notice if that is still in progress.
-        # Google's SDK imports it: on another thread during a call, that would fail the call.
+        # `httpx` is loaded first: at each response the SDK checks whether it is loaded, but does not notice if that is
+        # still in progress. A call would fail if Google's SDK imported `httpx` on another thread at that moment.
         imports=("httpx", "openai"),
         over=_over,
         problem=client_problem,

@@ -34,7 +34,7 @@ _STATES: dict[str, State] = {
 # The metadata field that holds the label.
 _LABEL = "pllm_intent"
 _NEVER_ANSWERED = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
-# A conflict means that the job has ended. For other requests it can mean that the request was accepted.
+# For a cancellation, a conflict means that the job has ended. For other requests it can follow an accepted request.
 _ENDED = frozenset({409})
 _UNKNOWN_ADDRESS = frozenset({404, 405})
 
