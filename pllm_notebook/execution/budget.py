@@ -48,10 +48,10 @@ class Need(NamedTuple):
 
     @classmethod
     def of(cls, token_bounds: TokenBounds, size: int, own: int | None, wire_version: int, *, above: int = 0) -> Need:
-        """Compute the needs of a request.
+        """Compute the need of a request.
 
         Args:
-            token_bounds: The token bounds of the question.
+            token_bounds: The token bounds of the spec.
             size: Size of the request in bytes.
             own: Bytes of these that belong to the row (see `TokenBounds.input_bound`).
             wire_version: See `TokenBounds.counted`.
@@ -71,7 +71,7 @@ class Reservation(NamedTuple):
 
     Attributes:
         usd: Reserved US dollars for each time that it is sent.
-        output_limit: The output limit in tokens; None for that of its question.
+        output_limit: The output limit in tokens; None for that of its spec.
     """
 
     usd: float
@@ -290,7 +290,8 @@ class ModelBudget:
             call: The call.
             bound_usd: Amount reserved for each of its requests.
             result: The reply or failure, with its attempts and charges.
-            is_counted: Whether its request was that of another run with this budget, which has counted it as paid.
+            is_counted: Whether the call joined a request of another queue with this budget, which has counted it as
+                paid.
 
         Returns:
             The cost in US dollars of the reply, None for unknown, or of the call's failed requests; and what the
@@ -306,7 +307,7 @@ class ModelBudget:
         cost = None if rate is None or usage is None else rate.cost_usd(usage)
         perhaps = self.settle(bound_usd, call.funded, 0.0 if is_counted else cost, result.maybe_paid)
         if usage is None:
-            # What a reply without usage cost is not paid but perhaps paid: that much is known.
+            # The cost of a reply without usage counts as possibly paid; the amount paid is then a known 0.
             answered = Spent(0, 0, 0, None if rate is None else 0.0, result.maybe_paid + (not is_counted), perhaps)
         else:
             used = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens

@@ -1,12 +1,12 @@
 """The key of a call: what determines its answer, and nothing else.
 
-sha256, base64url, over a version and canonical JSON of the provider's name (with the host, where that is not the
-provider's own), the logical endpoint,
-the intended body less transport fields and less the output limit, the sample index, the salt, and how many
-rows share the call where they do: neighbours influence an answer.
-Fields are left out by a list of what cannot matter, so that one we have never heard of makes a
-miss, which costs once, and never a wrong answer. The order inside the body counts: the order of a
-schema's fields changes what a model writes.
+The key is the base64url-encoded SHA-256 of JSON with a version, the provider's name (with the host if it is not the
+provider's own), the logical endpoint, the sample index, the salt, the intended body without transport fields and
+output limit, and, if rows share the call, their maximum number, since the other rows of a pack influence an answer.
+
+A list names the fields that cannot matter. An unknown field is therefore part of the key: it may cause a cache miss,
+which is paid for once, and never a wrong answer. The order of fields in the body counts: the order of a schema's
+fields changes what a model writes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class CacheKey:
         body: The intended body with `PLACEHOLDER` for the row's text.
         salt: The caller's salt.
         sample: Index of the sample; 0 is the plain call.
-        pack: Number of rows that share a call, None for one row per call.
+        pack: Maximum number of rows that share a call, None for one row per call.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ def key_of(
 
 
 def simulated_salt() -> str:
-    """Return the addition to a call's salt for a simulator with custom settings, since its answers differ."""
+    """Return an addition to the salt for a simulator with custom settings, since its answers differ; otherwise ""."""
     chosen = current().sim
     if not chosen:
         return ""

@@ -55,7 +55,7 @@ class CallQueue:
         tools: Runs the tools called by replies, None if the spec offers none.
         reader: Reads replies.
         over_budget: Why the remaining calls are not sent, if the budget is insufficient; else None.
-        before: In serial mode, the run's queues whose calls all come first.
+        before: In serial mode, the run's queues that must finish before this one starts.
     """
 
     # A class attribute, because a timer may still fire after a run's parts were released.
@@ -224,7 +224,7 @@ class CallQueue:
         tag, bound, *_ = call.tag
         if self.order.is_still_wanted(tag, call.key):
             return False
-        self._loop.call_soon(self.send)  # which watches what is sent elsewhere
+        self._loop.call_soon(self.send)  # so that calls sent elsewhere are checked
         self.recorder.take_unsent()
         self.recorder.open -= 1
         self.recorder.replies.wake()
@@ -250,17 +250,17 @@ class CallQueue:
             self.fail(error)
 
     def _shares_money(self, joined: object | None) -> bool:
-        """Return whether a call's request was that of another queue with the same money, None for its own."""
+        """Return whether a call joined a request of another queue with the same budget. *joined* is that queue."""
         return isinstance(joined, CallQueue) and joined.budget.run_budget is self.budget.run_budget
 
-    # What holds calls back.
+    # Reasons to hold calls back.
 
     def _next(self) -> PendingCall | None:
         recorder = self.recorder
         if recorder.halted is not None or recorder.rejections.suspected is not None or self._is_first_wave_out():
             return None
         if not self.order.has_calls:
-            self.run_queue.is_empty = True  # until `send` or `announce`, one of which follows all that is added
+            self.run_queue.is_empty = True  # until `send` or `announce`, one of which follows each addition of calls
             return None
         if self._serial and not self._is_its_turn():
             return None
@@ -282,7 +282,7 @@ class CallQueue:
             self._looking = self._loop.call_later(_LOOK_ELSEWHERE_S, self._look_elsewhere)
         if next_ is None:
             if not (self.recorder.open or self.order.has_next):
-                self.recorder.replies.wake()  # all that were left wait in a batch job: the run may be over
+                self.recorder.replies.wake()  # all remaining calls wait in a batch job: the run may be over
             return None
         call = self._pending_call(next_)
         if call is not None:
@@ -310,7 +310,7 @@ class CallQueue:
         spec, quirks = self._spec_of(tag), self.spec.target.quirks
         content = partial(next_.content, reserved.output_limit)
         call = PendingCall(next_.key, content, tokens, (tag, reserved.usd, spec.schema_level.level, quirks.version))
-        if self._batch:  # for the price that its job is shown with
+        if self._batch:  # for the displayed price of its job
             call.answer_tokens = self.spec.token_bounds.expected * (len(tag.calls) if isinstance(tag, Pack) else 1)
         call.output_limit = spec.output_limit
         if reserved.output_limit != call.output_limit:
@@ -321,7 +321,7 @@ class CallQueue:
         return self.spec.packed if isinstance(tag, Pack) and self.spec.packed is not None else self.spec
 
     def _guard(self, step: Callable[[], None]) -> None:
-        """Call a timer's step; what it raises ends this run alone."""
+        """Run *step*, called by a timer. An exception ends only this run."""
         try:
             step()
         except Exception as error:
@@ -350,7 +350,7 @@ class CallQueue:
         return self.results.planned and not any(queue.recorder.open or queue.order.has_calls for queue in self.before)
 
     def _is_first_wave_out(self) -> bool:
-        """Return whether no more calls may go before the first answer; a batch is sent whole."""
+        """Return whether no more calls may be sent before the first answer. Always False for a batch."""
         return not self.recorder.rejections.answered and self.recorder.open >= FIRST_CALLS and not self._batch
 
     def _share(self, shared: bool) -> None:
@@ -360,21 +360,21 @@ class CallQueue:
                 spec.shared = shared and not spec.alone
 
     def _stop_over_budget(self) -> None:
-        """Stop: nothing is on the wire, and the next call could pass the ceiling."""
+        """Stop if nothing is on the wire and the next call could exceed the cost limit."""
         unfunded, self.budget.unfunded = self.budget.unfunded, None
         if self.recorder.open or self.recorder.halted is not None or unfunded is None:
             return
         run_budget = self.budget.run_budget
-        if run_budget.requests:  # of other calls, which may cost less than was reserved
+        if run_budget.requests:  # requests of other queues, which may cost less than was reserved
             run_budget.when_freed(self.send)
             return
         cut_at = unfunded.above if isinstance(unfunded, WiderCall) else None
         failure = run_budget.exhausted(self.spec.options.max_cost_usd, cut_at=cut_at)
         if isinstance(unfunded, WiderCall) or (isinstance(unfunded, NextTurn) and unfunded.first is not None):
-            # A longer answer than the others, or a second one: they may still fit.
+            # This call is a repetition with a higher limit, or a second question: other calls may still fit.
             self.order.drop_first(unfunded)
             self.recorder.record_unsent(unfunded.call, unfunded.failed(failure))
             return
-        # What waits is failed where the run takes the halt: until then the plan may still bring calls.
+        # The run fails the waiting calls when it handles the halt: until then, the plan may still add calls.
         self.over_budget = failure
         self.recorder.halt("failed", partial(BudgetError, failure.message) if self.recorder.raises else None)

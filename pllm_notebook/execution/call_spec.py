@@ -45,7 +45,7 @@ from pllm_notebook.settings import Options
 __all__ = ["BYTES_PER_TOKEN", "DEFAULT_OUTPUT_TOKENS", "CallSpec", "EncodedPrompt"]
 
 EncodedPrompt = bytes | RawRequest
-"""A row's prompt, ready to be sent: text as JSON, to go where the row's text goes, or a whole intended body."""
+"""A row's prompt, encoded: a JSON string that replaces the placeholder of the body, or a whole intended body."""
 
 # Tokens of a pack's reply for each answer, besides the answer: its index, two names, brackets.
 _PACK_ITEM_TOKENS = 24
@@ -229,7 +229,7 @@ class CallSpec:
         return text_json
 
     def expect(self, prompt: str) -> None:
-        """Learn from *prompt* what this run's prompts begin with. It need not be sent."""
+        """Learn the common beginning of this run's prompts from *prompt*, which need not be sent."""
         if self._common_prefix is not None:
             with self._lock:
                 self._common_prefix.observe(prompt)

@@ -66,7 +66,7 @@ def format_estimate(amount_usd: float | None) -> str:
 
 
 def ask_yes_no(question: str, what: str, instead: str, details: str = "") -> None:
-    """Ask for a yes.
+    """Ask a yes/no question. Return only if the answer is yes.
 
     Args:
         question: The question, with the calls to send and their price.

@@ -41,9 +41,9 @@ class EstimatePlan:
         distinct: Number of calls of those rows; equal rows share one.
         cached: Number of these calls that the store answers.
         rejected: Number of these calls that a provider has rejected and that are not automatically sent again.
-        pending: Those that wait in batch jobs.
-        calls: Those that would be sent.
-        replies: Stored replies to the same question, the first few.
+        pending: Number of these calls that wait in batch jobs.
+        calls: Number of these calls that would be sent.
+        replies: The first stored replies to these calls.
         lacking: Number of calls answered by the store that would be repeated because of missing evidence.
     """
 
@@ -117,7 +117,7 @@ class EstimatePlan:
                 yield new
 
     def _left(self, new: Mapping[str, tuple[int, EncodedPrompt]]) -> list[tuple[int, EncodedPrompt]]:
-        """Return those of some calls that would be sent, in order."""
+        """Return the calls that would be sent, in order, and count the others."""
         known = self._known(new)
         if len(self.replies) < _REPLIES:
             self.replies += list(known.values())[:_REPLIES]

@@ -70,7 +70,7 @@ def second_answer(spec: CallSpec, reply: UnreadReply) -> Outcome:
 
 
 def evidence_warning(unasked: int) -> str:
-    """Return the warning of a run in which so many rows got no second question, since no more calls were sent."""
+    """Return the warning that *unasked* rows got no second question, because the budget had no room for it."""
     return (
         f"{counted(unasked, 'row', 'was')} not asked once more for evidence, since max_cost_usd left no money for it: "
         f"the first answers stay. Raise it and run the cell again to go on."

@@ -42,7 +42,7 @@ __all__ = ["LiveRun", "Rows"]
 
 _NUMBERS: Slot[itertools.count[int]] = Slot("run numbers", itertools.count)
 _REDRAW_S = 0.1
-# A result that was not taken by then is recorded anyway, since the process may be killed before.
+# A result that was not taken after this time is recorded anyway, since the process may be killed before it is.
 _UNTAKEN_S = 1.0
 
 
@@ -51,7 +51,7 @@ class LiveRun:
 
     Attributes:
         id: A short id, also in `df.attrs` of the result.
-        spec: The question.
+        spec: The spec of its calls; of several specs, the first.
         rows: The rows and the form of their answers.
         execution: Its execution on the engine's loop.
         table: The outcomes of its rows.

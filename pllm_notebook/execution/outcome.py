@@ -51,7 +51,7 @@ class Outcome:
 
     def follow(self, before: Outcome) -> None:
         """Add the row's outcome before it was sent again, whose cost is part of its total cost."""
-        # A retry may go on from a reply that it finds in the store.
+        # A retry may continue from a reply in the store; count that reply once.
         known = dict.fromkeys((*before.earlier, *before.metas, *self.earlier))
         self.earlier = tuple(meta for meta in known if meta not in self.metas)
 

@@ -9,7 +9,7 @@ __all__ = ["MOST_ARRIVALS", "Arrivals", "FailedRows", "RunProgress"]
 
 # Maximum number of ended calls kept for a display between two updates.
 MOST_ARRIVALS = 4_096
-# Rows a second over this span: long enough to be steady, short enough to show a slowdown.
+# Time span for the rate: long enough to be steady, short enough to show a slowdown.
 _SPAN_S = 5.0
 # Minimum basis for an estimate: a run begins by waiting for its first answers, which then come in a burst.
 _STEADY_S = 2.0
@@ -65,7 +65,7 @@ class RunProgress:
         return left / self.rows_per_s
 
     def finish(self, now: float) -> None:
-        """Stop the clock; the pace becomes that of the whole run."""
+        """Stop the clock; the rate becomes that of the whole run."""
         self._ended = now
         elapsed = self.elapsed_s(now)
         self.rows_per_s = (self.done + self.failed) / elapsed if elapsed > 0 else 0.0
@@ -78,27 +78,27 @@ class RunProgress:
 
 
 class Arrivals:
-    """The calls that have ended since the last look, for displays; of very many, the newest."""
+    """The calls that have ended since the last `take`, for displays; of very many, only the newest."""
 
     def __init__(self, calls: Iterable[int]) -> None:
         self._calls = deque(calls, maxlen=MOST_ARRIVALS)
         self.append = self._calls.append
 
     def take(self) -> list[int]:
-        """Return them in the order in which they ended, and begin again."""
+        """Remove and return the calls, in the order in which they ended."""
         taken: list[int] = []
-        # One by one: another thread may append meanwhile.
+        # One by one, since another thread may append in the meantime.
         while self._calls:
             taken.append(self._calls.popleft())
         return taken
 
 
 class FailedRows:
-    """Rows that failed in one way.
+    """The failed rows of one failure kind.
 
     Attributes:
         count: Number of rows.
-        message: Of the first one.
+        message: Message of the first failure.
     """
 
     __slots__ = ("count", "message")

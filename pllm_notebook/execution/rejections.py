@@ -1,8 +1,9 @@
 """Decide whether a provider rejects one row or every row, from the results of other rows instead of a status.
 
-A 403 may be a revoked key or one text that a firewall dislikes, and a 400 an overdrawn account or one prompt that is
-too long. The same rejection `SAME_REJECTION_LIMIT` times with no answer between concerns every row, and the run ends.
-Among answers it concerns its own row. Until that is known a rejected call is held: not failed, and not sent again.
+A 403 may mean a revoked key or one text that a firewall rejects, and a 400 an overdrawn account or one prompt that is
+too long. If the same rejection comes `SAME_REJECTION_LIMIT` times without an answer in between, it concerns every row,
+and the run ends. If other calls are answered, it concerns only its own row. Until that is known, a rejected call is
+held: it is neither failed nor sent again.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ __all__ = [
 ]
 
 SAME_REJECTION_LIMIT = 5
-"""Number of consecutive rejections of one kind, without an answer between, that count as affecting every row."""
+"""Number of equal rejections without an answer in between that count as affecting every row."""
 
 FIRST_CALLS = 48
-"""Calls that a run has out before its first answer: no more than these can meet a rejection that all share."""
+"""Maximum number of calls in flight before the first answer, so that a rejection of every row meets only these."""
 
-# Rejections of whatever kind, before there has been any answer at all.
+# Number of rejections of any kind, before the first answer, that count as affecting every row.
 _ANY_REJECTION_LIMIT = 20
 
 _REJECTION_KINDS = frozenset(
@@ -104,8 +105,8 @@ class RejectionTracker:
         at_once: Whether the run ends at its first failure.
         held: Rejected calls, with their failures.
         answered: Whether a call of this run has been answered.
-        suspected: The rejection that every row seems to meet, None for none: while it is set nothing new is sent, and
-            what is out is waited for. An answer clears it.
+        suspected: A rejection that seems to affect every row, None for none. While it is set, nothing new is sent, and
+            the results of the calls in flight are awaited. An answer clears it.
     """
 
     def __init__(self, *, at_once: bool) -> None:
@@ -113,7 +114,7 @@ class RejectionTracker:
         self.suspected: Failure | None = None
         self.answered = False
         self.held: list[HeldCall] = []
-        # Rejections of one sort since the last answer.
+        # Number of rejections since the last answer, by signature.
         self._alike: Counter[tuple[object, ...]] = Counter()
 
     def __repr__(self) -> str:
@@ -139,11 +140,11 @@ class RejectionTracker:
             self.suspected = None
 
     def verdict(self, *, over: bool, known: bool) -> Failure | None:
-        """Return the rejection that applies to every row, None where each is about its own row or nothing is known yet.
+        """Return the rejection that applies to every row, None if there is none or it is not known yet.
 
         Args:
             over: Whether nothing is left to be sent, so that nothing more can be learned.
-            known: Whether the store had answers to this question: it has been asked with success before.
+            known: Whether the store had valid answers to calls of this spec, so that it has succeeded before.
         """
         if self.suspected is not None or not (over or self.at_once):
             return self.suspected
@@ -159,7 +160,7 @@ class RejectionTracker:
         return held
 
     def _seems_shared(self, failure: Failure, count: int) -> bool:
-        """Return whether a rejection that came *count* times with no answer between seems to be every row's."""
+        """Return whether a rejection that came *count* times since the last answer seems to affect every row."""
         certain = failure.kind is FailureKind.QUOTA or (failure.kind in _ACCOUNT_KINDS and not self.answered)
         if certain or count >= SAME_REJECTION_LIMIT:
             return True
@@ -167,6 +168,6 @@ class RejectionTracker:
 
 
 def _signature(failure: Failure) -> tuple[object, ...]:
-    """Return the common signature of rejections of one sort."""
+    """Return a signature that is equal for rejections of the same sort."""
     words = _VARIES.sub(" ", failure.message[:1000].lower())
     return failure.kind, failure.status, failure.field, words[:300]

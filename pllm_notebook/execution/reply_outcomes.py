@@ -72,7 +72,7 @@ def unusable(reply: UnreadReply) -> Outcome:
     detail = strip_control_chars(entry.metadata["detail"][:_SHOWN_DETAIL]).strip()
     limit = f" of {entry.output_limit:,} tokens" if entry.output_limit else ""
     detail = f": {detail.rstrip('.')}" if detail else ""
-    # Where an odd end brought no text, the body says what there was; a refusal's own words are in its message.
+    # If an unusual finish has no text, show the response body; a refusal's text is in its message.
     kept = entry.text or entry.finish is not Finish.UNFINISHED
     raw = None if kept else entry.raw[:2000].decode("utf-8", "replace")
     return failed(reply, kind, message.format(limit=limit, detail=detail), raw)

@@ -63,18 +63,18 @@ class RequestLines:
 
 
 def request_lines(specs: Sequence[CallSpec], rows: Rows, count: int) -> RequestLines:
-    """Return the first lines that a batch of some questions to the same rows would submit.
+    """Return the first request lines that a batch of some specs over the same rows would submit.
 
     Calls that the cache answers, that were rejected before, or that already wait in a job have no line. Needs no key
     and sends nothing.
 
     Args:
-        specs: The questions.
+        specs: The specs of the calls.
         rows: The rows.
         count: Maximum number of lines.
 
     Raises:
-        UsageError: If one of the questions cannot be sent as a batch. Nothing was sent.
+        UsageError: If *count* is below 1, or a spec cannot be sent as a batch. Nothing was sent.
         StoreError: If the cache or the journal cannot be opened. Nothing was sent.
     """
     if count < 1:
@@ -90,7 +90,7 @@ def request_lines(specs: Sequence[CallSpec], rows: Rows, count: int) -> RequestL
 
 
 def _lines_of(spec: CallSpec, rows: Rows, count: int) -> tuple[list[str], int]:
-    """Return one question's first lines and its total number of lines."""
+    """Return the first lines of one spec, and its total number of lines."""
     target = spec.target
     if target.batch_format is None:
         raise UsageError(f"mode='batch' cannot be used with {target.label}: {target.no_batch_reason} Nothing was sent.")
@@ -106,7 +106,7 @@ def _lines_of(spec: CallSpec, rows: Rows, count: int) -> tuple[list[str], int]:
     total = len(first) + sum(1 for _ in requests)
     made = []
     for asked, encoded in first:
-        # Only now: what all rows begin with, and is marked for the provider's prompt cache, is known at the walk's end.
+        # Only now: the common prefix, which is marked for the provider's prompt cache, is known after the iteration.
         asked.shared = total > 1
         made.append(target.batch_format.line(custom_id(asked.key(encoded)), asked.content(encoded)).decode())
     return made, total

@@ -34,19 +34,19 @@ class ResultTable:
         call_of_row: Index of the row's call, or one of `UNPLANNED`, `SKIPPED` and `NEVER_SENT`.
         keys: Key of each call, in order of first appearance.
         first_row: The row whose prompt the call sends.
-        spec_of_call: Index of what is asked, among the run's specs.
-        weight: Rows that the call answers.
-        context_of_call: What tells the context of its validators from others', where there is one.
-        repeated: Calls whose request another call with another such context makes too.
-        outcomes: None until a call has ended.
-        own_failures: Rows that failed without a call.
+        spec_of_call: Index of the call's spec among the run's specs.
+        weight: Number of rows that the call answers.
+        context_of_call: Id of the call's validation context, for calls that have one.
+        repeated: Calls whose request equals that of another call with a different validation context.
+        outcomes: The outcome of each call, None until the call has ended.
+        own_failures: The failures of rows without a call, by row.
         progress: Counts of rows.
-        planned: Whether all rows have been planned: no more calls will come but follow-ups.
-        unsaved: Rows whose paid answer the cache could not keep.
-        observer: Sees what is planned and recorded, in the order in which it is; None for none.
-        failed: Rows that failed, by kind; together as many as `progress.failed`.
-        arrivals: What ended lately, for a display; None while there is none.
-        before_retry: How calls ended that were sent again; only those with replies, which are paid for.
+        planned: Whether all rows have been planned, so that only follow-up calls may come.
+        unsaved: Number of rows whose paid answer the cache could not keep.
+        observer: Observes planned rows and recorded outcomes, in order; None for none.
+        failed: Failed rows by kind. Their counts add up to `progress.failed`.
+        arrivals: Calls that ended recently, for displays; None before `watch`.
+        before_retry: The earlier outcome of each call that a retry sends again, if it has paid replies.
     """
 
     def __init__(self, rows: int) -> None:
@@ -72,7 +72,7 @@ class ResultTable:
     def add(self, row: int, key: str, spec: int = 0, context: str = "") -> int:
         """Assign *row* the call of *spec* with *key* and return the call's index; its weight is counted later.
 
-        Rows that are validated in unlike contexts have calls of their own, whose requests are one.
+        Rows with different validation contexts have separate calls, whose equal request is sent once.
         """
         new = len(self.keys)
         shard = self._index[hash(key) & (_SHARDS - 1)]
@@ -235,7 +235,7 @@ class ResultTable:
         return [call for call, outcome in enumerate(self.outcomes) if wanted(outcome)]
 
     def calls_of(self, spec: int) -> list[int]:
-        """Return the calls of one spec whose rows are counted."""
+        """Return the calls of one spec that have counted rows."""
         return [call for call, each in enumerate(self.spec_of_call) if each == spec and self.weight[call]]
 
     def counts_of(self, spec: int) -> tuple[int, int]:

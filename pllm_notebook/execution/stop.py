@@ -13,7 +13,7 @@ __all__ = ["Halt", "Reason", "State", "failure_of", "row_error"]
 
 State = Literal["running", "done", "cancelled", "failed"]
 
-# Some errors say how many rows are answered. They are made at the end: until then replies may be on their way.
+# An error that says how many rows are answered is built at the end, since replies may arrive until then.
 Reason = BaseException | Callable[..., PllmError] | None
 
 
@@ -43,7 +43,7 @@ def row_error(row: int, failure: Failure) -> Reason:
 
 
 def failure_of(error: PllmError) -> Failure:
-    """Return the failure of a call that was never sent, since its model cannot be asked."""
+    """Return the failure of a call that was never sent because its model cannot be called."""
     if isinstance(error, ProviderRejectedError):
         return Failure(FailureKind(error.kind), str(error), error.status)
     kind = FailureKind.AUTHENTICATION if isinstance(error, MissingKeyError) else FailureKind.INPUT
