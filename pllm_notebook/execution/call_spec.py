@@ -259,7 +259,8 @@ class CallSpec:
             limit: Output limit to send instead of the spec's own, None for the spec's own.
         """
         if isinstance(encoded, RawRequest):
-            # A conversation that already has answers will probably get more turns. A caller's own body gets no marks.
+            # A conversation that already has answers will probably continue, so its turns are marked for the provider's
+            # prompt cache. The turns of a caller's own body are not marked.
             turns = not self._bodies and (encoded.has_gone_on or self._runs_tools)
             return self._to_wire(encoded.fields, limit, turns=turns)
         parts, text_json = self._template_for(encoded, limit)
