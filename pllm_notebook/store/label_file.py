@@ -1,9 +1,9 @@
-"""Labels in the cache directory: what people say that rows are. One small SQLite file, beside the registry of runs.
+"""Labels in the cache directory: the right values of rows, as given by people. One small SQLite file.
 
-A label is about the content of a row and not about a run: it outlives prompts, frames and kernels. Nothing is changed
-in place. A newer label of the same person on the same row and field counts instead of the older, and undoing takes
-the newest away again, which is noted for the machines that share labels. Each call opens the file, commits and closes
-it: what has returned is on disk.
+A label belongs to the content of a row, not to a run: it outlives prompts, frames and kernels. Labels are never
+changed in place. A newer label of the same person on the same row and field replaces the older one. Undo deletes the
+newest label, and records the removal for the machines that share labels. Each call opens the file, commits and closes
+it, so a change is on disk when the call returns.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _TABLE = (
     " value TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, drawn_by TEXT, pi REAL, note TEXT, run TEXT, row TEXT,"
     " crc INTEGER)"
 )
-# Labels of earlier versions have no checksum, and earlier versions write none.
+# Earlier versions know no checksum: their labels have none.
 _ADD_CRC = "ALTER TABLE labels ADD COLUMN crc INTEGER"
 _INDEX = "CREATE INDEX labels_row ON labels (columns, content, field, by)"
 _COLUMNS = "columns, content, field, value, by, at, drawn_by, pi, note, run, row"
 _INSERT = f"INSERT INTO labels (id, {_COLUMNS}, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# The newest of each person, row and field.
+# The newest label of each person, row and field.
 _NEWEST = "id IN (SELECT max(id) FROM labels GROUP BY columns, content, field, by)"
 _HALF, _WHOLE = 2**63, 2**64
-# The year 5138: a moment that is later cannot be shown.
+# The year 5138. A later time cannot be shown.
 _LATEST_S = 1e11
 
 _log = logging.getLogger("pllm_notebook.store")
@@ -58,22 +58,22 @@ _log = logging.getLogger("pllm_notebook.store")
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a person says that a field of a row is.
+    """The right value of one field of a row, according to one person.
 
     Attributes:
         columns: Names of the columns that identify the row, in the order in which they were hashed.
-        content: The hash of their cells, 0 to 2**64 - 1 (see `frames.hashing`).
-        field: Of the answer, without a run's prefix.
-        value: What is right, as JSON has it; a day or a moment as its text.
-        by: Who says so.
-        at: When, in seconds since 1970.
-        drawn_by: How the row came to be labelled: "random", "doubt", "corrected" and so on; None for unknown.
-        pi: The chance with which it was drawn, over 0 and at most 1; None for unknown. Only labels that have one may
-            count in an interval.
-        note: What the person wrote beside it.
-        run: The id of the run whose answer was looked at.
-        row: The cells, column by column, where they were kept: examples are made of them.
-        id: In the file; 0 for one that is not in it.
+        content: Hash of their cells, 0 to 2**64 - 1 (see `frames.hashing`).
+        field: Field of the answer, without a run's prefix.
+        value: The right value, as JSON; a date or time as text.
+        by: The person.
+        at: Time in seconds since 1970.
+        drawn_by: How the row was selected for labelling: "random", "doubt", "corrected" and so on; None if unknown.
+        pi: Probability with which the row was drawn, above 0 and at most 1; None if unknown. Only labels with a
+            probability may count in a confidence interval.
+        note: The person's note, None without one.
+        run: Id of the run whose answer was labelled, None if unknown.
+        row: Cells by column name, from which examples are built; None if they were not kept.
+        id: Id in the file; 0 for a label that is not in the file.
     """
 
     columns: tuple[str, ...]
@@ -91,15 +91,15 @@ class Label:
 
     @property
     def place(self) -> Place:
-        """Return what it is of, and whose: columns, content, field and person."""
+        """Columns, content, field and person: a newer label with the same place replaces this one."""
         return self.columns, self.content, self.field, self.by
 
 
 class LabelFile:
-    """The labels of one cache directory. Used from any thread and process; holds no file open.
+    """The labels of one cache directory, for any number of threads and processes. Keeps no file open.
 
     Args:
-        directory: The cache's. The file is made with the first label.
+        directory: The cache directory. The file is created with the first label.
     """
 
     def __init__(self, directory: str) -> None:
@@ -109,20 +109,20 @@ class LabelFile:
         return f"LabelFile({self.path!r})"
 
     def add(self, labels: Sequence[Label]) -> list[int]:
-        """Store labels, all or none, and return their ids.
+        """Store all of *labels* or none, and return their ids.
 
         Raises:
-            StoreError: If they cannot be written. The file is unharmed.
+            StoreError: If they cannot be written. The file is unchanged.
         """
         if not labels:
             return []
         with self._writing() as connection:
-            # The number of a label that was taken back is not given again: what is above a number is new to others.
+            # The id of a removed label is never used again: labels with an id above the last shipped one are new.
             newest = newest_id(connection)
             return [_inserted(connection, label, newest + at) for at, label in enumerate(labels, 1)]
 
     def remove(self, ids: Sequence[int]) -> int:
-        """Delete labels by their ids, so that an earlier one of the same person counts again; return their number.
+        """Delete labels by id, and return the number deleted. An earlier label of the same person counts again.
 
         Machines that share labels delete them too.
         """
@@ -135,11 +135,11 @@ class LabelFile:
             return connection.total_changes - before
 
     def current(self, columns: Sequence[str] | None = None, field: str | None = None) -> list[Label]:
-        """Return the label of each person on each row and field, oldest first.
+        """Return the newest label of each person on each row and field, oldest first.
 
         Args:
-            columns: Only those of rows that these columns identify; None for all.
-            field: Only those of this field.
+            columns: Return only labels of rows that these columns identify; None for all.
+            field: Return only labels of this field; None for all.
 
         Raises:
             StoreError: If the file cannot be read.
@@ -152,9 +152,10 @@ class LabelFile:
         return self._read(query, values)
 
     def chances(self, field: str) -> dict[tuple[tuple[str, ...], int], tuple[float, str | None]]:
-        """Return the largest chance with which each labelled row of a field was drawn, and `drawn_by` of that label.
+        """Return the largest `pi` of each labelled row of a field, and the `drawn_by` of that label.
 
-        A row that was drawn and corrected later was drawn all the same: leaving it out would leave out what was wrong.
+        The keys are pairs of columns and content. A row that was drawn at random and corrected later still counts as
+        drawn: leaving it out would leave out wrong answers.
         """
         found: dict[tuple[tuple[str, ...], int], tuple[float, str | None]] = {}
         for label in self._read("field = ? AND pi IS NOT NULL", [field]):
@@ -164,7 +165,7 @@ class LabelFile:
         return found
 
     def for_others(self) -> list[Label]:
-        """Return the labels as they go elsewhere: each with the chance with which its row was drawn (see `chances`)."""
+        """Return the current labels for another machine, each with the largest `pi` of its row (see `chances`)."""
         every = self.current()
         chances = {field: self.chances(field) for field in {label.field for label in every}}
         made = []
@@ -174,10 +175,10 @@ class LabelFile:
         return made
 
     def merge(self, labels: Sequence[Label]) -> int:
-        """Add labels that came from elsewhere, and return how many were new.
+        """Add labels from another machine or file, and return the number added.
 
-        What is here already is left out, and so is what the same person has said otherwise since. A label that was
-        taken back here is given again, now.
+        A label is left out if this file has one of the same person on the same row and field that is at least as new
+        or has the same value. A label that was removed here is added again, with the present time.
         """
         here = {one.place: one for one in self.current()}
         removed = {(one.place, one.at) for one in self.removals()}
@@ -186,15 +187,15 @@ class LabelFile:
             known = here.get(label.place)
             if known is None or (label.at > known.at and _written(label.value) != _written(known.value)):
                 new[label.place] = replace(label, at=time.time()) if (label.place, label.at) in removed else label
-        # The newest counts: they go behind what is here, in the order of time.
+        # The newest label counts, so these are added after the existing ones.
         self.add(list(new.values()))
         return len(new)
 
     def take_in(self, labels: Sequence[Label], removals: Sequence[LabelRemoval]) -> tuple[int, int]:
-        """Add labels of other machines as `merge` does, but for those that were taken back, here or there.
+        """Add labels of other machines as `merge` does, except those that were removed here or there.
 
         Returns:
-            How many labels and how many removals were new.
+            The number of new labels and the number of new removals.
         """
         if not labels and not removals:
             return 0, 0
@@ -204,25 +205,25 @@ class LabelFile:
         return self.merge([one for one in labels if (one.place, one.at) not in known]), removed
 
     def removals(self) -> list[LabelRemoval]:
-        """Return the labels that were taken back with this file, oldest first."""
+        """Return the removals made through this file, not those from other machines. Oldest first."""
         if not self._is_there():
             return []
         with self._transaction("BEGIN") as connection:
             return removals_in(connection, own=True)
 
     def newest(self) -> int:
-        """Return the largest id, of labels that were taken back too; 0 without a label."""
+        """Return the largest id of any label, including removed ones; 0 without labels."""
         if not self._is_there():
             return 0
         with self._transaction("BEGIN") as connection:
             return newest_id(connection)
 
     def column_sets(self) -> list[tuple[str, ...]]:
-        """Return the sets of columns that identify rows with labels."""
+        """Return the sets of columns that identify labelled rows."""
         return list(dict.fromkeys(label.columns for label in self.current()))
 
     def _read(self, where: str, values: Sequence[str]) -> list[Label]:
-        """Return the labels for which a condition holds, oldest first; damaged ones are left out with a warning."""
+        """Return the labels that meet a condition, oldest first. Damaged labels are left out with a warning."""
         if not self._is_there():
             return []
         with self._transaction("BEGIN") as connection:
@@ -241,7 +242,7 @@ class LabelFile:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Open the file for writing, and make it where it is not there."""
+        """Open the file for writing, and create it if it does not exist."""
         try:
             make_private_directory(os.path.dirname(self.path))
             create_private(self.path)
@@ -297,7 +298,7 @@ def _crc(values: Sequence[Any]) -> int:
 
 
 def _label(row: tuple[Any, ...]) -> Label | None:
-    """Return the label that a row has, None for one that was damaged."""
+    """Return the label in a row, None if it is damaged."""
     number, *values, crc = row
     columns, content, field, value, by, at, drawn_by, pi, note, run, cells = values
     try:
@@ -331,7 +332,7 @@ def label_to_json(label: Label) -> dict[str, Any]:
 
 
 def label_from_json(fields: Any) -> Label | None:
-    """Return the label that `label_to_json` wrote, None for what is none: it may come from anywhere."""
+    """Return the label that `label_to_json` wrote; None for anything else: *fields* may come from anywhere."""
     try:
         label = Label(**{**fields, "columns": tuple(fields["columns"]), "id": 0})
         _written(label.value), _written(label.row)

@@ -1,7 +1,7 @@
-"""Labels that were taken back: kept beside the labels, so that other machines of a shared directory take them back too.
+"""Removals of labels, kept beside the labels so that other machines of a shared directory remove them too.
 
-A removal names one label, by its row, field, person and moment. What comes from elsewhere later does not bring the
-label back; a person who imports a file does.
+A removal identifies one label by its row, field, person and time. A label that arrives later from another machine
+stays removed; a person who imports a file restores it.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ Place = tuple[tuple[str, ...], int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class LabelRemoval:
-    """A label that was taken back (see `Label` for the fields).
+    """The removal of one label (see `Label` for the fields).
 
     Attributes:
         columns: Names of the columns that identify the row.
-        content: The hash of their cells.
-        field: Of the answer.
-        by: Whose label it was.
-        at: When it was given, in seconds since 1970.
-        number: In the file, ascending; 0 for one that is not in it.
+        content: Hash of their cells.
+        field: Field of the answer.
+        by: The person whose label was removed.
+        at: Time of the label, in seconds since 1970.
+        number: Number in the file, ascending; 0 for a removal that is not in the file.
     """
 
     columns: tuple[str, ...]
@@ -58,12 +58,12 @@ class LabelRemoval:
 
     @property
     def place(self) -> Place:
-        """What the label was of, and whose."""
+        """Columns, content, field and person of the label."""
         return self.columns, self.content, self.field, self.by
 
 
 def note_removed(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Note labels that are about to be deleted, by their ids, as taken back here."""
+    """Record the labels with these ids as removed here, before they are deleted."""
     connection.execute(_TABLE)
     connection.executemany(
         f"INSERT INTO removals ({_NAMES}, own, id) SELECT {_NAMES}, 1, id FROM labels WHERE id = ?",
@@ -72,7 +72,7 @@ def note_removed(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
 
 
 def add_removals(connection: sqlite3.Connection, removals: Iterable[LabelRemoval]) -> int:
-    """Note removals that came from elsewhere, delete their labels, and return how many were new."""
+    """Record removals from other machines, delete their labels, and return the number of new removals."""
     connection.execute(_TABLE)
     known = {(one.place, one.at) for one in removals_in(connection)}
     new = list({(one.place, one.at): one for one in removals if (one.place, one.at) not in known}.values())
@@ -96,7 +96,7 @@ def add_removals(connection: sqlite3.Connection, removals: Iterable[LabelRemoval
 
 
 def newest_id(connection: sqlite3.Connection) -> int:
-    """Return the largest id that a label of the file has had, 0 for none."""
+    """Return the largest id that any label of the file has had, 0 without labels."""
     largest = [connection.execute("SELECT max(id) FROM labels").fetchone()[0]]
     if _is_there(connection):
         largest += [connection.execute("SELECT max(id) FROM removals").fetchone()[0]]
@@ -104,7 +104,7 @@ def newest_id(connection: sqlite3.Connection) -> int:
 
 
 def removals_in(connection: sqlite3.Connection, *, own: bool = False) -> list[LabelRemoval]:
-    """Return the removals of a file, *own* alone those that were made with it, oldest first."""
+    """Return the removals in a file, oldest first. With *own*, return only those made through this file."""
     if not _is_there(connection):
         return []
     query = f"SELECT {_NAMES}, number FROM removals{' WHERE own' if own else ''} ORDER BY number"
@@ -115,12 +115,12 @@ def removals_in(connection: sqlite3.Connection, *, own: bool = False) -> list[La
 
 
 def removal_to_json(removal: LabelRemoval) -> dict[str, Any]:
-    """Return a removal as plain data. An earlier version takes it for no label, and leaves it out."""
+    """Return a removal as plain data. Earlier versions do not read it as a label, and leave it out."""
     return asdict(removal) | {"number": 0, "removed": True}
 
 
 def removal_from_json(fields: Any) -> LabelRemoval | None:
-    """Return the removal that `removal_to_json` wrote, None for what is none: it may come from anywhere."""
+    """Return the removal that `removal_to_json` wrote; None for anything else: *fields* may come from anywhere."""
     try:
         known = {name: fields[name] for name in ("content", "field", "by", "at")}
         removal = LabelRemoval(columns=tuple(fields["columns"]), **known)

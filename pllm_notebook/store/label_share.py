@@ -1,7 +1,7 @@
-"""Labels in a directory that several machines share: new ones are shipped as segments, others' are taken in.
+"""Labels in a directory that several machines share: each ships its new labels as segments and takes in the others'.
 
-A segment of labels is an export without answers, under a name that earlier versions do not look at. Segments are never
-changed: a label that was taken back is in a later one, as a removal, which takes it back on the others too.
+A segment of labels is an export without answers, under a name that earlier versions ignore. Segments are never
+changed: a later segment contains the removal of a label, and the other machines then remove it too.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class _Taken(Protocol):
 
 
 class LabelShare:
-    """The labels of one cache directory beside those of others.
+    """Exchange of one cache directory's labels with those of other machines.
 
     Args:
-        directory: The cache's.
-        taken: Remembers which segments need no further look, and which labels were shipped.
-        write: Writes a segment, whole, from its name and content.
-        read: Returns the content of a segment.
+        directory: The cache directory.
+        taken: Records which segments need not be read again, and which labels were shipped.
+        write: Writes a complete segment, given its name and content.
+        read: Returns the content of a segment, given its name.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class LabelShare:
         self._write, self._read = write, read
 
     def begin(self) -> None:
-        """Note what is labelled before anything is shared: it is not shared, as earlier answers are not."""
+        """Mark the existing labels as shipped before the first exchange: like earlier answers, they are not shared."""
         if self._mark(_MARK) < 0:
             removed = max((one.number for one in self._file.removals()), default=0)
             self._taken.take([f"{_MARK}{self._file.newest()}", f"{_REMOVED}{removed}"])
 
     def ship(self) -> int:
-        """Write the labels that were added or taken back since the last time, and return their number."""
+        """Write a segment with the labels added or removed since the last call, and return their number."""
         mark, removed = self._mark(_MARK), self._mark(_REMOVED)
         new = [label for label in self._file.for_others() if label.id > mark]
         gone = [one for one in self._file.removals() if one.number > removed]
@@ -71,10 +71,10 @@ class LabelShare:
         return len(new) + len(gone)
 
     def take_in(self, names: Iterable[str]) -> int:
-        """Add the labels of segments among *names* that are not known yet, and take back those that others have.
+        """Read the new segments among *names*: add their labels, and remove those that other machines removed.
 
         Returns:
-            How many labels were new.
+            The number of new labels.
         """
         taken, added = self._taken.taken(), 0
         for name in sorted(names):
@@ -82,12 +82,12 @@ class LabelShare:
                 try:
                     found = self._labels_in(name)
                 except Exception as error:
-                    # It may be whole at the next look, and the labels in others are not its.
+                    # The segment may be complete at the next look, and other segments do not depend on it.
                     _log.warning("A segment of shared labels was left out: %s", error)
                     continue
                 before = self._file.newest()
                 new, _ = self._file.take_in(*found)
-                # What came from there is not shipped back, unless a person has labelled meanwhile.
+                # These labels are not shipped back, unless a person has labelled in the meantime.
                 after = self._file.newest()
                 mark = [f"{_MARK}{after}"] if after - before == new and self._mark(_MARK) >= before else []
                 self._taken.take([name, *mark])
