@@ -3,7 +3,7 @@
     magic   2  b"P" and the format's version
     crc32   4  of everything after it
     finish  1  0 complete, 1 truncated, 2 refused, 3 filtered, 4 called
-    flags   1  bit 0: the payload is compressed with zlib; bit 1: its facts were checked when it was written
+    flags   1  bit 0: the payload is compressed with zlib; bit 1: the entry was validated when it was written
     output_tokens, output_limit, meta_len, text_len   4 each
     payload    meta, then text, then raw
 
@@ -28,10 +28,10 @@ _HEAD = struct.Struct("<2sIBBIIII")
 _BODY = struct.Struct("<BBIIII")
 _MAGIC = b"P1"
 _COMPRESSED = 1
-# A warm run reads 100,000 of these, and decoding the facts of each would take a tenth of the time.
-# An entry without the flag (from an earlier version or another program) is checked when it is read.
+# A warm run reads 100,000 entries, and decoding the metadata of each would take a tenth of its time.
+# An entry without this flag (from an earlier version or another program) is validated when it is read.
 _SOUND = 2
-# In the order of their codes on disk; add new ones at the end. A version without a code treats the entry as damaged.
+# In the order of their codes on disk; add new ones at the end. A version that lacks a code treats the entry as damaged.
 _FINISHES = (Finish.COMPLETE, Finish.TRUNCATED, Finish.REFUSED, Finish.FILTERED, Finish.CALLED, Finish.UNFINISHED)
 _CODES = {finish: code for code, finish in enumerate(_FINISHES)}
 _U32 = 2**32 - 1
@@ -43,14 +43,14 @@ _crc32 = zlib.crc32
 
 
 class DamagedEntry(UnsafeEntryError):
-    """The bytes have changed, or are not those of a reply. A reader counts the row as absent and reports it."""
+    """The bytes have changed, or do not encode a reply. A reader counts the row as absent and reports it."""
 
 
 class NewerEntry(UnsafeEntryError):
-    """The bytes are intact, in a format of a later version of this package.
+    """The bytes are intact, but in the format of a later version of this package.
 
     Attributes:
-        version: The format's mark, such as "P2".
+        version: The format's first two bytes, such as "P2".
     """
 
     def __init__(self, version: str) -> None:
@@ -91,14 +91,14 @@ def unpack(value: bytes) -> StoredReply:
 
     Raises:
         DamagedEntry: If the bytes are not as `pack` returned them, or their content cannot come from a reply.
-        NewerEntry: If the bytes are intact and of another version.
+        NewerEntry: If the bytes are intact and have the format of a later version.
     """
     try:
         magic, crc, code, flags, tokens, limit, meta_len, text_len = _unpack_head(value)
     except struct.error:
         raise DamagedEntry(f"An entry has {len(value)} bytes, fewer than its head.") from None
     if _crc32(value[6:]) != crc or magic != _MAGIC:
-        # Later formats include the mark in the checksum, so that one changed bit cannot make an entry look newer.
+        # Later formats include the magic bytes in the checksum: one changed bit cannot make an entry look newer.
         if magic[:1] == b"P" and _crc32(magic + value[6:]) == crc:
             raise NewerEntry(magic.decode("latin-1"))
         raise DamagedEntry("An entry's checksum does not hold.")

@@ -1,8 +1,8 @@
 """diskcache made safe: no pickles, no files beside the database, no eviction.
 
-diskcache unpickles whatever a row says is a pickle (CVE-2025-69872), its JSONDisk included, and
-reads and deletes whatever file a row names. It also evicts the oldest rows at 1 GB by default, and
-keeps its settings in the database, where anyone who opens the directory changes them for all.
+diskcache unpickles any value that a row marks as a pickle (CVE-2025-69872), even with JSONDisk, and reads and deletes
+any file that a row names. By default it evicts the oldest rows at 1 GB. It keeps its settings in the database, where
+any program that opens the directory changes them for all others.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ SETTINGS: dict[str, Any] = {
     "tag_index": 0,
     "sqlite_auto_vacuum": 0,
     "sqlite_cache_size": 2**13,
-    "sqlite_cell_size_check": 1,  # a damaged page is seen when it is read, not when it is written over
+    "sqlite_cell_size_check": 1,  # a damaged page is noticed when it is read, not when it is overwritten
     "sqlite_journal_mode": "wal",
-    "sqlite_mmap_size": 0,  # a bad sector is then an error of a read, not a signal that ends the kernel
+    "sqlite_mmap_size": 0,  # a bad sector then causes a read error, not a signal that kills the kernel
     "sqlite_synchronous": 2,  # FULL: a commit survives a power cut
     "sqlite_trusted_schema": 0,
 }
-"""What every opening writes into the database again, and reads back."""
+"""Settings that are written to the database and read back at every opening."""
 
 COLUMNS = (
     "rowid",
@@ -72,45 +72,45 @@ _TRIGGERS = {
 
 
 class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no types
-    """Text keys and byte values, both inside their row. Anything else is refused, unread."""
+    """Text keys and byte values, both stored in their row. Anything else is refused without being read."""
 
     def put(self, key: object) -> tuple[str, bool]:
-        """Return the row's key. Refuses all but text."""
+        """Return the row's key, and True for raw. Refuse anything but text."""
         if type(key) is not str:
             raise TypeError(f"A key is text, not {type(key).__name__}.")
         return key, True
 
     def get(self, key: object, raw: object) -> str:
-        """Read a row's key. A key that is not raw would be a pickle."""
+        """Return a row's key. Refuse a key that is not raw: it would be a pickle."""
         if not raw or type(key) is not str:
             raise UnsafeEntryError("A stored key is not text; it was not read.")
         return key
 
     def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, memoryview]:
-        """Return the row's fields. The value is always in the row, whatever its size."""
+        """Return the row's fields. The value is always stored in the row, whatever its size."""
         if read or type(value) is not bytes:
             raise TypeError(f"A value is bytes, not {type(value).__name__}.")
         return 0, MODE_RAW, None, sqlite3.Binary(value)
 
     def fetch(self, mode: int, filename: object, value: object, read: bool) -> bytes:
-        """Read a row's value. One that names a file, or is not plain bytes, is left alone."""
+        """Return a row's value. Refuse a value that names a file or is not plain bytes."""
         if mode != MODE_RAW or filename is not None or read or type(value) is not bytes:
             raise UnsafeEntryError("A stored value is not plain bytes; it was not read.")
         return value
 
     def filename(self, key: object = None, value: object = None) -> NoReturn:
-        """Refuse: there are no files."""
+        """Refuse: values are never stored in files."""
         raise UnsafeEntryError("Values are kept in the database, never in files.")
 
     def remove(self, file_path: object) -> None:
-        """Delete nothing: no row of ours names a file, and another's could name any."""
+        """Delete nothing: our rows name no file, and another program's row could name any file."""
 
 
 class SelfClosingConnection(sqlite3.Connection):
-    """Closes itself when its thread ends or its database is dropped.
+    """Connection that closes itself when its thread ends or its database is dropped.
 
-    Others warn of that from Python 3.13 on (ResourceWarning). A finalizer of its own, not an object beside it: a
-    connection refers to itself, and the garbage collector finalizes the objects of a cycle in any order.
+    Other connections raise a ResourceWarning then, from Python 3.13 on. The connection itself has the finalizer, not a
+    separate object: a connection refers to itself, and the garbage collector finalizes a cycle's objects in any order.
     """
 
     def __del__(self) -> None:
@@ -119,7 +119,7 @@ class SelfClosingConnection(sqlite3.Connection):
 
 
 class _Cache(diskcache.Cache):  # type: ignore[misc]
-    """diskcache's cache, each of whose connections is closed when its thread ends, or the cache is dropped."""
+    """diskcache's cache, with connections that close when their thread ends or the cache is dropped."""
 
     def __init__(self, directory: str, busy_timeout_s: float) -> None:
         try:
@@ -131,14 +131,14 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]
 
     @property
     def _con(self) -> sqlite3.Connection:
-        """The calling thread's connection, as diskcache makes it."""
+        """The calling thread's connection, set up as diskcache does it."""
         if getattr(self._local, "pid", None) != os.getpid():
             self.close()
             self._local.pid = os.getpid()
         found: sqlite3.Connection | None = getattr(self._local, "con", None)
         if found is not None:
             return found
-        # The last thread that releases the cache closes it.
+        # Another thread may close it: the one that drops the last reference to the cache.
         made = sqlite3.connect(
             os.path.join(self._directory, OLD_DATABASE),
             timeout=self._timeout,
@@ -147,44 +147,44 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]
             factory=SelfClosingConnection,
         )
         self._local.con = made
-        made.text_factory = lenient  # text that is not UTF-8 would end a whole query
+        made.text_factory = lenient  # text that is not UTF-8 would otherwise fail a whole query
         with suppress(sqlite3.OperationalError):  # no table yet
             for key, value in made.execute("SELECT key, value FROM Settings").fetchall():
-                if key.startswith("sqlite_"):  # a PRAGMA is a connection's own
+                if key.startswith("sqlite_"):  # a PRAGMA applies to one connection
                     self.reset(key, value, update=False)
         return made
 
 
 def lenient(text: bytes) -> str:
-    """Decode a text of the database, whatever is in it."""
+    """Decode text from the database. Bytes that are not UTF-8 are replaced."""
     return text.decode("utf-8", "replace")
 
 
 def open_cache(directory: str, busy_timeout_s: float) -> Any:
-    """Open, or create, diskcache's cache below *directory* with `SETTINGS` in force.
+    """Open or create diskcache's cache below *directory*, and enforce `SETTINGS`.
 
     Args:
-        directory: The cache directory; diskcache's folder in it exists. Files are made readable by their owner alone.
-        busy_timeout_s: Seconds that SQLite waits for another writer before it gives up.
+        directory: The cache directory, in which diskcache's folder exists. Only the owner can read the database file.
+        busy_timeout_s: Seconds that SQLite waits for another writer before it fails.
 
     Returns:
         A `diskcache.Cache`.
 
     Raises:
-        StoreError: If the tables are not those of diskcache 5, or a setting does not hold.
+        StoreError: If the tables are not those of diskcache 5, or another program changes a setting.
         sqlite3.DatabaseError: If the file is damaged, locked or cannot be written.
     """
     path = os.path.join(directory, DATABASE)
     _make_private(path)
-    # diskcache turns every stored setting into an attribute or a PRAGMA, so a stranger's
-    # names are taken out before it reads them.
+    # diskcache turns every stored setting into an attribute or a PRAGMA, so unknown settings are deleted before it
+    # reads them.
     known = {*DEFAULT_SETTINGS, *METADATA, *SETTINGS}
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
     connection.text_factory = lenient
     try:
         check_shape(connection, path)
         if _has_table(connection, "Settings"):
-            # As the table has them, not its index, and by the row's number: a damaged name cannot be looked up.
+            # Read the names from the table, not its index, and delete by rowid: a damaged name cannot be looked up.
             named = "SELECT rowid, key FROM Settings NOT INDEXED"
             strangers = [(row,) for row, name in connection.execute(named) if name not in known]
             connection.executemany("DELETE FROM Settings WHERE rowid = ?", strangers)
@@ -203,10 +203,10 @@ def open_cache(directory: str, busy_timeout_s: float) -> Any:
 
 
 def check_shape(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a database whose tables are not those that diskcache 5 makes. An empty one passes.
+    """Refuse a database whose tables are not those of diskcache 5. An empty database passes.
 
     Raises:
-        StoreError: Naming what differs. Nothing was changed.
+        StoreError: If a table, view, trigger or column differs; the message names it. Nothing was changed.
     """
     for kind, name in connection.execute("SELECT type, name FROM sqlite_master"):
         expected = {"table": _TABLES, "trigger": _TRIGGERS, "view": set[str]()}.get(kind)
@@ -224,10 +224,10 @@ def check_shape(connection: sqlite3.Connection, path: str) -> None:
 
 
 def refuse_foreign_rows(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a database without our marker that has rows: diskcache's own users have theirs. An empty one passes.
+    """Refuse a database that has rows. Call it for one without our marker: its rows are another diskcache user's.
 
     Raises:
-        StoreError: Nothing was changed.
+        StoreError: If it has rows. Nothing was changed.
     """
     if _has_table(connection, "Cache") and connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone():
         raise StoreError(

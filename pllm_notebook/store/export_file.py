@@ -1,6 +1,7 @@
-"""Taking a cache from one machine to another, in a file that anybody can read and that can run nothing.
+"""Export of a cache to one file, and import on another machine. The file is readable, and importing it runs no code.
 
-The file is gzipped JSON Lines: a head, one entry a line with a checksum, and a last line with their number.
+The file is gzipped JSON Lines: a header, one line with a checksum for each entry, a line with the number of entries,
+and one line for each label.
 """
 
 from __future__ import annotations
@@ -61,20 +62,20 @@ _UNREAD = "Nothing was imported."
 def export(
     store: _Source, path: str | os.PathLike[str], *, overwrite: bool = False, labels: Sequence[Label] = ()
 ) -> int:
-    """Write every entry into one file, as they are at one moment; writers go on meanwhile.
+    """Write every entry to one file, as of one moment. Other writers are not blocked.
 
     Args:
-        store: Whose entries.
-        path: The file; `.jsonl.gz` is a fitting end. It appears under its name when it is whole.
-        overwrite: Whether a file of that name is replaced.
-        labels: What goes with them.
+        store: The store to export.
+        path: The file; `.jsonl.gz` is a suitable extension. It appears under its name once it is complete.
+        overwrite: Whether an existing file is replaced.
+        labels: Labels to include.
 
     Returns:
         The number of entries written.
 
     Raises:
-        UsageError: If the file is there and *overwrite* is False. Nothing was written.
-        FileError: If it cannot be written.
+        UsageError: If the path is a directory, or the file exists and *overwrite* is False. Nothing was written.
+        FileError: If the file cannot be written.
     """
     path = os.path.abspath(file_path(path, "an export", _UNWRITTEN))
     if os.path.lexists(path) and not (overwrite and os.path.isfile(path)):
@@ -96,17 +97,18 @@ def write_entries(
     level: int = 3,
     labels: Sequence[Label | LabelRemoval] = (),
 ) -> int:
-    """Write *entries* into an open file, in the format of an export, and return their number.
+    """Write *entries* to an open file in the export format, and return their number.
 
     Args:
         file: Open for writing; stays open.
-        entries: Key and entry.
-        level: Of compression, from 1 (fast) to 9 (small).
-        labels: Written behind the last line, where an earlier version reads no more; of a shared directory, labels
-            that were taken back too.
+        entries: Pairs of key and entry.
+        level: Compression level, from 1 (fast) to 9 (small).
+        labels: Labels, and in a shared directory also removals of labels. They follow the line with the number of
+            entries, where earlier versions stop reading.
     """
     number = 0
-    # Buffered here, and read in chunks below: a write or read of a compressed file costs as much as a line's JSON.
+    # Writes are buffered here, and reads are chunked below: one write to or read from a compressed file costs as much
+    # as the JSON of a line.
     with (
         gzip.GzipFile("", "wb", compresslevel=level, fileobj=file, mtime=0) as compressed,
         io.BufferedWriter(compressed, _BUFFER_BYTES) as lines,
@@ -123,20 +125,20 @@ def write_entries(
 
 
 def import_(store: _Target, path: str | os.PathLike[str], labels: list[Label] | None = None) -> int:
-    """Add the entries of an exported file that are not here yet. Entries that are here stay as they are.
+    """Add the entries of an exported file that the store does not have. Existing entries are not changed.
 
     Args:
-        store: Gets the entries.
+        store: The store to which entries are added.
         path: A file that `export` wrote. It is read as data: nothing in it can run.
-        labels: Takes the labels of the file; None to leave them out.
+        labels: List to which the labels of the file are appended; None to ignore them.
 
     Returns:
         The number of entries added, all on disk.
 
     Raises:
-        StoreError: If the file is not one of ours, is damaged or is cut short; the entries before
-            the fault are kept, each having been verified.
-        FileError: If it cannot be read. Nothing was imported.
+        StoreError: If the file is not an export, is damaged or is cut short. The entries before the fault were
+            verified and are kept.
+        FileError: If the file cannot be read. Nothing was imported.
     """
     path = os.path.abspath(file_path(path, "an export", _UNREAD))
     with file_errors(path, "an export of pllm_notebook", _UNREAD):
@@ -172,11 +174,11 @@ def import_(store: _Target, path: str | os.PathLike[str], labels: list[Label] | 
 
 def _name(partial: str, path: str) -> None:
     try:
-        os.link(partial, path)  # unlike a rename, fails where somebody took the name meanwhile
+        os.link(partial, path)  # unlike a rename, fails if another process has taken the name
         os.unlink(partial)
     except FileExistsError:
         raise _taken(path) from None
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         if os.path.lexists(path):
             raise _taken(path) from None
         os.rename(partial, path)
@@ -189,7 +191,7 @@ def _taken(path: str) -> UsageError:
 
 
 def is_key(key: object) -> bool:
-    """Return whether *key* has the form of ours: a sha256 in base64url, 43 letters."""
+    """Return whether *key* has the form of our keys: a SHA-256 in base64url, 43 characters."""
     return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 
@@ -201,17 +203,17 @@ def _entries_of(path: str, labels: list[Label] | None) -> Iterator[tuple[str, St
 def read_entries(
     file: IO[bytes], path: str, labels: list[Label] | None = None, removals: list[LabelRemoval] | None = None
 ) -> Iterator[tuple[str, StoredReply]]:
-    """Read the entries of an export, each verified, from a file that is open.
+    """Read the entries of an export from an open file, and verify each of them.
 
     Args:
         file: Open for reading; stays open.
-        path: Its name, for messages.
-        labels: Takes the labels of the file, those that can be some; None to leave them out.
-        removals: Takes the labels that were taken back; None to leave them out.
+        path: Name of the file, for messages.
+        labels: List to which the valid labels of the file are appended; None to ignore them.
+        removals: List to which the removals of labels are appended; None to ignore them.
 
     Raises:
-        NewerExport: If a later version of this package wrote it.
-        StoreError: If it is not one of ours, is damaged or is cut short; the entries before the fault are whole.
+        NewerExport: If a later version of this package wrote the file.
+        StoreError: If the file is not an export, is damaged or is cut short. The entries before the fault are valid.
     """
     number = 0
     try:
@@ -252,7 +254,7 @@ def _labels_in(lines: Iterator[bytes]) -> Iterator[Label | LabelRemoval]:
 
 
 def _lines(compressed: gzip.GzipFile) -> Iterator[bytes]:
-    """Read line by line, each as soon as it is whole: those before the fault of a damaged file are read."""
+    """Yield each line as soon as it is complete, so that the lines before a fault in a damaged file are read."""
     parts: list[bytes] = []
     size = 0
     while chunk := compressed.read1(_BUFFER_BYTES):
@@ -324,7 +326,7 @@ def _checksum(key: str, entry: StoredReply) -> int:
 
 
 def _to_text(value: bytes) -> str | dict[str, str]:
-    # Nearly always UTF-8, which a person can read; what is not is kept to the byte all the same.
+    # Nearly always UTF-8, which people can read. Other bytes are kept exactly, in base64.
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""The file of failed calls: opened for one transaction at a time, set aside when it is damaged.
+"""The file of failed calls: opened for one transaction at a time, set aside if it is damaged.
 
-Each use opens the file and closes it again: no connection crosses a fork or outlives a directory that was
-deleted, and no journal is left behind when nothing is written.
+Each use opens and closes the file. No connection crosses a fork or outlives a deleted directory, and no journal is
+left behind when nothing is written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DATABASE = "failures.db"
 _FORMAT = 1
 _TABLE = "CREATE TABLE failures (key TEXT PRIMARY KEY, kind TEXT NOT NULL, model TEXT NOT NULL, at REAL, told BLOB)"
 _INDEX = "CREATE INDEX failures_kind ON failures (kind)"
-# A row that is replaced becomes the newest, so that row numbers are in the order of time.
+# A replaced row becomes the newest, so that rowids are in order of time.
 _INSERT = f"INSERT OR REPLACE INTO failures ({COLUMNS}) VALUES (?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM failures WHERE key = ?"
 
@@ -35,10 +35,12 @@ Result = TypeVar("Result")
 
 
 class FailureFile:
-    """Used by one thread at a time, and by any number of processes. Nothing here raises what the disk does.
+    """The failed calls of one cache directory, for one thread at a time and any number of processes.
+
+    Errors of the disk or the file are logged, never raised.
 
     Args:
-        directory: The cache's.
+        directory: The cache directory.
         busy_timeout_s: Seconds to wait for another process.
         max_rows: Maximum number of failures kept.
         max_bytes: Maximum size of the file.
@@ -53,21 +55,21 @@ class FailureFile:
         self._warned = False
 
     def state(self) -> tuple[int, ...] | None:
-        """Return what changes with the file, None where there is nothing in it."""
+        """Return values that change when the file changes; None if the file is missing or empty."""
         try:
             status = os.stat(self.path)
         except OSError:
             return None
-        # Empty for the moment between being made and its first commit.
+        # The file is empty between its creation and its first commit.
         return (status.st_ino, status.st_size, status.st_mtime_ns) if status.st_size else None
 
     def write(self, rows: Sequence[Fields], gone: Sequence[str]) -> None:
-        """Commit new failures, and forget those of *gone*."""
+        """Commit new failures, and delete those of the keys in *gone*."""
         if rows or self.state() is not None:
             self._attempt("written", lambda: self._commit(rows, gone), None)
 
     def read(self, where: str, values: Sequence[object]) -> list[FailedCall]:
-        """Return failures that meet a condition, newest first, less those that this package did not write."""
+        """Return the failures that meet a condition, newest first, without rows that this package did not write."""
         query = f"SELECT {COLUMNS} FROM failures WHERE {where} ORDER BY rowid DESC"
 
         def select() -> list[FailedCall]:
@@ -77,7 +79,7 @@ class FailureFile:
         return [] if self.state() is None else self._attempt("read", select, [])
 
     def kinds(self) -> frozenset[str]:
-        """Return the kinds of failure that are in it."""
+        """Return the kinds of failure in the file."""
 
         def select() -> frozenset[str]:
             with self._transaction("BEGIN") as connection:
@@ -86,7 +88,7 @@ class FailureFile:
         return frozenset() if self.state() is None else self._attempt("read", select, frozenset())
 
     def clear(self) -> None:
-        """Delete every failure, and the room they take."""
+        """Delete every failure and free the disk space."""
 
         def clear() -> None:
             with self._transaction("BEGIN IMMEDIATE") as connection:
@@ -98,7 +100,10 @@ class FailureFile:
             self._attempt("cleared", clear, None)
 
     def _attempt(self, what: str, work: Callable[[], Result], default: Result) -> Result:
-        """Do *work*, on a new file if this one is damaged; return *default* if it cannot be done."""
+        """Do *work*; return *default* if it cannot be done.
+
+        A damaged file is set aside, and a write is then repeated on a new file.
+        """
         for last in (False, True):
             try:
                 return work()
@@ -122,7 +127,7 @@ class FailureFile:
             self._close_quietly(connection)
 
     def _close_quietly(self, connection: sqlite3.Connection) -> None:
-        """Delete the oldest beyond either bound."""
+        """Delete the oldest failures beyond either limit."""
         first, last = connection.execute("SELECT min(rowid), max(rowid) FROM failures").fetchone()
         if first is None:
             return
@@ -156,10 +161,13 @@ class FailureFile:
                     connection.execute("ROLLBACK")
 
     def _set_aside(self, error: BaseException) -> bool:
-        """Rename a damaged file, so that a new one can be begun; False where *error* means something else."""
+        """Rename a damaged file, so that a new one can be created.
+
+        Return False if *error* does not mean damage, or the file cannot be renamed.
+        """
         if not is_damage(error, self.path):
             return False
-        # No journal is left behind that SQLite could roll back into a new file: it did so before it saw the damage.
+        # SQLite rolled back any journal before it found the damage, so none is left to be rolled back into a new file.
         aside = set_aside(self.path, f".damaged-{utc_stamp()}")
         if aside is None:
             return False
@@ -173,7 +181,7 @@ class FailureFile:
         return True
 
     def _warn_once(self, what: str, error: BaseException) -> None:
-        # Where the caller has deleted the directory, as a temporary one, nothing is lost that anybody can read.
+        # If the caller has deleted the directory (a temporary one), nothing is lost that could still be read.
         if not self._warned and os.path.isdir(self._directory):
             self._warned = True
             _log.warning(

@@ -1,8 +1,8 @@
-"""Calls that failed, kept beside the answers in a small database of their own.
+"""Failed calls, kept beside the answers in a small database of their own.
 
-Not a table of the answers' database: that one is diskcache's, which other programs may open, and damage to
+They are not a table of the answers' database: that is diskcache's, which other programs may open, and damage to
 either must not lose the other. A failure was not paid for (or its reply is among the answers), so nothing waits
-for this file, nothing is salvaged from it, and a run goes on without it.
+for this file, nothing is salvaged from it, and a run continues without it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["FailureLog"]
 
 MAX_ROWS = 100_000
 MAX_BYTES = 256 * 2**20
-"""Beyond either of the two, the oldest are let go."""
+"""Limits of the file. The oldest failures beyond either are deleted."""
 
 _KEYS_A_QUERY = 5000
 
@@ -32,10 +32,10 @@ _log = logging.getLogger("pllm_notebook.store")
 
 
 class FailureLog:
-    """The failed calls of one cache directory, in a file that is made with the first. Thread-safe.
+    """The failed calls of one cache directory, in a file that is created with the first. Thread-safe.
 
     Args:
-        directory: The cache's.
+        directory: The cache directory.
         busy_timeout_s: Seconds to wait for another process.
         max_rows: Maximum number of failures kept.
         max_bytes: Maximum size of the file.
@@ -50,39 +50,39 @@ class FailureLog:
         RUNTIME.register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
-        """Begin with an empty queue and no thread: what a child does after a fork. The parent writes what it queued."""
-        # Held while the file is open, and around a fork: SQLite's own bookkeeping must not be copied half done.
+        """Start with an empty queue and no thread, in the child of a fork. The parent writes what it queued."""
+        # Held while the file is open and around a fork: a child must not inherit SQLite's state in mid-change.
         self.change_lock = threading.Lock()
-        # Failures (how to tell of them) and answers (None) by key, in the order they came.
+        # Keys in order of arrival, each with a function that describes its failure, or None for an answer.
         self._queue: deque[tuple[str, Callable[[], FailedCall] | None]] = deque()
-        # Runs and the answers' writer may both have the first to queue, and there is one thread.
+        # A run and the answers' writer may queue their first item at once, and only one thread may start.
         self._start_lock = threading.Lock()
         self._writer: DaemonThreads | None = None
         self._scheduled = self._writing = False
-        # The kinds that were there when the file last looked like this: no query for what is not there.
+        # The last state of the file that was read, and the kinds in it: absent kinds need no query.
         self._known: tuple[tuple[int, ...] | None, frozenset[str]] = (None, frozenset())
 
     def note(self, key: str, tell: Callable[[], FailedCall]) -> None:
-        """Queue a failure and return at once; *tell* is called from the writer's thread."""
+        """Queue a failure and return at once. The writer's thread calls *tell* to describe it."""
         self._queue.append((key, tell))
         self._write_soon()
 
     def answered(self, keys: Sequence[str]) -> None:
-        """Forget the failures of *keys*, after those that are queued. Returns at once, after a stat.
+        """Queue the deletion of the failures of *keys*, and return after at most one stat call.
 
-        The answers' own writer calls this, and must not wait for the file of failures.
+        The answers' writer calls this, and must not wait for the file of failures.
         """
-        # In this order: a failure leaves the queue only while it is being written, and is then in the file.
+        # Check in this order: a failure leaves the queue only while it is being written, and is then in the file.
         if self._queue or self._writing or self._holds_some():
             self._queue.extend((key, None) for key in keys)
             self._write_soon()
 
     def flush(self) -> None:
-        """Wait until everything queued so far has been written, or given up."""
+        """Wait until everything queued so far is written, or could not be written."""
         self._write()
 
     def close(self) -> None:
-        """Write what is queued and end the thread."""
+        """Write all queued items and end the thread."""
         with self._start_lock:
             self._closed = True
         if self._writer is not None:
@@ -90,17 +90,17 @@ class FailureLog:
         self._write()
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read those of *keys* that a provider rejected; costs one stat call if there are no failures."""
+        """Return the failures of those of *keys* that a provider rejected. Without failures, costs one stat call."""
         return self.of_kinds([kind for kind in FailureKind if kind.facts.rejected], keys)
 
     def valid(self, keys: Sequence[str]) -> None:
-        """Forget those of *keys* whose reply was no valid answer; costs one stat call if there are no failures."""
+        """Delete the failures of those of *keys* whose reply was not a valid answer. Costs as much as `rejected`."""
         found = self.of_kinds([kind for kind in FailureKind if kind.facts.type_decides], keys)
         if found:
             self.answered(list(found))
 
     def of_kinds(self, kinds: Sequence[FailureKind], keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Read those of *keys* that failed in one of these ways; costs one stat call if there are no failures."""
+        """Return the failures of those of *keys* that failed as one of *kinds*. Costs as much as `rejected`."""
         self._write()
         found: dict[str, FailedCall] = {}
         with self.change_lock:
@@ -113,18 +113,18 @@ class FailureLog:
         return found
 
     def beginning(self, beginnings: Iterable[str]) -> dict[str, FailedCall]:
-        """Read for each beginning of a key the failure of a call that has it."""
+        """Return for each key prefix the newest failure of a call that has it."""
         self._write()
         with self.change_lock:
             found = {one: self._file.read("key >= ? AND key < ?", [one, f"{one}~"]) for one in beginnings}
         return {one: calls[0] for one, calls in found.items() if calls}
 
     def newest_first(self, kind: str | None = None, since: float | None = None) -> list[FailedCall]:
-        """Read failures.
+        """Return failures, newest first.
 
         Args:
-            kind: Only these, None for all.
-            since: Only those from this moment on, in seconds since the epoch.
+            kind: Return only failures of this kind; None for all.
+            since: Return only failures from this time on, in seconds since the epoch; None for all.
         """
         self._write()
         with self.change_lock:
@@ -132,28 +132,28 @@ class FailureLog:
             return self._file.read("(? IS NULL OR kind = ?) AND at >= ?", [kind, kind, earliest])
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Forget the failures of *keys*, and wait until that is done."""
+        """Delete the failures of *keys*, and wait until that is done."""
         self._queue.extend((key, None) for key in keys)
         self._write()
 
     def clear(self) -> None:
-        """Forget every failure, and give the room back."""
+        """Delete every failure and free the disk space."""
         self._write()
         with self.change_lock:
             self._file.clear()
 
     @property
     def bytes_on_disk(self) -> int:
-        """Bytes of the file, 0 for none."""
+        """Size of the file in bytes, 0 without a file."""
         state = self._file.state()
         return 0 if state is None else os.path.getsize(self._file.path)
 
     def _write_soon(self) -> None:
         with self._start_lock:
-            if self._scheduled or self._closed:  # one group is written while the next gathers
+            if self._scheduled or self._closed:  # the next group gathers while one is written
                 return
             self._scheduled = True
-            # At the end of the process no thread can be begun any more; `close` writes what is left.
+            # No thread can be started while the process exits; `close` writes what is left.
             with suppress(RuntimeError):
                 if self._writer is None:
                     self._writer = DaemonThreads("pllm-store-failures", at_once=1)
@@ -161,7 +161,7 @@ class FailureLog:
 
     def _write(self) -> None:
         with self.change_lock:
-            self._scheduled = False  # before the first is taken: what comes later asks again
+            self._scheduled = False  # reset before the queue is read: later items schedule another write
             self._writing = True
             last: dict[str, Callable[[], FailedCall] | None] = {}
             while self._queue:
@@ -175,12 +175,12 @@ class FailureLog:
             self._writing = False
 
     def _holds_some(self) -> bool:
-        """Return whether there may be failures in the file, by its state alone."""
+        """Return whether the file may contain failures, judging by its state only."""
         state, (then, kinds) = self._file.state(), self._known
         return state is not None and (state != then or bool(kinds))
 
     def _kinds(self) -> frozenset[str]:
-        """Return the kinds of failure in the file, from memory where it has not changed. With the lock held."""
+        """Return the kinds of failure in the file, from memory if it has not changed. Requires the lock."""
         state = self._file.state()
         if self._known[0] != state:
             self._known = (state, self._file.kinds())
@@ -190,6 +190,6 @@ class FailureLog:
 def _fields(tell: Callable[[], FailedCall]) -> Fields | None:
     try:
         return fields_of(tell())
-    except Exception:  # a prompt is made of the caller's own objects; the run has reported the failure
+    except Exception:  # the caller's own objects make the prompt and may raise; the run has reported the failure
         _log.exception("A failed call could not be put into the list of failed calls.")
         return None

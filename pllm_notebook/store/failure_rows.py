@@ -1,4 +1,4 @@
-"""One failed call as a row of the table, and back: JSON under a few columns, never a pickle."""
+"""Conversion of a failed call to a row of the table and back: a few columns and JSON, never a pickle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["COLUMNS", "DamagedFailure", "Fields", "NewerFailure", "bounded", "fa
 COLUMNS = "key, kind, model, at, told"
 MAX_TEXT_CHARS = 10_000
 MAX_PROMPT_CHARS = 200
-"""Characters of a reply or body, and of a prompt, that are kept."""
+"""Characters that are kept of a message, reply or body, and of a prompt or other short text."""
 
 Fields = tuple[str, str, str, float, bytes]
 """A row, in the order of `COLUMNS`."""
@@ -28,18 +28,18 @@ _TEXTS = ("message", "raw", "request_id", "field", "body", "prompt", "label", "r
 
 
 class NewerFailure(StoreError):
-    """The table was written by a later version of this package."""
+    """A later version of this package wrote the table."""
 
 
 class DamagedFailure(sqlite3.DatabaseError):
-    """A row is not what was written: an error of the file, as SQLite would raise one had it seen it."""
+    """A row has changed since it was written. This is damage of the file that SQLite does not detect."""
 
     def __str__(self) -> str:
         return "a row's checksum does not hold"
 
 
 def bounded(call: FailedCall) -> FailedCall:
-    """Return *call* with its texts redacted, and then cut: a key that was cut in two would not be known any more."""
+    """Return *call* with its texts redacted and then shortened: a shortened API key would not be recognized."""
     failure = call.failure
     return replace(
         call,
@@ -59,7 +59,7 @@ def bounded(call: FailedCall) -> FailedCall:
 
 
 def fields_of(call: FailedCall) -> Fields:
-    """Return the row of *call*, `bounded`, in the order of `COLUMNS`."""
+    """Return *call*, after `bounded`, as a row in the order of `COLUMNS`."""
     call = bounded(call)
     failure = call.failure
     facts = {
@@ -83,10 +83,10 @@ def fields_of(call: FailedCall) -> Fields:
 
 
 def failed_call(row: Sequence[object]) -> FailedCall | None:
-    """Read a row; None for one that this package did not write, whatever is in it.
+    """Read a row; return None if this package did not write it, whatever it contains.
 
     Raises:
-        DamagedFailure: For one that it wrote, and that has changed since.
+        DamagedFailure: If this package wrote the row, and it has changed since.
     """
     key, kind, model, at, facts = row
     try:
@@ -94,7 +94,7 @@ def failed_call(row: Sequence[object]) -> FailedCall | None:
             return None
         known = FailureKind(str(kind))
         about = orjson.loads(facts)
-        written = about.pop("crc32", None) if type(about) is dict else None  # no earlier version wrote it
+        written = about.pop("crc32", None) if type(about) is dict else None  # earlier versions wrote none
         if written is not None and written != _checksum(key, str(kind), model, at, orjson.dumps(about)):
             raise DamagedFailure
         if type(about) is not dict or any(type(about[name]) is not str for name in _TEXTS):
@@ -120,7 +120,7 @@ def failed_call(row: Sequence[object]) -> FailedCall | None:
             label=about["label"],
             run=about["run"],
             asked=about["asked"],
-            about_row=about.get("about_row", True) is True,  # absent in what earlier versions wrote
+            about_row=about.get("about_row", True) is True,  # absent in rows of earlier versions
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
@@ -137,8 +137,8 @@ def _whole(value: Any) -> int | None:
 
 
 def _safe(text: str, most: int = MAX_TEXT_CHARS) -> str:
-    # A little more than is kept is looked at: what is cut off need not be searched, however long it is.
+    # Search only a little more than is kept: the rest is cut off, however long it is.
     text = redact(text[: 2 * most + 1000])
     text = text if len(text) <= most else text[:most] + "…"
-    # Half a surrogate pair is no text for JSON or a database.
+    # JSON and SQLite do not accept half a surrogate pair.
     return text.encode("utf-8", "replace").decode()
