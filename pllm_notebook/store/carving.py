@@ -1,4 +1,4 @@
-"""Reads rows directly from the pages of a database whose tree is damaged.
+"""Reader of rows directly from the pages of a database whose tree is damaged.
 
 SQLite finds rows through a tree that starts at the first page. One changed byte near the root hides every answer,
 although all of them are still in the file. The page format never changes (sqlite.org/fileformat2.html), and a row's
@@ -21,7 +21,7 @@ _FIRST_CELL = 8
 # Bytes of payload stored in the page itself: all of them up to the first limit, otherwise between the two limits.
 _MOST_INSIDE = _PAGE - 35
 _LEAST_INSIDE = (_PAGE - 12) * 32 // 255 - 23
-# No answer is near this size. Without a limit, a damaged length could request all memory.
+# No answer comes near this size. Without a limit, a damaged length could request all memory.
 _LONGEST = 2**29
 _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 _KEY, _RAW, _MODE, _FILENAME, _VALUE = (COLUMNS.index(name) for name in ("key", "raw", "mode", "filename", "value"))
@@ -67,7 +67,7 @@ class _Pages:
         return bytes(self._file.read(_PAGE))
 
     def leaves(self) -> Iterator[tuple[int, int]]:
-        """Return the first row number and the page number of each page of rows that is in use."""
+        """Yield the first row number and the page number of each page of rows that is in use."""
         free = self._free()
         for number in range(2, self._count + 1):
             page = self[number]
@@ -98,7 +98,7 @@ def _cells(page: bytes) -> list[int]:
 
 
 def _row(pages: _Pages, page: bytes, at: int) -> CarvedRow | None:
-    """Read one row; None if it cannot be read or belongs to another table."""
+    """Read one row; return None if it cannot be read or belongs to another table."""
     try:
         length, at = _varint(page, at)
         _, at = _varint(page, at)
@@ -150,7 +150,7 @@ def _value(kind: int, piece: bytes) -> Any:
         return None
     if kind in (8, 9):
         return kind - 8
-    if kind < len(_INTEGER_BYTES):  # includes a time, which is not used
+    if kind < len(_INTEGER_BYTES):  # includes floats (times), which are not used
         return int.from_bytes(piece, "big", signed=True)
     return piece if kind % 2 == 0 else piece.decode("utf-8", "replace")
 

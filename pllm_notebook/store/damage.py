@@ -1,6 +1,6 @@
-"""Detects a damaged database by its errors, and counts the rows that could not be read.
+"""Detection of a damaged database from its errors, and a count of the rows that could not be read.
 
-An error means damage if neither the machine nor another program explains it.
+An error counts as damage unless the machine or another program explains it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pllm_notebook.exceptions import UnsafeEntryError
 __all__ = ["READ_ERRORS", "DamageReport", "cannot_write", "is_damage", "is_full_disk", "passes_check"]
 
 READ_ERRORS = (sqlite3.Error, UnicodeDecodeError, OverflowError)
-"""Errors that reading a database may raise: SQLite's own, and Python's for values from SQLite."""
+"""Errors that reading a database may raise: SQLite's own, and Python's for values that SQLite returned."""
 
 # SQLite's primary result codes (sqlite.org/rescode.html) with a cause outside the file: a lock, a full disk,
 # missing permissions.
@@ -58,7 +58,7 @@ def cannot_write(error: BaseException) -> bool:
 
 
 def is_damage(error: BaseException, path: str | None = None) -> bool:
-    """Return whether a read error means that the file is damaged, rather than locked or missing or on a full disk.
+    """Return whether a read error means that the file is damaged, rather than locked, missing or on a full disk.
 
     Args:
         error: The error as raised.

@@ -1,4 +1,4 @@
-"""A cache of an earlier version is moved to its folder, at its first opening and whatever happens meanwhile."""
+"""Move of an earlier version's cache to its new folder, at the first opening. A crash at any step loses nothing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pllm_notebook.store.marker import read_marker, read_sidecar
 
 __all__ = ["migrate_layout"]
 
-# The -wal file first: as long as the database itself has its old name, the move is not complete, and is resumed.
+# The -wal file moves first: as long as the database itself has its old name, the move is incomplete and is resumed.
 _PARTS = ("-wal", "")
 
 
 def migrate_layout(directory: str) -> None:
-    """Move a database of an earlier version to its folder. Call it with the directory's lock held alone.
+    """Move an earlier version's database to its folder. The caller holds the directory's lock exclusively.
 
-    After a crash at any step the next call goes on. Where there is a database in the folder already (a kernel with an
-    earlier version went on after the move), the old one is laid beside it to be salvaged.
+    After a crash at any step, the next call resumes the move. If the folder already has a database (a kernel with an
+    earlier version continued after the move), the old one is placed beside it to be salvaged.
 
     Raises:
-        OSError: If it cannot be moved; it is then where it was.
+        OSError: If the database cannot be moved. It is then where it was.
         StoreError: If the directory is another program's cache.
     """
     old, new = os.path.join(directory, OLD_DATABASE), os.path.join(directory, DATABASE)
@@ -35,7 +35,7 @@ def migrate_layout(directory: str) -> None:
     if os.path.exists(new):
         new = f"{new}.salvaging-{utc_stamp()}-{os.urandom(4).hex()}"
     with suppress(FileNotFoundError):
-        os.remove(old + "-shm")  # an index of the -wal file, made again at the next opening
+        os.remove(old + "-shm")  # an index of the -wal file, rebuilt at the next opening
     for part in _PARTS:
         with suppress(FileNotFoundError):
             os.rename(old + part, new + part)
@@ -45,14 +45,14 @@ def migrate_layout(directory: str) -> None:
 
 
 def _is_ours(directory: str, path: str) -> bool:
-    """Return whether an earlier version of this package wrote it: its row, or the file beside it, says so."""
+    """Return whether an earlier version of this package wrote the database, by its marker row or the file beside it."""
     if read_sidecar(directory) is not None and not os.path.exists(os.path.join(directory, DATABASE)):
-        return True  # even where it is damaged
+        return True  # even if it is damaged
     try:
         with closing(sqlite3.connect(path)) as connection:
             if read_marker(connection) is not None:
                 return True
-            # Its next check would take our files for rubbish, so its directory is no place for them.
+            # The next check of its owner's diskcache would delete our files, so we must not use its directory.
             refuse_foreign_rows(connection, path)
     except sqlite3.Error:
         pass
@@ -60,6 +60,6 @@ def _is_ours(directory: str, path: str) -> bool:
 
 
 def _fold_in_wal(path: str) -> None:
-    """Put the -wal file's commits into the database, where that can be done; it is moved along otherwise."""
+    """Move the -wal file's commits into the database if possible. Otherwise the -wal file is moved along."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1.0)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,4 +1,4 @@
-"""The database that now has the name in a directory: opened again if it was deleted or replaced, and repaired."""
+"""The current database of a directory: reopened if its file was deleted or replaced, and repaired if it is damaged."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _log = logging.getLogger("pllm_notebook.store")
 
 
 class LiveDatabase:
-    """One open database for each name, whatever happens to the file behind it. Thread-safe.
+    """The open database of a directory, whatever happens to its file. Thread-safe.
 
     Args:
-        directory: Where it is, or will be.
+        directory: Cache directory, created if it does not exist.
         busy_timeout_s: Seconds that one attempt to write waits for another process.
 
     Attributes:
-        database: As it was last opened; `get` gives the one that has the name.
-        change_lock: Held for each change, and around a fork: a child must never inherit half a transaction.
-        is_unwritable: Whether it could only be opened for reading: a full disk, or no right to write.
-        written_by_others: Rows that other processes are known to have written since the first commit of ours.
+        database: The database as last opened; `get` checks that it is still the current one.
+        change_lock: Held for each change and around a fork: a child must never inherit half a transaction.
+        is_unwritable: Whether it could only be opened for reading, because of a full disk or missing permissions.
+        written_by_others: Number of rows that other processes are known to have written since our first commit.
 
     Raises:
-        StoreError: If the directory holds something else, or cannot be opened.
+        StoreError: If the directory contains something else, or cannot be opened.
     """
 
     def __init__(self, directory: str, busy_timeout_s: float) -> None:
@@ -54,12 +54,12 @@ class LiveDatabase:
         self.change_lock = threading.Lock()
         self._swap_lock = threading.RLock()
         self._forked = False
-        # What the database counted at our last commit, None before the first; another's count means another database.
+        # The database's id and count at our last commit, None before the first. Counts compare only with the same id.
         self._written: tuple[str, int] | None = None
         self.written_by_others = 0
 
     def _opened(self) -> DatabaseFile:
-        """Open the database, for reading alone where nothing can be written."""
+        """Open the database, for reading only if it cannot be written."""
         from pllm_notebook.store import recovery
         from pllm_notebook.store.read_only_database import ReadOnlyDatabase
 
@@ -83,7 +83,7 @@ class LiveDatabase:
 
     @property
     def unwritable(self) -> str:
-        """Why nothing can be written, "" where it can. The next change opens it again."""
+        """Why nothing can be written, "" if it can; the next change then reopens a read-only database."""
         if not self.is_unwritable or (has_room(self._directory) and is_writable(self._directory)):
             return ""
         return (
@@ -93,10 +93,10 @@ class LiveDatabase:
         )
 
     def _for_change(self, database: DatabaseFile) -> Database:
-        """Return a database as it can be changed, opened again where it could only be read.
+        """Return the database for a change, reopened if it was read-only.
 
         Raises:
-            WriteDelayed: If it can only be read still.
+            WriteDelayed: If it is still read-only.
         """
         from pllm_notebook.store import recovery
 
@@ -114,11 +114,11 @@ class LiveDatabase:
             return cast("Database", database)
 
     def read(self, keys: Sequence[str], damage_report: DamageReport) -> dict[str, StoredReply]:
-        """Read the entries that are there, of those asked for; *damage_report* counts the rows left out.
+        """Read the existing entries of *keys*. *damage_report* counts the rows left out.
 
         Raises:
             NewerEntry: If a later version of this package wrote one of them.
-            StoreError: If the database can neither be read nor mended.
+            StoreError: If the database can be neither read nor repaired.
         """
         read = methodcaller("read", keys, damage_report)
         found: dict[str, StoredReply] = self.reading(read)
@@ -127,10 +127,10 @@ class LiveDatabase:
         return found
 
     def reading(self, read: Callable[[DatabaseFile], Result]) -> Result:
-        """Read from the database that now has the name; once more where it had to be mended first.
+        """Call *read* with the current database, and again after each repair. Return its result.
 
         Raises:
-            StoreError: If the database can neither be read nor mended.
+            StoreError: If the database can be neither read nor repaired.
         """
         for _ in range(_MAX_REOPENINGS):
             database = self.get()
@@ -143,7 +143,10 @@ class LiveDatabase:
         raise StoreError(f"The cache in {self._directory} cannot be read: {last}.") from last
 
     def change(self, change: Callable[[Database], tuple[int, int]]) -> int:
-        """Change the database that now has the name, once, and be sure that it still had it afterwards.
+        """Change the current database. Repeat the change if another file took its place in the meantime.
+
+        Returns:
+            The number of rows changed.
 
         Raises:
             WriteDelayed: If the same change can succeed later.
@@ -156,7 +159,7 @@ class LiveDatabase:
         try:
             with self.change_lock:
                 for reopenings in range(1 + _MAX_REOPENINGS):
-                    # Whether it has the name is looked at within the lock.
+                    # Whether it is current is checked below, with the directory's lock held.
                     database = self.get() if reopenings or self._forked else self.database
                     database = self._for_change(database) if self.is_unwritable else cast("Database", database)
                     try:
@@ -185,19 +188,19 @@ class LiveDatabase:
         )
 
     def get(self) -> DatabaseFile:
-        """Return the database that has the name now, opening it where it was deleted or exchanged meanwhile."""
+        """Return the current database, reopened if its file was deleted or replaced."""
         database = self.database
         if database.is_current() and not self._forked:
             return database
         with self._swap_lock:
             if self._forked:
-                # Connections refer to themselves; all of the parent's must be gone before one of ours is made.
+                # Connections refer to themselves, so collect the parent's: all must be gone before we open our own.
                 del self.database, database
                 gc.collect()
                 self.database = self._opened()
                 self._forked = False
             elif self.database is database:
-                # The directory itself may be there again: others of this package make it.
+                # The directory itself may exist again: other parts of this package create it.
                 if not os.path.exists(os.path.join(self._directory, FOLDER)):
                     _log.warning(
                         "The cache directory %s was deleted while it was in use. A new cache is begun in its place; "
@@ -209,7 +212,7 @@ class LiveDatabase:
             return self.database
 
     def repair(self, database: DatabaseFile, error: BaseException) -> bool:
-        """Replace a damaged database by what can be salvaged; tell whether another try can help."""
+        """Replace a damaged database by a new one with all rows that can be read. Return whether a retry can help."""
         from pllm_notebook.store import recovery
 
         if not database.is_current():
@@ -219,15 +222,15 @@ class LiveDatabase:
         with self._swap_lock:
             if self.database is database:
                 self.database = recovery.replace_damaged(cast("Database", database), error, self._busy_timeout_s)
-        # Only now: the last connection that closes a file under its own name writes its -wal file into it, and what is
-        # salvaged is the file as it was found.
+        # Close only now: the last connection to close a file under its original name writes the -wal file into it, and
+        # the salvage must read the file as it was found.
         database.close()
         return True
 
     def _repair_shared_pages(self) -> bool:
-        """Look once into a database that has a damaged row; tell whether it was replaced.
+        """Check the whole database once after a damaged row. Return whether it was replaced.
 
-        A row whose pages are another's too takes those with it when its call is answered again.
+        A damaged row may share pages with another row. Writing its new answer would destroy the other row too.
         """
         database = self.database
         if database.looked_into:
@@ -238,8 +241,7 @@ class LiveDatabase:
         )
 
     def tidy(self) -> None:
-        """Move the last commits into the database file, unless it is being changed."""
-        # Not while anybody changes the file, ourselves included.
+        """Move the last commits into the database file, unless this process is changing it."""
         if self.change_lock.acquire(blocking=False):
             try:
                 if self.database.is_current():
@@ -249,17 +251,17 @@ class LiveDatabase:
 
     def close_connection(self) -> None:
         """Close the calling thread's connection."""
-        # It would else stay open until the garbage collector comes, and with it the -wal file.
+        # Otherwise it would stay open until garbage collection, and with it the -wal file.
         self.database.close()
 
     def close(self) -> None:
-        """Put everything into the one database file, and close the calling thread's connection."""
+        """Move all commits into the one database file, and close the calling thread's connection."""
         if self.database.is_current() and not self._forked:
             self.database.checkpoint()
             self.database.close()
 
     def reset_after_fork(self) -> None:
-        """Drop every lock and connection of the parent's: called in a child after a fork."""
+        """Drop every lock and connection of the parent process, in the child of a fork."""
         self.change_lock = threading.Lock()
         self._swap_lock = threading.RLock()
         self._forked = True

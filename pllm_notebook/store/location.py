@@ -1,8 +1,8 @@
-"""Where the store is, where it goes when it cannot be there, and where its files lie in the directory.
+"""Location of the store, its fallback if that cannot be written, and the layout of the cache directory.
 
-diskcache deletes what it does not know in its directory and below it (`Cache.check(fix=True)`). So the answers'
-database is in a folder of its own, alone; the journal of batch jobs, the failures, the limits and the locks are beside
-that folder. Earlier versions kept the database among them.
+diskcache deletes unknown files in and below its directory (`Cache.check(fix=True)`). The answers' database is
+therefore alone in a folder; the journal of batch jobs, the failures, the limits and the locks are beside that folder.
+Earlier versions kept the database among them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 FOLDER = "answers"
 OLD_DATABASE = "cache.db"
 DATABASE = os.path.join(FOLDER, OLD_DATABASE)
-"""Names below the cache directory."""
+"""Path of the answers' database below the cache directory. Earlier versions used `OLD_DATABASE`."""
 
 _NETWORK = {
     "afs",
@@ -66,9 +66,9 @@ class StoreLocation:
     """Where entries are written and read.
 
     Attributes:
-        directory: Where they are written. It can be written, or be made.
-        below: A directory that can only be read, None for none.
-        durable: Whether they outlive a restart of the machine.
+        directory: Where entries are written. It can be written or created, unless no directory can.
+        below: A read-only directory whose entries are read as well, None for none.
+        durable: Whether entries survive a restart of the machine.
     """
 
     directory: str
@@ -77,9 +77,9 @@ class StoreLocation:
 
 
 def chosen_directory(directory: str | None = None) -> tuple[str, bool]:
-    """Return the directory that was asked for, and whether a person named it.
+    """Return the requested directory, and whether the user named it.
 
-    The argument counts first, then `configure(cache_dir=…)`, then PLLM_CACHE_DIR, then the platform's own place.
+    The argument counts first, then `configure(cache_dir=…)`, PLLM_CACHE_DIR, and the platform's cache directory.
     """
     named = directory or settings.current().cache_dir or os.environ.get("PLLM_CACHE_DIR")
     if named:
@@ -88,10 +88,10 @@ def chosen_directory(directory: str | None = None) -> tuple[str, bool]:
 
 
 def refuse_file(directory: str | os.PathLike[str] | None) -> None:
-    """Refuse a directory of `configure(cache_dir=…)` that cannot be made, since a file has its name or one above it.
+    """Refuse a directory of `configure(cache_dir=…)` that cannot be created because it or a parent is a file.
 
     Raises:
-        UsageError: Nothing was changed.
+        UsageError: If so. Nothing was changed.
     """
     if directory is None:
         return
@@ -106,19 +106,20 @@ def refuse_file(directory: str | os.PathLike[str] | None) -> None:
 def choose_location(
     directory: str, named: bool, *, can_write: Callable[[str], bool] | None = None, database: str = ""
 ) -> StoreLocation:
-    """Find where to write, starting from the directory that was asked for.
+    """Choose where to write, starting from the requested directory.
 
-    A directory that can only be read is read, and what is new goes to the first of PLLM_CACHE_DIR, the
-    platform's own place, ./.pllm and a temporary directory that can be written. One warning says so.
+    If that directory is read-only, its entries are read, and new ones go to the first of these that can be written:
+    PLLM_CACHE_DIR, the platform's cache directory, ./.pllm and a temporary directory. One warning reports it.
 
     Args:
-        directory: As `chosen_directory` gave it.
-        named: Whether a person named it; it is then not exchanged for another where it holds nothing.
-        can_write: Tells whether a directory can be written, or made; the file system is asked by default.
-        database: Name of the file that makes a directory worth reading; "" for the answers'.
+        directory: As returned by `chosen_directory`.
+        named: Whether the user named it. A named directory without a cache is not replaced by another.
+        can_write: Returns whether a directory can be written or created; None checks the file system.
+        database: Name of the file that makes a directory worth reading; "" for the answers' database.
 
     Raises:
-        StoreError: If a person named the directory, and it can neither be written nor holds a cache.
+        StoreError: If the user named a directory that can neither be written nor has a cache, or if no directory can
+            be written and this one has no cache. Nothing was sent.
     """
     can_write = can_write or is_writable
     if can_write(directory):
@@ -160,7 +161,7 @@ def choose_location(
 
 
 def database_in(directory: str) -> str | None:
-    """Return the path of the database to read in *directory*, of this or an earlier layout; None for none."""
+    """Return the path of the database in *directory*, in this or the earlier layout; None if there is none."""
     for name in (DATABASE, OLD_DATABASE):
         path = os.path.join(directory, name)
         if os.path.isfile(path):
@@ -169,10 +170,10 @@ def database_in(directory: str) -> str | None:
 
 
 def is_writable(directory: str) -> bool:
-    """Return whether files can be made in *directory*, making it (mode 0700) where it is not there."""
+    """Return whether files can be created in *directory*. Create it (mode 0700) if it does not exist."""
     try:
         make_private_directory(directory)
-        # Asking for permission is not enough: root has it on a read-only file system too.
+        # Checking permissions is not enough: root has them even on a read-only file system.
         handle, path = tempfile.mkstemp(prefix=".pllm-", dir=directory)
         os.close(handle)
         os.unlink(path)
@@ -191,7 +192,7 @@ def has_room(directory: str) -> bool:
 
 
 def file_system(directory: str, mounts: str = "/proc/mounts") -> str:
-    """Return the type of the file system that holds *directory*, such as "ext4"; "" where it is not known."""
+    """Return the type of the file system that contains *directory*, such as "ext4"; "" if unknown."""
     best, kind = "", ""
     target = os.path.realpath(directory)
     try:
@@ -210,7 +211,7 @@ def file_system(directory: str, mounts: str = "/proc/mounts") -> str:
 
 
 def warn_of_network(directory: str, kind: str) -> None:
-    """Warn, once for each directory, where *kind* is a file system that SQLite cannot trust."""
+    """Warn once for each directory if *kind* is a network file system, on which SQLite's locks are unreliable."""
     if kind in _NETWORK and is_first_time("network", directory):
         _log.warning(
             "The cache directory %s is on a network file system (%s), where SQLite's locks cannot be trusted and "
@@ -227,13 +228,13 @@ def _platform_directory() -> str:
 
 
 def _file_in_place_of(directory: str) -> str | None:
-    """Return the file that keeps a directory from being made, None for none."""
+    """Return the file that prevents a directory from being created, None if there is none."""
     above = next((each for each in _upwards(directory) if os.path.lexists(each)), directory)
     return above if os.path.lexists(above) and not os.path.isdir(above) else None
 
 
 def _upwards(directory: str) -> Iterator[str]:
-    """Yield a directory and those above it."""
+    """Yield a directory and its parents."""
     path = os.path.abspath(directory)
     while True:
         yield path

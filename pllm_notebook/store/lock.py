@@ -1,7 +1,7 @@
 """A lock between processes, so that no commit falls between a salvage's last read and the new file.
 
-Groups are committed under a shared lock; opening, quarantine and salvage take it alone. SQLite's
-own locks cannot do this: they belong to a file, and a quarantine changes which file has the name.
+Commits take the lock shared; opening, setting aside and salvage take it exclusively. SQLite's own locks cannot do
+this: they belong to a file, and setting a file aside changes which file has the name.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _STEP_S = 0.02
 
 
 class LockTimeout(StoreError):
-    """Another process holds the store for longer than we wait."""
+    """Another process held the lock for longer than the timeout."""
 
 
 @contextmanager
 def directory_lock(
     directory: str, *, alone: bool, patience_s: float, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[None]:
-    """Hold the directory's lock for the length of a `with`.
+    """Hold the directory's lock for the length of a `with` block.
 
     Args:
-        directory: Exists and can be written.
-        alone: Whether to hold it exclusively, or shared with others that do not want it exclusively.
-        patience_s: Seconds to try for.
-        sleep: Waits between two tries.
+        directory: An existing directory that can be written.
+        alone: Whether to hold the lock exclusively; otherwise it is shared with other shared holders.
+        patience_s: Timeout in seconds.
+        sleep: Called to wait between two attempts.
 
     Raises:
-        LockTimeout: If it is not free in time.
-        FileNotFoundError: If the directory is gone.
+        LockTimeout: If the lock is not free in time.
+        FileNotFoundError: If the directory does not exist.
     """
-    # An exclusive taker closes the gate first and then waits for the holders to leave. With the
-    # lock alone, two busy writers whose turns overlap would keep a third process out for ever.
+    # An exclusive taker first closes the gate, then waits for the shared holders to leave. With one
+    # lock only, two busy writers whose turns overlap would keep a third process out forever.
     kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     with (
         _locked(directory, _GATE, kind, patience_s, sleep) as open_gate,
@@ -58,12 +58,12 @@ def directory_lock(
 def _locked(
     directory: str, name: str, kind: int, patience_s: float, sleep: Callable[[float], None]
 ) -> Iterator[Callable[[], None]]:
-    # Opened again each time: a lock belongs to the open file, and threads must not share one.
+    # Opened each time: a lock belongs to the open file, which threads must not share.
     handle = os.open(os.path.join(directory, name), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
     def unlock() -> None:
-        # Said aloud: a child forked meanwhile has a copy of the handle, and closing ours alone
-        # would leave the lock with it.
+        # Unlock explicitly: a child forked in the meantime has a copy of the handle, which would keep the lock after
+        # ours is closed.
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_UN)
 
@@ -85,7 +85,7 @@ def _take(handle: int, directory: str, kind: int, patience_s: float, sleep: Call
             return
         except OSError as error:
             if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                return  # a file system without locks: a person was warned of it when the store was opened
+                return  # a file system without locks; opening the store logged a warning
             if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
                 raise
         if waited_s >= patience_s:

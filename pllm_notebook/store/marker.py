@@ -1,7 +1,7 @@
-"""What tells our store from an empty one: a marker row in the database and a file beside it.
+"""The identity of a store, in a marker row of the database and in a file beside it, so that data loss is noticed.
 
-SQLite opens a database that was cut to nothing as a new one, and one whose -wal file is missing as
-an older one, without a word. The row and the file hold the same id and the same count, so either shows.
+SQLite silently opens an empty file as a new database, and a database without its -wal file as an older one. The row
+and the file hold the same id and count, and a difference reveals either case.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SIDECAR = "cache.id"
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Which store this is.
+    """Identity of a store.
 
     Attributes:
-        store_id: 32 hex digits, drawn when the database was made.
-        written: Rows ever written or deleted.
+        store_id: 32 random hex digits, chosen when the database was created.
+        written: Number of rows ever written or deleted.
     """
 
     store_id: str
@@ -41,7 +41,7 @@ def read_marker(connection: sqlite3.Connection) -> Marker | None:
 
 
 def place_marker(connection: sqlite3.Connection, marker: Marker) -> None:
-    """Put *marker* into a database that has none, in one transaction."""
+    """Write *marker* to a database that has none, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("CREATE TABLE IF NOT EXISTS pllm_store (store_id TEXT NOT NULL, written INTEGER NOT NULL)")
     connection.execute("DELETE FROM pllm_store")
@@ -50,7 +50,7 @@ def place_marker(connection: sqlite3.Connection, marker: Marker) -> None:
 
 
 def read_sidecar(directory: str) -> Marker | None:
-    """Read the file beside the database, None where it is missing or is not ours."""
+    """Read the file beside the database, None if it is missing or not ours."""
     try:
         with open(os.path.join(directory, SIDECAR), encoding="ascii") as file:
             store_id, written = file.read(200).split()
@@ -62,10 +62,10 @@ def read_sidecar(directory: str) -> Marker | None:
 def write_sidecar(directory: str, marker: Marker) -> None:
     """Write the file beside the database, after the commit that it counts.
 
-    Not synced: after a power cut it may tell of fewer rows than there are, which hides a loss at worst
-    and never invents one. A failure is passed over for the same reason.
+    The file is not synced: after a power cut it may count fewer rows than there are. At worst this hides a loss; it
+    never reports a false one. Write errors are ignored for the same reason.
     """
-    # One write of one length, so that no reader sees half of it.
+    # A single write of fixed length, so that no reader sees half of it.
     line = f"{marker.store_id} {marker.written:020d}\n".encode("ascii")
     with contextlib.suppress(OSError):
         handle = os.open(os.path.join(directory, SIDECAR), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)

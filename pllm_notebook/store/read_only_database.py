@@ -1,4 +1,4 @@
-"""A database that can only be read: on a read-only disk, in another's directory, on a full disk."""
+"""A database that can only be read: on a read-only or full disk, or in another user's directory."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _WAYS = ("", _WITHOUT_LOCKS, _WITHOUT_WAL)
 
 
 class ReadOnlyDatabase(DatabaseFile):
-    """A database that is not written to.
+    """A database that is never written to.
 
     Args:
-        directory: The cache's.
+        directory: The cache directory.
 
     Attributes:
-        whole: Whether the -wal file was read as well.
+        whole: Whether all commits are read: False if there is a -wal file that cannot be read.
 
     Raises:
         StoreError: If the tables are not those of diskcache 5.
-        sqlite3.Error: If it cannot be read.
+        sqlite3.Error: If the database cannot be read.
     """
 
     def __init__(self, directory: str) -> None:

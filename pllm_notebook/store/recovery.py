@@ -1,4 +1,4 @@
-"""Opening a store that may have come to harm: never silently an empty cache, never a lost file."""
+"""Opening of a store that may be damaged. It never starts empty without a warning, and never deletes a file."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _log = logging.getLogger("pllm_notebook.store")
 
 
 class Unwritable(StoreError):
-    """A database cannot be opened for writing; it may be read."""
+    """The database cannot be opened for writing, but may be readable."""
 
 
 def open_database(directory: str, busy_timeout_s: float) -> Database:
-    """Open the store in *directory*, making or mending it where that is needed.
+    """Open the store in *directory*, and create or repair it if necessary.
 
-    A damaged, emptied or exchanged database is renamed to `cache.db.damaged-<time>`, and every
-    row of it whose checksum holds is copied into a new one. Each such event logs one warning.
+    A damaged, emptied or replaced database is renamed to `cache.db.damaged-<time>`, and every row with a valid
+    checksum is copied into a new one. Each such event logs one warning.
 
     Raises:
-        Unwritable: If there is a database, and no room or no right to write it.
-        StoreError: If the directory holds something else, or cannot be opened.
+        Unwritable: If there is a database, but the disk is full or it may not be written.
+        StoreError: If the directory contains something else, or cannot be opened.
     """
     try:
         make_private_directory(directory)
@@ -55,9 +55,12 @@ def open_database(directory: str, busy_timeout_s: float) -> Database:
 
 
 def replace_damaged(database: Database, error: BaseException, busy_timeout_s: float) -> Database:
-    """Set *database* aside for what SQLite said of it, and open what can be salvaged.
+    """Set *database* aside because of *error*, and open a new one with all rows that can be read.
 
-    Where another process has done so already, its new database is opened.
+    If another process has already done so, its new database is opened.
+
+    Raises:
+        StoreError: If the database cannot be repaired.
     """
     directory = database.directory
     try:
@@ -71,7 +74,7 @@ def replace_damaged(database: Database, error: BaseException, busy_timeout_s: fl
 
 
 def _open(directory: str, busy_timeout_s: float) -> Database:
-    """Open under the directory's lock."""
+    """Open the database. Requires the directory's lock."""
     known = read_sidecar(directory)
     try:
         fault = _examine(directory, known)
@@ -99,10 +102,10 @@ def _open(directory: str, busy_timeout_s: float) -> Database:
 
 
 def _examine(directory: str, known: Marker | None) -> str:
-    """Describe what is wrong with the database before anything writes to it, "" for nothing.
+    """Return what is wrong with the database, "" if nothing is. Called before anything writes to it.
 
     Raises:
-        StoreError: If it belongs to something else.
+        StoreError: If it belongs to another program.
         sqlite3.Error: If it cannot be read.
     """
     path = os.path.join(directory, DATABASE)
@@ -116,7 +119,7 @@ def _examine(directory: str, known: Marker | None) -> str:
         try:
             check_shape(connection, path)
         except StoreError:
-            # One of ours has stood here, and its salvage takes nothing that is not ours.
+            # Our database was here before, and its salvage takes only our own rows.
             if known is None or not known.written:
                 raise
             return "is damaged (its tables are not those that it had)"
@@ -131,7 +134,7 @@ def _examine(directory: str, known: Marker | None) -> str:
 
 
 def _fresh(directory: str, busy_timeout_s: float, fault: str) -> Database:
-    """Make a new database and copy into it what the ones set aside still give."""
+    """Create a new database, and copy into it all rows that can be read from those set aside."""
     database = Database(directory, busy_timeout_s)
     with _closed_on_error(database):
         _settle_marker(database)
@@ -150,7 +153,7 @@ def _closed_on_error(database: Database) -> Iterator[None]:
 
 
 def _settle_marker(database: Database) -> Marker:
-    """Make the marker row and the file beside the database agree."""
+    """Make the marker row and the file beside the database agree, and return the marker."""
     marker = read_marker(database.connection)
     if marker is None:
         marker = Marker(uuid.uuid4().hex, 0)

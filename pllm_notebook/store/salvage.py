@@ -1,4 +1,4 @@
-"""Setting a damaged database aside and reading every row that can still be read. No answer is ever deleted."""
+"""Salvage of a damaged database: set it aside, and copy every row that can be read. No answer is ever deleted."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = ["Salvage", "salvage_into", "set_aside"]
 
 _PARTS = ("", "-wal", "-shm")
 _GROUP = 1000
-# Rows behind a damaged page are looked for one by one, as far as a few pages hold; `carve` finds the rest.
+# After a damaged page, row numbers are tried one by one, as many as a few pages hold; `carve` finds the rest.
 _MOST_STEPS = 1_000
 
 
 @dataclass(slots=True)
 class Salvage:
-    """What came of reading a damaged database.
+    """Result of reading a damaged database.
 
     Attributes:
-        aside: Where the damaged file is now.
-        kept: Rows whose checksum held, copied.
-        refused: Rows that could be read and whose content is damaged or unsafe.
-        gaps: Places where rows could not be read at all.
+        aside: Path of the damaged file after the salvage.
+        kept: Number of rows copied, each with a valid checksum.
+        refused: Number of rows that could be read, but were damaged or unsafe.
+        gaps: Number of places where rows could not be read at all.
     """
 
     aside: str
@@ -43,10 +43,10 @@ class Salvage:
 
 
 def set_aside(directory: str, wall_clock: Callable[[], float] = time.time) -> None:
-    """Rename the database, with its -wal and -shm, so that the name is free.
+    """Rename the database and its -wal and -shm files, so that the name is free.
 
-    It is called `cache.db.salvaging-<time>` until `salvage_into` has read it, so that a crash in
-    between leaves it to the next opening.
+    The new name is `cache.db.salvaging-<time>` until `salvage_into` has read the file: after a crash in between, the
+    next opening reads it.
     """
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(wall_clock()))
     name = unique = os.path.join(directory, f"{DATABASE}.salvaging-{stamp}")
@@ -58,7 +58,7 @@ def set_aside(directory: str, wall_clock: Callable[[], float] = time.time) -> No
 
 
 def salvage_into(database: Database) -> list[Salvage]:
-    """Copy what can be read of each database that was set aside, and rename it to `cache.db.damaged-<time>`."""
+    """Copy the readable rows of each database that was set aside, and rename it to `cache.db.damaged-<time>`."""
     results = []
     for path in sorted(glob.glob(os.path.join(glob.escape(database.directory), f"{DATABASE}.salvaging-*"))):
         if path.endswith(_PARTS[1:]):
@@ -89,7 +89,7 @@ def _rename(old: str, new: str) -> None:
 
 
 def _drop_traces(path: str) -> None:
-    # What SQLite makes again whenever it reads: an index of the -wal file, and an empty -wal file.
+    # Every read by SQLite leaves an index of the -wal file, and an empty -wal file.
     if os.path.exists(path + "-wal") and not os.path.getsize(path + "-wal"):
         os.remove(path + "-wal")
     if os.path.exists(path + "-shm"):
@@ -103,15 +103,15 @@ def _rows(path: str, result: Salvage) -> Iterator[tuple[str, bytes]]:
     try:
         with closing(connect_read_only(path)) as connection:
             for key, value in _readable(connection, _last_rowid(connection), result):
-                if key in read:  # a damaged pointer leads to a page twice
+                if key in read:  # a damaged pointer can lead to a page twice
                     continue
                 result.kept += 1
                 read.add(key)
                 yield key, value
     except READ_ERRORS:
         result.gaps += 1
-    # What has hidden rows may be the way to them alone; and a pointer that leads to another page of the table hides
-    # those of its own without any error.
+    # Rows that could not be reached may be intact themselves. A pointer to a wrong page of the table hides rows without
+    # any error, so the file is checked even if there were no gaps.
     if result.gaps or not passes_check(path):
         for row in carve(path):
             if row.key not in read and _is_sound(row):
@@ -134,17 +134,17 @@ def _last_rowid(connection: sqlite3.Connection) -> int:
     try:
         return int(connection.execute("SELECT max(rowid) FROM Cache").fetchone()[0] or 0)
     except READ_ERRORS:
-        return 2**62  # the last page is the damaged one
+        return 2**62  # the last page is damaged
 
 
 def _readable(connection: sqlite3.Connection, last: int, result: Salvage) -> Iterator[tuple[str, bytes]]:
-    """Read rows in order; after each that cannot be read, go on at the next number."""
+    """Yield rows in order. After a row that cannot be read, continue at the next row number."""
     at, steps = 0, 0
     while at <= last:
         try:
             query = "SELECT rowid, key, mode, filename, value FROM Cache NOT INDEXED WHERE rowid >= ? ORDER BY rowid"
             for rowid, key, mode, filename, value in connection.execute(query, (at,)):
-                # A damaged pointer may lead back to rows that were read: to go on from there would never end.
+                # A damaged pointer may lead back to rows that were already read: continuing there would never end.
                 if rowid >= at:
                     at, steps = rowid + 1, 0
                 try:
