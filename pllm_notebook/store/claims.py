@@ -1,4 +1,4 @@
-"""Claims of calls by processes, so that two processes never pay for the same answer.
+"""Claims of processes on calls, so that two processes never pay for the same answer.
 
 A claim is a key and an owner. An owner is one process (its live calls, or its batch calls) with a lease that a thread
 renews. A claim is valid as long as its owner's lease: a killed process loses its claims when the lease ends, and other
@@ -133,8 +133,8 @@ class Claims:
     def count_senders(self, limits: str) -> int:
         """Register this process as sending, and count the processes that send within the same limits.
 
-        The count includes this process. A process counts for five seconds. It calls this more often while it sends,
-        and `stop_sending` at the end.
+        The count includes this process. A process counts for five seconds, so it must call this more often while it
+        sends. At the end it calls `stop_sending`.
 
         Args:
             limits: Name of an account and model.

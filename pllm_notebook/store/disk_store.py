@@ -118,7 +118,7 @@ class DiskStore:
 
     @property
     def written_by_others(self) -> int:
-        """Number of rows that other processes are known to have written since this store was opened.
+        """Number of rows that other processes are known to have written since this store's first commit.
 
         Updated at each of our own commits, at no cost.
         """

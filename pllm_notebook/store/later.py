@@ -1,4 +1,4 @@
-"""Small files for which nothing waits: written by a thread of their own, and before anything reads what they hold."""
+"""Deferred writes of small files on a separate thread. Readers of these files call `finish_writes` first."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["finish_writes", "write_later"]
 
-# Work begins this long after it is given: the caller uses the processor with what it was just given.
+# Work starts this long after it was queued: until then the caller needs the CPU for the results that it has just got.
 _REST_S = 0.05
-# What waits keeps its run in memory, so that a caller with more than this many in a row waits for the writes.
+# Queued work keeps its run in memory, so a caller waits while more than this many pieces are queued.
 _MAX_QUEUED = 2
 
 Work = Callable[[], None]
 
 
 class _Writes:
-    """What is to be written, and the thread that does it.
+    """The queued writes, and the thread that does them.
 
-    Every field is changed with the lock held. While there is work in the queue, `_draining` is a future that ends when
-    it is done.
+    The lock guards the queue and `_draining`, a future that ends when the queue is empty; None if the thread is idle.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class _Writes:
         RUNTIME.register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
-        """Begin without work, as a forked child does: the parent does its own."""
+        """Start with an empty queue, in the child of a fork. The parent does the work that it queued."""
         self._lock = threading.Lock()
         self._queue: deque[Work] = deque()
         self._draining: Future[None] | None = None
@@ -47,7 +46,7 @@ class _Writes:
             try:
                 if self._draining is None:
                     self._draining = self._threads.submit(self._drain)
-            except RuntimeError:  # no thread can begin any more, at the end of the process
+            except RuntimeError:  # the process is exiting, and no thread can be started
                 is_full = True
         if self._draining is None:
             self._work_off()
@@ -86,15 +85,15 @@ _WRITES: Slot[_Writes] = Slot("later writes", _Writes, close=_Writes.finish, sta
 
 
 def write_later(work: Work, *, may_wait: bool = True) -> None:
-    """Run *work*, which raises nothing, soon, on another thread; here where none can begin any more.
+    """Run *work* soon on another thread, or here and now if no thread can be started.
 
     Args:
-        work: Called once.
-        may_wait: Whether the caller may wait where much is queued; the engine's loop may not.
+        work: Called once. Must not raise.
+        may_wait: Whether this call may block if more than two pieces of work are queued. False on the engine's loop.
     """
     _WRITES.value.add(work, may_wait=may_wait)
 
 
 def finish_writes() -> None:
-    """Block until all that was given to `write_later` is done; from within such work, return at once."""
+    """Block until all work passed to `write_later` is done. Called from such work, return at once."""
     _WRITES.value.finish()

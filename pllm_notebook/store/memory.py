@@ -1,4 +1,4 @@
-"""A store in memory: the double that tests and rehearsals use in place of a disk."""
+"""A store in memory, which tests and rehearsals use in place of a disk."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """Keeps entries in a dict. `done` is called before `put` returns.
+    """A store that keeps its entries in a dict. `put` calls `done` before it returns.
 
     Attributes:
-        entries: Key to entry, in the order they were first put; a test may read and change it.
-        failed: Key to call that failed and was not answered since.
-        claims: Always None: no other process knows of it.
+        entries: Entries by key, in the order they were first put. A test may read and change them.
+        failed: Failed calls by key, without those answered since.
+        claims: Always None: no other process sees this store.
         written_by_others: Always 0.
-        backlog_bytes: Always 0: nothing waits.
-        fail_with: Where set, every `put` keeps nothing and hands this to `done`.
+        backlog_bytes: Always 0: nothing is queued.
+        fail_with: If set, `put` stores nothing and passes this error to `done`.
     """
 
     claims: ClaimStore | None = None
@@ -35,12 +35,12 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
-        """Read the entries that are there, of those asked for."""
+        """Return the existing entries of *keys*."""
         with self._lock:
             return {key: self.entries[key] for key in keys if key in self.entries}
 
     def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
-        """Keep *entry*, in place of an older one, and call *done* at once."""
+        """Store *entry*, which replaces an older one of its key, and call *done* at once."""
         error = self.fail_with
         if error is None:
             with self._lock:
@@ -49,48 +49,48 @@ class MemoryStore:
         done(error)
 
     def queued(self, key: str) -> StoredReply | None:
-        """Return None: nothing waits."""
+        """Return None: nothing is queued."""
         return None
 
     @property
     def unwritable(self) -> str:
-        """Return "": it can always be written."""
+        """Always "": the store can be written."""
         return ""
 
     def is_behind(self, limit_bytes: int) -> bool:
-        """Return False: nothing waits."""
+        """Return False: nothing is queued."""
         return False
 
     def note_failure(self, key: str, tell: Callable[[], FailedCall]) -> None:
-        """Keep a failure at once."""
+        """Store a failure at once."""
         self.failed[key] = tell()
 
     def note_valid(self, keys: Sequence[str]) -> None:
-        """Forget those of *keys* whose reply was no valid answer."""
+        """Delete the failures of those of *keys* whose reply was not a valid answer."""
         for key in keys:
             if key in self.failed and self.failed[key].failure.kind.facts.type_decides:
                 del self.failed[key]
 
     def rejected(self, keys: Sequence[str]) -> dict[str, FailedCall]:
-        """Return those of *keys* that a provider rejected."""
+        """Return the failures of those of *keys* that a provider rejected."""
         found = {key: self.failed[key] for key in keys if key in self.failed}
         return {key: call for key, call in found.items() if call.failure.kind.facts.rejected}
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Forget the entries under *keys*; give the number that were there."""
+        """Delete the entries of *keys* and return the number deleted."""
         with self._lock:
             return sum(self.entries.pop(key, None) is not None for key in keys)
 
     def iterate(self) -> Iterator[tuple[str, StoredReply]]:
-        """Return every key with its entry, as they are now."""
+        """Return every key with its entry, as of this call."""
         with self._lock:
             return iter(list(self.entries.items()))
 
     def flush(self) -> None:
-        """Return at once: nothing waits."""
+        """Return at once: nothing is queued."""
 
     def close(self) -> None:
-        """Return at once: what was put can still be read."""
+        """Do nothing: the entries can still be read."""
 
     def __repr__(self) -> str:
         return f"<MemoryStore: {len(self.entries)} entries>"

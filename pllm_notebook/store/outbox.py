@@ -1,6 +1,6 @@
-"""What a cache directory remembers of its shared directories: which answers are still to be shipped, what was taken in.
+"""State of a cache directory's exchange with shared directories: answers still to be shipped, and segments taken in.
 
-Keys are kept by the group in which they were committed, in one row: a row for each cost as much as reading an answer.
+The keys of one commit are stored in one row: a row for each key would cost as much as reading an answer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pllm_notebook.runtime import RUNTIME
 __all__ = ["OUTBOX", "Group", "Outbox"]
 
 OUTBOX = "share.db"
-"""Name below the cache directory."""
+"""Name of the file in the cache directory."""
 
-# A key is noted before its answer is committed, and a full disk keeps an answer waiting for a minute.
+# A key is noted before its answer is committed, and a full disk can delay an answer by a minute.
 _GIVE_UP_S = 3600
 
 _T = TypeVar("_T")
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS shipper (share TEXT PRIMARY KEY, owner TEXT, until RE
 
 
 class Group(NamedTuple):
-    """Keys that were committed together, with the number of their record; later groups have higher numbers."""
+    """Keys that were committed together, with the number of their row. Later groups have higher numbers."""
 
     number: int
     at: float
@@ -44,22 +44,22 @@ class Group(NamedTuple):
 
 
 class Outbox:
-    """The record of one shared directory, in a small database beside the answers. Safe from threads and processes.
+    """State of the exchange with one shared directory, in a small database. Safe for threads and processes.
 
-    A key is noted before its answer is committed and removed after its segment is written: a process that is killed
-    in between leaves keys that the next one ships. It loses at most what a power cut takes from a database that does
-    not wait for the disk, and then an answer is not shared, and never lost.
+    A key is noted before its answer is committed, and removed after its segment is written: if a process is killed in
+    between, the next one ships the answer. The database does not wait for the disk, so a power cut can lose the last
+    keys. Their answers are then not shared, but never lost.
 
-    One connection stays open: opening and closing it cost as much as noting twenty groups, and a run commits some
-    hundred a second.
+    One connection stays open: opening and closing it costs as much as noting twenty groups, and a run commits about a
+    hundred groups a second.
 
     Args:
-        directory: The cache's; it exists.
+        directory: The cache directory, which must exist.
         share: Address of the shared directory.
         busy_timeout_s: Seconds to wait for another process.
 
     Attributes:
-        change_lock: Held for each use, and around a fork.
+        change_lock: Held for each use and around a fork.
     """
 
     def __init__(self, directory: str, share: str, *, busy_timeout_s: float = 5.0) -> None:
@@ -70,24 +70,24 @@ class Outbox:
         RUNTIME.register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
-        """Begin without a connection, as a forked child does: the parent uses its own."""
+        """Start without a connection, in the child of a fork. The parent keeps its own."""
         self.change_lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._files: list[tuple[int, int]] | None = None
 
     def close(self) -> None:
-        """Close the file. A later use opens it again."""
+        """Close the file. A later use reopens it."""
         with self.change_lock:
             self._close()
 
     def note(self, keys: Sequence[str]) -> None:
-        """Remember that the answers of *keys* are to be shipped."""
+        """Record that the answers of *keys* have to be shipped."""
         statement = "INSERT INTO groups (share, at, count, keys) VALUES (?, ?, ?, ?)"
         row = (self._share, time.time(), len(keys), "\n".join(keys))
         self._transaction(lambda connection: connection.execute(statement, row))
 
     def unshipped(self, limit: int, after: int = 0) -> list[Group]:
-        """Return the next groups beyond the number *after*, in order: one, and more while they have *limit* keys."""
+        """Return the next groups above number *after*, in order: at least one, and more up to *limit* keys in all."""
 
         def read(connection: sqlite3.Connection) -> list[Group]:
             groups: list[Group] = []
@@ -105,9 +105,10 @@ class Outbox:
         return self._transaction(read)
 
     def shipped(self, groups: Iterable[Group], keys: Container[str]) -> None:
-        """Forget *keys* of *groups*: a segment holds their answers.
+        """Remove *keys* from *groups*: a segment contains their answers.
 
-        Others were never kept, or are deleted, or are being committed now: they are tried again for an hour.
+        The answers of the other keys were never stored, were deleted, or are being committed now. Those keys are
+        tried again for an hour.
         """
         before = time.time() - _GIVE_UP_S
 
@@ -123,11 +124,11 @@ class Outbox:
         self._transaction(change)
 
     def count(self) -> int:
-        """Return how many answers are to be shipped."""
+        """Return the number of answers still to be shipped."""
         return int(self._read("SELECT coalesce(sum(count), 0) FROM groups WHERE share = ?")[0])
 
     def take(self, names: Sequence[str]) -> None:
-        """Remember that these segments need no further look: they were taken in, or are ours."""
+        """Record that these segments need not be read again: they were taken in, or are ours."""
         if names:
             rows = [(self._share, name) for name in names]
             self._transaction(
@@ -135,16 +136,16 @@ class Outbox:
             )
 
     def taken(self) -> set[str]:
-        """Return the names of segments that need no further look."""
+        """Return the names of segments that need not be read again."""
         return set(self._read("SELECT name FROM taken WHERE share = ?"))
 
     def lease(self, owner: str, seconds: float) -> bool:
-        """Return whether *owner* alone ships for the next *seconds*; one owner may renew."""
+        """Take or renew the lease to ship, for *seconds*. Return False if another owner has it."""
         now = time.time()
 
         def change(connection: sqlite3.Connection) -> bool:
             row = connection.execute("SELECT owner, until FROM shipper WHERE share = ?", (self._share,)).fetchone()
-            # A lease beyond one's own length is a clock that was set back.
+            # A lease that is longer than a new one means that the clock was set back.
             if row is not None and row[0] != owner and now < row[1] <= now + seconds:
                 return False
             connection.execute("INSERT OR REPLACE INTO shipper VALUES (?, ?, ?)", (self._share, owner, now + seconds))
@@ -174,7 +175,7 @@ class Outbox:
                 self._close()
                 raise
             except sqlite3.DatabaseError as error:
-                # Nothing in it was paid for: what was not shipped is still among the answers.
+                # Nothing in this file was paid for: answers that were not shipped are still in the cache.
                 _log.warning("%s is damaged (%s) and begins again; some answers may not be shared.", self._path, error)
                 self._close()
                 for end in ("", "-wal", "-shm"):
@@ -194,7 +195,7 @@ class Outbox:
         return done
 
     def _current(self) -> sqlite3.Connection:
-        """Return the connection to the files that have their names now: a cache may be deleted and made again."""
+        """Return the connection, reopened if the files were replaced: a cache may be deleted and created again."""
         if self._connection is None or self._files != self._identity():
             self._close()
             self._connection = self._open()
@@ -225,7 +226,7 @@ class Outbox:
             if new:
                 os.chmod(self._path, 0o600)
                 connection.execute("PRAGMA journal_mode = WAL")
-            # A kill loses nothing, a power cut the last commits, and no commit waits for the disk.
+            # No commit waits for the disk. A kill loses nothing; a power cut loses the last commits.
             connection.execute("PRAGMA synchronous = 1")
             connection.executescript(_SCHEMA)
         except BaseException:

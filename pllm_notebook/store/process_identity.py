@@ -1,4 +1,4 @@
-"""Which process wrote something, and whether it is gone: its id alone is another process's after a while."""
+"""Identity of a process, to find out later whether it has ended. Its id is not enough: the system reuses ids."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PS_S = 5.0
 
 
 def this_process() -> dict[str, Any]:
-    """Return what tells this process from any other: its machine, its id, and when it began."""
-    # A child of `fork` has another id.
+    """Return what identifies this process: its machine and boot, its PID namespace, its id and its start time."""
+    # The id is the cache key: a child of `fork` has another id.
     return _marked(os.getpid())
 
 
 def has_exited(mark: dict[str, Any]) -> bool:
-    """Return whether the process that `this_process` described has ended; False where that cannot be known from here.
+    """Return whether the process that `this_process` described has ended; False if that cannot be known from here.
 
     Args:
-        mark: As `this_process` returned it there, on this machine or on another that shares the directory.
+        mark: What `this_process` returned in that process, on this machine or another that shares the directory.
     """
     here = this_process()
     pid, began = mark.get("pid"), mark.get("began")
@@ -32,7 +32,7 @@ def has_exited(mark: dict[str, Any]) -> bool:
         return False
     if mark.get("boot") != here["boot"]:
         return True
-    # In another container its id means another process.
+    # In another container, the same id belongs to another process.
     return bool(mark.get("ids") == here["ids"] and _start_time(pid) != began)
 
 
@@ -47,10 +47,10 @@ def _marked(pid: int) -> dict[str, Any]:
 
 
 def _start_time(pid: int) -> str:
-    """Return when a process began, in a form that no other process has; "" if the system does not say."""
+    """Return the start time of a process, as text to compare; "" if it has ended or the system does not say."""
     stat = _text(f"/proc/{pid}/stat")
     if stat:
-        # proc(5): the name, in brackets, may hold anything; then the state, and the start is the 22nd field of all.
+        # proc(5): the name in parentheses may contain anything; the state follows, and the start time is field 22.
         fields = stat.rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]
     if os.path.exists("/proc/self/stat") or sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""One open store for each directory of a process."""
+"""The open stores of this process, one for each directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["close_stores", "current_directory", "flush_stores", "open_store"]
 
 
 class _Stores(Locked):
-    """The open stores, by the directory that was asked for."""
+    """The open stores by requested directory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,18 +27,19 @@ class _Stores(Locked):
             store.close()
 
 
-# The writer is a daemon, so that a hung disk cannot keep a kernel from ending; what it holds is written at the exit.
+# The writer is a daemon thread, so that a hung disk cannot keep a kernel from exiting; its queue is written at exit.
 _STORES: Slot[_Stores] = Slot("stores", _Stores, close=_Stores.close, stage=ExitStage.STORES)
 
 
 def open_store(directory: str | None = None) -> DiskStore:
-    """Return the store of *directory*, opening it where this process has not done so yet.
+    """Return the store of *directory*, and open it if this process has not done so yet.
 
     Args:
-        directory: None for that of `configure(cache_dir=…)`, else of PLLM_CACHE_DIR, else the platform's own.
+        directory: The cache directory. None for `configure(cache_dir=…)`, else PLLM_CACHE_DIR, else the platform's
+            cache directory.
 
     Raises:
-        StoreError: If it cannot be opened. Nothing was sent.
+        StoreError: If the store cannot be opened. Nothing was sent.
         UsageError: If the shared directory of `configure(cache_share=…)` cannot be opened. Nothing was sent.
     """
     asked, named = location.chosen_directory(directory)
@@ -50,26 +51,26 @@ def open_store(directory: str | None = None) -> DiskStore:
             settled = location.choose_location(asked, named)
             location.warn_of_network(settled.directory, location.file_system(settled.directory))
             store = stores.opened[asked] = DiskStore(settled.directory, below=settled.below)
-        # Only what a notebook's frames ask for is shared: the directories of programs are their own.
+        # Only the answers to a notebook's dataframes are shared, not those in the directories of programs.
         if directory is None or asked == os.path.realpath(location.chosen_directory()[0]):
             store.share_with(settings.current().cache_share or os.environ.get("PLLM_CACHE_SHARE") or None)
         return store
 
 
 def current_directory() -> str:
-    """Return where the store of the moment is, or would be made. Opens nothing and makes nothing."""
+    """Return the directory where the current store is or would be created. Opens and creates nothing."""
     asked = os.path.realpath(location.chosen_directory()[0])
     store = _STORES.value.opened.get(asked)
     return asked if store is None else store.directory
 
 
 def flush_stores() -> None:
-    """Wait until everything that this process knows of its ended runs is on disk. Opens nothing."""
+    """Wait until all results and records of this process's ended runs are on disk. Opens nothing."""
     RUNTIME.close(ExitStage.RECORDS, ExitStage.WRITERS)
     for store in list(_STORES.value.opened.values()):
         store.flush()
 
 
 def close_stores() -> None:
-    """Write what is queued and close every store of this process. Later calls of `open_store` open them again."""
+    """Write all queued entries and close every store of this process. Later calls of `open_store` reopen them."""
     _STORES.value.close()

@@ -1,8 +1,8 @@
-"""The registry of runs on disk: one small file a run, in the `runs` folder of the cache directory.
+"""The registry of runs on disk: one small file for each run, in the `runs` folder of the cache directory.
 
-A file is a header (JSON: the question, the columns, counts, money) and arrays of a few bytes for each row. It is
-replaced as a whole, so that a kill leaves the old file or the new one, and a damaged file costs one run. No two
-processes write the same file, so nothing is locked.
+A file is a header (JSON: the question, the columns, counts, costs) and arrays of a few bytes for each row. It is
+replaced as a whole, so a kill leaves either the old file or the new one, and a damaged file loses only one run. No two
+processes write the same file, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["LARGEST_BYTES", "MAX_RUNS", "RunFiles"]
 
 MAX_RUNS = 1_000
 LARGEST_BYTES = 256 * 2**20
-"""Of all files together. The oldest runs are deleted beyond either."""
+"""Total size of all files. The oldest runs beyond either limit are deleted."""
 
 VERSION = 1
 
 _MAGIC = b"pllm-run"
 _SUFFIX, _PART, _DAMAGED = ".run", ".part", ".damaged"
-# Hashes do not get smaller; columns of few different values do, and the beginning tells which it is.
+# Hashes do not compress; columns with few distinct values do. This many bytes at the beginning show which it is.
 _SAMPLE = 4_096
 _STALE_PART_S = 3_600.0
 _PRUNE_EVERY = 16
@@ -51,22 +51,23 @@ Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 
 class _Damaged(ValueError):
-    """A file that cannot be trusted."""
+    """The file cannot be trusted."""
 
 
 class _Newer(ValueError):
-    """A file of a later version of this package."""
+    """A later version of this package wrote the file."""
 
 
 class RunFiles:
-    """The files of one cache directory. Used from any thread and process; holds no file open.
+    """The run files of one cache directory, for any number of threads and processes. Keeps no file open.
 
     Args:
-        directory: The cache's. The folder is made with the first file.
+        directory: The cache directory. The folder is created with the first file.
         max_runs: Maximum number of files kept.
-        largest_bytes: Bytes of all of them together at most.
-        wall_clock: Seconds since 1970.
-        is_foreign: Whether it is somebody's bundle: a damaged file is then a `StoreError`, and is left as it is.
+        largest_bytes: Maximum total size of the files.
+        wall_clock: Returns seconds since 1970.
+        is_foreign: Whether the directory is another user's bundle. A damaged file then raises `StoreError`, and is
+            left as it is.
     """
 
     def __init__(
@@ -88,43 +89,43 @@ class RunFiles:
         return f"RunFiles({self.folder!r})"
 
     def make_directory(self) -> None:
-        """Make the cache directory where it does not exist, as before a run.
+        """Create the cache directory if it does not exist, as before a run.
 
         Raises:
-            OSError: If it cannot be made.
+            OSError: If it cannot be created.
         """
         make_private_directory(os.path.dirname(self.folder))
 
     def is_gone(self) -> bool:
-        """Return whether the cache directory was deleted."""
+        """Return whether the cache directory does not exist, such as after it was deleted."""
         return not os.path.isdir(os.path.dirname(self.folder))
 
     def write(self, header: Header, arrays: Arrays | None = None) -> None:
-        """Write a run's file, in place of an older one of its id.
+        """Write a run's file, which replaces an older one with the same id.
 
         Args:
             header: `id` (hex digits) and `started_at` (seconds since 1970) name the file; the rest is JSON.
-            arrays: Name to array of one or two dimensions; None for none yet.
+            arrays: Arrays of one or two dimensions by name; None if there are none yet.
 
         Raises:
-            OSError: If it cannot be written, or the cache directory does not exist. An older file is unharmed then.
+            OSError: If the file cannot be written, or the cache directory does not exist. An older file is unchanged.
         """
         name = f"{int(header['started_at'] * 1e6):016d}-{header['id']}"
         content = list(_encoded(header, arrays or {}))
         with suppress(FileExistsError):
-            os.mkdir(self.folder, 0o700)  # the folder alone: a cache directory that was deleted stays so
+            os.mkdir(self.folder, 0o700)  # only the folder: a deleted cache directory is not created again
         part = os.path.join(self.folder, f"{name}.{secrets.token_hex(4)}{_PART}")
         with replacing(os.path.join(self.folder, name + _SUFFIX), synced=False, partial=part) as file:
             for piece in content:
                 file.write(piece)
-        # For each folder and not for each object: every run has one of its own.
+        # Count by folder, not by object: every run has its own object.
         written = _WRITTEN.value
         written[self.folder] += 1
         if written[self.folder] % _PRUNE_EVERY == 1:
             self._prune()
 
     def headers(self) -> Iterator[Header]:
-        """Read the headers, newest run first. Damaged files are set aside with one line in the log."""
+        """Yield the headers, newest run first. Each damaged file is set aside and logged."""
         finish_writes()
         for name in sorted(self._names(), reverse=True):
             header = self._read(name, lambda file: _header(file)[0])
@@ -132,22 +133,22 @@ class RunFiles:
                 yield header
 
     def header(self, run: str) -> Header | None:
-        """Read the header of the run with this id, None if it does not exist."""
+        """Return the header of the run with this id, None if it does not exist or cannot be read."""
         finish_writes()
         name = self._named(run)
         return None if name is None else self._read(name, lambda file: _header(file)[0])
 
     def arrays(self, run: str) -> dict[str, np.ndarray[Any, Any]] | None:
-        """Read the arrays of the run with this id, None where there are none."""
+        """Return the arrays of the run with this id, None if there are none or they cannot be read."""
         finish_writes()
         name = self._named(run)
         return (None if name is None else self._read(name, _arrays)) or None
 
     def clear(self, older_than_s: float | None = None) -> int:
-        """Delete the files of runs that began at least so many seconds ago (None: of all); return their number.
+        """Delete the files of runs that started at least *older_than_s* ago (None: of all), and return their number.
 
         Raises:
-            StoreError: If one of them cannot be deleted; the others are.
+            StoreError: If one of them cannot be deleted. The others are deleted.
         """
         finish_writes()
         before = None if older_than_s is None else self._wall_clock() - older_than_s
@@ -168,7 +169,7 @@ class RunFiles:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Bytes of all files together."""
+        """Total size of all files in bytes."""
         return sum(size for _, size in self._sizes())
 
     def _names(self) -> list[str]:
@@ -186,7 +187,7 @@ class RunFiles:
         try:
             with open(path, "rb") as file:
                 return read(file)
-        except OSError:  # pruned by another process meanwhile, or not ours to read
+        except OSError:  # pruned by another process in the meantime, or not readable by us
             return None
         except _Newer:
             return None
@@ -195,7 +196,11 @@ class RunFiles:
             return None
 
     def set_aside(self, run: str, fault: str) -> None:
-        """Set the file of the run with this id aside, with one line in the log that says what is wrong with it."""
+        """Set aside the file of the run with this id, and log *fault* as the reason.
+
+        Raises:
+            StoreError: If the file is in another user's bundle. It is left as it is.
+        """
         if (name := self._named(run)) is not None:
             self._set_aside(os.path.join(self.folder, name), fault)
 
@@ -228,7 +233,7 @@ class RunFiles:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Delete what a killed process left half written."""
+        """Delete partial files that a killed process left behind, once they are an hour old."""
         for name in os.listdir(self.folder):
             path = os.path.join(self.folder, name)
             try:
@@ -274,7 +279,8 @@ def _header(file: Any) -> tuple[Header, list[Any]]:
     if len(words) != 4 or words[0] != _MAGIC or not all(word.isdigit() for word in words[1:]):
         raise _Damaged("it does not begin as one")
     encoded = file.read(min(int(words[2]), LARGEST_BYTES))
-    # A later version has its number under the checksum too: one changed digit must not make a file look like its.
+    # The checksum includes the version, so that one changed digit cannot make a file look newer. The first files of
+    # version 1 have a checksum of the header alone.
     if int(words[3]) != _checksum(words[1], encoded) and (words[1] != b"1" or int(words[3]) != zlib.crc32(encoded)):
         raise _Damaged("its header's checksum is wrong")
     if int(words[1]) > VERSION:
@@ -305,7 +311,7 @@ def _arrays(file: Any) -> dict[str, np.ndarray[Any, Any]]:
         piece = rest[at : at + size]
         try:
             kind = np.dtype(dtype)
-            # As long as it says and no longer: a few bytes can unfold to fill the memory.
+            # Decompress only as many bytes as the header says: a few bytes can expand to fill the memory.
             whole = zlib.decompressobj().decompress(piece, math.prod(shape) * kind.itemsize + 1) if packed else piece
             array = np.frombuffer(whole, dtype=kind).reshape(shape)
         except (ValueError, TypeError, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""Checks of a run's file beyond its checksum: one that came in a bundle may have been written by anybody."""
+"""Checks of a run's file beyond its checksum: anyone may have written a file that came in a bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["array_fault", "header_fault"]
 
 _NUMBER = (int, float)
-# The fields that are read of every run, where all runs are listed or searched.
+# The fields that are read of every run when runs are listed or searched, and their types.
 _FIELDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("state", "origin", "label", "model", "answers", "part_of"), (str,)),
     **dict.fromkeys(("prompt", "system", "source", "dialect"), (str, NoneType)),
@@ -30,12 +30,12 @@ _LARGEST_ARRAY_BYTES = 2**31
 
 
 def header_fault(header: Any) -> str:
-    """Return what a run's header says that no run can have said, "" for nothing."""
+    """Return what is invalid in a run's header, "" if nothing is."""
     if not isinstance(header, dict):
         return "its header is no JSON object"
     run: Any = header.get("id")
     started_at: Any = header.get("started_at")
-    # The id becomes a part of a file's name.
+    # The id becomes part of a file name.
     if not (isinstance(run, str) and run.isascii() and run.isalnum() and len(run) <= 64):
         return f"its id is {str(run)[:80]!r}"
     if not (_is_a(started_at, _NUMBER) and 0 <= started_at < _LATEST_S):
@@ -52,7 +52,7 @@ def header_fault(header: Any) -> str:
 
 
 def array_fault(listed: Any) -> str:
-    """Return what is wrong with the description of an array, "" for nothing.
+    """Return what is invalid in the description of an array, "" if nothing is.
 
     Args:
         listed: `[name, dtype, shape, size, packed]`.
@@ -62,7 +62,7 @@ def array_fault(listed: Any) -> str:
     name, dtype, shape, size, packed = listed
     if not (isinstance(name, str) and isinstance(packed, bool) and _is_a(size, (int,)) and size >= 0):
         return "an array is described otherwise"
-    # Numbers alone: other dtypes hold objects, or have sizes of their own.
+    # Numbers and booleans only: other dtypes hold objects, or the number in their name is not a size in bytes.
     if not (isinstance(dtype, str) and dtype[:1] in "<>=|" and dtype[1:2] in tuple("uifb") and dtype[2:].isdigit()):
         return f"the array {name[:80]!r} has the dtype {str(dtype)[:80]!r}"
     if not (isinstance(shape, list) and all(_is_a(one, (int,)) and one >= 0 for one in shape) and 1 <= len(shape) <= 3):
@@ -73,7 +73,7 @@ def array_fault(listed: Any) -> str:
 
 
 def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:
-    """Return whether a value has one of these types; True is no number, and nan is none."""
+    """Return whether a value has one of these types. A bool is not a number here; NaN and infinity are not valid."""
     if isinstance(value, bool) and bool not in kinds:
         return False
     return isinstance(value, kinds) and not (isinstance(value, float) and not math.isfinite(value))

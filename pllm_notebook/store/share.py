@@ -1,8 +1,8 @@
 """A directory that several machines share: each ships its new answers there, and takes in those of the others.
 
-It holds segments alone, which are exports of a few answers (see `export_file`) or of labels (see `label_share`):
-written once, whole, under a name of its own, and never changed. So it needs no lock and no server, and an object store
-will do.
+The directory contains only segments: exports of a few answers (see `export_file`) or of labels (see `label_share`).
+Each segment is written once, complete, under a unique name, and is never changed. No lock and no server is needed, and
+an object store is enough.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = ["Share", "SharedEntries", "open_directory", "refuse_share"]
 
 SEGMENT_ENTRIES = 1000
 SHIP_EVERY_S = 5.0
-"""An answer is shipped this long after it was kept, or with a thousand others before."""
+"""An answer is shipped this long after it was stored, or earlier once a thousand are waiting."""
 LOOK_EVERY_S = 10.0
-"""How old the last look at the directory is before a run looks again."""
+"""A run reads the directory again if the last read is older than this."""
 CLOSING_S = 30.0
-"""How long the end of a process waits for the last segments: the machine may be thrown away with it."""
+"""How long the exit of a process waits for the last segments: the machine may be discarded afterwards."""
 
 _PREFIX, _SUFFIX = "seg-", ".jsonl.gz"
 _PAUSE_S = 30.0
@@ -52,27 +52,28 @@ class SharedEntries(Protocol):
     """The store whose answers are shared."""
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
-        """Read the entries that are there."""
+        """Return the existing entries of *keys*."""
 
     def put_many(
         self, entries: Iterable[tuple[str, StoredReply]], done: Callable[[BaseException | None], None]
     ) -> None:
-        """Queue entries."""
+        """Queue entries. *done* is called for each."""
 
     def flush(self) -> None:
         """Wait until everything queued is on disk."""
 
 
 class Share:
-    """The shared directory of one store: ships what the store commits, takes in what others shipped. Thread-safe.
+    """The shared directory of one store: ships the store's new answers, and takes in those of others. Thread-safe.
 
     Args:
-        store: Whose answers are shared.
-        directory: Of the store, for what it remembers of the share.
-        address: A path, or an address that fsspec knows (`s3://team/pllm`).
+        store: The store whose answers are shared.
+        directory: The store's directory, which also holds the state of the exchange.
+        address: A path, or an address that fsspec can open (`s3://team/pllm`).
 
     Raises:
-        UsageError: If fsspec, or what it needs for the address, is not installed. Nothing was sent.
+        UsageError: If the address cannot be opened, or fsspec or its package for the address is not installed. Nothing
+            was sent.
     """
 
     def __init__(self, store: SharedEntries, directory: str, address: str) -> None:
@@ -83,7 +84,7 @@ class Share:
         self._labels = LabelShare(directory, self._outbox, self._write, self._read)
         self._owner = uuid.uuid4().hex
         self._looked_at: float | None = None
-        # Keys that are being taken in: their commits are no answers of this machine.
+        # Keys that are being taken in: their answers are not this machine's own.
         self._foreign: set[str] = set()
         self._shipping = threading.Lock()
         self._condition = threading.Condition()
@@ -98,7 +99,7 @@ class Share:
             self._wake(self._outbox.count())
 
     def committing(self, keys: Iterable[str]) -> None:
-        """Note the answers of a group before it is committed; they are shipped within seconds. Called by the writer."""
+        """Note the keys of a group before the writer commits it. Their answers are shipped within seconds."""
         own = [key for key in keys if key not in self._foreign]
         if own:
             try:
@@ -109,12 +110,12 @@ class Share:
                 self._wake(len(own))
 
     def take_in(self, *, at_once: bool = False) -> int:
-        """Add the answers that others shipped since the last look, and return their number. Sends no request.
+        """Add the answers that others shipped since the last call, and return their number. No model is called.
 
-        Waits for the shared directory. One that cannot be reached is one warning, and the run goes on without.
+        Waits for the shared directory. If it cannot be reached, a warning is logged and the run continues without it.
 
         Args:
-            at_once: Look even if the last look was a moment ago.
+            at_once: Read the directory even if it was read in the last `LOOK_EVERY_S` seconds.
         """
         now = time.monotonic()
         if not at_once and self._looked_at is not None and now - self._looked_at < LOOK_EVERY_S:
@@ -122,7 +123,7 @@ class Share:
         self._looked_at = now
         try:
             taken = self._outbox.taken()
-            # Some file systems remember listings, and another machine's segment would never be seen.
+            # Some file systems cache listings, and another machine's segment would never be seen.
             self._files.invalidate_cache()
             there = self._names()
             names = [name for name in there if name.startswith(_PREFIX) and name not in taken]
@@ -130,18 +131,18 @@ class Share:
             _log.warning("The shared answers in %s cannot be read now (%s).", self.address, error)
             return 0
         self._share_labels(there)
-        if self._thread is None:  # it ships what is labelled until the end of the process
+        if self._thread is None:  # the thread ships new labels until the process ends
             self._wake(0)
         done: list[str] = []
         try:
             return sum(self._take_segment(name, done) for name in sorted(names))
         finally:
-            # In one transaction, after their answers: one that is not noted is only read again.
+            # In one transaction, after their answers: a segment that is not recorded is only read again.
             with suppress(Exception):
                 self._outbox.take(done)
 
     def _share_labels(self, names: Sequence[str] = ()) -> None:
-        """Ship new labels, and take in those of segments among *names*."""
+        """Ship new labels, and take in those of the segments among *names*."""
         try:
             with self._shipping:
                 self._labels.ship()
@@ -150,10 +151,10 @@ class Share:
             _log.warning("Labels cannot be shared with %s now (%s).", self.address, error)
 
     def ship(self) -> int:
-        """Write what is waiting as segments, and return the number of answers that are shipped now.
+        """Write all waiting answers as segments, and return their number.
 
         Raises:
-            Exception: What the file system raises if it cannot be written; what is left is shipped later.
+            Exception: Any error of the file system. The answers that remain are shipped later.
         """
         with self._shipping:
             return self._ship()
@@ -162,7 +163,7 @@ class Share:
         shipped, last = 0, 0
         try:
             while groups := self._outbox.unshipped(SEGMENT_ENTRIES, last):
-                # Of two processes on one cache, one ships for both.
+                # Of the processes that use one cache, one ships for all.
                 if not self._outbox.lease(self._owner, _LEASE_S):
                     break
                 entries = self._store.get_many([key for group in groups for key in group.keys])
@@ -176,7 +177,7 @@ class Share:
         return shipped
 
     def close(self) -> None:
-        """Ship what is waiting, and end the thread; waits for at most half a minute, and says what is left."""
+        """Ship all waiting answers and end the thread. Wait at most half a minute, and log how many are left."""
         with self._condition:
             self._closing = True
             self._condition.notify_all()
@@ -222,11 +223,11 @@ class Share:
             self._failing = True
         else:
             self._failing = False
-            if left:  # another process on this cache is shipping, or they came meanwhile
-                self._wake(1)  # in a while, not at once
+            if left:  # another process with this cache is shipping, or new answers arrived
+                self._wake(1)  # after `SHIP_EVERY_S`, not at once
 
     def _next_turn(self) -> bool:
-        """Wait until there is something to ship; return False at the end."""
+        """Wait until there is something to ship; return False once the share is closing."""
         with self._condition:
             while not self._closing:
                 if self._failing:
@@ -243,20 +244,23 @@ class Share:
     def _names(self) -> list[str]:
         try:
             paths = self._files.ls(self._path, detail=False)
-        except FileNotFoundError:  # nothing was shipped yet
+        except FileNotFoundError:  # nothing has been shipped yet
             return []
         names = (str(path).rstrip("/").rpartition("/")[2] for path in paths)
         return [name for name in names if name.endswith(_SUFFIX)]
 
     def _take_segment(self, name: str, done: list[str]) -> int:
-        """Add one segment's answers and its name to *done*. One damaged or too large is left out, with a warning."""
+        """Add one segment's answers to the store and its name to *done*. Return the number of new answers.
+
+        A segment that is damaged or too large is left out with a warning.
+        """
         path = f"{self._path}/{name}"
         try:
             added = sum(map(self._add, self._groups(io.BytesIO(self._read(name)), path)))
         except NewerExport as error:
             _log.warning("%s", error)
         except Exception as error:
-            # It may be whole at the next look: not every file system shows a file only when it is written to its end.
+            # The segment may be complete at the next look: some file systems show a file while it is being written.
             _log.warning("A segment of the shared answers was left out: %s", error)
             return 0
         else:
@@ -288,13 +292,13 @@ class Share:
         content = io.BytesIO()
         write_entries(content, entries.items(), level=1)
         name = f"{_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex}{_SUFFIX}"
-        self._outbox.take([name])  # before it is there: it is never read back here
+        self._outbox.take([name])  # before it exists, so that it is never read back here
         self._write(name, content.getvalue())
 
     def _read(self, name: str) -> bytes:
         path = f"{self._path}/{name}"
         about = self._files.info(path)
-        # A pipe would be waited for, and a device has no end.
+        # Reading a pipe would block, and a device has no end.
         if about["type"] != "file":
             raise StoreError(f"{path} is no regular file.")
         if about["size"] is not None and about["size"] > _LARGEST_BYTES:
@@ -303,7 +307,7 @@ class Share:
         return content
 
     def _groups(self, file: io.BytesIO, path: str) -> Iterator[dict[str, StoredReply]]:
-        """Read a segment in groups, so that one which unfolds to many times its size does not fill the memory."""
+        """Yield a segment's entries in groups: decompressed at once, a small segment could fill the memory."""
         group: dict[str, StoredReply] = {}
         held = 0
         for key, entry in read_entries(file, path):
@@ -317,19 +321,19 @@ class Share:
     def _write(self, name: str, content: bytes) -> None:
         path = f"{self._path}/{name}"
         if "file" in _protocols(self._files):
-            # An object store shows a file when it is whole; a directory would show it while it grows.
+            # An object store shows a file only when it is complete; a directory would show it while it grows.
             os.makedirs(self._path, exist_ok=True)
-            with replacing(path, mode=0o666) as file:  # less the umask: it is for others to read
+            with replacing(path, mode=0o666) as file:  # minus the umask: others have to read it
                 file.write(content)
         else:
             self._files.pipe_file(path, content)
 
 
 def open_directory(address: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of an address, and the path in it without a slash at its end.
+    """Return the file system of an address, and the path in it without a trailing slash.
 
     Raises:
-        UsageError: If fsspec, or what it needs for the address, is not installed, or the address is unknown to it.
+        UsageError: If fsspec or its package for the address is not installed, or fsspec does not know the address.
     """
     try:
         from fsspec.core import url_to_fs
@@ -346,10 +350,10 @@ def open_directory(address: str) -> tuple[AbstractFileSystem, str]:
 
 
 def refuse_share(address: str | os.PathLike[str] | None) -> None:
-    """Refuse an address of `configure(cache_share=…)` that no run could share its answers through. Asks no network.
+    """Refuse an address of `configure(cache_share=…)` that cannot be used. Does not access the network.
 
     Raises:
-        UsageError: Nothing was sent.
+        UsageError: If the address cannot be opened, or is a file. Nothing was sent.
     """
     if address is None:
         return

@@ -1,9 +1,8 @@
-"""The one thread that writes: it commits whatever has gathered, in one transaction, and then says so.
+"""The only thread that writes: it commits all queued entries in one transaction, then reports each of them.
 
-Setting rows one by one from many threads is slow and unfair (SQLite's waiting is a lottery); one
-writer that drains a queue into groups is both faster and predictable, and keeps fsync off the event loop.
-A commit costs as much as the writing of a hundred entries, so the first entry after a pause waits a
-moment for others, unless somebody waits for it.
+Writing rows one by one from many threads is slow and unfair (SQLite has no queue for waiting writers). One writer that
+commits a queue in groups is faster and more predictable, and keeps fsync off the event loop. A commit costs as much as
+writing a hundred entries, so the first entry after a pause waits a moment for others, unless a caller waits for it.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ __all__ = ["Clock", "Done", "WriteDelayed", "Writer"]
 GROUP_ENTRIES = 1000
 GROUP_BYTES = 8 * 2**20
 LINGER_S = 0.01
-"""How long an entry waits for others to be committed with; a row is reported that much later, and not the next sent."""
+"""How long an entry waits for others to be committed with. This delays the report of a row, not the next request."""
 IDLE_S = 1.0
 PATIENCE_S = 60.0
-"""How long a group that cannot be written is kept and tried again before its rows fail."""
+"""How long a group that cannot be written is retried before its rows fail."""
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
@@ -39,18 +38,18 @@ Done = Callable[[BaseException | None], None]
 
 
 class WriteDelayed(StoreError):
-    """A group was not written, and the same group can be written later."""
+    """A change was not written, but the same change can succeed later."""
 
 
 class Clock:
-    """Time as the writer sees it; a test gives another."""
+    """The writer's clock; tests pass another."""
 
     def now(self) -> float:
-        """Return seconds, from any beginning, that never run backwards."""
+        """Return seconds since an arbitrary moment. They never decrease."""
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
-        """Wait for a notice on *condition*, at most *seconds* (None: for as long as it takes)."""
+        """Wait until *condition* is notified, for at most *seconds* (None: without a limit)."""
         condition.wait(seconds)
 
 
@@ -62,19 +61,19 @@ class _Waiting(NamedTuple):
 
 
 class Writer:
-    """Queues entries and commits them in groups, in the order they came.
+    """Queues entries and commits them in groups, in order of arrival.
 
     Args:
-        commit: Writes one group, all or nothing. `WriteDelayed` from it means that trying again can help.
-        idle: Called once when there has been nothing to do for `IDLE_S`.
-        ended: Called by the thread as it ends, to give back what belongs to it.
-        clock: Time.
-        patience_s: Seconds for which a group that cannot be written is tried again.
+        commit: Writes one group, all or nothing. It raises `WriteDelayed` if a retry can help.
+        idle: Called once after `IDLE_S` seconds without work.
+        ended: Called by the thread when it ends, to release its resources.
+        clock: The clock; None for the system's.
+        patience_s: Seconds for which a group that cannot be written is retried.
 
     Attributes:
-        backlog_bytes: Bytes queued or being written; an entry leaves this only when its `done` has been called.
-        failing_since: When the first of the last groups failed, so that a full disk costs one patience and not one a
-            group; None where the last group was written.
+        backlog_bytes: Number of bytes queued or being written. An entry counts until its `done` has been called.
+        failing_since: Time of the first failure since the last successful commit, None if there is none. All groups
+            share it, so that a full disk delays the run by *patience_s* once, not once for each group.
     """
 
     def __init__(
@@ -95,33 +94,33 @@ class Writer:
         self.forget()
 
     def forget(self) -> None:
-        """Begin again with an empty queue and no thread: what a child does after a fork.
-
-        What was queued belongs to the parent, whose thread writes it.
-        """
+        """Start with an empty queue and no thread, in the child of a fork. The parent's thread writes its queue."""
         self._condition = threading.Condition()
         self._queue: deque[_Waiting] = deque()
-        # The newest entry under each key that is queued or being written.
+        # The newest entry of each key that is queued or being written.
         self._unwritten: dict[str, StoredReply] = {}
         self.backlog_bytes = 0
-        # Entries ever queued, and ever said to be done: in the order of the queue, so that one number tells who waits.
+        # Number of entries ever queued, and ever reported. Reports are in queue order, so `flush` compares two numbers.
         self._queued = 0
         self._warned = 0
         self._thread: threading.Thread | None = None
-        # True while the thread waits for a first entry: only then does a put wake it.
+        # True while the thread waits for a first entry: only then must a put wake it.
         self._resting = False
-        # Threads inside `flush`: nothing lingers while somebody waits.
+        # Number of threads inside `flush`: a group does not wait for more entries while a caller waits for it.
         self._flushing = 0
         self.failing_since: float | None = None
 
     def put(self, key: str, entry: StoredReply, done: Done) -> None:
-        """Queue one entry and return at once."""
+        """Queue one entry and return at once, as `put_many` does."""
         self.put_many(((key, entry),), done)
 
     def put_many(self, entries: Iterable[tuple[str, StoredReply]], done: Done) -> None:
-        """Queue entries and return at once; *done* is called for each.
+        """Queue entries and return at once. *done* is called for each.
 
-        Where the system gives no thread, they are written here: they have been paid for.
+        If no thread can be started, the entries are written here: they have been paid for.
+
+        Raises:
+            StoreError: If the writer is closed. *done* is not called then.
         """
         with self._condition:
             if self._closing:
@@ -143,11 +142,11 @@ class Writer:
             self._write(alone)
 
     def queued(self, key: str) -> StoredReply | None:
-        """Return the entry under *key* that is not yet on disk, None for none."""
+        """Return the entry of *key* that is not yet on disk, None if there is none."""
         return self._unwritten.get(key)
 
     def flush(self) -> None:
-        """Wait until every entry queued so far is on disk, or its `done` was called with the reason."""
+        """Wait until every entry queued so far is on disk, or its `done` was called with an error."""
         with self._condition:
             queued = self._queued
             self._flushing += 1
@@ -159,7 +158,7 @@ class Writer:
                 self._flushing -= 1
 
     def close(self) -> None:
-        """Write what is queued and end the thread. Later puts raise."""
+        """Write all queued entries and end the thread. A later put raises `StoreError`."""
         with self._condition:
             self._closing = True
             self._condition.notify_all()
@@ -170,7 +169,7 @@ class Writer:
     def _run(self) -> None:
         while group := self._next_group():
             self._write(group)
-            del group  # its callers, and the runs behind them, would be held until the next answer comes
+            del group  # or its callbacks would keep their runs in memory until the next answer arrives
         self._ended()
 
     def _next_group(self) -> list[_Waiting]:
@@ -229,7 +228,7 @@ class Writer:
             self._condition.notify_all()
 
     def _persist(self, rows: list[tuple[str, bytes]]) -> StoreError | None:
-        """Commit *rows*, again and again for as long as that can help; give what kept them out."""
+        """Commit *rows*, and retry as long as that can help. Return the error if they could not be written."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -257,7 +256,7 @@ class Writer:
                 return None
 
     def _pause(self, seconds: float) -> None:
-        # A put wakes the condition, and a busy run puts often: wait out the whole time all the same.
+        # Every put wakes the condition, and a busy run puts often, so wait again until the whole time has passed.
         until = self._clock.now() + seconds
         with self._condition:
             while (left := until - self._clock.now()) > 0:
@@ -265,7 +264,7 @@ class Writer:
 
 
 def _started(main: Callable[[], None]) -> threading.Thread | None:
-    """Start a thread; None at the end of a process and at the system's limit of threads, where there is none."""
+    """Start a thread; return None if the process is exiting or the system's thread limit is reached."""
     thread = threading.Thread(target=main, name="pllm-store-writer", daemon=True)
     try:
         thread.start()
