@@ -127,7 +127,7 @@ class Driver:
     async def recreate(self, job_id: str) -> Job:
         """Create an uncertain job once more, at the user's request. It may be paid for twice.
 
-        If the job was found meanwhile, it is used instead. A job that is not uncertain is left alone.
+        If the job has been found in the meantime, it is used instead. A job that is not uncertain is not changed.
 
         Raises:
             UsageError: If it may still be found: its grace period is not over, a running job may be it, or the
@@ -166,13 +166,13 @@ class Driver:
             return await self._machine.end(job, JobState.ABANDONED, "missing", "abandoned", message="")
 
     async def superseded(self, keys: Sequence[str]) -> int:
-        """Record that *keys* were answered live meanwhile, and return the number of lines freed (see `JobLines`)."""
+        """Record that *keys* have been answered live, and return the number of lines freed (see `JobLines`)."""
         count: int = await self._access.in_thread(self.journal.lines.superseded, keys)
         return count
 
     @asynccontextmanager
     async def _lease_held(self, job_id: str) -> AsyncIterator[bool]:
-        """Hold and renew a job's lease during a `with`. Yields False if another kernel has it."""
+        """Hold and renew a job's lease during a `with` block. Yield False if another kernel has it."""
         async with self._lease_locks.setdefault(job_id, asyncio.Lock()):
             renewal: asyncio.Task[None] | None = None
             # Assumed until the answer arrives: if the task is cancelled before that, the lease may be ours.
@@ -224,7 +224,7 @@ def _better_way(job: Job) -> str:
 
 
 async def _run_to_end(work: Awaitable[T]) -> T:
-    """Wait for *work* to end, and only then continue a cancellation received meanwhile.
+    """Wait for *work* to end, and only then raise a cancellation received in the meantime.
 
     A thread cannot be stopped: it writes even after its caller has left, so the cleanup must wait for it.
     """

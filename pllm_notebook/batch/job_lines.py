@@ -104,7 +104,7 @@ class JobLines:
     def reopen(self, job: str, keys: Sequence[str]) -> None:
         """Reopen lines whose answers are not in the store."""
         with self._database.change() as connection:
-            # A line that was resubmitted meanwhile waits in its new job.
+            # A line that was resubmitted in the meantime waits in its new job.
             again = connection.executemany(
                 f"UPDATE OR IGNORE lines SET state = 'pending' WHERE job = {_OF_JOB} AND key = ? "
                 "AND state = 'answered'",
@@ -113,7 +113,7 @@ class JobLines:
             connection.execute("UPDATE jobs SET answered = answered - ? WHERE id = ?", (max(again, 0), job))
 
     def superseded(self, keys: Sequence[str]) -> int:
-        """Mark lines whose keys were answered live meanwhile; return their number.
+        """Mark lines whose keys have been answered live, and return their number.
 
         The batch's own answer is still delivered to the caller when it arrives.
         """

@@ -233,7 +233,7 @@ class Machine:
         return found
 
     async def _ask_cancel(self, job: Job, api: BatchAPI) -> None:
-        # A job that ended meanwhile cannot be cancelled; the next poll shows that.
+        # A job that has already ended cannot be cancelled; the next poll shows that.
         with suppress(BatchRefused):
             await api.cancel(job.remote)
 

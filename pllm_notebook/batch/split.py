@@ -84,7 +84,7 @@ def write_jobs(
     written: list[tuple[RequestFile, str]] = []
     large: list[str] = []
     database.require_current()
-    # Use a separate connection: the producer of the lines may read the journal meanwhile.
+    # Use a separate connection: the producer of the lines may read the journal at the same time.
     with closing(database.connect()) as connection:
         try:
             connection.execute(_WAITING)
@@ -100,7 +100,7 @@ def write_jobs(
                 connection.execute(_LINES)
         except BaseException as error:
             for file, _ in written:
-                # An interrupt can come after the commit, and then the file is wanted.
+                # An interrupt can come after the commit; the file is then needed.
                 if not connection.execute("SELECT 1 FROM main.jobs WHERE id = ?", (file.job,)).fetchone():
                     file.drop()
             if isinstance(error, OSError | sqlite3.OperationalError):
@@ -119,7 +119,7 @@ def _write_lines(
     large: list[str],
 ) -> None:
     file: RequestFile | None = None
-    # Touches the temporary table alone, so it takes no lock of the journal.
+    # This changes only the temporary table, so it takes no lock on the journal.
     connection.execute("BEGIN")
     for one in outgoing:
         size = len(one.line) + 1

@@ -1,7 +1,7 @@
-"""The files of a job: its requests as they were sent, its results as they came, and what belongs to no line.
+"""The files of a job: its requests as sent, its results as received, and results that match no line.
 
-All in one folder, for their owner alone. A file has its name only when it is whole and on disk. Requests are
-kept, compressed, while a row of theirs has no answer; results until every answer of theirs is in the store.
+All files are in one folder, and only their owner can read them. A file gets its name once it is complete and on disk.
+Requests are kept, compressed, while one of their rows has no answer; results until all their answers are in the store.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ _BLOCK = 1 << 20
 
 
 class Spool:
-    """The folder of all jobs' files.
+    """The folder with the files of all jobs.
 
     Args:
-        folder: Exists.
+        folder: An existing folder.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
 
     def requests(self, job: str) -> Path:
-        """Return where a job's request file is, until `compress`."""
+        """Return the path of a job's request file before `compress`."""
         return self.folder / f"{job}.jsonl"
 
     def results(self, job: str) -> Path:
-        """Return where a job's results are kept."""
+        """Return the path of a job's results."""
         return self.folder / f"{job}.results.gz"
 
     def unknown(self, job: str) -> Path:
-        """Return where results are kept that belong to no line of the job."""
+        """Return the path of the results that match no line of the job."""
         return self.folder / f"{job}.unknown.jsonl"
 
     def duplicates(self, job: str) -> Path:
-        """Return where second answers to the job's calls are kept."""
+        """Return the path of second answers to the job's calls."""
         return self.folder / f"{job}.second.jsonl"
 
     def _packed(self, job: str) -> Path:
         return self.folder / f"{job}.jsonl.gz"
 
     def is_whole(self, job: str, sha256: str) -> bool:
-        """Return whether the request file is there as it was written."""
+        """Return whether the request file exists and is as it was written."""
         try:
             with open(self.requests(job), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == sha256
@@ -69,7 +69,7 @@ class Spool:
             return False
 
     def compress(self, job: str) -> None:
-        """Compress the request file, once its job exists; nothing happens where that is done."""
+        """Compress the request file, once its job exists at the provider. Has no effect if that was done before."""
         plain, packed = self.requests(job), self._packed(job)
         if not plain.exists():
             return
@@ -81,11 +81,11 @@ class Spool:
         plain.unlink()
 
     def lines(self, job: str) -> Iterator[bytes]:
-        """Return the request file's lines without their ends; none where it is deleted."""
+        """Yield the request file's lines without their newlines. Yields nothing if the file is deleted."""
         plain, packed = self.requests(job), self._packed(job)
         file: IO[bytes]
         try:
-            # The plain file is deleted only after the other has its name.
+            # The plain file is deleted only after the compressed one has its name.
             file = open(plain, "rb")  # noqa: SIM115  # one of two, closed below
         except FileNotFoundError:
             try:
@@ -102,11 +102,11 @@ class Spool:
         self._packed(job).unlink(missing_ok=True)
 
     def delete_results(self, job: str) -> None:
-        """Delete the results; those of no line are kept."""
+        """Delete the results. Those that match no line are kept."""
         self.results(job).unlink(missing_ok=True)
 
     def read_results(self, job: str, lines: int, size: int) -> Iterator[list[BatchResult]]:
-        """Return the kept results in groups of at most *lines*, and about *size* bytes."""
+        """Yield the saved results in groups of at most *lines* results and about *size* bytes."""
         group: list[BatchResult] = []
         held = 0
         with gzip.open(self.results(job), "rb") as file:
@@ -120,7 +120,7 @@ class Spool:
             yield group
 
     def quarantine(self, job: str, results: Iterable[BatchResult], *, overwrite: bool) -> None:
-        """Keep results that belong to no line. *afresh* forgets those of an earlier reading."""
+        """Save results that match no line. *overwrite* deletes those of an earlier delivery first."""
         path = self.unknown(job)
         if overwrite:
             path.unlink(missing_ok=True)
@@ -132,15 +132,15 @@ class Spool:
                 os.fsync(file.fileno())
 
     def keep_duplicates(self, job: str, came: Literal["live", "batch"], answers: Mapping[str, bytes]) -> None:
-        """Append second answers to a job's file of them.
+        """Append second answers to the job's file of duplicates.
 
-        A call that was sent live while its job went on may be answered twice. The first answer is in the cache and
-        stays there; the second was paid for too, so it is kept for comparison. After a crash a line may be there twice.
+        A call that was sent live while its job continued may be answered twice. The first answer stays in the cache.
+        The second was paid for too, so it is kept for comparison. After a crash, a line may be in the file twice.
 
         Args:
             job: The job's id.
-            came: How they came.
-            answers: Key to the response's body.
+            came: How the second answers came.
+            answers: Response bodies by key.
         """
         if not answers:
             return
@@ -150,7 +150,7 @@ class Spool:
                 file.write(orjson.dumps({"custom_id": custom_id(key), "came": came, "body": text}) + b"\n")
 
     def sweep(self, known: Iterable[str], wall_clock: Callable[[], float] = time.time) -> None:
-        """Delete what a crash left of plans that were never made: old files of no job in *known*."""
+        """Delete files that a crash left behind: those over a day old that are unfinished or of no job in *known*."""
         ids = set(known)
         for path in self.folder.iterdir():
             ours = path.name.partition(".")[0]
@@ -161,11 +161,11 @@ class Spool:
 
 
 class RequestFile:
-    """A job's request file while it is written.
+    """A job's request file while it is being written.
 
     Attributes:
-        size: Bytes so far.
-        count: Lines so far.
+        size: Number of bytes written so far.
+        count: Number of lines written so far.
     """
 
     def __init__(self, spool: Spool, job: str) -> None:
@@ -178,7 +178,7 @@ class RequestFile:
         self._digest = hashlib.sha256()
 
     def add(self, line: bytes) -> int:
-        """Write one line, and return its number."""
+        """Write one line and return its number, from 0."""
         whole = line + b"\n"
         self._file.write(whole)
         self._digest.update(whole)
@@ -187,13 +187,13 @@ class RequestFile:
         return self.count - 1
 
     def finish(self) -> str:
-        """Name the file, once it is on disk; return its sha256."""
+        """Sync the file to disk, give it its name, and return its SHA-256."""
         with self._file:
             _settle(self._file, self._part, self._path)
         return self._digest.hexdigest()
 
     def drop(self) -> None:
-        """Delete it, finished or not."""
+        """Delete the file, finished or not."""
         self._file.close()
         self._part.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
@@ -204,23 +204,23 @@ class ResultFile:
 
     def __init__(self, spool: Spool, job: str) -> None:
         self._path = spool.results(job)
-        # Of this process alone: one that lost its lease may still be writing.
+        # The name is this process's own: another process that lost its lease may still be writing.
         self._part = self._path.with_name(f"{self._path.name}.{os.getpid()}{_PART}")
         self._raw = _private(self._part)
         self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=1, mtime=0)
 
     def add(self, results: Iterable[BatchResult]) -> None:
-        """Write some more."""
+        """Write more results."""
         self._file.writelines(_written(result) for result in results)
 
     def finish(self) -> None:
-        """Name the file, once it is on disk."""
+        """Sync the file to disk and give it its name."""
         self._file.close()
         with self._raw:
             _settle(self._raw, self._part, self._path)
 
     def drop(self) -> None:
-        """Delete what was written; nothing where it is finished."""
+        """Delete an unfinished file. A finished one is kept."""
         self._file.close()
         self._raw.close()
         self._part.unlink(missing_ok=True)
