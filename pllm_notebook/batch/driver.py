@@ -33,7 +33,7 @@ class Driver:
     Args:
         access: Access to the journal, which is shared with other kernels.
         apis: Returns the batch API of a job's account, or None if the account is not available here. The job is then
-            left alone.
+            not changed.
         answers: Stores the answers.
         recreation: When a lost job is created again.
     """

@@ -211,7 +211,7 @@ class JournalDatabase:
             raise JournalDamagedError(self.path, "was removed or exchanged while it was open")
 
     def reset_after_fork(self) -> None:
-        """Drop the connections of the parent. Called in a forked child."""
+        """Drop the connections of the parent process, in the child of a fork."""
         # Keep them and never close them: closing here would release the parent's locks and truncate its -wal file.
         self._inherited += self._opened
         self._opened = set()
@@ -223,7 +223,7 @@ class JournalDatabase:
     def close(self) -> None:
         """Close every connection of this process when none is in use.
 
-        A worker whose task was cancelled runs to the end of its statement. Closing its connection meanwhile would
+        A worker whose task was cancelled runs to the end of its statement. Closing its connection before that would
         crash the process, so a connection that is still in use after a few seconds is left open.
         """
         with self._uses:

@@ -39,7 +39,7 @@ _PENDING_ELSEWHERE = (
 
 
 class PendingElsewhereError(StoreError):
-    """Rows of a plan are pending in another job, planned since the caller looked. Nothing was planned or sent.
+    """Rows of a plan are pending in another job, planned since the caller checked. Nothing was planned or sent.
 
     Attributes:
         jobs: Id of the job in which each key is pending, by key.

@@ -209,9 +209,9 @@ class Claims:
         return ClaimResult(frozenset(granted), mark)
 
     def _held_elsewhere(self, connection: sqlite3.Connection, own: int, keys: Sequence[str], now: float) -> int:
-        """Count the keys claimed by other owners with a valid lease.
+        """Count those of *keys* that other owners with a valid lease have claimed.
 
-        A damaged file must not block a call forever.
+        A difference means damage, which must not block a call forever.
         """
         count = 0
         for start in range(0, len(keys), _KEYS_A_QUERY):
@@ -327,7 +327,7 @@ class Claims:
         connection.execute("COMMIT")
 
     def _recreate(self, error: BaseException) -> bool:
-        """Delete a file that SQLite cannot read; False for other errors. No paid answer is lost with it."""
+        """Delete a damaged file; return False if *error* has another cause. No paid answer is lost with the file."""
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()

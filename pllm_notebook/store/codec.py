@@ -2,7 +2,7 @@
 
     magic   2  b"P" and the format's version
     crc32   4  of everything after it
-    finish  1  0 complete, 1 truncated, 2 refused, 3 filtered, 4 called
+    finish  1  0 complete, 1 truncated, 2 refused, 3 filtered, 4 called, 5 unfinished
     flags   1  bit 0: the payload is compressed with zlib; bit 1: the entry was validated when it was written
     output_tokens, output_limit, meta_len, text_len   4 each
     payload    meta, then text, then raw

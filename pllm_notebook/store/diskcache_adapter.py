@@ -109,8 +109,8 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no
 class SelfClosingConnection(sqlite3.Connection):
     """Connection that closes itself when its thread ends or its database is dropped.
 
-    Other connections raise a ResourceWarning then, from Python 3.13 on. The connection itself has the finalizer, not a
-    separate object: a connection refers to itself, and the garbage collector finalizes a cycle's objects in any order.
+    Other connections cause a ResourceWarning then, from Python 3.13 on. The finalizer is the connection's own, not that
+    of a separate object: a connection refers to itself, and the garbage collector finalizes a cycle in any order.
     """
 
     def __del__(self) -> None:

@@ -51,7 +51,7 @@ class FailureLog:
 
     def reset_after_fork(self) -> None:
         """Start with an empty queue and no thread, in the child of a fork. The parent writes what it queued."""
-        # Held while the file is open and around a fork: a child must not inherit SQLite's state in mid-change.
+        # Held while the file is open and around a fork: a child must not inherit SQLite's state in the middle of a use.
         self.change_lock = threading.Lock()
         # Keys in order of arrival, each with a function that describes its failure, or None for an answer.
         self._queue: deque[tuple[str, Callable[[], FailedCall] | None]] = deque()
@@ -78,7 +78,7 @@ class FailureLog:
             self._write_soon()
 
     def flush(self) -> None:
-        """Wait until everything queued so far is written, or could not be written."""
+        """Wait until everything queued so far has been written, or dropped because of an error."""
         self._write()
 
     def close(self) -> None:

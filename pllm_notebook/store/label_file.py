@@ -42,7 +42,7 @@ _TABLE = (
     " value TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL, drawn_by TEXT, pi REAL, note TEXT, run TEXT, row TEXT,"
     " crc INTEGER)"
 )
-# Earlier versions know no checksum: their labels have none.
+# Labels from earlier versions have no checksum.
 _ADD_CRC = "ALTER TABLE labels ADD COLUMN crc INTEGER"
 _INDEX = "CREATE INDEX labels_row ON labels (columns, content, field, by)"
 _COLUMNS = "columns, content, field, value, by, at, drawn_by, pi, note, run, row"
@@ -155,7 +155,7 @@ class LabelFile:
         """Return the largest `pi` of each labelled row of a field, and the `drawn_by` of that label.
 
         The keys are pairs of columns and content. A row that was drawn at random and corrected later still counts as
-        drawn: leaving it out would leave out wrong answers.
+        drawn: an estimate without it would leave out the wrong answers.
         """
         found: dict[tuple[tuple[str, ...], int], tuple[float, str | None]] = {}
         for label in self._read("field = ? AND pi IS NOT NULL", [field]):

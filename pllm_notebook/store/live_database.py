@@ -83,7 +83,7 @@ class LiveDatabase:
 
     @property
     def unwritable(self) -> str:
-        """Why nothing can be written, "" if it can; the next change then reopens a read-only database."""
+        """Why nothing can be written, "" if the database can be. The next change then reopens a read-only one."""
         if not self.is_unwritable or (has_room(self._directory) and is_writable(self._directory)):
             return ""
         return (

@@ -32,7 +32,7 @@ class ModelFilter:
         matched: Number of entries of the selected model.
 
     Raises:
-        UsageError: If *model* names no model.
+        UsageError: If *model* is not a model name.
     """
 
     def __init__(self, model: str | None, unchanged: str) -> None:
