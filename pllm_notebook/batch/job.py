@@ -171,12 +171,12 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The label it is created with, the same for every attempt."""
+        """The label with which the job is created, the same for every attempt."""
         return f"pllm-{self.id}"
 
     @property
     def lines_of(self) -> str:
-        """Id of the job that owns its lines. An orphan has no lines of its own."""
+        """Id of the job that has its lines. An orphan has no lines of its own."""
         return self.twin_of or self.id
 
 

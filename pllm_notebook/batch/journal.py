@@ -267,7 +267,7 @@ class JournalAccess:
     Attributes:
         journal: The journal.
         owner: This kernel's name in leases.
-        lease_s: Duration of a lease: how long other kernels cannot move a job after this one died.
+        lease_s: Duration of a lease in seconds: for so long, other kernels cannot move a job after this one died.
         clock: Returns seconds since the epoch.
         in_thread: Runs a blocking function in a thread.
     """

@@ -1,8 +1,8 @@
 """Find a job that was created but not recorded, because its response was lost or this process ended.
 
 If the provider keeps labels, the job is found by its label. Otherwise it is found by time and number of lines, and
-then by the ids in its results, which are available only when it has ended. Therefore a foreign running job of the
-same size is waited for. A job that proved foreign is never examined again.
+then by the ids in its results, which are available only when it has ended. The search therefore waits for a running
+job of the same size, even if it may be foreign. A job that proved foreign is never examined again.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ async def find_orphans(job: Job, api: BatchAPI, taken: Collection[str], ours: Ou
         ours: Returns which of some keys are its lines.
 
     Raises:
-        BatchRefused, TransportFault: If the list cannot be read. A job whose results are refused counts as foreign:
-            its answers could not be used.
+        BatchRefused: If the list is refused. A job whose results are refused counts as foreign: its answers could not
+            be used.
+        TransportFault: If the list, or the results of a candidate, cannot be read.
     """
     found: list[RemoteJob] = []
     strangers: set[str] = set()
