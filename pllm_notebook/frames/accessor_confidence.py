@@ -61,9 +61,9 @@ class ConfidenceAccessor(ResultAccessor[FrameT, ColumnT, AgreementT]):
         Columns have the names of the result columns, `outer.inner` for the fields of a nested model that have options,
         and the frame's index. Float64, 0 to 1; never a provider's own `confidence`. With token probabilities, it is the
         probability of the reply's option; with `samples=k`, the share of the samples with the cell's value; with
-        several models, the mean over them. For a list, it is that of the label whose presence or absence is least
-        certain. NA for text, rows without an answer, values corrected by hand, and values from a judge or a stronger
-        model. Sends nothing.
+        several models, the mean over them. For a list, it is the probability of the label whose presence or absence is
+        least certain. NA for text, rows without an answer, rows corrected by hand, and values from a judge or a
+        stronger model. Sends nothing.
 
         Raises:
             PllmError: If no known run made a row of this frame, or it has no probabilities.

@@ -1,4 +1,4 @@
-"""A field's values corrected with labels, beside the frame's values, which are not changed."""
+"""A field's values, corrected with labels. The values in the frame are not changed."""
 
 from __future__ import annotations
 

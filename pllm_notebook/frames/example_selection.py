@@ -109,7 +109,7 @@ class RowExamples:
         return shown, taken
 
     def _fitting(self, order: Sequence[int]) -> list[int]:
-        """Return those of *order*, taken greedily, that fit into the budget and the maximum number."""
+        """Return the positions, taken greedily in *order*, that fit into the budget and the maximum number."""
         chosen: list[int] = []
         left = self._budget
         for at in order:

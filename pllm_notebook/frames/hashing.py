@@ -91,7 +91,7 @@ def _present(values: Sequence[Any]) -> Hashes:
             return number_hashes(np.array(values, dtype=np.bool_), TRUTH)
     except OverflowError:  # integers beyond 64 bits
         pass
-    if len(kinds) > 1 and kinds <= {int, float, bool, str}:  # hash each type separately, as in a column of its own
+    if len(kinds) > 1 and kinds <= {int, float, bool, str}:  # each type is hashed as in a column of only that type
         found = np.empty(len(values), dtype=np.uint64)
         for kind in kinds:
             at = [i for i, value in enumerate(values) if type(value) is kind]
