@@ -115,8 +115,8 @@ def with_wait(failure: Failure) -> Failure:
 class RetryBounds:
     """The caller's retry bounds for each call. They replace the engine's defaults, which are more patient.
 
-    A rate-limit refusal counts as an attempt only while the provider admits no other call. A call waits for a limit
-    that admits others, and fails at one that admits none.
+    A rate-limit refusal counts as an attempt only while the provider admits no other call. So a call waits for a limit
+    that admits others, and runs out of retries at one that admits none.
 
     Attributes:
         total_s: Maximum seconds from the first failure to the last attempt, None for no bound.

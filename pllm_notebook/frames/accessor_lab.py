@@ -100,8 +100,8 @@ class LabAccessor(ConfidenceAccessor[FrameT, ColumnT, AgreementT]):
                 frame's run used.
             by: Name of the person who labelled. None for your login name.
             drawn_by: How these rows were chosen, such as "random". Corrected cells are "corrected".
-            pi: The probability with which each row was drawn, above 0 and at most 1. Labels without it are not used for
-                intervals, since rows that were chosen because of their answers are not a sample.
+            pi: The probability with which each row was drawn, above 0 and at most 1. Labels without it improve the
+                table but are not used for intervals: rows that were chosen because of their answers are not a sample.
 
         Returns:
             The number of labels stored. Equal rows share one.

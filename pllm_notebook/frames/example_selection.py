@@ -121,7 +121,7 @@ class RowExamples:
         return chosen
 
     def _diverse(self) -> list[int]:
-        """Return the example nearest to the centre of each cluster, large clusters first. One cluster per example."""
+        """Return the example nearest to the centre of each cluster, large clusters first. Each gives one example."""
         texts = self._pool.texts
         vectors = _Similarities(texts).vectors
         count = min(self._most or _MOST, len(texts))
