@@ -15,6 +15,7 @@ import pytest
 
 import pllm_notebook as pllm
 from pllm_notebook.execution import RowRecord, run_registry
+from pllm_notebook.store import finish_writes
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -31,6 +32,7 @@ def out(cache_dir: Path) -> pd.DataFrame:
 
 
 def oldest(cache_dir: Path) -> Path:
+    finish_writes()  # else a record that is still queued replaces what is written here
     return sorted((cache_dir / "runs").glob("*.run"))[0]
 
 

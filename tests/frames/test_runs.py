@@ -107,6 +107,7 @@ def test_the_registry_holds_no_text_of_rows_and_no_key(ready: Path, kit: FrameKi
     extra = {"metadata": {"api_key": "sk-proj-abcdefghijklmnop"}}
     out = texts("MYSECRETTEXT", "bad MYSECRETTEXT").parse(Mark, "Mark {t}", extra_body=extra)
     _ = kit.llm(out).errors
+    finish_writes()
 
     kept = b"".join(path.read_bytes() for path in (ready / "runs").iterdir())
 
