@@ -21,7 +21,7 @@ from pllm_notebook.batch.job import FINAL
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import create_private, make_private_directory, replacing, utc_stamp
 from pllm_notebook.runtime import RUNTIME
-from pllm_notebook.store import READ_ERRORS, is_damage
+from pllm_notebook.store import READ_ERRORS, SelfClosingConnection, is_damage
 
 __all__ = ["JournalDamagedError", "JournalDatabase", "count_open_jobs", "set_aside"]
 
@@ -167,7 +167,14 @@ class JournalDatabase:
         """Open another connection. The caller closes it."""
         address = f"file:{quote(os.path.abspath(self.path))}?mode=rw"
         # Not bound to a thread, so that `close` can close the connections of ended threads.
-        connection = sqlite3.connect(address, timeout=_BUSY_S, uri=True, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            address,
+            timeout=_BUSY_S,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=SelfClosingConnection,
+        )
         try:
             for pragma in ("synchronous = FULL", "trusted_schema = 0", "cell_size_check = 1", "mmap_size = 0"):
                 connection.execute(f"PRAGMA {pragma}")

@@ -58,7 +58,11 @@ class EngineLoop:
             self._watch()
             ready = threading.Event()
             self.thread = threading.Thread(target=self._main, args=(ready,), name=ENGINE_THREAD, daemon=True)
-            self.thread.start()
+            try:
+                self.thread.start()
+            except BaseException:  # no thread can start: too many, or the interpreter ends
+                self.loop.close()
+                raise
             ready.wait()
         else:
             self.loop = _notebook_loop()

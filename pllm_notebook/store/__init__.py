@@ -18,6 +18,7 @@ from pllm_notebook.store.process_identity import has_exited, this_process
 from pllm_notebook.store.process_stores import close_stores, current_directory, open_store
 from pllm_notebook.store.run_files import RunFiles
 from pllm_notebook.store.share import open_directory, refuse_share
+from pllm_notebook.store.sqlite_connections import SelfClosingConnection
 
 __all__ = [
     "READ_ERRORS",
@@ -34,6 +35,7 @@ __all__ = [
     "ModelFilter",
     "NewerEntry",
     "RunFiles",
+    "SelfClosingConnection",
     "age_in_seconds",
     "cache",
     "chosen_directory",

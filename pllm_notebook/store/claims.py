@@ -23,6 +23,7 @@ from pllm_notebook.claim_types import ClaimKind, ClaimResult, ReleaseCounts
 from pllm_notebook.files import create_private
 from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
+from pllm_notebook.store.sqlite_connections import SelfClosingConnection
 
 __all__ = ["FILE", "LEASE_S", "SENDER_LEASE_S", "Claims"]
 
@@ -290,7 +291,13 @@ class Claims:
 
     def _open(self) -> sqlite3.Connection:
         create_private(self._path)
-        connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._path,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=SelfClosingConnection,
+        )
         try:
             connection.execute("PRAGMA trusted_schema = 0")
             connection.execute("PRAGMA journal_mode = wal")

@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
-from urllib.parse import quote
 
 from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.codec import DamagedEntry, NewerEntry, unpack
 from pllm_notebook.store.damage import DamageReport
-from pllm_notebook.store.diskcache_adapter import MODE_RAW, SelfClosingConnection, lenient, open_cache
+from pllm_notebook.store.diskcache_adapter import MODE_RAW, open_cache
 from pllm_notebook.store.location import DATABASE
+from pllm_notebook.store.sqlite_connections import connect_read_only
 from pllm_notebook.stored_reply import StoredReply
 
 __all__ = [
     "DamageCallback",
     "Database",
     "DatabaseFile",
-    "connect_read_only",
     "read_many",
     "read_row",
 ]
@@ -100,26 +99,6 @@ def read_many(execute: Callable[..., Any], keys: Sequence[str], on_damage: Damag
             else:
                 on_damage(key, UnsafeEntryError(f"The row of key {key!r} is not plain bytes; it was not read."))
     return found
-
-
-def connect_read_only(path: str, how: str = "") -> sqlite3.Connection:
-    """Open the database at *path* for reading. Any thread may use the connection.
-
-    Args:
-        path: The database file.
-        how: Further parameters of SQLite's URI, such as "immutable=1".
-    """
-    address = f"file:{quote(os.path.abspath(path))}?mode=ro{f'&{how}' if how else ''}"
-    connection = sqlite3.connect(
-        address, uri=True, isolation_level=None, check_same_thread=False, factory=SelfClosingConnection
-    )
-    try:
-        connection.execute("PRAGMA trusted_schema = 0")
-    except BaseException:
-        connection.close()
-        raise
-    connection.text_factory = lenient
-    return connection
 
 
 def _rows(connection: sqlite3.Connection, on_damage: DamageCallback) -> Iterator[tuple[str, StoredReply]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, NoReturn
 
 import diskcache
@@ -18,15 +18,14 @@ from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_RAW
 from pllm_notebook.exceptions import StoreError, UnsafeEntryError
 from pllm_notebook.files import create_private
 from pllm_notebook.store.location import DATABASE, OLD_DATABASE
+from pllm_notebook.store.sqlite_connections import SelfClosingConnection, lenient
 
 __all__ = [
     "COLUMNS",
     "MODE_RAW",
     "SETTINGS",
     "BytesDisk",
-    "SelfClosingConnection",
     "check_shape",
-    "lenient",
     "open_cache",
     "refuse_foreign_rows",
 ]
@@ -106,18 +105,6 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]  # diskcache publishes no
         """Delete nothing: our rows name no file, and another program's row could name any file."""
 
 
-class SelfClosingConnection(sqlite3.Connection):
-    """Connection that closes itself when its thread ends or its database is dropped.
-
-    Other connections cause a ResourceWarning then, from Python 3.13 on. The finalizer is the connection's own, not that
-    of a separate object: a connection refers to itself, and the garbage collector finalizes a cycle in any order.
-    """
-
-    def __del__(self) -> None:
-        with suppress(sqlite3.Error):
-            self.close()
-
-
 class _Cache(diskcache.Cache):  # type: ignore[misc]
     """diskcache's cache, with connections that close when their thread ends or the cache is dropped."""
 
@@ -155,11 +142,6 @@ class _Cache(diskcache.Cache):  # type: ignore[misc]
         return made
 
 
-def lenient(text: bytes) -> str:
-    """Decode text from the database. Bytes that are not UTF-8 are replaced."""
-    return text.decode("utf-8", "replace")
-
-
 def open_cache(directory: str, busy_timeout_s: float) -> Any:
     """Open or create diskcache's cache below *directory*, and enforce `SETTINGS`.
 
@@ -179,9 +161,8 @@ def open_cache(directory: str, busy_timeout_s: float) -> Any:
     # diskcache turns every stored setting into an attribute or a PRAGMA, so unknown settings are deleted before it
     # reads them.
     known = {*DEFAULT_SETTINGS, *METADATA, *SETTINGS}
-    connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
-    connection.text_factory = lenient
-    try:
+    with closing(sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)) as connection:
+        connection.text_factory = lenient
         check_shape(connection, path)
         if _has_table(connection, "Settings"):
             # Read the names from the table, not its index, and delete by rowid: a damaged name cannot be looked up.
@@ -190,8 +171,6 @@ def open_cache(directory: str, busy_timeout_s: float) -> Any:
             connection.executemany("DELETE FROM Settings WHERE rowid = ?", strangers)
             if not all(name in known for _, name in connection.execute(named)):
                 raise sqlite3.DatabaseError("a setting can neither be read nor taken out")
-    finally:
-        connection.close()
     cache = _Cache(os.path.dirname(path), busy_timeout_s)
     try:
         check_shape(cache._con, path)

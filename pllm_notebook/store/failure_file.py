@@ -17,6 +17,7 @@ from pllm_notebook.failures import FailedCall
 from pllm_notebook.files import create_private, set_aside, utc_stamp
 from pllm_notebook.store.damage import READ_ERRORS, is_damage
 from pllm_notebook.store.failure_rows import COLUMNS, Fields, NewerFailure, failed_call
+from pllm_notebook.store.sqlite_connections import lenient
 
 __all__ = ["DATABASE", "FailureFile"]
 
@@ -148,7 +149,7 @@ class FailureFile:
         with closing(sqlite3.connect(self.path, timeout=self._busy_timeout_s, isolation_level=None)) as connection:
             connection.execute("PRAGMA trusted_schema = 0")
             connection.execute("PRAGMA cell_size_check = 1")
-            connection.text_factory = _lenient
+            connection.text_factory = lenient
             connection.execute(begin)
             if connection.execute("PRAGMA user_version").fetchone()[0] > _FORMAT:
                 raise NewerFailure("a later version of pllm_notebook wrote it")
@@ -190,7 +191,3 @@ class FailureFile:
                 what,
                 error,
             )
-
-
-def _lenient(text: bytes) -> str:
-    return text.decode("utf-8", "replace")

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from pllm_notebook.runtime import RUNTIME
+from pllm_notebook.store.sqlite_connections import SelfClosingConnection
 
 __all__ = ["OUTBOX", "Group", "Outbox"]
 
@@ -219,7 +220,11 @@ class Outbox:
         new = not os.path.exists(self._path)
         # Used by one thread at a time: each use holds the lock.
         connection = sqlite3.connect(
-            self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+            self._path,
+            timeout=self._busy_timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=SelfClosingConnection,
         )
         try:
             connection.execute("PRAGMA trusted_schema = 0")

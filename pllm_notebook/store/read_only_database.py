@@ -6,9 +6,10 @@ import os
 import sqlite3
 import threading
 
-from pllm_notebook.store.database import DatabaseFile, connect_read_only
+from pllm_notebook.store.database import DatabaseFile
 from pllm_notebook.store.diskcache_adapter import check_shape
 from pllm_notebook.store.location import DATABASE, database_in
+from pllm_notebook.store.sqlite_connections import connect_read_only
 
 __all__ = ["ReadOnlyDatabase"]
 

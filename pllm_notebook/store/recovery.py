@@ -11,13 +11,14 @@ from contextlib import closing, contextmanager
 from pllm_notebook.exceptions import StoreError
 from pllm_notebook.files import make_private_directory
 from pllm_notebook.store.damage import READ_ERRORS, cannot_write, is_damage, is_full_disk
-from pllm_notebook.store.database import Database, connect_read_only
+from pllm_notebook.store.database import Database
 from pllm_notebook.store.diskcache_adapter import check_shape, refuse_foreign_rows
 from pllm_notebook.store.layout_migration import migrate_layout
 from pllm_notebook.store.location import DATABASE, database_in, has_room
 from pllm_notebook.store.lock import directory_lock
 from pllm_notebook.store.marker import Marker, place_marker, read_marker, read_sidecar, write_sidecar
 from pllm_notebook.store.salvage import Salvage, salvage_into, set_aside
+from pllm_notebook.store.sqlite_connections import connect_read_only
 
 __all__ = ["Unwritable", "open_database", "replace_damaged"]
 

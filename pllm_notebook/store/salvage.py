@@ -14,8 +14,9 @@ from pllm_notebook.exceptions import UnsafeEntryError
 from pllm_notebook.store.carving import CarvedRow, carve
 from pllm_notebook.store.codec import NewerEntry
 from pllm_notebook.store.damage import READ_ERRORS, passes_check
-from pllm_notebook.store.database import Database, connect_read_only, read_row
+from pllm_notebook.store.database import Database, read_row
 from pllm_notebook.store.location import DATABASE
+from pllm_notebook.store.sqlite_connections import connect_read_only
 
 __all__ = ["Salvage", "salvage_into", "set_aside"]
 

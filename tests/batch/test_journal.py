@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -241,7 +242,7 @@ def test_a_journal_removed_while_it_is_open_takes_nothing_more(journal: Journal,
 
 def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     Journal.open(str(tmp_path)).close()
-    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection, connection:
         connection.execute("PRAGMA user_version = 2")
 
     with pytest.raises(StoreError, match="was written by a later version"):

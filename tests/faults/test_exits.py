@@ -71,10 +71,11 @@ FORKED = (
     if sys.version_info >= (3, 12)
     else ""
 )
-# CPython before 3.12.3 starts no thread once the main thread has ended, although others still run (gh-113964).
+# CPython before 3.12.3 starts no thread once the main thread has ended, although others still run (gh-113964), and
+# none for what is called at exit.
 NO_LATE_THREADS = (3, 12) <= sys.version_info[:3] < (3, 12, 3)
-# Their threads ask while the main thread ends, or after it.
-ASK_LATE = re.compile(r"threading\.Thread\(target=(?!.*daemon=True)|ThreadPoolExecutor")
+# They ask for the first time while the main thread ends, or after it.
+ASK_LATE = re.compile(r"threading\.Thread\(target=(?!.*daemon=True)|ThreadPoolExecutor|\A@atexit\.register")
 PAUSED = r"\S+: submitted 1 call in 1 batch job \([^)]*\); awaiting 1 call in 1 batch job\.\nRun the program again.*\n"
 
 SCRIPTS = {

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import textwrap
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -273,7 +274,7 @@ def test_a_damaged_file_is_left_alone_and_reported(tmp_path: Path) -> None:
 def test_a_later_versions_file_is_refused(tmp_path: Path) -> None:
     file = LabelFile(str(tmp_path))
     file.add([Label(("text",), 1, "mood", "good", "me", 0.0)])
-    with sqlite3.connect(file.path) as connection:
+    with closing(sqlite3.connect(file.path)) as connection, connection:
         connection.execute("PRAGMA user_version = 9")
 
     with pytest.raises(StoreError, match="later version"):

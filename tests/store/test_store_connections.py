@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
 import sqlite3
@@ -20,6 +21,7 @@ from pllm_notebook.store.database import Database
 from pllm_notebook.store.live_database import LiveDatabase
 from pllm_notebook.store.read_only_database import ReadOnlyDatabase
 from tests.store.store_cases import fill, key
+from tests.structure.parsed import files
 
 DATABASE = "answers/cache.db"
 KEYS = [key(number) for number in range(100)]
@@ -38,6 +40,7 @@ def open_files(tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
                 continue
         return sorted(link for link in links if link.startswith(f"{tmp_path}/"))
 
+    gc.collect()  # what earlier tests left is theirs
     gc.disable()
     yield found
     gc.enable()
@@ -111,6 +114,25 @@ def test_a_database_that_was_deleted_under_a_store_is_closed_when_it_is_replaced
 
     assert f"{cache / DATABASE} (deleted)" not in open_files()
     store.close()
+
+
+def test_every_connection_is_closed_by_its_block_or_by_itself() -> None:
+    # Any other warns from Python 3.13 on when it is collected: in whatever code runs then, which may make it an error.
+    opened, safe = [], []
+    for name, tree in files().items():
+        for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+            if ast.unparse(call.func) == "closing":
+                safe += [each for each in call.args if ast.unparse(each).startswith("sqlite3.connect(")]
+            elif ast.unparse(call.func) == "sqlite3.connect":
+                opened.append((name, call))
+                if any(
+                    each.arg == "factory" and ast.unparse(each.value) == "SelfClosingConnection"
+                    for each in call.keywords
+                ):
+                    safe.append(call)
+
+    assert len(opened) > 8
+    assert [f"{name}:{call.lineno}" for name, call in opened if call not in safe] == []
 
 
 def test_what_cannot_be_opened_leaves_no_file_open(tmp_path: Path, open_files: Callable[[], list[str]]) -> None:

@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -129,19 +131,24 @@ print(store.directory == sys.argv[2] + "/pllm_notebook", sorted(held_by(store, r
 """
 
 
-def test_a_directory_without_permission_to_write_is_only_read(path: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that every user can enter, as nobody can pytest's own."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+def test_a_directory_without_permission_to_write_is_only_read(open_to_all: Path) -> None:
+    path, home = open_to_all / "cache", open_to_all / "theirs"
     shared = DiskStore(str(path))
     fill(shared, range(3))
     shared.close()
-    home = tmp_path / "theirs"
     home.mkdir()
     home.chmod(0o777)
     for file in path.rglob("*"):
         file.chmod(0o555 if file.is_dir() else 0o444)
     path.chmod(0o555)
-    for above in [tmp_path, *tmp_path.parents]:
-        if not above.stat().st_mode & 0o001:  # pytest's are closed to others
-            above.chmod(above.stat().st_mode | 0o011)
 
     output = subprocess.run(
         [sys.executable, "-c", UNPRIVILEGED, str(path), str(home)],
