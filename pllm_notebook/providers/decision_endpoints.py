@@ -157,8 +157,7 @@ def named_answers(answers: Any) -> str:
         if kind == "noul":
             made[name] = predicate(about.get("noul"))
         elif kind == "choice":
-            p = typed.mapping(about.get("probabilities"), "probabilities")
-            made[name] = answer(p, typed.text(about.get("choice"), "choice"))
+            made[name] = answer(typed.mapping(about.get("probabilities"), "probabilities"), about.get("choice"))
         elif kind == "score":
             made[name] = answer(typed.mapping(about.get("probabilities"), "probabilities"))
         else:
@@ -187,12 +186,15 @@ def answer(p: Mapping[str, Any], choice: Any = None) -> _Stated:
 
     Args:
         p: Probability of each option, by the option's name.
-        choice: The option that the endpoint chose, None if it names none.
+        choice: The option that the endpoint chose, as decoded; None if it names none. The most probable option, the
+            first of equals, is then the answer.
 
     Raises:
-        MalformedReply: If a probability is not a number.
+        MalformedReply: If a probability is not a number, or the choice not text.
     """
-    return {"p": {name: _number(one, name) for name, one in p.items()}} | ({} if choice is None else {"choice": choice})
+    stated: _Stated = {"p": {name: _number(one, name) for name, one in p.items()}}
+    # A missing choice is not "", which is no option: the reply would be lost although its probabilities answer.
+    return stated if choice is None else stated | {"choice": typed.text(choice, "choice")}
 
 
 def predicate(probability: Any) -> _Stated:

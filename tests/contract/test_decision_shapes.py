@@ -31,6 +31,7 @@ class Ticket(BaseModel):
 CHOICE = {"type": "choice", "choice": "high", "confidence": 0.9, "probabilities": {"low": 0.05, "high": 0.95}}
 SCORE = {"type": "score", "score": 1.7, "confidence": 0.6, "legend": {"0": "1", "1": "2", "2": "3"},
          "probabilities": {"0": 0.1, "1": 0.1, "2": 0.8}}  # fmt: skip
+EVEN = {"high": 0.5, "low": 0.5}
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "jev": {
         "model": "jev-1.13.0",
@@ -71,6 +72,67 @@ def test_a_documented_reply_is_read(luna: str, sim: Simulator, monkeypatch: pyte
     assert out[["refund", "urgency", "frustration"]].iloc[0].tolist() == [True, "high", 3]
     assert out.llm.confidence.iloc[0].tolist() == pytest.approx([0.99, 0.95, 0.8])
     assert pllm.runs()[-1].progress().input_tokens == 170
+
+
+def chosen(server: str, choice: dict[str, Any], shares: dict[str, float] | None) -> SimAnswer:
+    """A server's documented reply with another answer to the question about urgency."""
+    given, kind = DOCUMENTED[server]["answers"], {"type": "choice"}
+    if server == "jev":
+        answers: Any = given | {"urgency": kind | choice | {"probabilities": shares}}
+    else:
+        listed = None if shares is None else [{"value": name, "probability": p} for name, p in shares.items()]
+        other = kind | {"name": "urgency"} | choice | {"probabilities": listed}
+        answers = [other if one["name"] == "urgency" else one for one in given]
+    return SimAnswer.status(200, body=DOCUMENTED[server] | {"answers": answers})
+
+
+@pytest.mark.parametrize("choice", [{}, {"choice": None}], ids=["absent", "null"])
+@pytest.mark.parametrize("server", ["jev", "fire"])
+def test_a_reply_that_names_no_choice_is_answered_by_its_probabilities(
+    luna: str, sim: Simulator, monkeypatch: pytest.MonkeyPatch, server: str, choice: dict[str, Any]
+) -> None:
+    reach_all(sim, monkeypatch)
+    shares = {"one": {"low": 0.05, "high": 0.95}, "a tie": EVEN}
+    sim.set(answers=lambda request: chosen(server, choice, shares[request.prompt]))
+
+    out = words(*shares).llm.parse(Ticket, "{text}", model=f"{server}:model", probabilities="decisions")
+
+    assert out["urgency"].tolist() == ["high", "low"]
+    assert out["frustration"].tolist() == [3, 3]
+    assert out.llm.confidence["urgency"].tolist() == [0.95, 0.5]
+
+
+@pytest.mark.filterwarnings("ignore:.*rows failed")
+@pytest.mark.parametrize(
+    ("choice", "shares", "said"),
+    [
+        ({}, None, "other options than the question"),
+        ({"choice": None}, {}, "other options than the question"),
+        ({"choice": "high"}, None, "other options than the question"),
+        ({"choice": ""}, EVEN, "not the most probable option"),
+        ({"choice": 1}, EVEN, "choice is a number, not text"),
+        ({"choice": True}, EVEN, "choice is true or false, not text"),
+        ({"choice": ["high"]}, EVEN, "choice is a list, not text"),
+    ],
+)
+@pytest.mark.parametrize("server", ["jev", "fire"])
+def test_a_choice_that_is_no_option_is_malformed(
+    luna: str,
+    sim: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
+    choice: dict[str, Any],
+    shares: dict[str, float] | None,
+    said: str,
+) -> None:
+    reach_all(sim, monkeypatch)
+    sim.set(answers=lambda request: chosen(server, choice, shares))
+
+    out = words("one").llm.parse(Ticket, "{text}", model=f"{server}:model", probabilities="decisions", max_retries=0)
+
+    ((kind, message),) = out.llm.errors[["kind", "message"]].to_numpy().tolist()
+    assert kind == "malformed_reply"
+    assert said in message
 
 
 def test_a_body_is_one_that_openai_s_request_types_have(luna: str, sim: Simulator) -> None:

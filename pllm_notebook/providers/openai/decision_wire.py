@@ -86,7 +86,7 @@ def _stated(given: Mapping[str, Any]) -> dict[str, Any] | None:
     if kind == "predicate":
         return predicate(given.get("probability"))
     if kind == "choice":
-        return answer(listed(given.get("probabilities"), "value"), typed.text(given.get("choice"), "choice"))
+        return answer(listed(given.get("probabilities"), "value"), given.get("choice"))
     if kind == "score":
         return answer(listed(given.get("probabilities"), "value"))
     raise MalformedReply(f"an answer of the type {str(kind)[:80]!r}")
