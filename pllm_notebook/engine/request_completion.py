@@ -35,7 +35,8 @@ class Endpoint:
         path: URL path.
         connect: Opens a transport. Called when there is something to send.
         read: Converts a response to a reply or a failure.
-        adapt: Learns from a rejected request, given the failure and its bytes; returns whether to send it again.
+        adapt: Learns from a rejected request, given the failure and its bytes; returns whether it may pass in another
+            form. A call is sent again only if its bytes have changed.
         limits: Reads the rate limits from a response's headers; None if there are none.
     """
 
@@ -85,12 +86,14 @@ class RequestCompletion:
         self._table.end(request)
         self._table.by_key.pop(request.key, None)
         latency_s = now - request.permit.sent_at
-        adapted = (
+        rejected = None
+        if (
             attempt is not None
             and isinstance(attempt.result, Failure)
             and attempt.result.kind is FailureKind.BAD_REQUEST
             and self._endpoint.adapt(attempt.result, content)
-        )
+        ):
+            rejected = content
         payer: object | None = None  # the request was sent for the first waiter; the others joined it
         while request.waiters:
             # Remove it first, so that no waiter gets a second result even if something fails here.
@@ -98,7 +101,7 @@ class RequestCompletion:
             queue.in_flight -= 1
             call.sent += 1 if payer is None else 0
             if attempt is not None:
-                if not self._send_again(queue, call, attempt, now, latency_s, adapted):
+                if not self._send_again(queue, call, attempt, now, latency_s, rejected):
                     self._finish(queue, call, attempt, latency_s, request.wire_limit, payer)
             elif queue.closed:
                 queue.source.done(call, cancelled(call, latency_s))
@@ -158,14 +161,26 @@ class RequestCompletion:
         queue.source.done(call, ended)
 
     def _send_again(
-        self, queue: RunQueue, call: PendingCall, attempt: AttemptResult, now: float, latency_s: float, adapted: bool
+        self,
+        queue: RunQueue,
+        call: PendingCall,
+        attempt: AttemptResult,
+        now: float,
+        latency_s: float,
+        rejected: bytes | None,
     ) -> bool:
-        """Put a failed call back into its queue if it should be sent again; return whether it should."""
+        """Put a failed call back into its queue if it should be sent again; return whether it should.
+
+        *rejected* is the request's bytes if they were rejected but may pass in another form, else None.
+        """
         failure = attempt.result
         if not isinstance(failure, Failure):
             return False
         call.count_charge(failure)
-        if adapted and call.adaptations < _MAX_ADAPTATIONS and not queue.closed:
+        may_adapt = rejected is not None and call.adaptations < _MAX_ADAPTATIONS and not queue.closed
+        # The same bytes would be rejected again. What was learned need not concern them: a caller's own body may have
+        # what is left out of other requests.
+        if may_adapt and _bytes_of(call) != rejected:
             call.adaptations += 1
             queue.push_adapted(call)
             return True
@@ -228,3 +243,11 @@ class RequestCompletion:
                 queue.source.done(call, result)
             except Exception:
                 logger.exception("%s: the result of a call could not be delivered", self._endpoint.name)
+
+
+def _bytes_of(call: PendingCall) -> bytes | None:
+    """Return the bytes of a call's next request, None if they cannot be built: sending it then says why."""
+    try:
+        return call.content()
+    except Exception:
+        return None

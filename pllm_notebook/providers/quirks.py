@@ -123,7 +123,9 @@ class Quirks:
         return body_sent
 
     def adapt(self, failure: Failure, body: Mapping[str, Any], model: str, *, unenforced_schema: bool) -> bool:
-        """Learn from a rejected request; return True if the call should be sent again.
+        """Learn from a rejected request; return True if it may pass in another form.
+
+        The form need not differ from *body*, which may be a caller's own: a call is sent again only if it does.
 
         Args:
             failure: The provider's error.
@@ -142,7 +144,7 @@ class Quirks:
             if self.marks:
                 self.marks = False
                 self.version += 1
-                self.tell(mark, model)
+                logger.warning("%s does not take %r; it is no longer added to requests", model, mark)
             return True
         if _forces(body) and _UNFORCED.search(said):
             if self.forced:
@@ -166,9 +168,10 @@ class Quirks:
             if asks_any_object(body):
                 self._note_step(model, LAST_LEVEL, is_new=self.schemas.refuse_any_object())
                 return True
-            sent_level = LAST_LEVEL if schema_in(body) is None else 0
+            if schema_in(body) is None:  # nothing to relax, at the last level or in a request for text
+                return False
             return self._step_down(
-                self.schemas.of(body), model, sent_level, is_too_complex=_TOO_COMPLEX.search(said) is not None
+                self.schemas.of(body), model, 0, is_too_complex=_TOO_COMPLEX.search(said) is not None
             )
         return False
 
@@ -211,8 +214,8 @@ def _forces(sent: Mapping[str, Any]) -> bool:
 
 
 def _free(choice: Any) -> Any:
-    """Return a tool choice that lets the model choose, in the format of *choice*."""
-    if choice == "required" or choice.get("type") == "function":
+    """Return a tool choice that lets the model choose, in the format of *choice*; a word may be a caller's own."""
+    if isinstance(choice, str) or choice.get("type") == "function":
         return "auto"
     return {"type": "auto"} | {name: said for name, said in choice.items() if name == "disable_parallel_tool_use"}
 

@@ -301,7 +301,7 @@ class ResolvedModel:
         return replace(failure, message=message)
 
     def adapt(self, failure: Failure, sent: Mapping[str, Any]) -> bool:
-        """Learn from a rejected request; return True if the call should be sent again."""
+        """Learn from a rejected request; return True if it may pass in another form (see `Quirks.adapt`)."""
         return self.quirks.adapt(failure, sent, self.label, unenforced_schema=self.unenforced_schema)
 
 

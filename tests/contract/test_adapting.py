@@ -9,10 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 import pllm_notebook as pllm
-from pllm_notebook.sim import Simulator
+from pllm_notebook.sim import SimAnswer, Simulator
 from tests.contract.scripts import words
 from tests.contract.sides import ANTHROPIC, COMPATIBLE, GOOGLE, OPENAI, RESPONSES, Side, reach
 
@@ -127,7 +128,8 @@ def test_a_server_that_takes_neither_name_is_not_asked_for_ever(stranger: Side, 
     out = words("a").llm.complete("{text}", model=stranger.model, max_output_tokens=100)
 
     assert out.llm.errors["kind"].tolist() == ["bad_request"]
-    assert sim.stats().requests <= 5
+    assert sent(sim, "max_tokens") == [100, None]
+    assert sent(sim, "max_completion_tokens") == [None, 100]
 
 
 def test_a_field_of_the_callers_own_is_never_left_out(stranger: Side, sim: Simulator) -> None:
@@ -140,6 +142,47 @@ def test_a_field_of_the_callers_own_is_never_left_out(stranger: Side, sim: Simul
 
     assert out.llm.errors["kind"].tolist() == ["bad_request"]
     assert sim.stats().requests == 1
+
+
+MARK = {"cache_control": {"type": "ephemeral"}}
+MARKED = {
+    "system": {"system": [{"type": "text", "text": "Be brief."} | MARK]},
+    "message": {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"} | MARK]}]},
+}
+
+
+@pytest.mark.parametrize("place", MARKED)
+@pytest.mark.parametrize("stranger", [UNKNOWN[2]], indirect=True, ids=["anthropic"])
+def test_a_line_of_a_file_whose_own_mark_is_refused_is_sent_once(
+    stranger: Side, sim: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    sim.set(unsupported_parameters=("cache_control",))
+    plain = {"model": stranger.name, "max_tokens": 100, "messages": [{"role": "user", "content": "a"}]}
+    requests, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    requests.write_bytes(orjson.dumps({"custom_id": "1", "params": plain | MARKED[place]}))
+    caplog.set_level(logging.WARNING, "pllm_notebook")
+
+    pllm.process_api_requests_from_file_sync(
+        pllm.OAIApiFromFileConfig(requests_filepath=str(requests), save_filepath=str(results), progress=False)
+    )
+
+    assert sim.stats().requests == 1
+    assert b"Extra inputs are not permitted" in results.read_bytes()
+    assert "left out" not in caplog.text
+
+
+@pytest.mark.parametrize("stranger", [UNKNOWN[4]], indirect=True, ids=["compatible"])
+def test_a_call_without_a_schema_has_none_to_be_relaxed(
+    stranger: Side, sim: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim.set(answers=lambda request: SimAnswer.status(400, body={"error": {"message": "response_format: not allowed"}}))
+    caplog.set_level(logging.WARNING, "pllm_notebook")
+
+    out = words("a").llm.complete("{text}", model=stranger.model)
+
+    assert out.llm.errors["kind"].tolist() == ["bad_request"]
+    assert sim.stats().requests == 1
+    assert "JSON schema" not in caplog.text
 
 
 @pytest.mark.parametrize("side", [OPENAI, RESPONSES, ANTHROPIC], indirect=True, ids=lambda side: side.id)

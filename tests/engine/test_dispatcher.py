@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -352,23 +353,71 @@ def test_a_short_run_does_not_wait_behind_a_long_one() -> None:
     assert long_ended >= 30
 
 
-def test_an_adapted_call_is_sent_again_at_once_and_not_counted() -> None:
-    learned: list[bytes] = []
+class Learners(Calls):
+    """Calls whose requests change with each rejection."""
 
-    def adapt(failure: Failure, content: bytes) -> bool:
-        learned.append(content)
+    def __init__(self, keys: list[str], **policy: Any) -> None:
+        super().__init__(keys, **policy)
+        self.rejected: list[bytes] = []
+
+    def content(self, key: str) -> bytes:
+        return f"{key}, {len(self.rejected)} learned".encode()
+
+    def adapt(self, failure: Failure, content: bytes) -> bool:
+        self.rejected.append(content)
         return True
 
-    async def main() -> Calls:
-        calls = Calls(["a"], max_retries=0)
-        dispatcher_to(ModelServer(script={0: RawReply(400, {}, b"")}), adapt=adapt).attach(calls.queue)
+
+def test_an_adapted_call_is_sent_again_at_once_and_not_counted() -> None:
+    async def main() -> Learners:
+        calls = Learners(["a"], max_retries=0)
+        dispatcher_to(ModelServer(script={0: RawReply(400, {}, b"")}), adapt=calls.adapt).attach(calls.queue)
         await calls.all()
         return calls
 
     calls = run_virtual(main)
 
     assert calls.kinds() == ["ok"]
-    assert learned == [b"a"]
+    assert calls.rejected == [b"a, 0 learned"]
+
+
+def test_a_call_that_adapting_does_not_change_is_not_sent_again() -> None:
+    class Fixed(Learners):
+        def content(self, key: str) -> bytes:
+            return b"fixed" if key == "fixed" else super().content(key)
+
+    async def main() -> tuple[Fixed, int]:
+        server = ModelServer(script=dict.fromkeys(range(2), RawReply(400, {}, b"")))
+        calls = Fixed(["fixed", "a"])
+        dispatcher_to(server, adapt=calls.adapt).attach(calls.queue)
+        await calls.all()
+        return calls, server.requests
+
+    calls, requests = run_virtual(main)
+
+    assert calls.kinds() == ["bad_request", "ok"]
+    assert requests == 3
+    assert (calls.results[0].attempts, calls.results[1].attempts) == (1, 2)
+
+
+def test_a_call_that_cannot_be_built_again_has_that_as_its_failure(caplog: pytest.LogCaptureFixture) -> None:
+    class Gone(Learners):
+        def content(self, key: str) -> bytes:
+            if self.rejected:
+                raise OSError("the file is gone")
+            return super().content(key)
+
+    async def main() -> Gone:
+        calls = Gone(["a"])
+        dispatcher_to(ModelServer(script={0: RawReply(400, {}, b"")}), adapt=calls.adapt).attach(calls.queue)
+        await calls.all()
+        return calls
+
+    with caplog.at_level(logging.CRITICAL, "pllm_notebook"):
+        calls = run_virtual(main)
+
+    assert calls.kinds() == ["input"]
+    assert calls.errors == []
 
 
 def test_replies_that_take_no_time_by_the_clock_are_replies() -> None:
@@ -418,8 +467,8 @@ def test_a_source_that_had_nothing_is_not_asked_again_until_it_has_something() -
 def test_few_adapted_calls_are_out_until_one_is_answered() -> None:
     async def main() -> tuple[Calls, list[float]]:
         server = ModelServer(script=dict.fromkeys(range(20), RawReply(400, {}, b"")))
-        calls = Calls([str(n) for n in range(20)])
-        dispatcher_to(server, adapt=lambda failure, content: True).attach(calls.queue)
+        calls = Learners([str(n) for n in range(20)])
+        dispatcher_to(server, adapt=calls.adapt).attach(calls.queue)
         await calls.all()
         return calls, server.starts
 
@@ -432,14 +481,17 @@ def test_few_adapted_calls_are_out_until_one_is_answered() -> None:
 
 
 def test_no_adapted_call_is_sent_while_every_call_seems_to_be_refused() -> None:
-    class Refused(Calls):
+    class Refused(Learners):
         def is_rejected(self) -> bool:
             return bool(self.results)
+
+        def adapt(self, failure: Failure, content: bytes) -> bool:
+            return super().adapt(failure, content) and len(self.rejected) <= 20
 
     async def main() -> tuple[Calls, int]:
         server = ModelServer(script=dict.fromkeys(range(100), RawReply(400, {}, b"")))
         calls = Refused([str(n) for n in range(20)])
-        dispatcher = dispatcher_to(server, adapt=lambda failure, content: server.requests <= 20)
+        dispatcher = dispatcher_to(server, adapt=calls.adapt)
         dispatcher.attach(calls.queue)
         await asyncio.sleep(60)
         waiting = calls.queue.adapted
@@ -455,8 +507,8 @@ def test_no_adapted_call_is_sent_while_every_call_seems_to_be_refused() -> None:
 def test_a_server_that_cannot_be_adapted_to_is_not_asked_for_ever() -> None:
     async def main() -> tuple[Calls, int]:
         server = ModelServer(script=dict.fromkeys(range(100), RawReply(400, {}, b"")))
-        calls = Calls(["a"])
-        dispatcher_to(server, adapt=lambda failure, content: True).attach(calls.queue)
+        calls = Learners(["a"])
+        dispatcher_to(server, adapt=calls.adapt).attach(calls.queue)
         await calls.all()
         return calls, server.requests
 

@@ -668,6 +668,15 @@ def test_a_model_that_cannot_be_forced_is_left_to_choose_from_then_on(name: str,
     assert not quirks.adapt(refused, quirks.to_wire(body, wire), "m", unenforced_schema=False)
 
 
+@pytest.mark.parametrize("choice", ["any", "tool", "function", "required"])
+def test_a_word_of_the_callers_own_that_forces_a_tool_is_left_to_choose_too(choice: str) -> None:
+    quirks, body = Quirks(), {"model": "m", "messages": [], "tool_choice": choice}
+    refused = Failure(FailureKind.BAD_REQUEST, "tool_choice is not supported.")
+
+    assert quirks.adapt(refused, body, "m", unenforced_schema=False)
+    assert quirks.to_wire(body, WIRES["chat"][0])["tool_choice"] == "auto"
+
+
 def test_a_tool_that_was_not_offered_is_not_put_right_by_leaving_the_choice() -> None:
     body = encoded("chat", tools=(WEATHER,), tool_choice="wether")
     refused = Failure(
