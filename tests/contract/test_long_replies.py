@@ -166,6 +166,22 @@ def test_a_file_with_an_endless_line_is_read_around_it(tmp_path: Path) -> None:
         assert [line.strip() for line in file_lines(file, 100)] == [b'{"a": 1}', b"", b'{"b": 2}', b""]
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"], ids=["open", "ended"])
+@pytest.mark.parametrize(("length", "kept"), [(99, True), (100, True), (101, False), (102, False), (202, False)])
+def test_a_line_of_as_many_bytes_as_are_allowed_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, length: int, kept: bool, end: bytes
+) -> None:
+    line = b"x" * length
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(line + b"\n" + line + end)
+
+    with path.open("rb") as file:
+        read = list(file_lines(file, 100))
+
+    assert read == ([line + b"\n", line + end] if kept else [b"\n", end])
+    assert ("was left out" in caplog.text) is not kept
+
+
 def test_what_a_failure_keeps_has_a_bound() -> None:
     failure = Failure(FailureKind.SCHEMA, "m" * 10**6, raw="r" * 10**6)
 

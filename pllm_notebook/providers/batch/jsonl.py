@@ -102,9 +102,15 @@ def _warn_of_length() -> None:
 
 
 def file_lines(file: IO[bytes], most: int = MOST_LINE_BYTES) -> Iterator[bytes]:
-    """Yield a file's lines with their newlines; of a line longer than *most* bytes, only the newline if it has one."""
-    while line := file.readline(most):
-        if len(line) < most or line.endswith(b"\n"):
+    """Yield a file's lines with their newlines; of a line longer than *most* bytes, only the newline if it has one.
+
+    Args:
+        file: Open for reading.
+        most: Maximum length of a line without its newline, in bytes.
+    """
+    # One byte more than a line may have: its newline, or the proof that it is too long.
+    while line := file.readline(most + 1):
+        if len(line) <= most or line.endswith(b"\n"):
             yield line
             continue
         _warn_of_length()
