@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,8 @@ __all__ = ["finish_writes", "write_later"]
 _REST_S = 0.05
 # Queued work keeps its run in memory, so a caller waits while more than this many pieces are queued.
 _MAX_QUEUED = 2
+
+_log = logging.getLogger("pllm_notebook.store")
 
 Work = Callable[[], None]
 
@@ -78,7 +81,16 @@ class _Writes:
                     self._hurry.clear()
                     return
                 work = self._queue.popleft()
-            work()
+            _attempt(work)
+
+
+def _attempt(work: Work) -> None:
+    try:
+        work()
+    except KeyboardInterrupt:  # only in the caller's own thread, where no other could be started
+        raise
+    except BaseException as error:  # it may call the repr of the user's objects, which may raise anything
+        _log.error("A file could not be written in the background", exc_info=error)
 
 
 _WRITES: Slot[_Writes] = Slot("later writes", _Writes, close=_Writes.finish, stage=ExitStage.WRITERS)
@@ -88,7 +100,7 @@ def write_later(work: Work, *, may_wait: bool = True) -> None:
     """Run *work* soon on another thread, or here and now if no thread can be started.
 
     Args:
-        work: Called once. Must not raise.
+        work: Called once. An error is logged, and other work is still done.
         may_wait: Whether this call may block if more than two pieces of work are queued. False on the engine's loop.
     """
     _WRITES.value.add(work, may_wait=may_wait)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from pathlib import Path
+
+import pytest
 
 from pllm_notebook.store.later import finish_writes, write_later
 from pllm_notebook.store.run_files import RunFiles
@@ -36,6 +39,27 @@ def test_work_that_reads_what_is_written_does_not_wait_for_itself(tmp_path: Path
     finish_writes()
 
     assert found == [0]
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), SystemExit(3)])
+def test_work_that_raises_is_logged_and_stops_no_other(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        raise error
+
+    with caplog.at_level(logging.ERROR):
+        write_later(fail)
+        write_later(lambda: done.append(1))
+        finish_writes()
+        write_later(lambda: done.append(2))
+        finish_writes()
+
+    assert done == [1, 2]
+    (record,) = caplog.records
+    assert record.getMessage() == "A file could not be written in the background"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
 
 
 def test_a_forked_child_leaves_the_parents_work_to_it() -> None:
