@@ -160,16 +160,24 @@ def import_(store: _Target, path: str | os.PathLike[str], labels: list[Label] | 
             raise errors[0]
         return len(group.keys() - there.keys())
 
-    group: dict[str, StoredReply] = {}
-    try:
-        for key, entry in _entries_of(path, labels):
-            group[key] = entry
-            if len(group) >= _GROUP:
-                added += add(group)
-                group = {}
-    finally:
+    for group in _groups(_entries_of(path, labels)):
         added += add(group)
     return added
+
+
+def _groups(entries: Iterator[tuple[str, StoredReply]]) -> Iterator[dict[str, StoredReply]]:
+    """Yield the entries in groups. Those before a fault are yielded, then its error is raised."""
+    group: dict[str, StoredReply] = {}
+    try:
+        for key, entry in entries:
+            group[key] = entry
+            if len(group) >= _GROUP:
+                yield group
+                group = {}
+    except Exception:  # of the file: an error of a group's consumer is not raised in here
+        yield group
+        raise
+    yield group
 
 
 def _name(partial: str, path: str) -> None:

@@ -6,6 +6,8 @@ import gzip
 import os
 import pickle
 import threading
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -143,3 +145,20 @@ def test_an_entry_that_cannot_be_kept_ends_the_import(exported: Path) -> None:
 
     with pytest.raises(StoreError, match="full"):
         import_(other, exported)
+
+
+def test_a_group_that_cannot_be_kept_is_not_put_again(tmp_path: Path) -> None:
+    class Counted(MemoryStore):
+        def put(self, key: str, entry: StoredReply, done: Callable[[BaseException | None], None]) -> None:
+            asked[key] += 1
+            super().put(key, entry, done)
+
+    asked: Counter[str] = Counter()
+    export(MemoryStore({key(number): entry(number) for number in range(5_001)}), tmp_path / "out")
+    other = Counted()
+    other.fail_with = StoreError("full")
+
+    with pytest.raises(StoreError, match="full"):
+        import_(other, tmp_path / "out")
+
+    assert asked == Counter(key(number) for number in range(5_000))
