@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from pllm_notebook.formatting import counted
 from pllm_notebook.store.export_file import NewerExport, read_entries, write_entries
 from pllm_notebook.store.label_share import LabelShare
 from pllm_notebook.store.outbox import Outbox
+from pllm_notebook.store.writer import Clock
 from pllm_notebook.stored_reply import StoredReply
 
 if TYPE_CHECKING:
@@ -70,14 +70,16 @@ class Share:
         store: The store whose answers are shared.
         directory: The store's directory, which also holds the state of the exchange.
         address: A path, or an address that fsspec can open (`s3://team/pllm`).
+        clock: The clock; None for the system's.
 
     Raises:
         UsageError: If the address cannot be opened, or fsspec or its package for the address is not installed. Nothing
             was sent.
     """
 
-    def __init__(self, store: SharedEntries, directory: str, address: str) -> None:
+    def __init__(self, store: SharedEntries, directory: str, address: str, clock: Clock | None = None) -> None:
         self.address = address
+        self._clock = Clock() if clock is None else clock
         self._store = store
         self._files, self._path = open_directory(address)
         self._outbox = Outbox(directory, address)
@@ -117,7 +119,7 @@ class Share:
         Args:
             at_once: Read the directory even if it was read in the last `LOOK_EVERY_S` seconds.
         """
-        now = time.monotonic()
+        now = self._clock.now()
         if not at_once and self._looked_at is not None and now - self._looked_at < LOOK_EVERY_S:
             return 0
         self._looked_at = now
@@ -200,7 +202,7 @@ class Share:
         with self._condition:
             self._waiting += number
             if self._waiting_since is None:
-                self._waiting_since = time.monotonic()
+                self._waiting_since = self._clock.now()
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._run, name="pllm-share", daemon=True)
                 self._thread.start()
@@ -228,18 +230,24 @@ class Share:
 
     def _next_turn(self) -> bool:
         """Wait until there is something to ship; return False once the share is closing."""
+        paused_until = self._clock.now() + _PAUSE_S if self._failing else None
         with self._condition:
             while not self._closing:
-                if self._failing:
-                    self._condition.wait(_PAUSE_S)
+                left = self._seconds_left(paused_until)
+                if left is not None and left <= 0:
                     break
-                since = self._waiting_since
-                left = None if since is None else since + SHIP_EVERY_S - time.monotonic()
-                if left is not None and (left <= 0 or self._waiting >= SEGMENT_ENTRIES):
-                    break
-                self._condition.wait(left)
+                self._clock.wait(self._condition, left)
             self._waiting, self._waiting_since = 0, None
             return not self._closing
+
+    def _seconds_left(self, paused_until: float | None) -> float | None:
+        """Return the seconds until the next turn; None until something is waiting. Requires the lock."""
+        if paused_until is not None:  # however many answers are waiting
+            return paused_until - self._clock.now()
+        if self._waiting_since is None:
+            return None
+        is_full = self._waiting >= SEGMENT_ENTRIES
+        return 0.0 if is_full else self._waiting_since + SHIP_EVERY_S - self._clock.now()
 
     def _names(self) -> list[str]:
         try:

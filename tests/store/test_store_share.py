@@ -6,13 +6,14 @@ import gzip
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import fsspec
 import pandas as pd
 import pytest
-from store_cases import entry, fill, held_by, key, parts, python
+from store_cases import SteppingClock, entry, fill, held_by, key, parts, python
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
@@ -20,6 +21,7 @@ from pllm_notebook.sim import Simulator
 from pllm_notebook.store import DiskStore, Label, LabelFile, close_stores, import_, share
 from pllm_notebook.store.outbox import OUTBOX, Outbox
 from pllm_notebook.store.share import Share
+from pllm_notebook.stored_reply import StoredReply
 
 Machine = Callable[[str], DiskStore]
 
@@ -199,6 +201,38 @@ def test_a_directory_that_cannot_be_reached_costs_no_answer_and_is_caught_up_wit
     second = machine("second")
     second.share_with(str(common))
     assert second.take_in_shared() == 3
+
+
+def test_a_directory_that_cannot_be_reached_is_not_tried_earlier_for_new_answers(tmp_path: Path) -> None:
+    class WokenClock(SteppingClock):
+        """Every wait ends after a second, as if new answers ended it."""
+
+        def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+            if seconds is None:
+                idle.set()
+            super().wait(condition, None if seconds is None else min(seconds, 1.0))
+
+    class WatchedStore(DiskStore):
+        def get_many(self, keys: Sequence[str]) -> dict[str, StoredReply]:
+            tried_at.append(clock.now())
+            if len(tried_at) == 3:
+                common.unlink()
+            return super().get_many(keys)
+
+    common, idle, clock = tmp_path / "common", threading.Event(), WokenClock()
+    common.write_text("a file, where the directory should be")
+    tried_at: list[float] = []
+    store = WatchedStore(str(tmp_path / "first"))
+    fill(store, range(1_000))
+    share = Share(store, store.directory, str(common), clock)
+
+    share.committing(map(key, range(1_000)))
+
+    assert idle.wait(60)
+    assert tried_at == [0.0, 30.0, 60.0]
+    assert len(segments(str(common))) == 1
+    share.close()
+    store.close()
 
 
 def test_closing_ships_what_is_waiting(machine: Machine, common: str) -> None:
