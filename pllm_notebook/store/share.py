@@ -201,12 +201,13 @@ class Share:
     def _wake(self, number: int) -> None:
         with self._condition:
             self._waiting += number
-            if self._waiting_since is None:
+            is_first = self._waiting_since is None
+            if is_first:
                 self._waiting_since = self._clock.now()
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._run, name="pllm-share", daemon=True)
                 self._thread.start()
-            if self._waiting >= SEGMENT_ENTRIES:
+            if is_first or self._waiting >= SEGMENT_ENTRIES:  # a thread with nothing to ship waits without a limit
                 self._condition.notify_all()
 
     def _run(self) -> None:

@@ -203,6 +203,28 @@ def test_a_directory_that_cannot_be_reached_costs_no_answer_and_is_caught_up_wit
     assert second.take_in_shared() == 3
 
 
+def test_an_answer_after_a_quiet_time_is_shipped_as_soon_as_the_first_one(tmp_path: Path) -> None:
+    class RestingClock(SteppingClock):
+        def wait(self, condition: threading.Condition, seconds: float | None) -> None:
+            if seconds is None:
+                idle.release()
+            super().wait(condition, seconds)
+
+    idle, clock = threading.Semaphore(0), RestingClock()
+    store = DiskStore(str(tmp_path / "first"))
+    fill(store, range(2))
+    share = Share(store, store.directory, str(tmp_path / "common"), clock)
+
+    for number in range(2):
+        share.committing([key(number)])
+
+        assert idle.acquire(timeout=10)
+        assert clock.pauses == [5.0] * (number + 1)
+        assert len(segments(str(tmp_path / "common"))) == number + 1
+    share.close()
+    store.close()
+
+
 def test_a_directory_that_cannot_be_reached_is_not_tried_earlier_for_new_answers(tmp_path: Path) -> None:
     class WokenClock(SteppingClock):
         """Every wait ends after a second, as if new answers ended it."""
