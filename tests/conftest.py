@@ -37,6 +37,7 @@ if os.path.isdir(_MEMORY) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _MEMORY)
 
 _GARBAGE_OBJECTS = 10_000
+gc.disable()  # until all is collected: imports and tests make many objects, of which nearly all stay
 
 # Which of a test's cases `make test` draws where it runs a sample of them.
 _SEED = os.environ.get("PLLM_TEST_SAMPLE", "0")
@@ -88,6 +89,7 @@ def pytest_collection_finish() -> None:
 
     And look for garbage more rarely than a program should that goes on for days.
     """
+    gc.enable()
     gc.freeze()
     gc.set_threshold(_GARBAGE_OBJECTS, 20, 20)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def errors_of(of: Any, *, model: str | None, kind: str | None, since: datetime |
         try:
             earliest = None if since is None else since.timestamp()
         except (ValueError, OverflowError, OSError):  # a year outside the range of the system clock
-            earliest = None
+            earliest = None if since is None or since < datetime.now(since.tzinfo) else math.inf
     else:
         raise UsageError(f"since= is a datetime, or a timedelta back from now, not {since!r}.")
     return kept_errors(model, kind, earliest, directory)

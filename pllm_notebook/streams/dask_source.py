@@ -96,12 +96,17 @@ class DaskSource(DatasetSource):
 
     def _whole(self, there: Collection[str]) -> dict[int, list[str]]:
         """Return the parts of each partition whose parts all exist."""
-        found: defaultdict[int, list[str]] = defaultdict(list)
-        for name in sorted(there):
-            match = re.fullmatch(rf"part-(\d+)-\d+of(\d+)-{self._digest}\.parquet", name)
+        found: defaultdict[tuple[int, int], dict[int, str]] = defaultdict(dict)
+        for name in there:
+            match = re.fullmatch(rf"part-(\d+)-(\d+)of(\d+)-{self._digest}\.parquet", name)
             if match:
-                found[int(match[1])].append(name)
-        return {at: names for at, names in found.items() if len(names) == int(names[0].partition("of")[2][:5])}
+                at, number, count = map(int, match.groups())
+                found[at, count][number] = name
+        return {
+            at: [parts[number] for number in range(count)]
+            for (at, count), parts in found.items()
+            if set(parts) == set(range(count))
+        }
 
     def _computed(self, partitions: Sequence[int]) -> Generator[pa.Table, None, None]:
         delayed = self._data.to_delayed() if partitions else []

@@ -320,6 +320,9 @@ def test_kept_errors_are_chosen_by_model_kind_and_time(luna: str, sim: Simulator
     assert len(pllm.errors(model="gpt-6-luna")) == 2
     assert len(pllm.errors(model="gpt-6")) == 0
     assert len(pllm.errors(since=later)) == 0
+    # A year that the system's clock does not have is in the future or the past all the same.
+    assert len(pllm.errors(since=datetime.max)) == 0
+    assert len(pllm.errors(since=datetime.min)) == 2
     assert pllm.errors(since=later).dtypes.to_dict() == pllm.errors(since=timedelta(hours=1)).dtypes.to_dict()
 
 

@@ -21,6 +21,7 @@ from distributed import Client, LocalCluster
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
 from pllm_notebook.sim import SimRequest, Simulator
+from pllm_notebook.streams.dask_source import DaskSource
 from tests.streams.test_batches import Mark
 from tests.streams.test_dataset import ready
 
@@ -237,6 +238,15 @@ def test_one_large_partition_is_asked_in_pieces(ready: Simulator, client: Client
 
     assert [pq.read_metadata(path).num_rows for path in parts(tmp_path / "out")] == [30, 30, 30, 10, 1, 1]
     assert pllm.open_dataset(tmp_path / "out").progress().answered == 102
+
+
+def test_a_partition_in_more_parts_than_five_digits_is_found_again_in_their_order() -> None:
+    source = DaskSource(frame(rows=1, npartitions=1), rows=30)
+    (piece,) = source.pieces(())
+    names = [piece.name.replace("00000of00001", f"{number:05d}of100001") for number in range(100_001)]
+
+    assert [one.name for one in source.pieces(set(names))] == names
+    assert [one.name for one in source.pieces(set(names[1:]))] == [piece.name]
 
 
 def test_a_partition_that_fails_ends_the_call_after_what_was_asked(ready: Simulator, tmp_path: Path) -> None:
