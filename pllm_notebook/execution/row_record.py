@@ -149,7 +149,8 @@ class RowRecord:
         """
         known = self.answers[column]
         if self.origin is None:
-            return np.asarray((rows >= 0) & (known[rows] == hashes)) if len(known) else rows >= len(rows) + 1
+            # A run without rows has no element that the -1 of an unknown row could index.
+            return np.asarray((rows >= 0) & (known[rows] == hashes)) if len(known) else np.zeros(len(rows), dtype=bool)
         if column not in self._lines:
             first = self.find(self.content)[self.origin]
             self._lines[column] = _pairs(first, known)
@@ -208,7 +209,7 @@ class RowRecord:
             (self.failure, (rows,)),
         ]
         whole += [(self.later_rows, (later,)), (self.later_keys, (later, KEY_BYTES))]
-        whole += [(array, (lines,)) for array in self.answers.values() if len(array)]
+        whole += [(array, (lines,)) for array in self.answers.values()]
         within = [(self.status, 0, len(STATUSES)), (self.later_rows, 0, rows)]
         within += [(array, 0, 128) for array in (self.keys, self.later_keys)]
         if self.origin is not None:

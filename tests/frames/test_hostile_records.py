@@ -114,14 +114,23 @@ def test_arrays_that_do_not_belong_together_are_no_record(name: str) -> None:
     odd = [whole[name][:-1], whole[name][..., None], whole[name].astype("f4" if name[:9] != "agreement" else "u1")]
     if name in ODD_VALUES:
         odd.append(np.full_like(whole[name], ODD_VALUES[name]))
+    if name.startswith("answer:"):
+        odd.append(whole[name][:0])
     if name in ("origin", "later_rows"):
         odd.append(np.full_like(whole[name], -1))
 
     for array in odd:
-        if name.startswith(("answer:", "later_")) and not len(array):
+        if name.startswith("later_") and not len(array):
             continue  # nothing is known of it then
         with pytest.raises((KeyError, ValueError)):
             RowRecord.of_arrays({**whole, name: array})
+
+
+def test_no_row_has_an_answer_that_is_not_recorded() -> None:
+    arrays = {name: array for name, array in record(0).items() if name not in ("origin", "later_rows", "later_keys")}
+    empty = RowRecord.of_arrays(arrays)
+
+    assert empty.has_answer("said", np.array([-1, 0, 7]), np.zeros(3, dtype=np.uint32)).tolist() == [False] * 3
 
 
 @pytest.mark.parametrize("lost", ["content", "keys", "status", "failure", "several", "sample:keys"])
