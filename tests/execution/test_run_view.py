@@ -189,6 +189,13 @@ def test_categories_are_counted_in_their_own_order_and_missing_values_beside() -
     assert (charts["price"]["counted"], charts["price"]["missing"]) == (3, 1)
 
 
+def test_bars_and_the_others_add_up_however_many_values_there_are() -> None:
+    chart = charts_of([facts(mood=f"mood {n}") for n in range(1_200)])["mood"]
+
+    assert len(chart["bars"]) == 8
+    assert sum(bar["count"] for bar in chart["bars"]) + chart["more"] == chart["counted"] == 1_200
+
+
 def test_few_whole_numbers_have_a_bar_each_and_others_share_bins() -> None:
     charts = charts_of([facts(stars=stars, price=stars * 1.37) for stars in (1, 5, 5, 3)])
 

@@ -19,7 +19,7 @@ __all__ = ["FieldCharts"]
 
 _MOST_FIELDS = 12
 _MOST_BARS = 8
-# Maximum number of distinct values that are counted; further values are ignored.
+# Maximum number of distinct values that are counted by value; further values are only counted together.
 _MOST_DISTINCT = 1_000
 _BINS = 12
 _BEYOND = 1e100  # larger numbers are ignored, since their sums and bins would not be finite
@@ -108,6 +108,7 @@ class _Categories(_Chart):
         super().__init__(name)
         self._counts: Counter[str] = Counter({_label(value): 0 for value in known})
         self._known = len(self._counts)
+        self._others = 0
 
     def add(self, values: list[Any]) -> None:
         counts = self._counts
@@ -115,13 +116,16 @@ class _Categories(_Chart):
             label = _label(value)
             if label in counts or len(counts) < _MOST_DISTINCT:
                 counts[label] += 1
+            else:
+                self._others += 1
 
     def data(self) -> dict[str, Any]:
         counts = list(self._counts.items())
         if self._known > _MOST_BARS or len(counts) > self._known:
             counts = self._counts.most_common()
         bars = [{"label": label, "count": count} for label, count in counts[:_MOST_BARS]]
-        return super().data() | {"bars": bars, "more": sum(count for _, count in counts[_MOST_BARS:])}
+        more = self._others + sum(count for _, count in counts[_MOST_BARS:])
+        return super().data() | {"bars": bars, "more": more}
 
 
 class _Numbers(_Chart):
