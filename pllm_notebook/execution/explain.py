@@ -243,7 +243,7 @@ def _steps(outcome: Outcome | None, before: Outcome | None, *, is_decided: bool)
     lines = [_step(one, (one.get("asked") if is_decided else None) or "the model") for one in replies]
     if outcome.earlier and before is not None and not is_decided:
         last = len(outcome.earlier) - 1
-        kind = "" if before is None or before.failure is None else f" ({before.failure.kind})"
+        kind = "" if before.failure is None else f" ({before.failure.kind})"
         lines[last] = f"{lines[last]}, which failed{kind}; retry sent the row again"
     return tuple(lines)
 
