@@ -61,7 +61,7 @@ CREATE UNIQUE INDEX lines_pending ON lines (key) WHERE state = 'pending';
 CREATE TABLE journal (id TEXT NOT NULL);
 """
 # SQLite has no checksums, but its check compares rows with indexes, so a value changed in either is found.
-_UNIQUE_JOBS_INDEX = (
+_COVERING_JOBS_INDEX = (
     "CREATE INDEX IF NOT EXISTS jobs_whole ON jobs (id, cohort, provider, account, target, model, path, state, ending, "
     "attempt, total, answered, failed, bytes, sha256, uploaded, remote, remote_created_at, remote_succeeded, "
     "remote_failed, files, known, creating_at, uncertain_at, created_at, changed_at, estimate_usd, cost_usd, origin, "
@@ -298,7 +298,7 @@ class JournalDatabase:
                 connection.execute("INSERT INTO journal VALUES (?)", (uuid.uuid4().hex,))
                 connection.execute(f"PRAGMA application_id = {_APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {_VERSION}")
-            connection.execute(_UNIQUE_JOBS_INDEX)
+            connection.execute(_COVERING_JOBS_INDEX)
             name = connection.execute("SELECT id FROM journal").fetchone()[0]
             connection.execute("COMMIT")
         _mark(os.path.join(self.folder, _MARKER), name)

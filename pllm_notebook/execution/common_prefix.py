@@ -10,8 +10,8 @@ from pllm_notebook.providers import LEAST_LEAD
 
 __all__ = ["CommonPrefix"]
 
-# Number of prompts to compare. All of them are planned before the first one is sent.
-_MIN_CHARS = 32
+# Maximum number of prompts to compare. All of them are planned before the first one is sent.
+_MOST_PROMPTS = 32
 
 
 class CommonPrefix:
@@ -42,7 +42,7 @@ class CommonPrefix:
             # Cut after the last line before the difference; the rest belongs to a row.
             self._common = shared[: shared.rfind("\n") + 1]
             self.text = self._common if len(self._common) >= LEAST_LEAD else ""
-            self.open = self.text != "" and self._count < _MIN_CHARS
+            self.open = self.text != "" and self._count < _MOST_PROMPTS
 
 
 def _shared_start(one: str, other: str) -> str:

@@ -125,9 +125,9 @@ class FailureFile:
                 connection.execute(f"PRAGMA user_version = {_FORMAT}")
             connection.executemany(_DELETE, [(key,) for key in gone])
             connection.executemany(_INSERT, rows)
-            self._close_quietly(connection)
+            self._delete_oldest(connection)
 
-    def _close_quietly(self, connection: sqlite3.Connection) -> None:
+    def _delete_oldest(self, connection: sqlite3.Connection) -> None:
         """Delete the oldest failures beyond either limit."""
         first, last = connection.execute("SELECT min(rowid), max(rowid) FROM failures").fetchone()
         if first is None:
