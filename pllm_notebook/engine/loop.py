@@ -76,9 +76,12 @@ class EngineLoop:
     def _main(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(ready.set)
-        self.loop.run_forever()
-        self._is_stopped = True
-        self.on_end()
+        try:
+            self.loop.run_forever()
+            self._is_stopped = True
+            self.on_end()
+        finally:
+            self.loop.close()
 
     def _watch(self) -> None:
         """Handle exceptions raised by callbacks; on the notebook's loop, only those raised in this package."""
@@ -137,8 +140,6 @@ class EngineLoop:
             self.loop.call_soon_threadsafe(self.loop.stop)
             if not self.inside():
                 self.thread.join(timeout=5)
-                if not self.thread.is_alive():
-                    self.loop.close()
 
 
 def _is_ours(error: Exception) -> bool:

@@ -8,7 +8,21 @@ import threading
 import pytest
 
 from pllm_notebook.engine import loop as engine_loop
+from pllm_notebook.exceptions import PllmError
 from pllm_notebook.threads import DaemonLoop
+
+
+def test_a_loop_that_somebody_stops_is_closed_by_its_thread() -> None:
+    running = engine_loop.EngineLoop()
+    ended: list[bool] = []
+    running.on_end = lambda: ended.append(running.loop.is_closed())
+
+    running.loop.call_soon_threadsafe(running.loop.stop)
+    running.thread.join(timeout=30)
+
+    assert (ended, running.loop.is_closed(), running.alive) == ([False], True, False)
+    with pytest.raises(PllmError, match="shut down"):
+        running.call(print)
 
 
 def test_a_loop_whose_thread_cannot_start_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

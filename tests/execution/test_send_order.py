@@ -19,7 +19,6 @@ from pllm_notebook.settings import Options
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.templates import Template
 from pllm_notebook.types import Finish
-from tests.engine.virtual import VirtualLoop
 from tests.execution.test_run_claims import Everything
 
 # After the package above, of which it is a part.
@@ -41,6 +40,12 @@ class Stored(CacheRecheck):
         return "key", StoredReply(Finish.COMPLETE, b"yes", 1, 0, b"{}", b""), True
 
 
+# It is not run: an order asks it for the time, and starts timers that none of these tests waits for.
+_LOOP = SimpleNamespace(
+    time=lambda: 0.0, call_later=lambda delay, callback, *args: SimpleNamespace(cancel=lambda: None)
+)
+
+
 def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = lambda call: False) -> SendOrder:
     """An order for *count* calls that are yet to be added."""
     spec = build_spec(options_for({"model": "sim:openai", "pack": pack}), None, instruct=False)
@@ -50,7 +55,7 @@ def order_of(count: int, *, pack: int | None, answered: Callable[[int], bool] = 
     results = ResultTable(count)
     planner = Planner([spec], rows, results, None)
     planner.next_chunks()
-    engine: Any = SimpleNamespace(loop=SimpleNamespace(loop=VirtualLoop()))
+    engine: Any = SimpleNamespace(loop=SimpleNamespace(loop=_LOOP))
     order = SendOrder(spec, planner, results, RunServices(engine, None))
     order.recheck = Stored(answered)
     return order
