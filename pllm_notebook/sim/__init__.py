@@ -12,7 +12,7 @@ prompt. Latency, limits, headers and faults are configurable. Nothing here costs
 from __future__ import annotations
 
 from pllm_notebook.sim.answers import SimAnswer, SimRequest
-from pllm_notebook.sim.in_process import read_request, respond
+from pllm_notebook.sim.in_process import answers_in, read_request, respond
 from pllm_notebook.sim.simulator import Simulator, shared
 from pllm_notebook.sim.simulator_identity import identity
 from pllm_notebook.sim.simulator_options import SimOptions
@@ -24,6 +24,7 @@ __all__ = [
     "SimRequest",
     "SimStats",
     "Simulator",
+    "answers_in",
     "identity",
     "read_request",
     "respond",

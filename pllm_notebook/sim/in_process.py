@@ -18,7 +18,7 @@ from pllm_notebook.sim.wires.google_generate import GoogleGenerate
 from pllm_notebook.sim.wires.openai_chat import OpenAIChat
 from pllm_notebook.sim.wires.openai_responses import OpenAIResponses
 
-__all__ = ["read_request", "respond"]
+__all__ = ["answers_in", "read_request", "respond"]
 
 _OPTIONS = SimOptions()
 _WIRES: dict[str, SimWire] = {
@@ -28,6 +28,11 @@ _WIRES: dict[str, SimWire] = {
     "generate": GoogleGenerate(),
 }
 _COMPATIBLE = OpenAIChat("compatible")
+
+
+def answers_in(format_name: str) -> bool:
+    """Return whether requests of a wire format can be read and answered here."""
+    return format_name in _WIRES
 
 
 def read_request(format_name: str, compatible: bool, model: str, content: bytes, index: int) -> SimRequest:

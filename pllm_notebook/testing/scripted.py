@@ -13,7 +13,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.providers import ResolvedModel, transports_replaced
-from pllm_notebook.sim import SimAnswer, SimRequest, read_request, respond
+from pllm_notebook.sim import SimAnswer, SimRequest, answers_in, read_request, respond
 from pllm_notebook.testing.isolation import throwaway_settings
 from pllm_notebook.testing.recording import Recording, UnscriptedPromptError, excerpt, unscripted_error
 from pllm_notebook.types import RawReply
@@ -67,6 +67,13 @@ class Fake:
 
     def respond(self, model: ResolvedModel, content: bytes) -> RawReply:
         """Answer one request in its model's format."""
+        if not answers_in(model.wire.format_name):
+            message = (
+                f"{model.label} has a format of its own, in which no answers can be scripted. Record its answers with "
+                f"pllm.testing.record, and replay the recording. Nothing was sent."
+            )
+            self._errors.append(UsageError(message))
+            raise TransportFault(FailureKind.BAD_REQUEST, message)
         compatible, index = _is_compatible(model), self._next()
         response = respond(model.wire.format_name, compatible, model.model, content, self._answer, index)
         if response is None:
