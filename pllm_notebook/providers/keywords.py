@@ -55,9 +55,10 @@ def provider_fields(target: ResolvedModel, keywords: Mapping[str, Any], extra: M
     fields: dict[str, Any] = {}
     for name, value in keywords.items():
         if words is not None and name not in words:
+            others = f", which takes {', '.join(sorted(words))}" if words else ""
             raise UsageError(
-                f"{name}= has no equal at {target.label}, which takes {', '.join(sorted(words))}. What the provider "
-                f"calls by a name of its own goes into extra_body. Nothing was sent."
+                f"{name}= has no equal at {target.label}{others}. What the provider calls by a name of its own goes "
+                f"into extra_body. Nothing was sent."
             )
         try:
             fields = merged(fields, {name: value} if words is None else words[name](value))

@@ -66,6 +66,8 @@ def _effort(target: ResolvedModel, word: str) -> dict[str, Any]:
 def _service_tier(target: ResolvedModel, word: str) -> dict[str, Any]:
     tiers = target.api.service_tiers
     if word not in tiers:
-        takes = f"one of {', '.join(map(repr, tiers))}" if tiers else "not supported"
+        if not tiers:
+            raise UsageError(f"service_tier= is not supported at {target.label}. Nothing was sent.")
+        takes = f"one of {', '.join(map(repr, tiers))}"
         raise UsageError(f"service_tier= is {takes} at {target.label}, not {word!r}. Nothing was sent.")
     return dict(tiers[word])
