@@ -127,7 +127,7 @@ class ProviderMessage:
     """A model's message in the form that its provider needs in later turns, with signatures and reasoning.
 
     Attributes:
-        form: Name of the wire format that can read it (`Wire.form`).
+        form: Name of the wire format that can read it (`Wire.format_name`).
         content: The message as JSON.
     """
 

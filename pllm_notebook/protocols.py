@@ -209,7 +209,7 @@ class Wire(Protocol):
         """Decode the body of a status 200. Raise `MalformedReply` if it does not match the provider's documentation."""
 
     def error_from(self, raw: RawReply) -> Failure:
-        """Return the failure for a response with a status other than 200."""
+        """Return the failure for a response with a status that is no success, or with an `error` in its body."""
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
         """Read the account's limits from response headers (lower-case names); return None if there are none."""

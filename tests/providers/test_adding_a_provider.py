@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import orjson
@@ -12,9 +13,10 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel
 
-import pllm_notebook  # noqa: F401  # registers df.llm
-from pllm_notebook.exceptions import MissingKeyError, UsageError
-from pllm_notebook.providers import registry
+import pllm_notebook as pllm
+from pllm_notebook import exceptions, failures, messages_types, protocols, providers, types
+from pllm_notebook.exceptions import MissingKeyError, ProviderRejectedError, UsageError
+from pllm_notebook.providers import provider, registry, sdk_transport
 from tests.contract.served import Served
 from tests.providers import toy
 
@@ -40,6 +42,8 @@ class ToyServer(Served):
         busy = "clock" in words and not any("clock" in str(earlier) for earlier in self.requests)
         self.requests.append(body)
         self.keys.add(request.headers["authorization"])
+        if "elsewhere" in words:
+            return web.Response(status=307, headers={"location": f"{self.url}/else/riddles"})
         if "secret" in words:
             return web.json_response({"excuse": "not that one"}, status=400)
         if busy:
@@ -92,6 +96,62 @@ def test_a_bare_name_and_its_key_alone_lead_to_it(server: ToyServer) -> None:
     assert [request["solver"] for request in server.requests] == ["toy-maxi", "toy-mini"]
 
 
+def spell(word: str) -> str:
+    """Spell a word."""
+    return " ".join(word)
+
+
+def test_its_own_fields_are_sent_and_are_part_of_the_question(server: ToyServer) -> None:
+    for also in ({}, {"temperature": 0.5}, {"extra_body": {"mood": "calm"}}, {"temperature": 0.5}):
+        solve("a lamp", model="toy:toy-mini", **also)
+
+    assert [(request.get("fancy"), request.get("mood")) for request in server.requests] == [
+        (None, None), (0.5, None), (None, "calm"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"top_p": 0.5}, "top_p= has no equal at toy:toy-mini. What the provider calls"),
+        ({"service_tier": "flex"}, "service_tier= is not supported at toy:toy-mini. Nothing was sent."),
+        ({"tools": (spell,)}, "Toy reads text alone and calls no tools. Nothing was sent."),
+    ],
+)
+def test_an_option_that_it_lacks_is_refused_before_anything_is_sent(
+    server: ToyServer, option: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        solve("a lamp", model="toy:toy-mini", **option)
+
+    assert server.requests == []
+
+
+def test_a_redirect_takes_neither_its_key_nor_its_rows_along(server: ToyServer) -> None:
+    with pytest.raises(ProviderRejectedError, match="redirects to"):
+        solve("a lamp elsewhere", model="toy:toy-mini")
+
+    assert len(server.requests) == 1
+
+
+def test_its_answers_are_recorded_and_no_others_can_be_scripted(server: ToyServer, tmp_path: Path) -> None:
+    recording = tmp_path / "answers.jsonl"
+    with pllm.testing.record(recording):
+        solve("a lamp", model="toy:toy-mini")
+    with pllm.testing.fake(recording):
+        replayed = solve("a lamp", model="toy:toy-mini")
+
+    assert replayed["thing"].tolist() == ["lamp"]
+    for answers in (recording, {"What is it? a key": {"thing": "key", "letters": 3}}):
+        with (
+            pytest.warns(UserWarning, match="rows? failed"),
+            pytest.raises(UsageError, match="toy:toy-mini has a format of its own"),
+            pllm.testing.fake(answers),
+        ):
+            solve("a key", model="toy:toy-mini")
+    assert len(server.requests) == 1
+
+
 def test_it_is_asked_by_no_batch_and_says_so(server: ToyServer) -> None:
     with pytest.raises(UsageError, match="Toy has no batch API here"):
         solve("a lamp", model="toy:toy-mini", mode="batch", confirm=False)
@@ -112,6 +172,24 @@ def test_a_cell_that_registers_it_again_replaces_it(server: ToyServer) -> None:
     registry.register(replace(toy.PROVIDER, cheap_model="toy-nano"))
 
     assert registry.cheap_model_of("toy") == "toy-nano"
+
+
+# What the page says, held to the code.
+PAGE = (Path(__file__).parents[2] / "docs" / "adding_a_provider.md").read_text()
+MODULES = (protocols, types, messages_types, failures, exceptions, providers, provider, sdk_transport)
+
+
+def test_every_class_that_the_page_names_is_there() -> None:
+    named = {name.rpartition(".")[2] for name in re.findall(r"`((?:\w+\.)*[A-Z]\w*[a-z]\w*)[`.]", PAGE)}
+
+    assert "ProviderMessage" in named
+    assert {name for name in named if not any(hasattr(module, name) for module in MODULES)} == set()
+
+
+def test_the_page_names_every_member_of_a_wire_and_every_field_of_a_provider() -> None:
+    members = {name for name in vars(protocols.Wire) if not name.startswith("_")}
+    for name in members | {field.name for field in fields(provider.Provider)}:
+        assert f"`{name}`" in PAGE
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "google", "local", "sim"])

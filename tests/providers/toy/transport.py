@@ -12,13 +12,15 @@ class ToyTransport:
     """One connection pool, which sends each request once."""
 
     def __init__(self, key: Key, address: Address) -> None:
-        self._session = session(address)
         self._address = address or "https://api.toy.example"
+        self._session = session(self._address)
         self._headers = {"authorization": f"Toy {key.reveal()}", "content-type": "application/json"}
 
     async def post(self, path: str, content: bytes) -> RawReply:
         try:
-            async with self._session.post(self._address + path, data=content, headers=self._headers) as response:
+            async with self._session.post(
+                self._address + path, data=content, headers=self._headers, allow_redirects=False
+            ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return RawReply(response.status, headers, await response.read())
         except Exception as error:

@@ -10,9 +10,10 @@ from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Request
 from pllm_notebook.protocols import MalformedReply
 from pllm_notebook.providers import errors, typed
-from pllm_notebook.providers.bodies import schema_instruction
+from pllm_notebook.providers.bodies import extra, schema_instruction
 from pllm_notebook.types import Finish, LimitReport, RawReply, Reply
 
+_OURS = frozenset({"solver", "shape", "breath", "hint", "riddle"})
 _FINISH = {"solved": Finish.COMPLETE, "tired": Finish.TRUNCATED}
 
 
@@ -32,6 +33,9 @@ class Riddles:
         if request.tools or any(turn.media for turn in request.turns):
             raise UsageError("Toy reads text alone and calls no tools. Nothing was sent.")
         body: dict[str, Any] = {"solver": request.model}
+        if request.temperature is not None:
+            body["fancy"] = request.temperature
+        body |= extra(request, _OURS)
         if request.schema is not None:
             body["shape"] = dict(request.schema)
         if request.max_output_tokens is not None:
