@@ -101,7 +101,7 @@ def read_file(
         status = os.fstat(handle)
         _check(status, largest)
         if allowed is not None and not _is_at(resolved, status):
-            raise FileRefusedError("it was exchanged for another while it was opened")
+            raise FileRefusedError("it was replaced by another while it was being opened")
         try:
             content = file.read(_HEADER_BYTES)
             if wanted is None or wanted(content):

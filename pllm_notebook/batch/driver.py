@@ -113,7 +113,7 @@ class Driver:
         except StoreError:
             raise  # an error of the journal affects all jobs
         except Exception as error:
-            _log.warning("Batch job %s cannot be moved now: %s", job_id, error)
+            _log.warning("Batch job %s cannot be advanced now: %s", job_id, error)
             return await self.read(job_id)
 
     async def cancel(self, job_id: str) -> Job:
@@ -140,8 +140,8 @@ class Driver:
             self._recreate_requested.discard(job_id)
         if job.state is JobState.UNCERTAIN:
             raise UsageError(
-                f"Batch job {job_id} may still turn up at the provider ({job.message or 'it is looked for'}), so it "
-                f"is not created again yet. Ask again later, or give it up with abandon. Nothing was sent."
+                f"Batch job {job_id} may still be found at the provider ({job.message or 'still searching'}), so "
+                f"it was not created again. Try again later, or give it up with abandon. Nothing was sent."
             )
         return job if job.final else await self.drive(job_id)
 
@@ -199,7 +199,7 @@ class Driver:
             try:
                 await _run_to_end(self._access.lease(job_id))
             except StoreError as error:
-                _log.warning("The lease of batch job %s cannot be prolonged: %s", job_id, error)
+                _log.warning("The lease of batch job %s cannot be renewed: %s", job_id, error)
 
     async def _jobs(self, cohort: str | None, *, unfinished: bool = False) -> list[Job]:
         jobs: list[Job] = await self._access.in_thread(lambda: self.journal.jobs(cohort, unfinished=unfinished))
@@ -217,7 +217,7 @@ def _better_way(job: Job) -> str:
     if job.message:
         return ""
     if job.state in _AT_WORK and not job.cancel_asked:
-        return f"is {job.state}: cancel it instead, and keep what it has answered by then"
+        return f"is {job.state}: cancel it instead, which keeps the answers so far"
     if job.state in _ANSWERED:
         return f"is {job.state}: fetch it instead, since its answers are paid for"
     return ""

@@ -81,9 +81,9 @@ class JournalDamagedError(StoreError):
         self.path = path
         super().__init__(
             f"The journal of batch jobs {path} {what}. Without it, rows that are paid for and still at the provider "
-            f"would be sent again, so batch jobs are off until you decide. Put it back from a copy; or set it aside "
-            f"with pllm_notebook.batch.set_aside({os.path.dirname(path)!r}) and take in what the provider's own list "
-            f"of jobs still holds. Nothing was sent, and nothing was changed."
+            f"would be sent again, so batch jobs are disabled until you decide. Restore it from a copy, or set it "
+            f"aside with pllm_notebook.batch.set_aside({os.path.dirname(path)!r}) and import the results that the "
+            f"provider still has with pllm.import_results. Nothing was sent, and nothing was changed."
         )
 
 
@@ -215,7 +215,7 @@ class JournalDatabase:
             JournalDamagedError: If it is not. SQLite would keep writing to a deleted file.
         """
         if _identity(self.path) != self._file:
-            raise JournalDamagedError(self.path, "was removed or exchanged while it was open")
+            raise JournalDamagedError(self.path, "was removed or replaced while it was open")
 
     def reset_after_fork(self) -> None:
         """Drop the connections of the parent process, in the child of a fork."""
@@ -277,14 +277,14 @@ class JournalDatabase:
             if found != ["ok"]:
                 raise JournalDamagedError(self.path, f"is damaged ({found[0]})")
             if connection.execute(f"SELECT 1 FROM lines WHERE state NOT IN ({_STATES}) LIMIT 1").fetchone():
-                raise JournalDamagedError(self.path, "is damaged (a line is in a state that there is not)")
+                raise JournalDamagedError(self.path, "is damaged (a line is in an unknown state)")
             row = connection.execute("SELECT id FROM journal").fetchone()
             if row is None:
-                raise JournalDamagedError(self.path, "is damaged (it has no name)")
+                raise JournalDamagedError(self.path, "is damaged (its id is missing)")
             if os.path.exists(marker):
                 with open(marker, encoding="ascii", errors="replace") as file:
                     if file.read() != row[0]:
-                        raise JournalDamagedError(self.path, "was exchanged for another journal")
+                        raise JournalDamagedError(self.path, "was replaced by another journal")
 
     def _make(self) -> None:
         create_private(self.path)

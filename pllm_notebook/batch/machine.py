@@ -137,7 +137,7 @@ class Machine:
             return await self._doubt(job, api, fault.message)
         return await self._adopt(job, [remote])
 
-    async def _doubt(self, job: Job, api: BatchAPI, why: str = "The kernel ended while it was created.") -> Job:
+    async def _doubt(self, job: Job, api: BatchAPI, why: str = "The kernel ended while it was being created.") -> Job:
         # Count from now, not from the start of the creation: the request may have taken long.
         return await self._move(job, JobState.UNCERTAIN, uncertain_at=self._clock(), message=why)
 
@@ -154,7 +154,7 @@ class Machine:
             return await self.end(job, JobState.ABANDONED, "failed", "cancelled")
         if self._recreation.allowed(job):
             return await self._again(await self._read(job.id))
-        return await self._note(job, "It was not found at the provider: it may be created again if you allow that.")
+        return await self._note(job, "It was not found at the provider. It can be created again if you allow it.")
 
     async def _look(self, job: Job, api: BatchAPI) -> Job:
         try:
@@ -203,7 +203,7 @@ class Machine:
             lost = await missing_answers(self._journal, job, self._answers.present, self._run)
             if lost:
                 return await self._note(
-                    job, f"{lost:,} answers cannot be read from the cache; they are put there again."
+                    job, f"{lost:,} answers could not be read from the cache. They are stored again."
                 )
         await self._discard(job, api)
         line: LineState = "missing" if job.ending == "ended" else "failed"
@@ -242,7 +242,7 @@ class Machine:
             try:
                 await api.discard(job.uploaded)
             except (BatchRefused, TransportFault) as fault:
-                _log.info("The uploaded file %s stays at the provider: %s", job.uploaded, fault.message)
+                _log.info("The uploaded file %s could not be deleted at the provider: %s", job.uploaded, fault.message)
 
     def _tidy(self, job: Job) -> None:
         spool = self._journal.spool

@@ -48,8 +48,8 @@ class PendingElsewhereError(StoreError):
     def __init__(self, jobs: dict[str, str]) -> None:
         self.jobs = jobs
         super().__init__(
-            f"{len(jobs):,} of the rows became part of another batch job meanwhile. Run again: they are waited for "
-            f"there. Nothing was planned, and nothing was sent."
+            f"{len(jobs):,} of the rows became part of another batch job in the meantime. Run again to wait for "
+            f"that job. Nothing was planned, and nothing was sent."
         )
 
 

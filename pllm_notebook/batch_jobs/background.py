@@ -61,7 +61,7 @@ def start_polling(resolve: Callable[[Options], ResolvedModel]) -> None:
         store = open_store(settings.cache_dir)
         opened = batch_service_for(running, store, store.directory, resolve)
     except PllmError as error:
-        logger.warning("Batch jobs are not looked after: %s", error)
+        logger.warning("Batch jobs are not being polled: %s", error)
         return
     polled[directory] = running, opened
     running.loop.call(_begin, running, opened)
@@ -90,6 +90,6 @@ def _keep_task(task: asyncio.Task[None]) -> None:
     def ended(task: asyncio.Task[None]) -> None:
         tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            logger.warning("Batch jobs are not looked after: %s", task.exception())
+            logger.warning("Batch jobs are not being polled: %s", task.exception())
 
     task.add_done_callback(ended)

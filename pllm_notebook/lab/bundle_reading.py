@@ -243,7 +243,9 @@ def _check_files(folder: str, target: str) -> None:
         names += [entry.path for entry in os.scandir(os.path.join(folder, "runs"))]
     for name in names:
         if os.path.exists(name) and not os.path.isfile(name):
-            raise StoreError(f"{target} is not a bundle: {os.path.relpath(name, folder)} is no regular file. {_UNREAD}")
+            raise StoreError(
+                f"{target} is not a bundle: {os.path.relpath(name, folder)} is not a regular file. {_UNREAD}"
+            )
 
 
 def _digest(path: str) -> str | None:

@@ -206,7 +206,9 @@ class CacheHandle:
             store.forget_failures([call.key for call in store.failures() if matches(call.model, call.at)])
             chosen.warn_unless_matched(store.directory)
         if store.below is not None:
-            warnings.warn(f"{store.below} can only be read, so its answers stay.", stacklevel=caller_stack_level())
+            warnings.warn(
+                f"{store.below} is read-only, so its answers were not deleted.", stacklevel=caller_stack_level()
+            )
         if removed:
             store.vacuum()
         return removed

@@ -96,12 +96,12 @@ def unpack(value: bytes) -> StoredReply:
     try:
         magic, crc, code, flags, tokens, limit, meta_len, text_len = _unpack_head(value)
     except struct.error:
-        raise DamagedEntry(f"An entry has {len(value)} bytes, fewer than its head.") from None
+        raise DamagedEntry(f"An entry has {len(value)} bytes, fewer than its header.") from None
     if _crc32(value[6:]) != crc or magic != _MAGIC:
         # Later formats include the magic bytes in the checksum: one changed bit cannot make an entry look newer.
         if magic[:1] == b"P" and _crc32(magic + value[6:]) == crc:
             raise NewerEntry(magic.decode("latin-1"))
-        raise DamagedEntry("An entry's checksum does not hold.")
+        raise DamagedEntry("An entry's checksum does not match.")
     text_at = 24 + meta_len
     raw_at = text_at + text_len
     if flags != _SOUND and flags != 0:
@@ -111,7 +111,7 @@ def unpack(value: bytes) -> StoredReply:
         raise DamagedEntry("An entry's lengths do not add up.")
     entry = StoredReply(_FINISHES[code], value[text_at:raw_at], tokens, limit, value[24:text_at], value[raw_at:])
     if not flags & _SOUND and (fault := entry.fault):
-        raise DamagedEntry(f"An entry's checksum holds, and {fault}.")
+        raise DamagedEntry(f"An entry's checksum matches, but {fault}.")
     return entry
 
 

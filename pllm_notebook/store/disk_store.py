@@ -304,7 +304,7 @@ class DiskStore:
             with self.change_lock:
                 self._current.get().vacuum()
         except sqlite3.OperationalError as error:
-            _log.info("The space of deleted entries is kept for new ones: %s", error)
+            _log.info("The space of deleted entries could not be freed and is used for new ones: %s", error)
 
     def iterate(self) -> Iterator[tuple[str, StoredReply]]:
         """Return every key with its entry, in insertion order, as of the first step.
@@ -325,7 +325,7 @@ class DiskStore:
                 yield key, entry
         except READ_ERRORS as error:
             mended = (
-                " What can be read was copied into a new one: ask again."
+                " What could be read was copied into a new one: try again."
                 if self._current.repair(database, error)
                 else ""
             )
@@ -349,7 +349,7 @@ class DiskStore:
         self._damaged += damage_report.count
         _log.warning(
             "%d entries of the cache in %s cannot be used and count as absent (the first: %s). "
-            "pllm.cache.check() looks at all of them.",
+            "pllm.cache.check() examines all entries.",
             damage_report.count,
             self.directory,
             damage_report.first,

@@ -239,7 +239,7 @@ def read_entries(
                 number += 1
                 yield _from_json(fields, path, number)
             if fields["entries"] != number:
-                raise StoreError(f"{path} holds {number} entries where its last line says {fields['entries']!r}.")
+                raise StoreError(f"{path} has {number} entries, but its last line says {fields['entries']!r}.")
             for one in _labels_in(lines):
                 if isinstance(one, LabelRemoval):
                     if removals is not None:
@@ -280,13 +280,13 @@ def _lines(compressed: gzip.GzipFile) -> Iterator[bytes]:
 def _read_line(lines: Iterator[bytes], path: str) -> dict[str, Any]:
     line = next(lines, None)
     if line is None:
-        raise EOFError("a line has no end")
+        raise EOFError("a line is cut short")
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
         fields = None
     if not isinstance(fields, dict):
-        raise StoreError(f"{path} is not an export of pllm_notebook: a line of it is not a JSON object.")
+        raise StoreError(f"{path} is not an export of pllm_notebook: one of its lines is not a JSON object.")
     return fields
 
 
@@ -317,9 +317,9 @@ def _from_json(fields: dict[str, Any], path: str, number: int) -> tuple[str, Sto
     except (KeyError, TypeError, ValueError):
         whole = False
     if whole and (fault := entry.fault):
-        raise StoreError(f"{path} has an entry {number} that no reply can have brought: {fault}. It was not imported.")
+        raise StoreError(f"Entry {number} of {path} cannot be a reply: {fault}. It was not imported.")
     if not whole:
-        raise StoreError(f"{path} is damaged: the checksum of entry {number} does not hold. It was not imported.")
+        raise StoreError(f"{path} is damaged: the checksum of entry {number} does not match. It was not imported.")
     return key, entry
 
 

@@ -173,8 +173,8 @@ class FailureFile:
         if aside is None:
             return False
         _log.warning(
-            "The list of failed calls in %s is damaged (%s). It was set aside as %s and a new one is begun; no answer "
-            "is lost.",
+            "The list of failed calls in %s is damaged (%s). It was set aside as %s, and a new one was started. No "
+            "answer is lost.",
             self._directory,
             error,
             os.path.basename(aside),
@@ -186,7 +186,7 @@ class FailureFile:
         if not self._warned and os.path.isdir(self._directory):
             self._warned = True
             _log.warning(
-                "The list of failed calls in %s could not be %s: %s. Answers are kept all the same.",
+                "The list of failed calls in %s could not be %s: %s. Answers are still kept.",
                 self._directory,
                 what,
                 error,

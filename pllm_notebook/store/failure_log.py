@@ -191,5 +191,5 @@ def _fields(tell: Callable[[], FailedCall]) -> Fields | None:
     try:
         return fields_of(tell())
     except Exception:  # the caller's own objects make the prompt and may raise; the run has reported the failure
-        _log.exception("A failed call could not be put into the list of failed calls.")
+        _log.exception("A failed call could not be added to the list of failed calls.")
         return None

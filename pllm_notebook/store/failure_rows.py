@@ -35,7 +35,7 @@ class DamagedFailure(sqlite3.DatabaseError):
     """A row has changed since it was written. This is damage of the file that SQLite does not detect."""
 
     def __str__(self) -> str:
-        return "a row's checksum does not hold"
+        return "a row's checksum does not match"
 
 
 def bounded(call: FailedCall) -> FailedCall:

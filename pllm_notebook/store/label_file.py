@@ -233,8 +233,8 @@ class LabelFile:
             query = f"SELECT id, {_COLUMNS}, {crc} FROM labels WHERE {where} ORDER BY id"
             found = [_label(row) for row in connection.execute(query, values)]
         if lost := found.count(None):
-            _log.warning("%s in %s cannot be read (damage), and %s left out.", counted(lost, "label"), self.path,
-                         "is" if lost == 1 else "are")  # fmt: skip
+            are = "is" if lost == 1 else "are"
+            _log.warning("%s in %s %s damaged and left out.", counted(lost, "label"), self.path, are)
         return [label for label in found if label is not None]
 
     def _is_there(self) -> bool:
@@ -276,8 +276,8 @@ class LabelFile:
                         connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise StoreError(
-                f"The labels in {self.path} could not be read or written: {error}. The file was not changed; an export "
-                f"(pllm.labels.export) or a copy of it can take its place."
+                f"The labels in {self.path} could not be read or written: {error}. The file was not changed. To go on, "
+                f"replace it with a copy, or move it away and import an export (pllm.labels.import_)."
             ) from error
 
 

@@ -88,7 +88,7 @@ class LiveDatabase:
             return ""
         return (
             f"The cache in {self._directory} can only be read: the disk is full, or its files cannot be written. New "
-            f"answers would be paid for and not kept, so nothing was sent. Free some space there: another directory "
+            f"answers would be paid for but not kept, so nothing was sent. Free some space there: another directory "
             f"lacks its answers, which would be paid for again."
         )
 
@@ -183,7 +183,7 @@ class LiveDatabase:
         except (sqlite3.OperationalError, OSError, LockTimeout) as error:
             raise WriteDelayed(f"The cache in {self._directory} cannot be written now: {error}.") from error
         raise StoreError(
-            f"The cache in {self._directory} cannot be written: its file is taken away each time it is made"
+            f"The cache in {self._directory} cannot be written: its file disappears each time it is created"
             f"{f' ({last})' if last else ''}. Give another directory with PLLM_CACHE_DIR."
         )
 
@@ -203,8 +203,8 @@ class LiveDatabase:
                 # The directory itself may exist again: other parts of this package create it.
                 if not os.path.exists(os.path.join(self._directory, FOLDER)):
                     _log.warning(
-                        "The cache directory %s was deleted while it was in use. A new cache is begun in its place; "
-                        "answers from before are no longer in it, and those still coming are written there.",
+                        "The cache directory %s was deleted while it was in use. A new one was created in its place; "
+                        "it lacks the earlier answers, and new ones are written to it.",
                         self._directory,
                     )
                 self.database = self._opened()

@@ -98,8 +98,8 @@ def refuse_file(directory: str | os.PathLike[str] | None) -> None:
     file = _file_in_place_of(os.path.expanduser(os.fspath(directory)))
     if file:
         raise UsageError(
-            f"cache_dir={os.fspath(directory)!r} is not a directory and cannot be made one, since {file} is a file. "
-            f"Name a directory; one that does not exist is made. Nothing was changed."
+            f"cache_dir={os.fspath(directory)!r} is not a directory and cannot be created, since {file} is a file. "
+            f"Name a directory; if it does not exist, it is created. Nothing was changed."
         )
 
 
@@ -129,13 +129,13 @@ def choose_location(
         file = _file_in_place_of(directory)
         seen = f", since {file} is a file, not a directory" if file else ""
         raise StoreError(
-            f"The directory {directory} cannot be written or made{seen}. "
+            f"The directory {directory} cannot be written or created{seen}. "
             f"Name another: that of a program in resume_directory, that of a notebook's frames with PLLM_CACHE_DIR or "
             f"configure(cache_dir=…). "
             f"Nothing was sent."
         )
     below = directory if readable else None
-    reads = "is read only: its answers are used, and new ones" if readable else "cannot be written: answers"
+    reads = "is read-only: its answers are used, and new ones" if readable else "cannot be written: answers"
     for other in (os.environ.get("PLLM_CACHE_DIR"), _platform_directory(), os.path.join(os.getcwd(), ".pllm")):
         if other and os.path.abspath(other) != directory and can_write(os.path.abspath(other)):
             _log.warning("The cache directory %s %s go to %s.", directory, reads, os.path.abspath(other))

@@ -59,7 +59,7 @@ class ModelFilter:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         there = f"There are {', '.join(names[:_NAMED])}{more}." if names else "It holds no answers."
         near = guess(self._model, names)
-        warnings.warn(f"Nothing in {place} is of the model {self._model!r}, so nothing was deleted.{near} {there}",
+        warnings.warn(f"No answer in {place} is from the model {self._model!r}, so nothing was deleted.{near} {there}",
                       stacklevel=caller_stack_level())  # fmt: skip
 
 

@@ -71,7 +71,9 @@ def replace_damaged(database: Database, error: BaseException, busy_timeout_s: fl
                 return _fresh(directory, busy_timeout_s, f"is damaged ({error})")
             return _open(directory, busy_timeout_s)
     except (OSError, *READ_ERRORS) as another:
-        raise StoreError(f"The cache in {directory} is damaged ({error}) and cannot be mended: {another}.") from another
+        raise StoreError(
+            f"The cache in {directory} is damaged ({error}) and cannot be repaired: {another}."
+        ) from another
 
 
 def _open(directory: str, busy_timeout_s: float) -> Database:
@@ -92,8 +94,8 @@ def _open(directory: str, busy_timeout_s: float) -> Database:
         marker = _settle_marker(database)
         if known is not None and marker.written < known.written:
             _log.warning(
-                "The cache in %s lacks its last %d changes: its -wal file was removed, or an older copy was put in its "
-                "place. The answers among them will be asked for, and paid, again.",
+                "The cache in %s lacks its last %d changes: its -wal file was removed, or the cache was replaced "
+                "by an older copy. The answers among them will be requested and paid for again.",
                 directory,
                 known.written - marker.written,
             )
@@ -123,14 +125,14 @@ def _examine(directory: str, known: Marker | None) -> str:
             # Our database was here before, and its salvage takes only our own rows.
             if known is None or not known.written:
                 raise
-            return "is damaged (its tables are not those that it had)"
+            return "is damaged (its tables have changed)"
         marker = read_marker(connection)
         if marker is None:
             if known is not None:
-                return "was exchanged for another database"
+                return "was replaced by another database"
             refuse_foreign_rows(connection, path)
         elif known is not None and known.store_id != marker.store_id:
-            return "was exchanged for another cache"
+            return "was replaced by another cache"
     return ""
 
 
@@ -168,15 +170,15 @@ def _report(database: Database, results: list[Salvage], fault: str) -> None:
     if not results:
         if fault == "is gone":
             _log.warning(
-                "The cache in %s is gone: %s held answers and is no longer there. A new one was begun; what it held "
-                "will be asked for, and paid, again.",
+                "The cache in %s is gone: %s held answers and no longer exists. A new one was created; the lost "
+                "answers will be requested and paid for again.",
                 database.directory,
                 DATABASE,
             )
         return
     _log.warning(
-        "The cache in %s %s. It was set aside as %s; %d answers were salvaged from it, %d were damaged, and at %d "
-        "places nothing could be read.",
+        "The cache in %s %s. It was set aside as %s; %d answers were salvaged from it, %d were damaged, and %d "
+        "places could not be read.",
         database.directory,
         fault,
         ", ".join(os.path.basename(result.aside) for result in results),

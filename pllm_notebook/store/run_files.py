@@ -206,7 +206,7 @@ class RunFiles:
 
     def _set_aside(self, path: str, fault: str) -> None:
         if self._is_foreign:
-            raise StoreError(f"{path} is damaged, or no record of a run: {fault}.")
+            raise StoreError(f"{path} is damaged or not a record of a run: {fault}.")
         if set_aside(path, _DAMAGED) is not None:
             _log.warning("The record of a run %s is damaged (%s) and was set aside; its answers are unharmed.",
                          path, fault)  # fmt: skip
@@ -315,7 +315,7 @@ def _arrays(file: Any) -> dict[str, np.ndarray[Any, Any]]:
             whole = zlib.decompressobj().decompress(piece, math.prod(shape) * kind.itemsize + 1) if packed else piece
             array = np.frombuffer(whole, dtype=kind).reshape(shape)
         except (ValueError, TypeError, zlib.error) as error:
-            raise _Damaged(f"the array {name[:80]!r} is not what is described: {error}") from None
+            raise _Damaged(f"the array {name[:80]!r} does not match its description: {error}") from None
         found[name] = array.astype(array.dtype.newbyteorder("="), copy=False) if sys.byteorder != "little" else array
         at += size
     return found

@@ -309,7 +309,7 @@ class Share:
         about = self._files.info(path)
         # Reading a pipe would block, and a device has no end.
         if about["type"] != "file":
-            raise StoreError(f"{path} is no regular file.")
+            raise StoreError(f"{path} is not a regular file.")
         if about["size"] is not None and about["size"] > _LARGEST_BYTES:
             raise StoreError(f"{path} has {about['size']:,} bytes, and a segment has at most {_LARGEST_BYTES:,}.")
         content: bytes = self._files.cat_file(path)
@@ -369,7 +369,7 @@ def refuse_share(address: str | os.PathLike[str] | None) -> None:
     files, path = open_directory(os.fspath(address))
     if "file" in _protocols(files) and os.path.lexists(path) and not os.path.isdir(path):
         raise UsageError(
-            f"cache_share={os.fspath(address)!r} is a file. Name a directory; one that does not exist is made. "
+            f"cache_share={os.fspath(address)!r} is a file. Name a directory; if it does not exist, it is created. "
             "Nothing was sent."
         )
 

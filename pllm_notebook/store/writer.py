@@ -185,7 +185,7 @@ class Writer:
                     try:
                         self._idle()
                     except Exception:
-                        _log.exception("Tidying the cache failed; the answers in it are not touched.")
+                        _log.exception("Tidying the cache failed; the answers in it are not affected.")
                     finally:
                         self._condition.acquire()
             self._resting = False

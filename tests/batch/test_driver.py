@@ -240,7 +240,7 @@ def test_a_person_may_create_an_uncertain_job_again_after_the_grace_period_alone
     job = planned(journal, "a")
     assert asyncio.run(driver.drive(job.id)).state is JobState.UNCERTAIN
 
-    with pytest.raises(UsageError, match="may still turn up at the provider"):
+    with pytest.raises(UsageError, match="may still be found at the provider"):
         asyncio.run(driver.recreate(job.id))
     clock.now += 1800
     assert asyncio.run(driver.drive(job.id)).state is JobState.UNCERTAIN

@@ -226,7 +226,7 @@ def test_a_damaged_journal_is_told_and_never_taken_for_an_empty_one(tmp_path: Pa
         path.write_bytes((tmp_path / "other" / "jobs.db").read_bytes())
 
     for _ in range(2):
-        with pytest.raises(JournalDamagedError, match="batch jobs are off until you decide"):
+        with pytest.raises(JournalDamagedError, match="batch jobs are disabled until you decide"):
             Journal.open(str(tmp_path))
 
     set_aside(str(tmp_path))
@@ -236,7 +236,7 @@ def test_a_damaged_journal_is_told_and_never_taken_for_an_empty_one(tmp_path: Pa
 def test_a_journal_removed_while_it_is_open_takes_nothing_more(journal: Journal, tmp_path: Path) -> None:
     (tmp_path / "jobs.db").unlink()
 
-    with pytest.raises(JournalDamagedError, match="was removed or exchanged while it was open"):
+    with pytest.raises(JournalDamagedError, match="was removed or replaced while it was open"):
         journal.plan(PLAN, outgoing(["a"]), LIMITS)
 
 

@@ -74,7 +74,7 @@ def delete_the_database(cache: Path) -> None:
 CUT = "was cut to 0 bytes"
 MALFORMED = r"is damaged \(database disk image is malformed\)"
 NO_DATABASE = r"is damaged \(file is not a database\)"
-GONE = "is gone: answers/cache.db held answers and is no longer there. A new one was begun"
+GONE = "is gone: answers/cache.db held answers and no longer exists. A new one was created"
 
 
 @pytest.mark.sample(2)
@@ -130,7 +130,7 @@ def test_a_cache_without_its_write_ahead_log_says_how_much_it_lacks(
     assert ended["right"]
     assert sim.stats().requests == lacking > 0
     (line,) = second.stderr.splitlines()
-    assert line.startswith(f"The cache in {copy} lacks its last {lacking} changes: its -wal file was removed, or an ")
+    assert line.startswith(f"The cache in {copy} lacks its last {lacking} changes: its -wal file was removed, or the ")
 
 
 def test_forged_rows_are_neither_run_nor_read_and_are_asked_again(

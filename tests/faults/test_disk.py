@@ -157,8 +157,8 @@ def test_a_cache_that_cannot_be_written_is_read_with_what_a_killed_process_left(
         (line,) = lines
         assert line.startswith(f"The cache in {cache} can only be read (")
     else:
-        assert lines[0].startswith(f"The cache directory {cache} is read only: its answers are used, and new ones go")
-        assert lines[1].endswith(f"UserWarning: {cache} can only be read, so its answers stay.")
+        assert lines[0].startswith(f"The cache directory {cache} is read-only: its answers are used, and new ones go")
+        assert lines[1].endswith(f"UserWarning: {cache} is read-only, so its answers were not deleted.")
 
 
 def test_answers_that_could_not_be_saved_are_in_the_result_of_a_run_that_lacks_no_other(
@@ -206,7 +206,7 @@ def test_a_cache_on_a_read_only_disk_is_used_and_new_answers_go_elsewhere(
         assert (ended["right"], ended["cached"]) == (True, 30 - requests)
         assert sim.stats().requests == requests
         sim.reset()
-        told = f"The cache directory {cache} is read only: its answers are used, and new ones go to {tmp_path}/other."
+        told = f"The cache directory {cache} is read-only: its answers are used, and new ones go to {tmp_path}/other."
         assert child.stderr.splitlines() == [told]
 
 

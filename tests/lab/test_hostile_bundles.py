@@ -205,7 +205,7 @@ def test_a_file_that_is_none_is_refused_unopened(bundle: Path, name: str, kind: 
     else:
         path.mkdir()
 
-    refused(bundle, "no regular file")
+    refused(bundle, "not a regular file")
 
 
 LABELS = {

@@ -73,9 +73,9 @@ def test_the_cache_goes_through_a_file_and_can_be_cleared(pllm: Command) -> None
     assert pllm("cache", "clear", "--older-than", "1") == (0, "0 answers were deleted.\n", "")
     code, out, err = pllm("cache", "clear", "--model", "sim:google/gemini")
     assert (code, out) == (0, "0 answers were deleted.\n")
-    assert err.startswith("pllm: Nothing in ")
+    assert err.startswith("pllm: No answer in ")
     assert err.endswith(
-        " is of the model 'sim:google/gemini', so nothing was deleted. There are sim:openai/gpt-6-luna.\n"
+        " is from the model 'sim:google/gemini', so nothing was deleted. There are sim:openai/gpt-6-luna.\n"
     )
     assert pllm("cache", "export", "kept.zip") == (
         1, "", "pllm: kept.zip exists. Give another name, or --overwrite. Nothing was written.\n",

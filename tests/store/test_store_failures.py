@@ -215,7 +215,7 @@ def test_a_failure_that_cannot_be_told_loses_itself_alone(store: DiskStore, capl
     note(store, call(2))
 
     assert [each.key for each in store.failures()] == [key(2)]
-    assert "could not be put into the list" in caplog.text
+    assert "could not be added to the list" in caplog.text
 
 
 def test_clear_forgets_failures_too(store: DiskStore, path: Path) -> None:

@@ -101,11 +101,11 @@ def test_clear_of_a_model_that_nothing_is_of_says_which_there_are(
 ) -> None:
     put(store, entry(0, asked="openai:gpt-6"), entry(1, asked="openai:gpt-6"), entry(2, asked="azure:gpt-6"))
 
-    with pytest.warns(UserWarning, match="Nothing in") as warned:
+    with pytest.warns(UserWarning, match="No answer in") as warned:
         assert handle.clear(model=wanted) == 0
 
     assert str(warned[0].message) == (
-        f"Nothing in {store.directory} is of the model {wanted!r}, so nothing was deleted.{near} "
+        f"No answer in {store.directory} is from the model {wanted!r}, so nothing was deleted.{near} "
         f"There are openai:gpt-6, azure:gpt-6."
     )
     assert warned[0].filename == __file__

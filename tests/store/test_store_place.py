@@ -90,7 +90,7 @@ def test_a_directory_that_a_person_named_is_not_exchanged_for_another(tmp_path: 
     (tmp_path / "file").touch()
 
     with pytest.raises(
-        StoreError, match=r"file/below cannot be written or made, since .*/file is a file, not a directory\. Name"
+        StoreError, match=r"file/below cannot be written or created, since .*/file is a file, not a directory\. Name"
     ):
         open_store(str(tmp_path / "file" / "below"))
 
@@ -110,7 +110,7 @@ def test_a_read_only_cache_is_read_and_new_answers_go_elsewhere(
 
     assert held_by(store, range(20)) == set(range(12))
     assert len(list(store.iterate())) == 12
-    assert f"The cache directory {path} is read only: its answers are used, and new ones go to" in caplog.text
+    assert f"The cache directory {path} is read-only: its answers are used, and new ones go to" in caplog.text
     assert len(caplog.records) == 1
     assert {name: (path / name).read_bytes() for name in before} == before
     store.close()
@@ -165,7 +165,7 @@ def test_a_directory_without_permission_to_write_is_only_read(open_to_all: Path)
         folder.chmod(0o700)
 
     assert output.stdout == "True [0, 1, 2, 50]\n", output.stderr
-    assert output.stderr.count("is read only") == 1
+    assert output.stderr.count("is read-only") == 1
 
 
 def test_a_network_file_system_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -455,7 +455,7 @@ def test_a_pipe_among_the_segments_keeps_nobody_waiting(
     with caplog.at_level(logging.WARNING):
         assert second.take_in_shared() == 4
 
-    assert caplog.text.count("no regular file") == 3
+    assert caplog.text.count("not a regular file") == 3
 
 
 def test_a_segment_that_unfolds_to_many_times_its_size_is_read_in_pieces(

@@ -97,7 +97,7 @@ def test_a_changed_entry_is_refused_and_those_before_it_are_kept(exported: Path)
     exported.write_bytes(gzip.compress(b"".join(lines)))
     other = MemoryStore()
 
-    with pytest.raises(StoreError, match="the checksum of entry 6 does not hold"):
+    with pytest.raises(StoreError, match="the checksum of entry 6 does not match"):
         import_(other, exported)
 
     assert list(other.entries) == [key(number) for number in range(5)]
