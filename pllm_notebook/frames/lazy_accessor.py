@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from pllm_notebook.exceptions import interrupted
 from pllm_notebook.runtime import Slot
 
 __all__ = ["lost_accessors", "register_accessor", "register_dask", "registered_accessor"]
@@ -35,7 +36,12 @@ class _LazyAccessor:
 
     def _loaded(self) -> Any:
         module, _, name = self._home.partition(":")
-        return getattr(importlib.import_module(module), name)
+        try:
+            return getattr(importlib.import_module(module), name)
+        except KeyboardInterrupt:
+            # A traceback through imports is a page long. Python drops a module whose import did not finish, so that the
+            # next use imports it again.
+            raise interrupted("Stopped while pllm_notebook was loading. Nothing was sent.") from None
 
 
 def register_accessor(kind: type[Any], register: Callable[[str], Callable[[Any], Any]], home: str) -> None:

@@ -10,13 +10,12 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from pllm_notebook.exceptions import PllmError
-from pllm_notebook.sim.answer_threads import AnswerThreads
 from pllm_notebook.sim.channel import Channel
+from pllm_notebook.threads import DaemonThreads
 
 __all__ = ["Process"]
 
@@ -61,7 +60,7 @@ class Process:
         self._waiting: dict[int, _Waiter] = {}
         self._count = 0
         self._ended = False
-        self._workers = AnswerThreads(_ANSWERS_AT_ONCE)
+        self._workers = DaemonThreads("pllm-sim-answers", _ANSWERS_AT_ONCE)
         ready = self._waiting[0] = _Waiter()
         threading.Thread(target=self._receive, name="pllm-sim", daemon=True).start()
         if not ready.event.wait(_START_S) or ready.reply is None:
@@ -112,7 +111,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
-        self._workers.close()
+        self._workers.shutdown(wait=False)
         self._errors.close()
 
     def forget(self) -> None:
@@ -125,7 +124,9 @@ class Process:
     def _receive(self) -> None:
         while (message := self._channel.receive()) is not None:
             if message["op"] == "ask":
-                self._workers.submit(partial(self._answer, message))
+                # Refused when this is closed, or when the interpreter ends: nothing waits for the answer then.
+                with suppress(RuntimeError):
+                    self._workers.submit(self._answer, message)
             elif (waiter := self._waiting.pop(message["id"], None)) is not None:
                 waiter.reply = message
                 waiter.event.set()
