@@ -125,7 +125,7 @@ def _json(data: Any) -> str:
 
 
 def _is_numpy(value: Any) -> bool:
-    """Return whether *value* is an array or a scalar of numpy, or a column."""
+    """Return whether *value* is an array or a scalar of numpy, or a dataframe column."""
     return hasattr(value, "shape") and hasattr(getattr(value, "dtype", None), "kind")
 
 
@@ -175,7 +175,7 @@ def _duration(nanoseconds: int) -> str:
 
 
 def _arrow_values(value: Any) -> Any:
-    """Return what a scalar of Arrow, or a column in a cell, holds as Python values; *value* itself for neither."""
+    """Return the Python value of an Arrow scalar, or the list of a column inside a cell; otherwise *value*."""
     for name in ("as_py", "tolist"):
         unpack = getattr(value, name, None)
         if callable(unpack):

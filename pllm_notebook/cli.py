@@ -1,4 +1,4 @@
-"""The `pllm` command: what is set up, the cache, batch jobs; request files and datasets, which it sends."""
+"""The `pllm` command: keys, cache, batch jobs, and request files and datasets, which it sends and pays for."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: The words after `pllm`, None for this process's own.
+        argv: The arguments after `pllm`. None for those of this process.
 
     Returns:
-        The exit code: 0, or 1 for an error of ours, reported on one line of stderr. A wrong word, or none, exits with
-        2. Of `process` and `dataset` also 3 where lines or rows failed, 4 where some were not sent, and 130 after an
-        interrupt.
+        The exit code: 0; 1 for an error of this package or of a file, reported on stderr; 2 for a group of commands
+        without a command, whose help is printed; 130 after an interrupt. `process` and `dataset` also return 3 if lines
+        or rows failed, and 4 if some were not sent.
+
+    Raises:
+        SystemExit: After `--help` and `--version`, and with code 2 for invalid arguments.
     """
     given = _parser().parse_args(argv)
     with warnings.catch_warnings():
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_warning(message: Warning | str, *about: Any, **more: Any) -> None:
-    """Print a warning as a line of the command: the line of this package that it names says nothing to its user."""
+    """Print a warning without its source line, which is in this package and does not help the user."""
     print(f"pllm: {message}", file=sys.stderr)
 
 
@@ -92,14 +95,14 @@ pllm COMMAND --help has a command's options. In a notebook: df.llm.parse(…) an
 
 
 def _add_command(words: Any, name: str, summary: str, more: str = "", **about: Any) -> argparse.ArgumentParser:
-    """Add a command, whose line in the list of commands also begins its own help."""
+    """Add a command. Its summary in the list of commands is also the beginning of its own help."""
     text = ". ".join(part[:1].upper() + part[1:] for part in (summary, more.rstrip(".")) if part) + "."
     parser: argparse.ArgumentParser = words.add_parser(name, help=summary, description=text, **about)
     return parser
 
 
 def _with_help(parser: argparse.ArgumentParser) -> None:
-    """Show a parser's help, as an error, where no command follows."""
+    """Print a parser's help and fail with code 2 if no command follows."""
 
     def show(given: argparse.Namespace) -> int:
         parser.print_help(sys.stderr)
@@ -143,7 +146,7 @@ def _days(text: str) -> timedelta:
 
 
 def _models(given: argparse.Namespace) -> None:
-    # Whether a key is set, and by which name; never the key.
+    # Print whether a key is set and the name of its variable, never the key.
     for provider in registry.hosted():
         names = [name for name in provider.key_variables if os.environ.get(name)]
         key = f"{names[0]} is set" if names else f"no key: set {', '.join(provider.key_variables[:1])}"
@@ -152,7 +155,7 @@ def _models(given: argparse.Namespace) -> None:
     print(f"{'sim:openai':<32} needs no key: simulated answers (also sim:anthropic, sim:google)")
 
 
-# Old names of commands, which stay for one release.
+# Former names of commands, kept for one release.
 _OLD_COMMANDS = {"send-live": ("hurry",)}
 
 
@@ -230,7 +233,7 @@ def _process(given: argparse.Namespace) -> int:
         progress=not given.quiet,
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* lines? (was|were) not sent")  # the line below says it
+        warnings.filterwarnings("ignore", ".* lines? (was|were) not sent")  # the line below reports it
         status = pllm_notebook.process_api_requests_from_file_sync(config)
     print(status)
     if not status.complete:
@@ -259,7 +262,7 @@ def _add_dataset(dataset: argparse.ArgumentParser) -> None:
 
 
 def _dataset(given: argparse.Namespace) -> int:
-    sys.path.insert(0, os.getcwd())  # the type's module may be there, as for `python -m`
+    sys.path.insert(0, os.getcwd())  # so that the type's module is found there, as with `python -m`
     try:
         return _run_dataset(given)
     finally:
@@ -280,7 +283,7 @@ def _run_dataset(given: argparse.Namespace) -> int:
     options["progress"] = not given.quiet
     kind = None if given.schema is None else _type_of(given.schema)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* rows failed")  # the line below says it
+        warnings.filterwarnings("ignore", ".* rows failed")  # the line below reports it
         try:
             if word == "retry":
                 kinds = None if given.kinds is None else given.kinds.split(",")
@@ -302,7 +305,7 @@ _UNREAD = {"status": (*_ASKING, "kinds"), "retry": ("prompt", "prompt_file", "ro
 
 
 def _refuse_unread(given: argparse.Namespace, word: str) -> None:
-    """Refuse an option that this form of the command does not read."""
+    """Raise `UsageError` for an option that this form of the command does not read."""
     unread = [name for name in _UNREAD.get(word, ("kinds",)) if getattr(given, name) is not None]
     if unread:
         of = f"`pllm dataset {word}`" if word in _UNREAD else "`pllm dataset` without `retry`"
@@ -329,7 +332,7 @@ def _text_of(path: str, what: str) -> str:
 
 
 def _type_of(text: str) -> Any:
-    """Return the type that `module:name` names, or the JSON schema of a file."""
+    """Return the type named by `module:name`, or the JSON schema in a file."""
     if text.endswith(".json"):
         content = _text_of(text, "a JSON schema")
         try:
@@ -343,7 +346,7 @@ def _type_of(text: str) -> Any:
         )
     try:
         return attrgetter(name)(importlib.import_module(module))
-    except Exception as error:  # whatever the module raises where it is imported
+    except Exception as error:  # importing the module may raise anything
         seen = str(error) if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"
         raise UsageError(f"--schema {text}: {seen}. Nothing was sent.") from None
 
@@ -360,7 +363,7 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
-    if os.path.isfile(given.path) and not given.overwrite:  # in the command's own words
+    if os.path.isfile(given.path) and not given.overwrite:  # the message names the command's option
         raise UsageError(f"{given.path} exists. Give another name, or --overwrite. Nothing was written.")
     written = pllm_notebook.cache.export(given.path, overwrite=given.overwrite, labels=given.labels)
     print(f"{counted(written, 'answer', 'was')} written to {given.path}.")

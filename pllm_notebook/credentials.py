@@ -32,7 +32,7 @@ def redact_header(value: str) -> None:
 class Key:
     """An API key or password, whose value is not in its representation, attributes or copies.
 
-    Once created, it is also redacted from messages, logs and stored failures (see `redaction.know`).
+    Once created, it is also redacted from messages, logs and stored failures (see `redaction.add_secret`).
 
     Args:
         value: The key. Surrounding white space, such as a file's final newline, is removed.
@@ -81,10 +81,10 @@ class Key:
 class Address(str):
     """A server's URL without the user and password that it may have contained.
 
-    They are sent as a browser sends them, instead of the key if both use the same header.
+    User and password are sent as a browser sends them; they replace the key if both use the same header.
 
     Attributes:
-        login: User and password as the value of an `Authorization` header. None for none.
+        login: User and password as the value of an `Authorization` header. None if the URL had none.
     """
 
     login: Key | None

@@ -57,16 +57,16 @@ def session_display() -> object | None:
 
 
 def register_cell_view(show: Callable[[str, Any], bool] | None) -> None:
-    """Set what shows a value of a kind, live, in the cell that is running; it gives False where it cannot."""
+    """Set the function that shows a value live in the running cell. It returns False if it cannot."""
     _FACTORIES.value.view = show
 
 
 def show_in_cell(kind: str, value: Any) -> bool:
-    """Show a value live in the cell that is running; False where that cannot be done.
+    """Show a value live in the running cell. Return False if it cannot be shown.
 
     Args:
         kind: "run", "runs", "jobs" or "review".
-        value: Of that kind.
+        value: A value of that kind.
     """
     show = _FACTORIES.value.view
     try:
@@ -84,7 +84,7 @@ class SafeDisplay:
 
     @property
     def stays(self) -> bool:
-        """Whether a person still sees its last line; False where there is no display, or a broken one."""
+        """Whether the display's last line remains visible. False without a display, or if it is broken."""
         return self._sink is not None and self._sink.stays
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:

@@ -88,7 +88,7 @@ class RunEnded:
         answered: Rows answered by calls of this run.
         cached: Rows answered from the cache.
         failed: Rows that failed.
-        not_sent: Rows not sent because of the ceiling or a stop.
+        not_sent: Rows not sent because of `max_cost_usd` or a stop.
         cost_usd: US dollars paid. None if a price is unknown.
     """
 

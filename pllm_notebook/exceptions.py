@@ -10,7 +10,7 @@
      │   ├─ MissingKeyError               no API key where one is needed
      │   ├─ MissingPackageError           an extra that is not installed
      │   └─ FileError (also OSError)      a file that cannot be read or written
-     ├─ NotConfirmedError                 the submission of a batch was not confirmed
+     ├─ NotConfirmedError                 the user did not confirm a submission; nothing was sent
      ├─ StoppedError                      the run ended early; finished answers are kept
      │   ├─ ProviderRejectedError         key, model or quota: every row would fail in the same way
      │   ├─ BudgetError                   `max_cost_usd` would have been exceeded
@@ -171,7 +171,7 @@ class NameClashError(UsageError):
 
 
 class UnknownOptionError(UsageError):
-    """Unknown option.
+    """An option that does not exist.
 
     Attributes:
         option: The name that was given.
@@ -272,7 +272,7 @@ class FileError(UsageError, OSError):
 
 
 class NotConfirmedError(PllmError):
-    """The submission of a batch was not confirmed. Nothing was sent."""
+    """The user did not confirm a submission, such as that of a batch job. Nothing was sent."""
 
 
 class StoppedError(PllmError):

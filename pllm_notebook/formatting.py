@@ -20,7 +20,7 @@ __all__ = [
     "strip_control_chars",
 ]
 
-# Names of batch jobs in a sentence.
+# Maximum number of batch jobs that a sentence names.
 _MOST_JOBS = 3
 _IRREGULAR = {"goes": "go", "reply": "replies", "has": "have", "is": "are", "was": "were", "story": "stories"}
 
@@ -84,7 +84,7 @@ class Counts(Protocol):
 
     @property
     def not_sent(self) -> int:
-        """Not sent because the budget was exhausted."""
+        """Not sent because of `max_cost_usd`."""
 
     @property
     def failed(self) -> int:
@@ -150,7 +150,7 @@ def counted(count: int, word: str, *rest: str) -> str:
     Args:
         count: Any number.
         word: The singular noun.
-        rest: Following words in their singular form, which are also adapted.
+        rest: The words that follow, in the singular. Irregular ones such as "has" are put in the plural too.
 
     Examples:
         >>> counted(1, "open job"), counted(3, "row", "has", "a missing value")

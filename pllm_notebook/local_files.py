@@ -41,7 +41,7 @@ class AllowedDirectories:
 
     @classmethod
     def of(cls, images_from: Iterable[str | os.PathLike[str]] | None) -> AllowedDirectories:
-        """Build it from the option's value; None means the current working directory."""
+        """Build the directories from the option's value. None allows only the current working directory."""
         given = [os.getcwd()] if images_from is None else list(images_from)
         if given == [ANYWHERE]:
             return cls(None)

@@ -167,7 +167,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt with its right answer, shown to the model before a row's prompt.
+    """A prompt with its correct answer, shown to the model before a row's prompt.
 
     Attributes:
         prompt: A prompt like a row's.
@@ -183,7 +183,7 @@ class Dialogue:
     """A row's prompt that is more than text: a conversation, media, or its own system prompt or examples.
 
     Attributes:
-        turns: The turns. The last is the user's or tool results; a last assistant turn is a prefill of the answer.
+        turns: The turns. The last is a user's turn or tool results; an assistant's turn at the end prefills the answer.
         system: System prompt that replaces the question's. None for the question's.
         examples: Examples that replace the question's. None for the question's.
         shown: Number of turns at the beginning of a conversation that are examples.

@@ -4,7 +4,7 @@
 
     pllm.configure(on_event=Telemetry())
 
-The application decides where they go: it sets OpenTelemetry's providers, or passes them here.
+The application decides where they are exported: it sets OpenTelemetry's global providers, or passes its own here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The former name of `pllm_notebook.sessions`, for one release: its imports, and what was pickled under it."""
+"""Former name of `pllm_notebook.sessions`, kept for one release, so that old imports and pickles still work."""
 
 import sys
 from types import ModuleType
@@ -13,7 +13,7 @@ Reply = lazy_reply.LazyReply
 
 
 def _module(name: str, home: ModuleType, **also: object) -> None:
-    """Let a former submodule be found, with the names that its home has now."""
+    """Register a former submodule with the names of the module *home*, and with *also*."""
     former = sys.modules[f"{__name__}.{name}"] = ModuleType(f"{__name__}.{name}", home.__doc__)
     vars(former).update({key: value for key, value in vars(home).items() if not key.startswith("__")}, **also)
 

@@ -25,8 +25,8 @@ class Rate:
     """One model's price today, in US dollars per token.
 
     Attributes:
-        linear_below: Input tokens from which a long-context tier may apply. Beyond it, genai-prices computes the
-            price, because tiers apply to each request rather than to the sum.
+        linear_below: Input tokens from which a long-context tier may apply. From there on, genai-prices computes the
+            price of each request. Infinity if no tier exists.
         hour: Whether prompt cache writes last for an hour, at the corresponding price.
     """
 
@@ -163,6 +163,9 @@ def is_deprecated(model: str, served: Sequence[str] = ()) -> bool | None:
 
 
 def stated_rate(given: float | Sequence[float]) -> Rate:
-    """Return a price set by the user, in US dollars per million tokens of input, or of input and output."""
+    """Return a price set by the user, in US dollars per million tokens of input, or of input and output.
+
+    Without an output price, output is free.
+    """
     each, output = (float(one) / 1e6 for one in (given if isinstance(given, Sequence) else (given, 0)))
     return Rate(each, output, each, each, float("inf"), None)

@@ -1,4 +1,4 @@
-"""Prompts: what a row without a template says, what a type says without a prompt, and what rows say together."""
+"""Prompt texts: a row without a template, a type without a prompt, and several rows in one prompt."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pllm_notebook.messages_types import Prompt, RawRequest, Turn
 __all__ = ["ITEMS", "as_labelled_json", "instruction", "packed", "prompt_as_text"]
 
 ITEMS = "\n\nItems:\n"
-"""What comes before the items of a pack. Nothing after it can hold a line break that is not between items."""
+"""The text before the items of a pack. After it, line breaks occur only between items."""
 
-# Nothing here depends on the items, not even their number: all packs of a run share it as their prefix.
+# This text does not depend on the items or their number, so that all packs of a run share it as their prefix.
 _PACKED = (
     "This message ends with a JSON array of items, each with its index. Every item is a task of its own. Answer every "
     "item separately, by its own content alone, as if that had been sent as a message of its own: no item says "
@@ -26,9 +26,12 @@ _PACKED_TEMPLATE = "The instruction for each item, where a name in braces stands
 
 
 def as_labelled_json(names: Sequence[str], values: Sequence[Any]) -> str:
-    """Write a row as one JSON object: the form of a row where there is no template.
+    """Return a row as one JSON object: its prompt if there is no template.
 
-    JSON, since it labels, keeps types and delimits whatever a cell holds.
+    JSON labels the values, keeps their types and delimits any content.
+
+    Raises:
+        UsageError: If a value cannot be written as JSON. Nothing was sent.
     """
     row = dict(zip(names, map(as_json_value, values), strict=True))
     try:
@@ -42,12 +45,12 @@ def as_labelled_json(names: Sequence[str], values: Sequence[Any]) -> str:
 
 
 def instruction(doc: str, fields: Sequence[tuple[str, str]] | None, *, shown: bool = False) -> str:
-    """Write the instruction for a type without a prompt: its docstring and its fields' descriptions.
+    """Return the instruction for a type without a prompt: its docstring and its fields' descriptions.
 
     Args:
         doc: The type's docstring, "" for none.
         fields: (name, description) in order; descriptions may be "".
-        shown: Whether images come with the row.
+        shown: Whether the row has images.
     """
     lines = [doc or "Read the data and fill in the answer."]
     described = [(name, text) for name, text in fields or () if text]
@@ -64,11 +67,11 @@ def instruction(doc: str, fields: Sequence[tuple[str, str]] | None, *, shown: bo
 
 
 def packed(source: str, items: Sequence[bytes]) -> str:
-    """Write the one prompt of several rows: what they share first, and the items last.
+    """Return one prompt for several rows: the shared text first, the items last.
 
     Args:
-        source: The template as written, "" where an item is a row's whole message.
-        items: What each row alone has, as JSON; the index is its place.
+        source: The template as written. "" if an item is a row's whole message.
+        items: The data of each row as JSON. An item's index is its position.
     """
     template = f"\n\n{_PACKED_TEMPLATE}{source}" if source else ""
     entries = b",\n".join(b'{"index":%d,"item":%b}' % entry for entry in enumerate(items))
@@ -76,7 +79,7 @@ def packed(source: str, items: Sequence[bytes]) -> str:
 
 
 def prompt_as_text(prompt: Prompt) -> str:
-    """Return a prompt as a person reads it: media by their names, a whole body as JSON."""
+    """Return a prompt as readable text: media as their names, a complete request as JSON."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, RawRequest):
@@ -88,7 +91,7 @@ def prompt_as_text(prompt: Prompt) -> str:
 
 
 def turn_as_text(turn: Turn) -> str:
-    """Return a turn as a person reads it: its text alone where it is no more than that."""
+    """Return a turn as readable text: media names, text, tool calls and tool results, one per line."""
     parts = [f"[{media.name or media.url or media.mime}]" for media in turn.media]
     if turn.text:
         parts.append(turn.text)

@@ -209,7 +209,7 @@ class Wire(Protocol):
         """Decode the body of a status 200. Raise `MalformedReply` if it does not match the provider's documentation."""
 
     def error_from(self, raw: RawReply) -> Failure:
-        """Return the failure for a response with a status that is no success, or with an `error` in its body."""
+        """Return the failure for a response with an unsuccessful status, or with an `error` in its body."""
 
     def limits(self, headers: Mapping[str, str]) -> LimitReport | None:
         """Read the account's limits from response headers (lower-case names); return None if there are none."""
@@ -330,7 +330,7 @@ class Display(Protocol):
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
         """Show the start of the run, or its continuation after `retry`. *cancel* stops the run, from any thread.
 
-        The first call is on the thread that started the run, so that a notebook knows the cell.
+        Called first on the thread that started the run, so that a notebook can identify the cell.
         """
 
     def update(self, progress: Progress) -> None:

@@ -63,7 +63,7 @@ class Runtime:
     """All slots, and all fork-aware objects."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # creating a value may fill another slot
+        self._lock = threading.RLock()  # reentrant, because creating a value may fill another slot
         self._slots: dict[str, Slot[Any]] = {}
         self._fork_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
         self._held: list[threading.Lock] = []  # during a fork
@@ -134,7 +134,7 @@ class Runtime:
         self.close()
 
     def register_fork_aware(self, one: ForkAware) -> None:
-        """Include *one* in every fork from now on, as long as it lives; see also `ForkGuarded`."""
+        """Reset *one* in the child of every fork while it lives. If it is `ForkGuarded`, forks also wait for it."""
         self._fork_aware.add(one)
 
     def before_fork(self) -> None:

@@ -104,7 +104,7 @@ class Settings:
 
 _CURRENT: Slot[Settings] = Slot("settings", Settings)
 
-# Nearer than the names of two options are to each other.
+# Closer than the names of any two options.
 _NEAR = 0.9
 
 _SHAPES = {
@@ -146,10 +146,10 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
         UnknownOptionError: For an unknown option. Nothing is changed.
         UsageError: For a value out of range. Nothing is changed.
     """
-    given: dict[str, Any] = values  # type: ignore[assignment]  # only to be gone through by name
+    given: dict[str, Any] = values  # type: ignore[assignment]  # only iterated by name
     for name in _SHAPES:
         if given.get(name) is not None and not isinstance(given[name], Mapping):
-            kind = type(given[name]).__name__  # not the value, which may hold a key
+            kind = type(given[name]).__name__  # not the value, which may contain a key
             raise UsageError(f"{name} is a mapping, such as {_SHAPES[name]}, not {kind}.")
     for name in ("servers", "clients"):
         for each in given.get(name) or ():
@@ -159,12 +159,12 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
                     f"written 'NAME:model'."
                 )
     if given.get("servers") is not None:
-        # No variable of ours holds an address, not even one of a comprehension.
+        # No local variable may hold an address, not even one of a comprehension: it may contain a password.
         for server, given_type in zip(given["servers"], map(type, given["servers"].values()), strict=True):
             if not issubclass(given_type, str):
                 kind = given_type.__name__
                 raise UsageError(f"The address of server {server!r} is text, such as 'http://…/v1', not {kind}.")
-        # An address may hold a password. First of all, so that no traceback with its variables shows it.
+        # Converted before anything can raise, so that no traceback with local variables shows a password in an address.
         given["servers"] = dict(zip(given["servers"], map(Address, given["servers"].values()), strict=True))
     check({**_OPTIONS, **_SETTINGS}, given)
     before = _CURRENT.value
@@ -184,7 +184,7 @@ def configure(**values: Unpack[ConfigureOptions]) -> None:
             settings[name] = os.fspath(settings[name])
     _CURRENT.value = replace(before, **settings, options=options)
     if settings.get("cache_dir", before.cache_dir) != before.cache_dir:
-        # Nothing is written to a directory that is left, so that it can be deleted.
+        # Finish writing to the former directory, so that it can be deleted.
         RUNTIME.close(ExitStage.RECORDS, ExitStage.WRITERS)
 
 
@@ -237,17 +237,17 @@ def resolve(given: Mapping[str, Any], kind: type[Options] = Options) -> Options:
     return options
 
 
-# Options that say how tools are called.
+# Options for calling tools.
 _OF_TOOLS = ("run_tools", "tool_choice", "parallel_tool_calls", "tool_timeout_s")
 
 
 def refuse_without_tools(given: Mapping[str, Any]) -> None:
-    """Refuse options of tools in a call that offers none.
+    """Refuse options for tools in a call that offers no tools.
 
-    Not for a list whose prompts bring tools of their own.
+    Not called for a list whose prompts have their own tools.
 
     Raises:
-        UsageError: For such an option that differs from its default. Nothing was sent.
+        UsageError: For such an option with a value other than its default. Nothing was sent.
     """
     asked = {name: given[name] for name in ("tools", *_OF_TOOLS) if name in given}
     if not asked:
@@ -273,7 +273,7 @@ def _require_directories(places: tuple[str, ...]) -> None:
 
 
 def _warn_of_environment() -> None:
-    """Warn once of each variable that nothing reads and whose name is nearly that of an option."""
+    """Warn once about each environment variable that is not read and whose name resembles that of an option."""
     names = [name for name in os.environ if name.startswith("PLLM_")]
     if not names:
         return

@@ -1,6 +1,6 @@
-"""Where this code runs: an IPython kernel, a terminal, a script; and which cell of which notebook.
+"""Where this code runs: in an IPython kernel, a terminal or a script, and in which cell of which notebook.
 
-Looks only at what a program has loaded already: IPython is never imported here.
+IPython is never imported here, only used if the program has already loaded it.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ __all__ = ["cell_number", "current_shell", "in_kernel", "origin"]
 
 
 def current_shell() -> Any:
-    """Return the running IPython shell, None outside IPython."""
+    """Return the running IPython shell, or None outside IPython."""
     ipython = sys.modules.get("IPython")
     return None if ipython is None else ipython.get_ipython()
 
 
 def in_kernel() -> bool:
-    """Return whether a notebook's kernel runs this, which can show widgets."""
+    """Return whether this code runs in a notebook's kernel, which can show widgets."""
     return getattr(current_shell(), "kernel", None) is not None
 
 
 def cell_number(shell: Any) -> int:
-    """Return the number in brackets beside the cell that is running.
+    """Return the number in brackets beside the running cell.
 
-    From IPython 9 on, `execution_count` is the next cell's already while one runs; the display hook, which
-    writes `Out[n]`, knows the right one in every version.
+    In IPython 9 and later, `execution_count` is already that of the next cell while a cell runs. The display hook,
+    which writes `Out[n]`, has the right number in every version.
     """
     number: int = shell.displayhook.prompt_count
     return number
 
 
 def origin() -> str:
-    """Name the notebook and cell, or the script, that is running; "" for unknown."""
+    """Return the name of the running notebook with its cell number, or of the running script; "" if unknown."""
     shell = current_shell()
     if shell is not None:
         notebook = os.path.basename(os.environ.get("JPY_SESSION_NAME", ""))

@@ -181,7 +181,7 @@ def _matching(source: str) -> dict[int, int]:
 
 
 def _raise_unknown_name(word: str, known: Sequence[str], named_by: str, there: str | None) -> None:
-    """Raise an error if `{word}` was probably meant as a column."""
+    """Raise a `UsageError` if `{word}` was probably meant as a column."""
     name = word.strip()
     used = _USED.fullmatch(word)
     column = name if used is None else used[1]

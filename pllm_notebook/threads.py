@@ -97,7 +97,7 @@ class DaemonThreads(Executor):
         """Accept no more work.
 
         Args:
-            wait: Whether to wait for the submitted work. User code may never return.
+            wait: Whether to wait for the submitted work, without a time limit: user code may never return.
             cancel_futures: Whether to cancel work that has not started. Otherwise it is still done.
         """
         with self._changed:

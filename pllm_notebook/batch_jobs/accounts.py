@@ -29,7 +29,7 @@ class JobAccounts:
         self._targets[target.label, target.account] = target
 
     def of(self, job: Job) -> ResolvedModel | None:
-        """Return the model of a job, None if its account is not available."""
+        """Return the model of a job, or None if its account is not available."""
         found: ResolvedModel | None = None
         # Current settings come first: a caller may have closed the client of an earlier run and set another.
         with suppress(PllmError):

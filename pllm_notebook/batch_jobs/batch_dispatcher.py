@@ -137,7 +137,7 @@ class BatchDispatcher:
             self._loop.call_soon(self._pump)
 
     def detach(self, queue: RunQueue) -> None:
-        """Stop waiting for a run's calls. Their jobs continue, and the answers are kept for the next run."""
+        """Stop waiting for a run's calls, which end as cancelled. Their jobs continue, for the next run."""
         self._left[queue] = self.jobs_of(queue)
         for queues in (self._queues, self._coming):
             if queue in queues:

@@ -283,7 +283,7 @@ _SERVICES: Slot[dict[tuple[int, str], BatchService]] = Slot("batch services", di
 def batch_service_for(
     engine: Engine, store: Store, directory: str, resolve: Callable[[Options], ResolvedModel]
 ) -> BatchService:
-    """Return this process's batch service for a cache directory.
+    """Return this process's batch service for a cache directory and engine.
 
     Raises:
         StoreError: If the job journal cannot be read or written. Nothing was sent.

@@ -53,7 +53,7 @@ class BatchCommands:
         """Return the job whose id begins with *word*.
 
         Raises:
-            UsageError: Unless there is exactly one. Nothing was sent.
+            UsageError: Unless there is exactly one, or if *word* has fewer than 4 characters. Nothing was sent.
         """
         if not isinstance(word, str):
             raise UsageError(f"A batch job is named by its id, a string, not {word!r}. Nothing was sent.")
@@ -91,7 +91,11 @@ class BatchCommands:
         return self.wait(lambda: self._report(self.batch_service.driver.cancel(self._reached(job).id)))
 
     def recreate(self, job: Job) -> Job:
-        """Create an uncertain job once more. It may then be paid for twice (see `Driver.recreate`)."""
+        """Create an uncertain job once more. It may then be paid for twice (see `Driver.recreate`).
+
+        Raises:
+            UsageError: If the job is not uncertain, or its account is not available. Nothing was sent.
+        """
         if job.state is not JobState.UNCERTAIN:
             raise UsageError(f"Batch job {job.id[:_SHOWN_DIGITS]} is {job.state}, not uncertain. Nothing was sent.")
         return self.wait(lambda: self._report(self.batch_service.driver.recreate(self._reached(job).id)))
@@ -185,7 +189,7 @@ def has_journal(directory: str) -> bool:
 
 
 def short_ids(jobs: Sequence[Job]) -> dict[str, str]:
-    """Return the shortest unique prefix of each job's id, by full id."""
+    """Return a unique prefix of each job's id, by full id. All have the same length, at least 8 characters."""
     digits = _SHOWN_DIGITS
     while len({job.id[:digits] for job in jobs}) < len(jobs):
         digits += 1

@@ -44,7 +44,7 @@ class SentLive:
         batch_first: Lines answered by the job before they were sent.
         failed: Number of failed lines by failure kind. They stay with the job, which may still answer them.
         left: Lines not sent: budget exhausted, interrupted, or key refused.
-        cost_usd: Cost of the live answers. None if a price is unknown.
+        cost_usd: Cost of the live answers in US dollars. None if a price is unknown.
     """
 
     answered: int
@@ -64,7 +64,7 @@ class SentLive:
 def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True) -> SentLive:
     """Send the unanswered lines of a job live, and wait for them.
 
-    `max_cost_usd` of `configure` or the environment is their ceiling. An interrupt sends no more.
+    Their cost is limited by `max_cost_usd` of `configure` or the environment. After an interrupt, nothing more is sent.
 
     Args:
         commands: The commands of the job's directory.
@@ -72,7 +72,8 @@ def send_live(commands: BatchCommands, job: BatchJob, *, confirm: Confirm = True
         confirm: Whether to ask first, with the live price (see `confirmation.Confirm`).
 
     Raises:
-        UsageError: If it has ended, or its account is not available. Nothing was sent.
+        UsageError: If it has ended, its account is not available, or `max_cost_usd` cannot be enforced. Nothing was
+            sent.
         NotConfirmedError: Unless the answer is yes. Nothing was sent.
         KeyboardInterrupt: After an interrupt. Answers that have arrived are kept.
     """
@@ -171,7 +172,10 @@ class _LiveRun:
 
 
 def _bodies(commands: BatchCommands, job: BatchJob, api: BatchAPI) -> Iterator[tuple[JobLine, bytes]]:
-    """Yield the bodies of the lines. A provider's batch wrapper is found by building the line of an empty body."""
+    """Yield each pending line with its request body.
+
+    The provider's wrapper around the body is found by building the line of an empty body. Other lines are left out.
+    """
     for line, content in commands.batch_service.journal.requests(job.lines_of, "pending"):
         around = api.line(custom_id(line.key), b"")
         if content.startswith(around[:-1]) and content.endswith(around[-1:]):

@@ -228,8 +228,8 @@ class LineObserver:
 
     Attributes:
         answered: Lines answered live.
-        failed: Number of lines that failed live, by kind.
-        cost_usd: Cost of the live answers. None if a price is unknown.
+        failed: Failure kind of each line that failed live, by key.
+        cost_usd: Cost of the live answers in US dollars. None if a price is unknown.
     """
 
     def __init__(self, commands: BatchCommands, results: ResultTable) -> None:

@@ -73,7 +73,8 @@ def import_results(commands: BatchCommands, path: str | os.PathLike[str], model:
             otherwise from the results.
 
     Raises:
-        UsageError: If the file has another format, or the model cannot be resolved. Nothing was taken in.
+        UsageError: If the file has another format or *model* cannot be resolved, and nothing was taken in; or if a
+            line's model cannot be resolved. Answers of earlier lines are then kept.
         FileError: If it cannot be read. Nothing was taken in.
         StoreError: If an answer cannot be stored. Those before it are kept.
     """

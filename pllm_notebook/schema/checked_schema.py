@@ -1,4 +1,4 @@
-"""Check values for result columns: a value made by a validator that its column cannot hold fails the row."""
+"""Checks of values for result columns: a row fails if a validator returned a value that its column cannot hold."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _column_check(left: Any) -> Callable[[Any], bool] | None:
 
 _Found = tuple[tuple[str | int, ...], str, str]
 Misfit = Callable[[Any], _Found | None]
-"""Returns location, words and the kind of error of what a column cannot hold in a value, None where all can."""
+"""Returns location, message and error type of the first value that its column cannot hold, or None without one."""
 
 _Values = Callable[[Any], Sequence[Any]]
 
@@ -96,10 +96,10 @@ def check_of_data(core_schema: Any) -> Misfit | None:
 
 
 def with_inner(own: Misfit | None, values: _Values, inner: Sequence[tuple[int, str, Misfit]]) -> Misfit | None:
-    """Return the check of a type some of whose fields become several columns or lines.
+    """Return the check of a type with fields that become several columns or lines.
 
     Args:
-        own: The check of its other columns. None for none.
+        own: The check of its other columns. None if they can hold any value.
         values: Splits a value.
         inner: Position and name of each such field, and its check.
     """
@@ -120,14 +120,14 @@ def with_inner(own: Misfit | None, values: _Values, inner: Sequence[tuple[int, s
 
 
 def either(first: Misfit | None, second: Misfit | None) -> Misfit | None:
-    """Return the combination of two checks."""
+    """Return a check that combines two checks. None if both are None."""
     if first is None or second is None:
         return first or second
     return lambda value: first(value) or second(value)
 
 
 def each(check: Misfit) -> Misfit:
-    """Return the check of a list whose items *check* is for."""
+    """Return the check of a list whose items are checked by *check*."""
 
     def of_items(value: Any) -> _Found | None:
         items = getattr(value, "root", value)
@@ -139,7 +139,7 @@ def each(check: Misfit) -> Misfit:
 def _inside(name: str, part: Any, check: Misfit) -> _Found | None:
     try:
         found = check(part)
-    except (AttributeError, TypeError):  # not of the type that the columns were made for
+    except (AttributeError, TypeError):  # not of the type for which the columns were made
         why = f"{name}: a validator made {part!r:.60}, which has no such fields; annotate what the validator returns"
         return (name,), why, _LEFT
     if found is None:

@@ -101,7 +101,7 @@ class QuotingSchema(FittedSchema):
         return to_json({"evidence": quotes, "answer": one["answer"] | newer})
 
     def _said(self, text: bytes) -> dict[str, Any] | None:
-        """Return a reply as decoded JSON, also if surrounded by prose, or None if it does not fit the type."""
+        """Return a reply as decoded JSON, without surrounding prose, or None if it does not fit the type."""
         if super().parse(text).failure is None:
             return cast(dict[str, Any], from_json(text))
         for one in excerpts(text.decode("utf-8", "replace")):

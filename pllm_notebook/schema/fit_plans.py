@@ -26,7 +26,7 @@ class FitPlan(Protocol):
         """Return *value* in the type's own form."""
 
     def fit(self, value: Any) -> Any:
-        """Return a value of the type's own form in the requested form. Never changes *value*."""
+        """Return a value of the type's own form, converted to the requested form. Never changes *value*."""
 
 
 def _fitted(plan: FitPlan | None, value: Any) -> Any:

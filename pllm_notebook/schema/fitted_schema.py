@@ -62,7 +62,7 @@ class Parsed:
 
     Attributes:
         value: An instance of the type; meaningless if there is a failure.
-        failure: The reason of a failure, None if the text was valid.
+        failure: Why the text is not a value of the type. None if it is.
     """
 
     value: Any = None
@@ -314,7 +314,7 @@ def _bad_rows(error: ValidationError) -> set[int]:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Return whether the user has interrupted. Outside the main thread, the validator itself raised the error."""
+    """Return whether the user interrupted. Outside the main thread, the validator itself raised it."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 

@@ -1,4 +1,4 @@
-"""Checks for numbers that only Pydantic accepts: NaN, infinity and integers beyond 64 bits."""
+"""Checks for numbers that Pydantic accepts but requests or columns cannot hold: NaN, infinity, long integers."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def _unless(wrong: Callable[[Any], bool]) -> Check:
 
 
 def _anywhere(value: Any) -> Found | None:
-    """Search plain JSON data, if the type does not describe it."""
+    """Find a float that is not finite in plain JSON data whose form the type does not describe."""
     if isinstance(value, dict):
         return next((at.inside(str(key)) for key, one in value.items() if (at := _anywhere(one)) is not None), None)
     if isinstance(value, list):

@@ -221,7 +221,7 @@ class OutputType:
         return with_inner(own, self._values, inner)
 
     def _after_validators(self) -> tuple[Any, bool]:
-        """Set the types of the fields after validators. Return that of the whole, and whether anything may change."""
+        """Set the types of the fields after validators. Return the whole type's, and whether any value may change."""
         change, by_field = changes(self._adapter.core_schema)
         if self.fields is None:
             return type_after(self.kind, change), change is not UNCHANGED
@@ -239,7 +239,7 @@ class OutputType:
         return self._values(value)
 
     def check(self, text: str) -> None:
-        """Check a reply before it is stored, for types that need this before the reply is read.
+        """Check a reply before it is stored. Does nothing here; a `DecisionOutput` checks its answers.
 
         Raises:
             ValueError: If the reply is not valid.

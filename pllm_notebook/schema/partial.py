@@ -23,7 +23,8 @@ Paths = frozenset[tuple[str, ...]]
 def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) -> Any:
     """Return a value of the type with None in its missing fields, validated in the other fields.
 
-    If the validators of the whole refuse it, only the validators of each field run.
+    If the type is not a model, or a validator of the whole refuses the value, each field is validated by its bare type
+    alone, without field validators and constraints. The value is then a namespace, or a dict for a TypedDict.
 
     Args:
         output: A type with fields.
@@ -31,7 +32,7 @@ def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) 
         missing: Path of JSON names, from the root, of each missing field.
 
     Raises:
-        ValueError: If a field that is present is not valid.
+        ValueError: If a field that is present does not have its type.
     """
     kind = bare(output.kind)
     content = to_json(value)

@@ -24,7 +24,7 @@ class Dialect:
         name: The provider's name, stored in the record of each run.
         keywords: Supported validation keywords. The others are described in words.
         formats: Supported values of `format`, None for all.
-        all_required: Whether every property must be required. Optional ones are then requested too.
+        all_required: Whether every property must be required. Optional ones are then also requested.
         closed: Whether every object needs `additionalProperties: false`.
         free_maps: Whether `additionalProperties` may be a schema. Otherwise a dict is requested as
             a list of `{"key", "value"}` objects.
@@ -32,14 +32,14 @@ class Dialect:
             the properties `item_1`, `item_2`, ….
         recursion: Whether a type may contain itself: "yes", "no", or only behind properties that
             are not required ("optional").
-        untyped: Whether a value may be of any type.
+        untyped: Whether a schema may leave the type of a value open.
         const: Whether `const` is supported. Otherwise it becomes an `enum` of one value.
-        typed_enums: Whether all values of an `enum` need one type. Mixed ones become unions.
+        typed_enums: Whether all values of an `enum` must have the same type. Mixed ones become unions.
         scalar_enums: Whether an `enum` may contain only text and numbers.
         defaults: Whether `default` is supported.
         lookaround: Whether a `pattern` may look ahead and behind.
         anchored: Whether a `pattern` must match the whole text, from `^` to `$`.
-        ref_siblings: Treatment of words next to a `$ref`: "keep" leaves them, "inline" replaces the
+        ref_siblings: Treatment of keywords next to a `$ref`: "keep" leaves them, "inline" replaces the
             `$ref` by its definition, "parent" moves them to the description of the parent.
         max_min_items: Largest supported `minItems`, None for any.
         ordering: Whether every object gets `propertyOrdering`.

@@ -53,7 +53,7 @@ class FieldQuestions:
     questions: tuple[DecisionQuestion, ...]
 
     def probabilities(self, answers: Mapping[str, DecisionAnswer | None]) -> list[float] | None:
-        """Return the probability of each option of the field, None if a question was not answered."""
+        """Return the probability of each option of the field, or None if a question was not answered."""
         given = [answers.get(question.name) for question in self.questions]
         answered = [one for one in given if one is not None]
         if len(answered) < len(given):
@@ -83,7 +83,7 @@ class FieldQuestions:
 
 
 class QuestionPlan:
-    """The division of a type into questions and a rest for a chat model.
+    """A type divided into questions for a decision endpoint and a rest for a chat model.
 
     Args:
         output: The type.
@@ -111,7 +111,7 @@ class QuestionPlan:
         return tuple(question for field in self.fields for question in field.questions)
 
     def name_questions(self, names: Sequence[str]) -> None:
-        """Rename the questions, in their order."""
+        """Rename the questions. *names* has one name for each, in their order."""
         left = iter(names)
         self.fields = tuple(
             replace(field, questions=tuple(replace(question, name=next(left)) for question in field.questions))

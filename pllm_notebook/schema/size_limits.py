@@ -102,7 +102,7 @@ def find_cycle(schema: Mapping[str, Any], *, required_only: bool) -> str | None:
 
 
 def _references(raw: Any, path: str, *, optional: bool) -> Iterator[tuple[str, str, bool]]:
-    """Return the definitions that *raw* refers to: name, path, and whether an optional property leads there."""
+    """Yield the definitions that *raw* refers to: name, path, and whether the path has an optional property."""
     if not isinstance(raw, Mapping):
         return
     if "$ref" in raw:
@@ -121,7 +121,7 @@ def _references(raw: Any, path: str, *, optional: bool) -> Iterator[tuple[str, s
 
 
 def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """Return *schema* and every schema inside it, without following `$ref`."""
+    """Yield *schema* and every schema inside it, without following `$ref`."""
     if not isinstance(schema, Mapping):
         return
     yield schema

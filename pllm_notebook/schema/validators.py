@@ -1,4 +1,4 @@
-"""Infers the type of a field after its validators, which is the type of its column.
+"""Inference of the type of a field after its validators, which is the type of its column.
 
 Pydantic checks the input of a validator that runs after it, but not the output: `Literal["pos", "neg"]` may come out as
 "POS", a `str` as an int. A column's dtype must follow from the type, never from the rows. The effect of a validator is
@@ -98,7 +98,7 @@ class _Walk:
         return change, {name: one for name, one in found.items() if one is not UNCHANGED}
 
     def _into(self, node: Any) -> tuple[Any, Any]:
-        """Walk from the outside, where the last validator is, to the type itself. The first validator found counts."""
+        """Walk from the last validator, which is outermost, to the type itself. Only the first validator found counts."""
         seen = 0
         while seen < 100:  # definitions may be circular
             seen += 1
