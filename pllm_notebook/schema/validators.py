@@ -98,7 +98,7 @@ class _Walk:
         return change, {name: one for name, one in found.items() if one is not UNCHANGED}
 
     def _into(self, node: Any) -> tuple[Any, Any]:
-        """Walk from the last validator, which is outermost, to the type itself. Only the first validator found counts."""
+        """Walk from the last validator, which is outermost, to the type itself. The first one found counts."""
         seen = 0
         while seen < 100:  # definitions may be circular
             seen += 1
