@@ -345,8 +345,8 @@ class Claims:
             with suppress(OSError):
                 os.unlink(name)
         _log.warning(
-            "The claims in %s were damaged (%s) and begin again empty: a call that another process asks at this moment "
-            "may be paid twice. Nothing else is lost.",
+            "The claims in %s were damaged (%s) and start empty: a call that another process is making now may be "
+            "paid twice. Nothing else is lost.",
             self._path,
             error,
         )
@@ -357,8 +357,8 @@ class Claims:
         if not self._warned and os.path.isdir(os.path.dirname(self._path)):
             self._warned = True
             _log.warning(
-                "The claims in %s cannot be used: %s. Until they can, another process that asks the same rows at the "
-                "same moment may pay for them too.",
+                "The claims in %s cannot be used: %s. Until they can, another process that makes the same calls at "
+                "the same time may pay for them too.",
                 self._path,
                 error,
             )

@@ -177,7 +177,7 @@ class Outbox:
                 raise
             except sqlite3.DatabaseError as error:
                 # Nothing in this file was paid for: answers that were not shipped are still in the cache.
-                _log.warning("%s is damaged (%s) and begins again; some answers may not be shared.", self._path, error)
+                _log.warning("%s is damaged (%s) and starts empty; some answers may not be shared.", self._path, error)
                 self._close()
                 for end in ("", "-wal", "-shm"):
                     with suppress(FileNotFoundError):

@@ -93,7 +93,7 @@ class Share:
         self._waiting = 0
         self._waiting_since: float | None = None
         self._closing = False
-        self._failing = False
+        self._failing = self._labels_failing = False
         self._thread: threading.Thread | None = None
         with suppress(Exception):
             self._labels.begin()
@@ -150,7 +150,11 @@ class Share:
                 self._labels.ship()
                 self._labels.take_in(names)
         except Exception as error:
-            _log.warning("Labels cannot be shared with %s now (%s).", self.address, error)
+            if not self._labels_failing:
+                _log.warning("Labels cannot be shared with %s now (%s). Trying again.", self.address, error)
+            self._labels_failing = True
+        else:
+            self._labels_failing = False
 
     def ship(self) -> int:
         """Write all waiting answers as segments, and return their number.

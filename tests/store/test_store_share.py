@@ -225,7 +225,9 @@ def test_an_answer_after_a_quiet_time_is_shipped_as_soon_as_the_first_one(tmp_pa
     store.close()
 
 
-def test_a_directory_that_cannot_be_reached_is_not_tried_earlier_for_new_answers(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_reached_is_not_tried_earlier_for_new_answers_and_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class WokenClock(SteppingClock):
         """Every wait ends after a second, as if new answers ended it."""
 
@@ -247,11 +249,13 @@ def test_a_directory_that_cannot_be_reached_is_not_tried_earlier_for_new_answers
     store = WatchedStore(str(tmp_path / "first"))
     fill(store, range(1_000))
     share = Share(store, store.directory, str(common), clock)
+    LabelFile(store.directory).add([Label(("text",), 1, "mood", "good", "me", 0.0)])
 
     share.committing(map(key, range(1_000)))
 
     assert idle.wait(60)
     assert tried_at == [0.0, 30.0, 60.0]
+    assert [caplog.text.count(f"{what} cannot be shared with") for what in ("Answers", "Labels")] == [1, 1]
     assert len(segments(str(common))) == 1
     share.close()
     store.close()
