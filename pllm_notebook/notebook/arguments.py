@@ -22,7 +22,7 @@ OWN = {
     "schema": "the answer's type: any expression that names one, such as Review, list[Item], bool or a JSON schema",
     "out": "variable that the result is bound to; it is not displayed then",
 }
-# The keyword of `df.llm.parse` is accepted for the type, too.
+# The type can also be given by the keyword of `df.llm.parse`.
 ALSO = {"response-format": "schema"}
 
 _OPTIONS = fields_of(Options)
@@ -30,7 +30,7 @@ _OPTIONS = fields_of(Options)
 SWITCHES = {"--" + each.name.replace("_", "-"): each for each in _OPTIONS.values() if {bool, str} <= set(each.kinds)}
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "'\""
 _TYPOGRAPHIC = "“”„‟‘’‚«»"
-# A word meant as an option, also with a single dash or a typographic dash.
+# A word meant as an option. A single dash and typographic dashes count too.
 _OPTION = re.compile(r"(?:-|[\u2010-\u2015\u2212])+[A-Za-z]")
 _DASHED = re.compile(r"-(?!-)")
 
@@ -133,13 +133,13 @@ def add_options(
 def _split(line: str) -> list[str]:
     """Split a line at its spaces, except within brackets and quotes, so that an expression is one word.
 
-    Quotes around a word are removed, as in a shell: `df.head(10)`, `df[df.score > 3]`,
-    `--system "Be brief."`, `--schema Literal["a", "b"]`.
+    Quotes around a word are removed, as in a shell, but a backslash does not escape a quote: `df.head(10)`,
+    `df[df.score > 3]`, `--system "Be brief."`, `--schema Literal["a", "b"]`.
     """
     words: list[str] = []
     word: list[str] = []
     depth, quote, begun = 0, "", False
-    bare = True  # whether the open quote surrounds the word, and is removed
+    bare = True  # whether the open quote surrounds the word and is removed
     for char in line:
         if quote:
             if char != quote or not bare:

@@ -46,10 +46,10 @@ async def run_cell(line: str, body: str | None, names: dict[str, Any], *, blocki
 
     Args:
         line: The text after `%%pllm`.
-        body: The prompt; None or blank for none.
-        names: The notebook's variables. The result is stored in it under the name of `--out`.
-        blocking: Whether to block like `run.result()`, if no event loop has to stay free. Otherwise Ctrl-C in a
-            terminal is not noticed.
+        body: The prompt. None or blank if there is no prompt.
+        names: The notebook's variables. The result is stored there under the name given by `--out`.
+        blocking: Whether to block like `run.result()`. A terminal needs this to notice Ctrl-C; a kernel must not
+            block, because its event loop has to stay free.
 
     Returns:
         The frame, list, value or text that the cell displays; None after `--out` with data, or `--help`.
@@ -189,7 +189,7 @@ def _evaluate(expression: str, names: Mapping[str, Any], where: str) -> Any:
 
 
 def _own(names: Iterable[str]) -> list[str]:
-    """Return the variables that a person made, without IPython's."""
+    """Return the user's variables, without IPython's own."""
     return [name for name in names if not name.startswith("_") and name not in _IPYTHON]
 
 
@@ -201,11 +201,11 @@ def _mapping(name: str, text: str) -> Any:
     raise UsageError(f"--{name.replace('_', '-')} is a mapping such as {shown}, not {text!r}. Nothing was sent.")
 
 
-# The start of a tag, a comment or a processing instruction. A "<" before a space is only a character, in text, code
-# and formulas alike. An entity instead would be visible in code, and every renderer recognizes code differently.
+# The start of a tag, a comment or a processing instruction. A "<" before a space is an ordinary character in text, code
+# and formulas. Escaping it as an entity would show the entity in code, and renderers disagree about what is code.
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
-# An entity could disguise the scheme of a link. A space here too: some renderers decode twice, so "&amp;" would
-# result in the same entity.
+# An entity could disguise the scheme of a link. A space is inserted here too: some renderers decode twice, so "&amp;"
+# would become the same entity again.
 _ENTITY = re.compile(r"&(?=#?\w{1,31};)")
 # A link that runs a script when clicked. Markdown drops a backslash before ":".
 _SCHEME = re.compile(r"((?:java|vb)script)(?=\\*:)", re.IGNORECASE)

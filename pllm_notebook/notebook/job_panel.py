@@ -61,7 +61,7 @@ class JobPanel(PlacedWidget):
 
     def take(self, message: dict[str, Any]) -> None:
         word, job = message.get("do"), str(message.get("job", ""))
-        if word == "choose":  # the next click must not confirm a question about another job
+        if word == "choose":  # the next click must not confirm the question about another job
             self._asked = self.said = ""
         elif word in ("refresh", "fetch") or (word in _TOOLTIPS and job in self.names):
             threading.Thread(target=self._do, args=(word, job), name="pllm-jobs", daemon=True).start()
@@ -78,7 +78,7 @@ class JobPanel(PlacedWidget):
         finally:
             self._draw()
             self._busy.release()
-        self.said = said  # last: the user may click again as soon as it is shown
+        self.said = said  # last, because the user may click again as soon as it is shown
 
     def _ask(self, word: str, job: str) -> str:
         confirmed, self._asked = self._asked == f"{word} {job}", ""

@@ -117,7 +117,7 @@ def use(name: str) -> Overview:
 
 
 def status() -> Overview:
-    """Show the newest run: its live view if available, its progress, and the limits of its model."""
+    """Return the newest run's progress and its model's limits, and show its live view if one is available."""
     run = _newest()
     show_in_cell("run", handle_of(run))
     p = run.progress()
@@ -134,16 +134,16 @@ def errors() -> Any:
 
 
 def retry() -> Run:
-    """Send the failed rows of the newest run that may succeed on a retry, and wait."""
+    """Send the newest run's failed rows again if a retry may succeed, and wait. Answers are paid for."""
     run = handle_of(_newest()).retry()
     run.wait()
     return run
 
 
 def cost() -> pd.DataFrame:
-    """Return the cost of each run of this session, newest last, and the sum. NA if a price is unknown.
+    """Return the cost of each run of this session in US dollars, newest last, and the total. NA if unknown.
 
-    Runs that are not in memory, such as the rounds of a race, are combined in one line, "others".
+    Runs that are no longer in memory, such as the rounds of a race, are combined in one row, "others".
     """
     import pandas as pd
 

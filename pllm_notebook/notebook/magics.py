@@ -20,7 +20,7 @@ __all__ = ["awaited", "load", "unload"]
 
 _NAME = "pllm"
 _CELLS = (_NAME, session_magic.NAME)
-# Only this exact name; IPython answers `%%pllm?` from the docstring.
+# Only this exact name, because IPython answers `%%pllm?` from the docstring.
 _FIRST_LINE = re.compile(rf"%%{_NAME}(?![\w?])(.*)", flags=re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""A run in marimo: its view in the cell during the run, then the page of the ended run with the folded view below.
+"""A run in marimo: a live view in the cell during the run, and the page of the ended run below the folded view.
 
 marimo runs a cell on its kernel's only thread and delivers no clicks until the cell has ended. Stop therefore presses
 marimo's own button, which interrupts the cell; other clicks take effect after the cell. Only marimo's own threads may
@@ -30,7 +30,7 @@ _STOPS_IN_S = 10.0
 
 
 def in_marimo() -> bool:
-    """Return whether this code runs in a cell of a marimo notebook. Imports nothing."""
+    """Return whether this code runs in a marimo notebook. Imports nothing."""
     marimo = sys.modules.get("marimo")
     return marimo is not None and bool(marimo.running_in_notebook())
 
@@ -55,7 +55,7 @@ class MarimoSink:
         self._model = model
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start in the running cell. A retry continues in the existing view."""
+        """Show the start of the run in the running cell. A retry continues in the existing view."""
         marimo = sys.modules["marimo"]
         self._cancel = cancel
         self._take(progress)
@@ -101,7 +101,7 @@ class MarimoSink:
                 self._show_bar(marimo, thread)
             while not self._ended.wait(_EVERY_S) and not thread.should_exit:
                 pass
-        # The run of an interrupted cell ends shortly; a background run continues when its cell runs again.
+        # The run of an interrupted cell ends shortly. A background run is shown again when its cell runs again.
         if self._ended.wait(_STOPS_IN_S):
             marimo.output.append(marimo.Html(self._page))
         else:

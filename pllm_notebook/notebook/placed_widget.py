@@ -45,7 +45,7 @@ class PlacedWidget(anywidget.AnyWidget):
     Args:
         place: The panel's output.
         html: Escaped HTML of the output.
-        view_id: Id of an earlier panel to replace, "" for a new place.
+        view_id: Id of the earlier panel to replace, "" for a new panel.
         state: Values of the subclass's traits.
     """
 
@@ -66,7 +66,7 @@ class PlacedWidget(anywidget.AnyWidget):
         raise NotImplementedError
 
     def publish(self, text: str) -> None:
-        """Show the HTML in the output, with *text* for readers without HTML. A later call replaces both."""
+        """Show the HTML in the output, with *text* for front ends without HTML. A later call replaces both."""
         html = f'<div data-pllm-{self.kind}="{self.view_id}"><div class="pllm-saved">{self.html}</div></div>'
         self._place.show({"text/plain": text, "text/html": html})
 

@@ -52,7 +52,7 @@ def ended(progress: Progress) -> str:
 
 
 def further(progress: Progress) -> str:
-    """Return a text about the open batch jobs of an ended run and the next steps, "" without any."""
+    """Describe the open batch jobs of an ended run and what to do next. "" if there are none."""
     jobs = progress.open_jobs
     if progress.state == "running" or not jobs:
         return ""
@@ -103,7 +103,7 @@ def _cached(p: Progress) -> list[str]:
 
 
 def _kinds(p: Progress, *, over: bool = False) -> list[str]:
-    # The results file has the errors of failed lines, for other processes as well.
+    # Errors of a request file's lines are in its results file, where other processes can read them too.
     where = "the results file" if p.unit == "line" else "pllm.errors()"
     failed = f"failed ({where} says why)" if over else "failed"
     counts = [(p.cached, "from cache"), (p.failed, failed), (p.not_sent, "not sent"), (p.skipped, "skipped")]

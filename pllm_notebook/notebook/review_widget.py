@@ -1,4 +1,4 @@
-"""A review by keyboard in a notebook: the current row, and the decisions below it as plain HTML."""
+"""A keyboard-driven review in a notebook: the current row, and the decisions below it as plain HTML."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class ReviewWidget(PlacedWidget):
-    """A view of a review. It shows the state of the review, so a reloaded page shows the same.
+    """The view of a review. All state is in the review, so a reloaded page shows the same.
 
-    The browser sends `{"do": word, "at": item}`: "accept", "choose" (with "value"), "skip", "undo" and "note" (with
-    "text"). A key for an item that is already decided does nothing.
+    The browser sends `{"do": word, "at": item}`. The words are "accept", "choose" (with "value"), "skip", "undo" and
+    "note" (with "text"). An action on an item that is already decided does nothing.
 
     Args:
         review: A `lab.Review`.

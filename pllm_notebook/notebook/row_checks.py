@@ -28,8 +28,8 @@ def row_checks(run: LiveRun | None, row: int) -> dict[str, Any]:
     `{"confidence": [[field, p], ...], "evidence": [[column, [[text, fields], ...]], ...],
     "checks": [{"field", "value", "choices", "label", "right"}, ...], "mark": word}`
 
-    The pieces of evidence are the cell's text in order, with the fields that quote each, "" for none. A mark is
-    "right", "wrong", or "" for a row without a label.
+    The pieces of evidence are the cell's text in order. Each has the names of the fields that quote it, "" for none.
+    The mark is "right", "wrong", or "" for a row without labels.
     """
     if run is None:
         return {"confidence": [], "evidence": [], "checks": [], "mark": ""}
@@ -53,10 +53,10 @@ def row_checks(run: LiveRun | None, row: int) -> dict[str, Any]:
 
 
 def mark_row(run: LiveRun, message: dict[str, Any]) -> str:
-    """Store or undo a user's label of a row, and return an error message, "" for none.
+    """Store or undo a user's label of a row. Return an error message, "" if it succeeded.
 
     Args:
-        run: The run, in memory.
+        run: A run in memory.
         message: "row", "field" (None for the whole answer), and "value": the correct value as text, None for the
             answer's own; or "undo".
     """

@@ -11,7 +11,7 @@ from pllm_notebook.formatting import format_duration, format_usd_or, strip_contr
 
 __all__ = ["row_detail"]
 
-# Maximum text sent to the browser. Longer texts are available from `run.explain`.
+# Maximum characters of one text sent to the browser. `run.explain` has the whole text.
 _MOST_CHARS = 8_000
 _MOST_MESSAGES = 12
 

@@ -30,8 +30,8 @@ class RunsTable(PlacedWidget):
     The browser sends `{"do": "open", "run": id}`.
 
     Args:
-        runs: The runs in the table. A line of several runs opens as a table of them.
-        place: The output of the table. A run is opened in another output of its cell.
+        runs: The runs in the table. A line that combines several runs opens as a table of them.
+        place: The output of the table. A run opens in another output of the same cell.
     """
 
     kind = "runs"
@@ -74,7 +74,10 @@ class RunsTable(PlacedWidget):
 
 
 def _parents() -> list[tuple[Any, Any]]:
-    """Return the objects with a parent message for all output, with that parent. Empty from ipykernel 7 on."""
+    """Return each object that holds the parent message of all output, with that message.
+
+    Empty from ipykernel 7 on, where the parent message is a context variable.
+    """
     shell: Any = current_shell()
     places: tuple[Any, ...] = (shell, getattr(shell, "display_pub", None))
     return [
@@ -86,7 +89,10 @@ def _parents() -> list[tuple[Any, Any]]:
 
 @contextmanager
 def _published_for(parents: list[tuple[Any, Any]]) -> Iterator[None]:
-    """Publish in an earlier cell. Before version 7, ipykernel finds the cell by an attribute; a click has no cell."""
+    """Publish output in an earlier cell, because a click has no cell of its own.
+
+    Before version 7, ipykernel takes the cell from an attribute.
+    """
     before = _parents()
     for each, parent in parents:
         each.parent_header = parent

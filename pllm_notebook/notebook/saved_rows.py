@@ -22,7 +22,7 @@ _AROUND = 60
 
 
 def saved_rows(model: RunViewModel | CountsModel, snapshot: Mapping[str, Any]) -> str:
-    """Return the last sample rows as folded HTML, "" if the caller did not ask to save them.
+    """Return the last sample rows as folded HTML, "" if they are not to be saved.
 
     Args:
         model: View model of the run.

@@ -1,4 +1,4 @@
-"""`%%pllm_session`: a cell that runs as a program of a session, and is run again until the program ends."""
+"""`%%pllm_session`: a cell that runs as the program of a session. Run it again until the program ends."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def unload_from(shell: Any, *, magic: bool = True) -> None:
 def run_program(shell: Any, line: str, body: str) -> Any:
     """Run a cell's body as the block of a session, in the notebook's own namespace.
 
-    `session` and `agent` are bound in it and are kept. At a pending value the cell ends with the session's summary; run
-    it again to resume.
+    `session` and `agent` are bound there and stay bound. At a pending value the cell ends with the session's summary;
+    run the cell again to resume.
 
     Args:
         shell: The IPython shell.
@@ -103,7 +103,7 @@ async def _run_awaiting(session: Any, codes: list[CodeType], names: dict[str, An
 
 
 def _compiled(shell: Any, body: str) -> list[CodeType]:
-    """Compile a body and its last expression separately, under a file name that lets tracebacks show the lines."""
+    """Compile a body and its last expression separately, under a file name from which tracebacks show the lines."""
     source = shell.transform_cell(body)
     file = shell.compile.cache(source, cell_number(shell), raw_code=body)
     tree = shell.transform_ast(shell.compile.ast_parse(source, filename=file))

@@ -15,10 +15,10 @@ from pllm_notebook.sessions import SessionStatus
 
 __all__ = ["PlacedSessionDisplay"]
 
-# A program answered from the store ends before a browser would know of a widget, and shows only its status.
+# A program answered from the store ends before a browser learns of the widget, and shows only its status.
 _WIDGET_AFTER_S = 0.25
-# Maximum age of the status in a notebook saved meanwhile. Each update is a stored message, and marks the notebook as
-# unsaved.
+# Maximum age of the status in a notebook that is saved during the session. Each update is stored in the notebook and
+# marks it as unsaved.
 _PUBLISH_EVERY_S = 20.0
 # A page reloaded while a cell blocks knows only the widgets opened afterwards.
 _OPEN_AGAIN_S = 30.0
@@ -28,7 +28,8 @@ class SessionPanel(PlacedWidget):
     """The status of one session.
 
     Attributes:
-        ended: Whether the session has ended or another panel shows it. Otherwise a page without a kernel says so.
+        ended: Whether the session has ended, or another panel shows it. If the kernel dies before that, the page says
+            that the program ended with it.
     """
 
     kind = "session"
@@ -48,7 +49,7 @@ class SessionPanel(PlacedWidget):
 
 
 class PlacedSessionDisplay(TextSessionDisplay):
-    """The status ten times a second: a bar of calls by state, agents, cost. A saved notebook keeps the last one."""
+    """A status updated ten times a second: a bar of the calls by state, agents, cost. A saved notebook keeps it."""
 
     def __init__(self) -> None:
         super().__init__()

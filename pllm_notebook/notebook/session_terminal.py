@@ -19,7 +19,7 @@ _UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
 
 
 class TerminalSessionDisplay:
-    """The lines of a session on stderr; the program's output goes to stdout, above them.
+    """The lines of a session on stderr. The program's output goes to stdout, above them.
 
     Args:
         stream: Stream for the lines, None for stderr.
@@ -55,7 +55,7 @@ class TerminalSessionDisplay:
         """Print the program's output above the lines."""
         lines = self._drawn
         self._erase()
-        # Looked up now: a program may have redirected its stdout.
+        # stdout is looked up on each call: a program may have redirected it.
         print(text, file=self._said, flush=True)
         self._draw(lines)
 

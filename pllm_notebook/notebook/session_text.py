@@ -14,7 +14,7 @@ _REDRAW_S = 1.0
 
 
 class TextSessionDisplay:
-    """The status of a session, about once a second. For a kernel without widgets."""
+    """The status of a session, updated about once a second, for a kernel without widgets."""
 
     def __init__(self) -> None:
         self._output: CellOutput | None = None

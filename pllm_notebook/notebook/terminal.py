@@ -39,7 +39,7 @@ class TerminalSink:
         self._title = ""
 
     def open(self, progress: Progress, cancel: Callable[[], None]) -> None:
-        """Show the start, or the next step of a run, whose rows are added to the bar."""
+        """Show the start of a run. A later step of the same run adds its rows to the existing bar."""
         if self._bar is not None:
             return
         self._next = time.monotonic() + self._every_s

@@ -89,7 +89,7 @@ def line_bundle(text: str, *, muted: str = "") -> dict[str, Any]:
 
 
 class TextSink:
-    """Progress as one line, updated about once a second. For a kernel without widgets."""
+    """Progress as one line, updated about once a second, for a kernel without widgets."""
 
     stays = True
 

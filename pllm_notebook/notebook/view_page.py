@@ -1,7 +1,7 @@
 """The output of a run in a saved notebook: a line of text during the run, and a page of plain HTML at the end.
 
-Without scripts or style sheets, so that every notebook viewer shows it, in its own colours. All text from data or a
-provider is escaped here.
+The page has no scripts or style sheets, so every notebook viewer shows it, in the viewer's own colours. All text from
+data or a provider is escaped here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def ended_page(snapshot: Mapping[str, Any], line: str, note: str, rows: str = ""
         snapshot: Snapshot of the run's view model.
         line: The final line of the run.
         note: A sentence below it, "" for none.
-        rows: HTML of the sample rows (see `saved_rows`), "" if they are not saved.
+        rows: Escaped HTML of the sample rows (see `saved_rows`), "" if they are not saved.
     """
     parts = [f"<div>{escape_html(line)}</div>"]
     if note:

@@ -1,8 +1,9 @@
 """A run's display in the cell that started it: a saved text, a live view in its place, and an HTML page at the end.
 
-The text has a placeholder for the view. A browser that finds it (JupyterLab, Notebook) mounts the view there, and the
-notebook never has a widget in an output: saved, exported or reopened at any time, it shows the text or the page. If no
-browser reports that it has (VS Code, Colab), the view gets a separate output, which is emptied at the end of the run.
+The text has a placeholder for the view. A browser that finds the placeholder (JupyterLab, Notebook) mounts the view
+there, so no output of the notebook contains a widget: saved, exported or reopened at any time, it shows the text or the
+page. If no browser reports that it found the placeholder (VS Code, Colab), the view gets a separate output, which is
+emptied at the end of the run.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ __all__ = ["ViewSink", "attach_view", "show_run"]
 # A run answered from the cache ends before a view is drawn, and shows only its page.
 _VIEW_AFTER_S = 0.25
 _EVERY_S = 0.25
-# A browser that finds the placeholder reports it at once, or after seconds on a busy machine. A separate view that is
-# shown too early would be saved with the notebook. If no browser looks for the placeholder, there is no wait.
+# A browser that finds the placeholder reports it at once, or after some seconds on a busy machine. A separate view that
+# is shown too early would be saved with the notebook. A front end that ignores placeholders needs no wait.
 _APART_AFTER_S = 5.0
-# A reloaded page has no view until one is opened in it. While a cell blocks, only the kernel can initiate this.
+# A reloaded page has no view until the kernel opens one. While a cell blocks, only the kernel can start this.
 _ASK_EVERY_S = 3.0
 _SILENT_AFTER_S = 8.0
 _MOST_SILENT_S = 60.0
@@ -142,7 +143,7 @@ class ViewSink:
             view.layout.close()
 
     def _asks(self, now: float) -> bool:
-        """Return whether to ask the browser if it is there. If it no longer answers, the view is opened again."""
+        """Return whether to ask the browser for a sign of life. Reopen the view if it no longer answers."""
         if not self._is_placed or now - self._asked_at < _ASK_EVERY_S:
             return False
         if self._asked_at > self._answered_at and now - self._answered_at > self._patience_s:
@@ -155,7 +156,7 @@ class ViewSink:
         return True
 
     def _open_again(self) -> None:
-        """Replace the view, so that a page loaded since then learns of it. The placeholders are the same."""
+        """Replace the view, so that a page loaded in the meantime learns of it. The placeholders stay the same."""
         assert self._view is not None
         before, self._view = self._view, self._new_view(self._view.view_id, self._view.received)
         before.close()

@@ -35,19 +35,20 @@ _views: Slot[weakref.WeakValueDictionary[str, RunView]] = Slot("run views by id"
 class RunView(anywidget.AnyWidget):
     """A view of a run in one or more browsers: a snapshot and the changes since.
 
-    The browser sends `{"do": word}`: "stop", "pause", "go_on", "retry" (with "kinds", null for those that can succeed),
-    "open" (with "row"), "pin" (with "row" and "on"), "mark" (see `row_checks.mark_row`), "placed" if it has found the
-    placeholder in the saved text, and "here" if asked. A user action has an id, "n", which is acknowledged with
-    `{"received": n}`. Until then the browser sends the action again to each view that replaces this one.
+    The browser sends `{"do": word}`. The words are "stop", "pause", "go_on", "retry" (with "kinds", null for those that
+    can succeed), "open" (with "row"), "pin" (with "row" and "on"), "mark" (see `row_checks.mark_row`), "placed" if it
+    has found the placeholder in the saved text, and "here" as the answer to `{"asks": true}`. A user action has an id,
+    "n", which is acknowledged with `{"received": n}`. Until then the browser sends the action again to each view that
+    replaces this one.
 
     Args:
         model: View model of the run.
-        actions: Maps words to functions, called with the message. Other words do nothing.
+        actions: Functions by word, called with the message. Other words do nothing.
         view_id: Id of existing placeholders, "" for new ones.
         received: Ids of the actions received by earlier views with these placeholders. They are not repeated.
 
     Attributes:
-        folds: Whether the view folds at the end of the run, because the page is next to it and not in its place.
+        folds: Whether the view folds at the end of the run, because the page is beside it instead of replacing it.
         received: Ids of received actions in order of arrival. The oldest are dropped.
     """
 
@@ -78,7 +79,7 @@ class RunView(anywidget.AnyWidget):
         _listen_aside()
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        """Return the current state for a browser. Changes are not part of the traits, so it is built here."""
+        """Return the current state for a browser. It is built here, because changes are not stored in the traits."""
         if key is None and self.comm is not None and (self._model.run is not None or not self._model.run_id):
             self.keep(self._model.snapshot(), self._note)
         state: dict[str, Any] = super().get_state(key, drop_defaults)
@@ -90,7 +91,7 @@ class RunView(anywidget.AnyWidget):
         self._trait_values["snapshot"] = {**snapshot, "hint": note}
 
     def renew(self) -> None:
-        """Send the whole state, for front ends that give a page loaded later only the state that was sent."""
+        """Send the whole state, for front ends that show a page loaded later only what was already sent."""
         self.snapshot = {**self._model.snapshot(), "hint": self._note}
 
     def push(self, progress: Progress, *, last: bool = False, note: str = "", asks: bool = False) -> None:
@@ -100,7 +101,7 @@ class RunView(anywidget.AnyWidget):
             progress: Current progress of the run.
             last: Whether the run has ended.
             note: A sentence below the head, "" for none.
-            asks: Whether to ask the browser if it is there.
+            asks: Whether to ask the browser for a sign of life.
         """
         with self._lock:
             changed = self._updates.changes(progress, time.monotonic(), last=last)
@@ -161,8 +162,8 @@ class RunView(anywidget.AnyWidget):
 def receive_while_busy(widget: Any) -> None:
     """Let a widget receive messages while a cell runs.
 
-    ipykernel 7.4 passes a widget's messages to the thread that last sent for it, which is the busy cell's own, so a
-    click would wait for the end of the cell. The patched name is private, and absent (and not needed) elsewhere.
+    ipykernel 7.4 handles a widget's messages on the thread that last sent for it, which is the busy cell's own, so a
+    click would wait for the end of the cell. The patched name is private. Versions without it do not need the patch.
     """
     comm = widget.comm
     if hasattr(comm, "_reply_subshell_for"):
@@ -173,7 +174,7 @@ def _listen_aside() -> None:
     """Receive messages of views on the kernel's control channel.
 
     A page loaded while a cell blocks gets no answer on the main channel, so it never learns of the additional channel
-    that carries widgets' messages in the meantime. The control channel has its own thread.
+    that carries widgets' messages meanwhile. The control channel has its own thread.
     """
     handlers = getattr(getattr(current_shell(), "kernel", None), "control_handlers", None)
     if isinstance(handlers, dict):
