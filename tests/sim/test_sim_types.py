@@ -101,8 +101,6 @@ _DIALECTS = {GRAMMAR.name: GRAMMAR} | {one.dialect.name: one.dialect for one in 
 
 @pytest.mark.parametrize("kind", _TYPES.values(), ids=list(_TYPES))
 def test_simulated_values_are_valid_for_every_provider(kind: Any) -> None:
-    if getattr(kind, "__name__", "") in ("EmailStr", "NameEmail"):
-        pytest.importorskip("email_validator")
     for dialect in _DIALECTS.values():
         fitted = OutputType.of(kind).fit(dialect)
         make = compile_schema(fitted.schema)
