@@ -26,13 +26,13 @@ __all__ = ["Agent", "AgentSession"]
 
 
 class AgentSession(Protocol):
-    """A session, as its agents see it."""
+    """The part of a session that its agents use."""
 
     directory: str
     documents: Documents
 
     def model_of(self, llm: str | LLMIdentity | None) -> str:
-        """Return the model of a call, whose own model is *llm* or None."""
+        """Return the model of a call that names *llm*, or None for the session's model."""
 
     def hash_by_for(self, hash_by: Sequence[str] | None) -> Sequence[str] | None:
         """Return the `hash_by` of a call."""
@@ -51,7 +51,7 @@ class AgentSession(Protocol):
 
 
 class Agent:
-    """One agent of a session. Created by `session.agent`. Agents share answers unless they salt their calls.
+    """One agent of a session, created by `session.agent`. Agents share answers unless they salt their calls.
 
     Attributes:
         name: Its name.
@@ -90,7 +90,7 @@ class Agent:
 
     @property
     def session(self) -> AgentSession:
-        """The session that it belongs to."""
+        """The session that the agent belongs to."""
         return self._session
 
     @shows(taken_by(Options, "ask_llm"), also=CallParameters)
@@ -111,13 +111,13 @@ class Agent:
         save_input: bool | None = None,
         **params: Unpack[CallParameters],
     ) -> LazyReply:
-        """Ask a model, and return a lazy reply.
+        """Ask a model, and return a lazy reply. The call is paid for unless the session's directory has its answer.
 
         Besides the options below, keywords of OpenAI's client (max_tokens, top_p, stop, seed, reasoning_effort,
         reasoning={"effort": …}, …) are accepted, and translated for other providers.
 
-        An answer in the session's directory is read from there. The strategy decides when the call is sent:
-        "sync" sends it and waits, "async" sends it, "batch" and "hybrid" collect it.
+        The strategy decides when the call is sent: "sync" sends it and waits, "async" sends it, "batch" and "hybrid"
+        collect it.
 
         Args:
             documents: The input: text, data, messages, images, PDFs, earlier replies, a conversation.
@@ -201,11 +201,12 @@ class Agent:
         )
 
     def get_msg_state(self, *, persist: bool = False) -> MessageState:
-        """Return this agent's default conversation, one per session.
+        """Return this agent's default conversation, the same object in the whole session.
 
         Args:
-            persist: Whether to continue where an earlier run of the program ended instead of starting empty. Messages
-                are stored in the session's directory in either case (see `state`).
+            persist: Whether to continue where an earlier run of the program ended instead of starting empty. The first
+                call with True replaces a conversation that was opened without it. Messages are stored in the session's
+                directory in either case (see `state`).
         """
         if self._state is None or (persist and not self._resumed):
             self._state, self._resumed = self.state(resume=persist), persist
@@ -225,7 +226,7 @@ class Agent:
             agent.ask_llm("What does tea weigh?", reply, *outputs, tools=[weigh])
 
         Args:
-            response: The reply; waits for it.
+            response: The reply, which is waited for.
             functions: Functions by the names that the model calls.
             if_func_not_exist: Output for a call of an unknown function, or an exception to raise; None for a
                 `UsageError`.
@@ -235,7 +236,7 @@ class Agent:
 
     @property
     def calls(self) -> list[SessionCall]:
-        """The calls it has made, in order. Equal calls are the same object, listed once per call."""
+        """The agent's calls, in order. Equal calls are the same object, listed once for each time it was made."""
         return [reply.session_call for reply in self.history if reply.session_call is not None]
 
     @property

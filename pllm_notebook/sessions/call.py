@@ -32,7 +32,7 @@ class CallParameters(CallOptions, OpenAIKeywords, total=False):
     reasoning: Mapping[str, Any] | None
 
 
-# All of these but "seq" are always in the key.
+# All of these except "seq" are always in the key.
 _HASHED = ("llm", "seq", "tools", "tool_names", "structured_output", "response_format", "kwargs", "all")
 # Names of OpenAI's client for options of a call.
 _RENAMED = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
@@ -56,7 +56,7 @@ class Call:
         salt: Any string. Change it to request a fresh answer instead of the stored one.
         replicate: Index among several answers to the same call; 0 is the plain call.
         agent: Name of the agent.
-        number: Number among the agent's calls, counted from 0.
+        number: Position among the agent's calls, counted from 0.
         tag: The caller's label, "" for none.
         identity: The caller's name for the model, "" for none.
         documents: Content hashes of the documents, in order.
@@ -86,10 +86,10 @@ class Call:
 
     @property
     def how(self) -> Hashable:
-        """Everything but the prompt that determines the answer: calls with the same value share one `CallSpec`."""
+        """All that determines the answer, except the prompt. Calls with the same value share one `CallSpec`."""
         output = None if self.text_format is None else OutputType.of(self.text_format)
         params = orjson.dumps(dict(self.params), option=orjson.OPT_SORT_KEYS, default=repr)
-        # The functions too: two may have the same signature.
+        # The functions are included, because two may have the same signature.
         behind = [source if _is_kept(source) else None for source in self.sources]
         tools = tuple(tool.model_dump_json() for tool in self.tools), tuple(behind)
         return self.model, self.instructions, output, tools, params, self.salt, self.replicate
@@ -149,7 +149,7 @@ def check_params(params: Mapping[str, Any], model: str) -> dict[str, Any]:
 
     Raises:
         UnknownOptionError: For any other name. Nothing was sent.
-        UsageError: For a keyword, or a value, that the provider has no equivalent of. Nothing was sent.
+        UsageError: For a keyword or value without an equivalent at the provider. Nothing was sent.
     """
     own: dict[str, Any] = {}
     keywords: dict[str, Any] = {}
@@ -180,7 +180,7 @@ def salt_for(salt: str | int | None, hash_by: Sequence[str] | None, agent: str, 
         salt: The caller's salt. None for none.
         hash_by: "seq" makes the agent's counter part of the key; the other names are always part of it.
         agent: Name of the agent.
-        number: Number among the agent's calls.
+        number: Position among the agent's calls.
 
     Raises:
         UsageError: For an unknown name. Nothing was sent.

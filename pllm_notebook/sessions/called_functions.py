@@ -20,8 +20,10 @@ def run_called_functions(
 ) -> list[ToolCallOutput]:
     """Run the functions that a reply calls, one after the other, and return their outputs. Sends nothing.
 
+    A function gets the validated arguments as plain JSON data: a date is a string, a model is a dictionary.
+
     Args:
-        reply: The reply; waits for it.
+        reply: The reply, which is waited for.
         functions: Functions by the names that the model calls.
         missing: Output for a call of an unknown function, or an exception to raise; None for a `UsageError`.
 
@@ -29,7 +31,9 @@ def run_called_functions(
         One output per call, in order: strings unchanged, other values as JSON.
 
     Raises:
-        Exception: Any exception of a function.
+        ErrorResponse: If the call has failed.
+        UsageError: If the model calls an unknown function and *missing* is None.
+        Exception: Any exception of a function, or *missing* if it is an exception.
     """
     outputs = []
     for call in reply.resolve_function_calls():

@@ -1,6 +1,6 @@
 """The status of a session, and the thread that shows it at intervals.
 
-The display itself is registered by the notebook room (`display_registry.session_display`), as for runs.
+The display itself is registered by the `notebook` package (`display_registry.session_display`), as for runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ __all__ = ["STATES", "AgentStatus", "Dashboard", "SessionDisplay", "SessionStatu
 
 logger = logging.getLogger("pllm_notebook")
 
-# Same interval as a run's display, with a bounded share of the time: counting 10,000 calls takes milliseconds.
+# The interval of a run's display, lengthened so that drawing takes at most `_SHARE` of the time: counting 10,000 calls
+# takes milliseconds.
 _REDRAW_S = 0.1
 _SHARE = 0.05
 
@@ -109,7 +110,7 @@ class SessionStatus(HTMLFacts):
 
 @runtime_checkable
 class SessionDisplay(Protocol):
-    """A display of a session. `open`, `write` and `close` on the program's thread, `update` on another."""
+    """A display of a session. `open`, `write` and `close` run on the program's thread, `update` on another."""
 
     def open(self, status: SessionStatus) -> None:
         """Show the initial status, in the running cell."""
@@ -125,7 +126,7 @@ class SessionDisplay(Protocol):
 
 
 class Dashboard:
-    """Show a session until it ends. A failing display is dropped and affects nothing else.
+    """The display of a session until it ends. A display that fails is dropped and affects nothing else.
 
     Args:
         read_status: Returns the status. Also called on this dashboard's thread.

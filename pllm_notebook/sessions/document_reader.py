@@ -24,7 +24,7 @@ _DATA = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
 _SYSTEM = ("system", "developer")
 _SPEAKERS: Mapping[str, Literal["user", "assistant"]] = {"user": "user", "assistant": "assistant", "model": "assistant"}
 _RESULTS = ("tool", "function")
-# OpenAI's Responses API has calls and their outputs beside the messages.
+# In OpenAI's Responses API, calls and their outputs are items beside the messages.
 _CALL, _OUTPUT = "function_call", "function_call_output"
 
 
@@ -51,13 +51,13 @@ class DocumentStore(Protocol):
         """Store a text, and return its hash."""
 
     def keep_media(self, media: Media) -> tuple[Media, str]:
-        """Store an image or a PDF; return it, as one object per content, with its hash."""
+        """Store an image or a PDF, and return it with its hash. Equal content is one shared object."""
 
 
 def delimited(texts: Sequence[str]) -> str:
-    """Join the texts of one turn: a single text unchanged, several in a tag each.
+    """Join the texts of one turn: a single text unchanged, or each of several in a tag.
 
-    No text can close its own tag: if one contains the closing tag, all get another tag.
+    No text can close its own tag: if a text contains the closing tag, all texts get another tag.
     """
     if len(texts) == 1:
         return texts[0]
@@ -69,7 +69,7 @@ def delimited(texts: Sequence[str]) -> str:
 
 
 class DocumentReader:
-    """Read documents into turns, in order.
+    """A reader of documents into turns, in order.
 
     Args:
         store: Stores each text and each file, None to store nothing.
@@ -119,7 +119,7 @@ class DocumentReader:
         elif isinstance(document, Dialogue):
             self._conversation(document)
         elif isinstance(document, EarlierReply):
-            # Before waiting for the reply, so that the turns before it are complete.
+            # First, so that the turns before the reply are complete.
             self._end()
             self.read(document.to_assistant_message(), number)
             self.ends_with_answer = True

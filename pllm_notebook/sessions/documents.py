@@ -91,7 +91,7 @@ class Documents:
         """Read documents into a prompt, and keep the new ones.
 
         Args:
-            documents: See `prompt_of`.
+            documents: Documents of any kind that `prompt_of` accepts.
 
         Returns:
             The prompt, and the hashes of its documents, in order.
@@ -146,7 +146,7 @@ class Documents:
         return f"<table>{head}{more}{rows}</table>"
 
     def _newest(self) -> tuple[int, list[Document]]:
-        """Return the number of documents that are not listed, and the newest ones, which are."""
+        """Return the newest documents, which are listed, after the number of the others."""
         found = list(self)
         return max(0, len(found) - _MAX_LISTED), found[-_MAX_LISTED:]
 
@@ -168,7 +168,7 @@ class Documents:
         return name
 
     def keep_media(self, media: Media) -> tuple[Media, str]:
-        """Store an image or a PDF; return it, as one object per content, with its hash."""
+        """Store an image or a PDF, and return it with its hash. Equal content is one shared object."""
         if media.url:
             content = media.url.encode()
             name = hash_of(content)

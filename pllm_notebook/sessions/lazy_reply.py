@@ -1,4 +1,4 @@
-"""The reply to a call as a program holds it: a handle that waits for the answer when its value is needed."""
+"""The reply to a call: a handle that waits for the answer when the program needs its value."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _GATHER_S = 0.02
 
 
 class Answering(Protocol):
-    """A session, as its replies see it."""
+    """The part of a session that its replies use."""
 
     @property
     def is_open(self) -> bool:
-        """Whether its block has not ended."""
+        """Whether the session's block has not ended."""
 
     @property
     def gathers(self) -> bool:
         """Whether nothing is sent before a value is needed."""
 
     def submit(self, session_call: SessionCall) -> None:
-        """Send a call, or collect it, as the strategy does."""
+        """Send or collect a call, as the strategy decides."""
 
     def wait_for_answer(self, session_call: SessionCall) -> AnswerRecord:
         """Block until a call is answered, and return the answer."""
@@ -44,8 +44,8 @@ class LazyReply(LLMResponse):
     """A lazy reply, created by `ask_llm`.
 
     Each of `resolve`, `resolve_json`, `resolve_parsed` and `resolve_tool_calls` waits for the answer, as the session's
-    strategy defines it; `await reply` returns what `resolve` returns. A reply pickles as its call and directory, and
-    reads the answer from that directory after unpickling.
+    strategy defines it; `await reply` returns what `resolve` returns. A pickled reply contains only its call and
+    directory. After unpickling, it reads the answer from that directory.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LazyReply(LLMResponse):
         super().__init__()
         self.call = call
         self._session_store = session_store
-        # Both None for a reply that was unpickled where its session is not open.
+        # Both are None for a reply that was unpickled while no session was open in its directory.
         self._session_call = session_call
         self._session = answering
         self._answer: AnswerRecord | None = None
@@ -91,7 +91,10 @@ class LazyReply(LLMResponse):
 
     @property
     def stage(self) -> str:
-        """The state of the call: "asked", "cached", "sent", "stored", "pending" or "failed". Does not wait."""
+        """The state of the call: "asked", "cached", "sent", "stored", "pending" or "failed". Does not wait.
+
+        For an unpickled reply whose session is not open: "cached", "pending", "failed" or "absent".
+        """
         if self._session_call is not None:
             return self._session_call.stage
         found = self._session_store.retrieve(self.call)
@@ -99,7 +102,7 @@ class LazyReply(LLMResponse):
 
     @property
     def error(self) -> ErrorResponse | None:
-        """Why there is no answer, None if there is one. Waits until that is known."""
+        """The reason why there is no answer, None if there is one. Waits for the call to end."""
         try:
             self._get()
         except ErrorResponse as error:
@@ -108,12 +111,12 @@ class LazyReply(LLMResponse):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of all replies that led to the answer, None if a provider did not report them. Waits."""
+        """Tokens of all replies that led to the answer, None if a provider did not report them. Waits for it."""
         return self._get().usage
 
     @property
     def cost_usd(self) -> float | None:
-        """Cost of the answer when it was paid, in US dollars, None if unknown. Waits."""
+        """Cost of the answer when it was paid, in US dollars, None if unknown. Waits for it."""
         return self._get().cost_usd
 
     def ask(self) -> None:

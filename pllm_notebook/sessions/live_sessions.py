@@ -13,13 +13,13 @@ __all__ = ["LiveSession", "live_session", "register_session"]
 
 
 class LiveSession(Protocol):
-    """An open session, as an unpickled reply needs it."""
+    """The part of an open session that unpickled replies use."""
 
     directory: str
 
     @property
     def is_open(self) -> bool:
-        """Whether its block has not ended."""
+        """Whether the session's block has not ended."""
 
     def reply_to(self, call: Call) -> LLMResponse:
         """Return the lazy reply to a call. Sends nothing."""
@@ -29,11 +29,11 @@ _SESSIONS: Slot[weakref.WeakValueDictionary[str, LiveSession]] = Slot("sessions"
 
 
 def register_session(session: LiveSession) -> None:
-    """Make *session* the one that unpickled replies of its directory belong to."""
+    """Make *session* the session of unpickled replies of its directory."""
     _SESSIONS.value[session.directory] = session
 
 
 def live_session(directory: str) -> LiveSession | None:
-    """Return this process's newest session in a directory; None without one, or after its block has ended."""
+    """Return this process's newest session in a directory, None if there is none or its block has ended."""
     session = _SESSIONS.value.get(directory)
     return session if session is not None and session.is_open else None

@@ -25,7 +25,7 @@ class LLMIdentity:
 
     Attributes:
         identity: As given.
-        provider: The provider. "" if neither an argument nor the model's name identifies it, to use the session's.
+        provider: The provider. "" for the session's, if neither an argument nor the model's name identifies it.
         model_name: The provider's name of the model.
 
     Raises:
@@ -80,7 +80,7 @@ class LLMIdentity:
 
 
 def split_name(name: str) -> tuple[str | None, str]:
-    """Split `provider:name` or `provider/name`; the provider is None if there is none.
+    """Split `provider:name` or `provider/name`. The provider of a bare name is None.
 
     Many model names contain a slash. It separates a provider only if a provider of that name is known.
     """

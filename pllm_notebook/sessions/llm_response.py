@@ -37,12 +37,12 @@ class LLMResponse:
 
     @property
     def failed(self) -> bool:
-        """Whether the call has failed. Waits until that is known."""
+        """Whether the call has failed. Waits for it to end."""
         return self.error is not None
 
     @property
     def error(self) -> PllmError | None:
-        """Why there is no answer, None if there is one. Waits until that is known."""
+        """The reason why there is no answer, None if there is one. Waits for the call to end."""
         return None
 
     def resolve(self) -> str:
@@ -55,7 +55,7 @@ class LLMResponse:
         return self._text
 
     def resolve_json(self) -> Any:
-        """Wait, and return the JSON value in the answer's text, also within prose or a code block.
+        """Wait, and return the JSON value in the answer's text, which may be inside prose or a code block.
 
         Raises:
             ErrorResponse: If the call has failed.

@@ -24,7 +24,7 @@ _LONGEST_FILE = 255
 
 
 class AskingAgent(Protocol):
-    """An agent, as a conversation sees it."""
+    """The part of an agent that a conversation uses."""
 
     def ask_llm(self, documents: Any, *more: Any, **how: Any) -> Any:
         """Ask a model, and return the lazy reply."""
@@ -33,13 +33,13 @@ class AskingAgent(Protocol):
 class MessageState(Sequence[Turn]):
     """A conversation at one point: its turns, as a list that can only grow.
 
-    It is a node in a tree of all messages of the conversation. `append` adds a message; `fork` returns an independent
-    state at the same message. The same message after the same messages is the same node, so a program that is run
-    again follows the same path.
+    The state is a node in a tree of all messages of the conversation. `append` adds a message; `fork` returns an
+    independent state at the same message. The same message after the same messages is the same node, so a program that
+    is run again follows the same path.
 
     Args:
         documents: Its first messages: (role, text), messages, turns, earlier replies (see `Agent.ask_llm`).
-        agent: The agent of `ask_llm`, None if it is not used.
+        agent: The agent that `ask_llm` uses, None if it is not needed.
         name: Name for display.
         keep: Stores texts and files, None to store nothing.
         tree: The tree of its messages; None for a new one.
@@ -61,7 +61,7 @@ class MessageState(Sequence[Turn]):
         self._keep = keep
         self._tree = MessageTree() if tree is None else tree
         self._stands_at = at
-        # The reply that `ask_llm` added last, and whether it has not been waited for.
+        # The reply that `ask_llm` added last, and whether it still has to be waited for.
         self._reply: Any = None
         self._coming = False
         self.extend(documents)
@@ -73,7 +73,7 @@ class MessageState(Sequence[Turn]):
             try:
                 said = self._reply.to_assistant_message()
             except ErrorResponse:
-                # Raised once: the conversation then ends with the question, and can continue.
+                # Raised only once. The conversation then ends with the question, and can be continued.
                 self._reply, self._coming = None, False
                 raise
             self._coming = False
@@ -143,7 +143,7 @@ class MessageState(Sequence[Turn]):
 
     @property
     def hash(self) -> str:
-        """Hash of all messages up to here (sha256, base64url), "" for none."""
+        """Hash of all messages up to this point (sha256, base64url), "" for an empty conversation."""
         return self._at or ""
 
     def dialogue(self) -> Dialogue:
@@ -174,12 +174,12 @@ class MessageState(Sequence[Turn]):
     def ask_llm(self, *documents: Any, **how: Any) -> Any:
         """Ask with the conversation so far and the documents, and return the lazy reply (see `Agent.ask_llm`).
 
-        The documents and the reply are added to the conversation, which waits for the reply when it is read or
-        continued. A failed reply raises there once and is not added. To ask several questions from one state,
-        use a `fork()` for each, or `agent.ask_llm(state, …)`.
+        The documents and the reply are added to the conversation. Reading or continuing the conversation waits for the
+        reply; if the reply has failed, this raises its error once, and the reply is not added. To ask several questions
+        from one state, use a `fork()` for each, or `agent.ask_llm(state, …)`.
 
         Raises:
-            UsageError: If it has no agent. Nothing was sent.
+            UsageError: If the conversation has no agent. Nothing was sent.
             ErrorResponse: If an earlier reply has failed.
         """
         if self._agent is None:

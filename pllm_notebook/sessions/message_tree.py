@@ -51,7 +51,7 @@ class MessageTree:
 
     Args:
         path: Its file, created with the first message; None to keep it in memory.
-        documents: Stores its images and PDFs; required with a *path*.
+        documents: Stores the images and PDFs of the messages; required with a *path*.
 
     Attributes:
         latest: Hash of the newest message, None for an empty tree.
@@ -74,7 +74,7 @@ class MessageTree:
         return self._nodes[at]
 
     def after(self, at: str | None) -> list[str]:
-        """Return the messages that follow *at*, in the order in which they were added; None for the first ones."""
+        """Return the hashes of the messages directly after *at*, oldest first; None for the first messages."""
         return list(self._children.get(at, ()))
 
     def path(self, at: str | None) -> list[MessageNode]:
@@ -87,7 +87,7 @@ class MessageTree:
         return found[::-1]
 
     def say(self, parent: str | None, said: Said) -> MessageNode:
-        """Add a message after *parent*, and return its node; the existing one for a known message.
+        """Add a message after *parent*, and return its node, which for a known message is the existing one.
 
         Raises:
             UsageError: For text with a lone surrogate. Nothing was sent.
@@ -124,14 +124,14 @@ class MessageTree:
         self.latest = node.hash
 
     def _one(self, said: Said) -> Said:
-        """Store the media of a message; return it with one shared object per content."""
+        """Store the media of a message, and return the message with one shared object for equal content."""
         if isinstance(said, str) or self._documents is None or not said.media:
             return said
         media = tuple(self._documents.keep_media(each)[0] for each in said.media)
         return Turn(said.role, said.text, media, said.calls, said.results, said.echo)
 
     def _load(self, path: str) -> None:
-        """Read the file; a partial line, and the messages after it, are ignored."""
+        """Read the file. A partial line is ignored, and so are messages whose parent is unknown."""
         with open(path, "rb") as file:
             for line in file:
                 try:

@@ -63,10 +63,10 @@ class Summary:
 
 
 class Paused(BaseException):
-    """End the block of a session at a pending value; the session catches it.
+    """The exception that ends the block of a session at a pending value. The session catches it.
 
-    Not an `Exception`, so that a program's own `except Exception` does not treat a pause as a failure; `finally` and
-    context managers run as usual.
+    It is not an `Exception`, so that a program's own `except Exception` does not treat a pause as a failure. `finally`
+    and context managers run as usual.
 
     Attributes:
         summary: What the program waits for.
@@ -91,7 +91,7 @@ def _paused_in(error: BaseException | None) -> Paused | None:
 
 
 class _Hooks:
-    """Exception hooks for a pause outside a `with` block in a script: print the summary, exit with code 0."""
+    """Exception hooks for a pause outside a `with` block in a script: they print the summary and exit with code 0."""
 
     def __init__(self) -> None:
         self._installed = False

@@ -27,7 +27,8 @@ def prompt_of(documents: Iterable[Any], store: DocumentStore | None = None) -> P
         store: Stores each text and each file, None to store nothing.
 
     Raises:
-        UsageError: For an unreadable document or a missing file. Nothing was sent.
+        UsageError: For an unreadable document or a missing file, none at all, or an earlier reply as the last one.
+            Nothing was sent.
     """
     dialogue = dialogue_of(documents, store)
     if dialogue.system is None and len(dialogue.turns) == 1:
@@ -38,7 +39,11 @@ def prompt_of(documents: Iterable[Any], store: DocumentStore | None = None) -> P
 
 
 def dialogue_of(documents: Iterable[Any], store: DocumentStore | None = None) -> Dialogue:
-    """Read documents into a conversation (see `prompt_of`); its system is None if no document is an instruction."""
+    """Read documents into a conversation (see `prompt_of`). Its system is None if no document is an instruction.
+
+    Raises:
+        UsageError: For an unreadable document, none at all, or an earlier reply as the last one. Nothing was sent.
+    """
     reader = DocumentReader(store)
     reader.read_all(documents)
     dialogue = reader.whole()

@@ -30,8 +30,8 @@ def resume_directory(
 ) -> Session:
     """Open a session in a directory, with the answers, jobs and failures of earlier runs of the program.
 
-    Use it as a context manager, also with `async with`; it saves its state at the end of the block. A program works
-    unchanged under every strategy, and answers are shared by all strategies.
+    Use the session in a `with` or `async with` block; it saves its state when the block ends. A program works unchanged
+    under every strategy, and all strategies share the stored answers.
 
     Args:
         directory: Directory of answers, jobs and failures, in the format of the notebook's cache.

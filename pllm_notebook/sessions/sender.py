@@ -34,7 +34,7 @@ _POLL_S = 0.05
 
 
 class SessionSender:
-    """Send calls, wait for them, and stop.
+    """The sender of a session's calls, which also waits for them and stops them.
 
     Args:
         session_store: The store of the answers.
@@ -59,12 +59,12 @@ class SessionSender:
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars of the session's calls so far. None once one has an unknown price."""
+        """Cost of the session's calls so far, in US dollars. None as soon as the price of one is unknown."""
         costs = [run.cost for run in self.runs]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
     def send(self, session_calls: Sequence[SessionCall], mode: str = "async", *, keep: bool = True) -> list[LiveRun]:
-        """Start sending calls and return the runs immediately: one, and a second one for outdated answers.
+        """Start sending calls and return their runs at once: one for new answers, one to replace outdated answers.
 
         Args:
             session_calls: Calls that are not done, each once.
@@ -72,7 +72,7 @@ class SessionSender:
             keep: Whether answers are stored.
 
         Raises:
-            UsageError: If a call is invalid. Nothing was sent for the calls of its run.
+            UsageError: If a call is invalid. No call of its run was sent.
             StoreError: If the directory cannot be opened. Nothing was sent.
         """
         started = []
@@ -84,7 +84,7 @@ class SessionSender:
         return started
 
     def estimate(self, session_calls: Sequence[SessionCall], mode: str) -> Estimate | None:
-        """Estimate the calls in `send`'s *mode*; None for no calls. Sends nothing."""
+        """Estimate the calls in *mode* (see `send`). None if there are no calls. Sends nothing."""
         parts = []
         for refresh_cache in (False, True):
             some = [session_call for session_call in session_calls if session_call.refresh_cache is refresh_cache]
@@ -161,8 +161,8 @@ class SessionSender:
         asked = [(session_call.call.how, session_call.call.prompt) for session_call in session_calls]
 
         def spec(how: Hashable) -> CallSpec:
-            # A new spec for each run: a run learns about its prompts and stores that in its spec. The prefix of the
-            # program's earlier calls, such as a document in all of them, is passed on.
+            # Each run gets a new spec, because a run stores in its spec what it learns about its prompts. The common
+            # prefix of the program's earlier calls, such as a document in all of them, is passed on.
             made = spec_of(calls[how], **{**self._options, **options})
             begun = self._session_store.spec(calls[how]).lead
             if begun:
@@ -206,7 +206,7 @@ class _Rows(WholePrompts):
 
 
 class _ResultRelay:
-    """Pass results of a run to the calls. A row may finish before `start_list` returns the run."""
+    """The connection from a run's results to its calls. A row may finish before `start_list` returns the run."""
 
     def __init__(self, session_calls: Sequence[SessionCall]) -> None:
         self._session_calls = session_calls

@@ -70,7 +70,7 @@ class Session(SessionContext):
         # Equal calls of several threads share one SessionCall.
         self._lock = threading.Lock()
         self._retried: frozenset[FailureKind] | None = None
-        # An interrupted refresh continues: answers that it has already received are not requested again.
+        # A refresh that paused or was killed continues: answers that it has already received are not requested again.
         self._refresh_since = (self._file.refresh_since or time.time()) if config.ignore_cache else None
         self._sender = SessionSender(
             session_store, {} if config.max_cost_usd is None else {"max_cost_usd": config.max_cost_usd}
@@ -255,7 +255,7 @@ class Session(SessionContext):
         return LazyReply(self._session_store, call, session_call, self)
 
     def submit(self, session_call: SessionCall) -> None:
-        """Send a call, or collect it, as the strategy does.
+        """Send or collect a call, as the strategy decides.
 
         Raises:
             ErrorResponse: If the call has failed, in "sync" with `errors="raise"`.
@@ -270,11 +270,11 @@ class Session(SessionContext):
                 raise session_call.error
 
     def wait_for_answer(self, session_call: SessionCall) -> AnswerRecord:
-        """Wait for an answer, as the strategy does.
+        """Wait for an answer, in the way of the strategy.
 
         Raises:
             ErrorResponse: If the call has failed.
-            Paused: If the block ends here.
+            Paused: If the answer is pending, which ends the block.
         """
         if self.is_open:
             self._strategy.wait_for(session_call)
@@ -309,18 +309,24 @@ class Session(SessionContext):
 
     @property
     def cost_usd(self) -> float | None:
-        """US dollars paid so far by this run of the program, for jobs only while it was running. None if unknown."""
+        """US dollars paid so far by this run of the program. None if unknown.
+
+        Results of batch jobs count only if they arrived while the program was running.
+        """
         return self._sender.cost_usd
 
     @property
     def total_cost_usd(self) -> float | None:
-        """US dollars of the answers to this run's calls, also if an earlier run paid for them. None if unknown."""
+        """Cost of all answers to this run's calls, in US dollars, whichever run paid for them. None if unknown.
+
+        A failure with an unknown cost counts as 0.
+        """
         costs = [session_call.cost_usd for session_call in self.calls]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)
 
     @property
     def simulated(self) -> bool:
-        """Whether some of the answers, stored ones included, come from a simulator."""
+        """Whether a model of this run's calls is a simulator."""
         models = {session_call.call.model: session_call.call for session_call in self.calls}
         return any(self._session_store.spec(call).target.simulated for call in models.values())
 

@@ -27,9 +27,9 @@ class SessionCall:
         stage: "asked" (collected, not sent), "cached" (answered from the store), "sent", "stored" (sent and answered),
             "pending" (in a batch job) or "failed".
         refresh_cache: Whether the store has an outdated answer that a new one replaces.
-        since: Answers and failures from before are outdated; seconds since the epoch, None for no limit.
+        since: Earlier answers and failures are outdated; seconds since the epoch, None for no limit.
         run_error: The exception that ended its run, None for none.
-        submitted: Whether the strategy has it.
+        submitted: Whether the call was passed to the strategy.
     """
 
     def __init__(self, session_store: SessionStore, call: Call, key: str, since: float | None = None) -> None:
@@ -52,7 +52,7 @@ class SessionCall:
         return f"SessionCall({self.call.agent!r}, {self.call.number}, {self.stage})"
 
     def refresh(self) -> Retrieved:
-        """Look the call up, and adopt the result."""
+        """Look up the call, and take over the result."""
         found = self._session_store.retrieve(self.call, self.since)
         if isinstance(found, Present):
             self._answer = found.answer
@@ -140,7 +140,7 @@ class SessionCall:
         return AnswerRecord(value, text, (), None, about["model"], usage, outcome.cost_usd, about["created_at"])
 
     def retrieve(self) -> Retrieved:
-        """Look the call up; an outdated answer counts as absent. Sends nothing.
+        """Look up the call. An outdated answer counts as absent. Sends nothing.
 
         Raises:
             ErrorResponse: If its prompt is invalid.
@@ -154,7 +154,10 @@ class SessionCall:
 
     @property
     def cost_usd(self) -> float | None:
-        """Cost of the answer or failure when it was paid for. 0.0 until the call is done, None if unknown."""
+        """Cost of the answer or failure when it was paid for, in US dollars.
+
+        0.0 until the call is done, and for a failure with an unknown cost. None for an answer with an unknown cost.
+        """
         if not self.done.is_set() or self.run_error is not None:
             return 0.0
         if self._error is not None:

@@ -35,7 +35,7 @@ def _is_level(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """The arguments of `resume_directory`, which documents each.
+    """The arguments of `resume_directory`, where each is documented.
 
     Raises:
         UsageError: For a value out of range. Nothing was sent.

@@ -20,7 +20,7 @@ logger = logging.getLogger("pllm_notebook")
 
 
 class SessionContext(ABC):
-    """A context manager, also for `async with`, that ends quietly on a pause.
+    """A context manager for `with` and `async with` that ends quietly on a pause.
 
     Attributes:
         directory: The session's directory.
@@ -55,7 +55,7 @@ class SessionContext(ABC):
 
     @abstractmethod
     def _finish(self) -> None:
-        """Complete the remaining calls. Raises `Paused` if some of them are pending."""
+        """Complete the remaining calls. Raise `Paused` if some of them are pending."""
 
     @abstractmethod
     def _drain(self) -> None:

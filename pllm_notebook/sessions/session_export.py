@@ -67,8 +67,8 @@ def export_calls(agents: Iterable[Agent], path: str | os.PathLike[str]) -> int:
 
     Args:
         agents: The agents whose calls are written.
-        path: Ends in .jsonl for one JSON object per line, or in .parquet for a table, with lists and parsed values as
-            JSON text. The file is replaced atomically.
+        path: Path that ends in .jsonl, for one JSON object per line, or in .parquet, for a table with lists and parsed
+            values as JSON text. The file is replaced atomically.
 
     Raises:
         UsageError: For another extension.
@@ -94,7 +94,7 @@ def export_calls(agents: Iterable[Agent], path: str | os.PathLike[str]) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> Any:
-    """Return lines as a dataframe: shape (n_calls, 29), dtypes that do not depend on missing values."""
+    """Return lines as a dataframe of shape (n_calls, 29), whose dtypes do not depend on missing values."""
     import pandas as pd
 
     flat = [

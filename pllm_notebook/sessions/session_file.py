@@ -35,9 +35,9 @@ class SessionFile:
     Attributes:
         metadata: The session's notes, as they were read.
         agents: The agents' notes, by name.
-        refresh_since: When the unfinished `ignore_cache` run of the program started, in seconds since the epoch; None
-            for none.
-        sessions: Number of sessions of the directory so far, this one included.
+        refresh_since: When the unfinished `ignore_cache` run of the program started, in seconds since the epoch. None
+            if there is no such run.
+        sessions: Number of sessions of the directory so far, including this one.
     """
 
     def __init__(self, directory: str) -> None:
@@ -55,7 +55,7 @@ class SessionFile:
         self._known = _copy({"metadata": self.metadata, "agents": self.agents})
 
     def begin(self) -> None:
-        """Count this session; each of several processes gets a number of its own."""
+        """Count this session. Each of several processes gets its own number."""
         with suppress(StoreError), lock_directory(self._path):  # a read-only directory keeps no count
             there = self._read()
             begun = there.get("sessions")

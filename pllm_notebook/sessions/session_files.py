@@ -1,4 +1,4 @@
-"""Files of a session's directory: written atomically, and readable by their owner alone."""
+"""Files of a session's directory, written atomically and readable only by their owner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["append_lines", "hash_of", "lock_directory", "make_directory", "write
 
 
 def hash_of(content: bytes) -> str:
-    """Return the hash of a content: sha256, base64url, 43 characters."""
+    """Return the sha256 hash of a content as base64url, 43 characters."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode("ascii")
 
 

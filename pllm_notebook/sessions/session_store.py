@@ -83,7 +83,7 @@ class Pending:
     """The call is in a batch job, which may have ended at its provider since it was last polled.
 
     Attributes:
-        job: The job as the journal has it.
+        job: The job, as recorded in the journal.
         stale: Whether the store has an outdated reply.
     """
 
@@ -97,7 +97,7 @@ class Failed:
 
     Attributes:
         error: The failure.
-        paid: Whether it failed with a reply, which is stored; a retry replaces it.
+        paid: Whether the call failed with a reply, which is stored and which a retry replaces.
     """
 
     error: ErrorResponse
@@ -106,7 +106,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The call was never sent, or the follow-up call that it needs was not.
+    """The call, or the follow-up call that it needs, was never sent.
 
     Attributes:
         stale: Whether the store has an outdated reply.

@@ -13,7 +13,7 @@ __all__ = ["Throttler"]
 
 
 class Throttler:
-    """Limit the number of calls that start within any window of some seconds.
+    """A limit on the number of calls that start within any window of some seconds.
 
     Sessions may share one throttler. It counts only the program's calls: retries and repair turns follow the learned
     limits of the provider, and batch calls are not counted.
@@ -55,7 +55,7 @@ class Throttler:
             return [self._next() for _ in range(count)]
 
     def _next(self) -> float:
-        # Booked before the wait: otherwise all waiting calls would get the same time.
+        # A slot is booked before the wait. Otherwise all waiting calls would get the same time.
         now = self.clock()
         if self.max_requests_per_window is None:
             return now

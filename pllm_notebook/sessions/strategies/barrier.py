@@ -52,7 +52,7 @@ def await_jobs(context: StrategyContext, session_calls: Iterable[SessionCall]) -
     No strategy sends a call live that is paid for in a batch job.
 
     Raises:
-        Paused: If the block ends here.
+        Paused: If some are still pending.
     """
     pending = [session_call for session_call in session_calls if session_call.stage == "pending"]
     if pending:
@@ -65,10 +65,10 @@ def advance(context: StrategyContext, session_calls: Sequence[SessionCall], subm
     Args:
         context: Shared by the session's strategies.
         session_calls: The calls that are not done.
-        submitted: Those of them that are in no job yet.
+        submitted: Those of them that are not in a job yet.
 
     Raises:
-        Paused: Unless all are done.
+        Paused: If some are still pending. With `wait`, all are waited for instead.
     """
     sender = context.sender
     before = jobs_of(context, set(session_calls) - set(submitted))
@@ -92,7 +92,7 @@ def advance(context: StrategyContext, session_calls: Sequence[SessionCall], subm
 
 
 def jobs_of(context: StrategyContext, session_calls: Iterable[SessionCall]) -> dict[str, Job]:
-    """Return the jobs that calls are pending in, by id."""
+    """Return the jobs of pending calls, by id."""
     found = [context.session_store.retrieve(session_call.call, session_call.since) for session_call in session_calls]
     return {each.job.id: each.job for each in found if isinstance(each, Pending)}
 
@@ -113,7 +113,7 @@ def _are_settled(context: StrategyContext, session_calls: Sequence[SessionCall])
 
 
 class _IdleJobs:
-    """Check whether the jobs of some calls are idle.
+    """A check whether the jobs of some calls are idle.
 
     A job is polled as soon as it is submitted, and a process that ends in the middle of a poll holds its lease for a
     minute. A script ends right after this check, so it waits for the poll to finish.

@@ -16,10 +16,10 @@ __all__ = ["BatchStrategy", "DryRunStrategy", "HybridStrategy"]
 
 
 class BatchStrategy(Strategy):
-    """Collect calls until a missing value is needed, then submit all of them as batch jobs and end the block.
+    """A strategy that collects calls until a missing value is needed, then submits them as batch jobs.
 
-    The program continues past a waiting point only when all calls collected there are done, so that every run of the
-    program takes the same path.
+    That ends the block, unless the session waits for its jobs. The program continues past a waiting point only when all
+    calls collected there are done, so that every run of the program takes the same path.
     """
 
     def __init__(self, context: StrategyContext) -> None:
@@ -76,7 +76,7 @@ class BatchStrategy(Strategy):
 
 
 class HybridStrategy(BatchStrategy):
-    """Submit a large group of calls as batch jobs, and send a small one live.
+    """A strategy that submits a large group of calls as batch jobs and sends a small group live.
 
     Args:
         context: Shared by the session's strategies.
@@ -104,7 +104,7 @@ class HybridStrategy(BatchStrategy):
 
 
 class DryRunStrategy(BatchStrategy):
-    """Send nothing: the block ends at the first missing value, with an estimate of the calls that it needs.
+    """A strategy that sends nothing and ends the block at the first missing value, with an estimate of its calls.
 
     Args:
         context: Shared by the session's strategies.

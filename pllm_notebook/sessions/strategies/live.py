@@ -1,7 +1,7 @@
 """Strategies that send each call when it is made. Strategies that collect calls are in `strategies.batched`.
 
-A strategy decides when calls are sent and how a program waits for one. Whether an answer is missing is decided by
-`SessionStore.retrieve` alone.
+A strategy decides when calls are sent and how a program waits for one. Only `SessionStore.retrieve` decides whether an
+answer is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["AsyncStrategy", "Strategy", "SyncStrategy"]
 
 
 class Strategy(ABC):
-    """Decide when calls are sent, and how to wait for one. Used from the program's threads."""
+    """The decision when calls are sent and how to wait for one. Used from the program's threads."""
 
     def __init__(self, context: StrategyContext) -> None:
         self._context = context
@@ -38,14 +38,14 @@ class Strategy(ABC):
         """Block until a call is done.
 
         Raises:
-            Paused: If the block ends here.
+            Paused: If the call is pending and the strategy does not wait for jobs.
         """
 
     def barrier(self) -> None:
         """Block until all calls made so far are done.
 
         Raises:
-            Paused: If the block ends here.
+            Paused: If some are pending and the strategy does not wait for jobs.
         """
         for session_call in self._open:
             self.wait_for(session_call)
@@ -71,7 +71,7 @@ class Strategy(ABC):
 
 
 class SyncStrategy(Strategy):
-    """One call at a time, each answered before the program continues: for stepping with a debugger."""
+    """One call at a time, each answered before the program continues, for stepping with a debugger."""
 
     def submit(self, session_call: SessionCall) -> None:
         super().submit(session_call)
@@ -95,7 +95,7 @@ class SyncStrategy(Strategy):
 
 
 class AsyncStrategy(Strategy):
-    """Send calls as they are made, in groups of a few milliseconds, and wait only for the value that is needed."""
+    """Calls sent as they are made, in groups of a few milliseconds. The program waits only for values it needs."""
 
     def __init__(self, context: StrategyContext) -> None:
         super().__init__(context)

@@ -18,7 +18,7 @@ _WINDOW_S = 0.003
 
 
 class MicroBatcher:
-    """Queue calls that are not sent yet. The thread ends when the queue is empty.
+    """A queue of calls that are not sent yet, and its thread, which ends when the queue is empty.
 
     Args:
         sender: Starts the runs.
