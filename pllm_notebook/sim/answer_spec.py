@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from pllm_notebook.sim.author import make, schema_of, wrap_in_prose
-from pllm_notebook.sim.decision_author import answers_to, schema_of_questions
+from pllm_notebook.sim.decision_author import Decided, Unanswerable, answers_to, schema_of_questions
 from pllm_notebook.sim.draws import Draws, digest
 from pllm_notebook.sim.fault_draw import JSON_FAULTS
 from pllm_notebook.sim.known_model import KnownModel
@@ -37,7 +37,9 @@ class AnswerSpec:
     input_tokens: int
 
     def fitting(self, fault: str) -> str:
-        """Return *fault*, or "" if it cannot occur: a schema fault needs a request for JSON."""
+        """Return *fault*, or "" if it cannot occur: a schema fault needs a request for JSON, a cut one needs a text."""
+        if self.ask.questions and (fault in JSON_FAULTS or fault == "truncation"):
+            return ""
         plain = (self.schema is None and not self.ask.json_mode) or self.ask.forced
         return "" if fault in JSON_FAULTS and plain else fault
 
@@ -94,11 +96,17 @@ def script_request(spec: AnswerSpec, index: int, batch: bool) -> dict[str, Any]:
 
 
 def answer(spec: AnswerSpec, fault: str, scripted: Mapping[str, Any] | None) -> GeneratedAnswer:
-    """Build the answer, from *scripted* if given, with *fault* applied."""
+    """Build the answer, from *scripted* if given, with *fault* applied.
+
+    Raises:
+        Unanswerable: If *scripted* does not answer the questions of a decision endpoint.
+    """
+    declined: Decided = {question.name: None for question in spec.ask.questions}
     if fault == "filtered":
-        return GeneratedAnswer("filtered")
+        return GeneratedAnswer("filtered", decided=declined)
     if fault == "refusal":
-        return GeneratedAnswer("refusal", "SIMULATED refusal: I'm sorry, but I can't help with that request.")
+        text = "SIMULATED refusal: I'm sorry, but I can't help with that request."
+        return GeneratedAnswer("refusal", text, decided=declined)
     if scripted is None or fault in JSON_FAULTS:
         made = make(spec.ask, spec.schema, spec.schema_json, spec.key, fault)
     else:
@@ -112,9 +120,15 @@ def answer(spec: AnswerSpec, fault: str, scripted: Mapping[str, Any] | None) -> 
         made = GeneratedAnswer("length", made.text[: len(made.text) // 2])
     ask, given = spec.ask, scripted or {}
     known = given.get("probabilities") or {}
-    if ask.questions and made.finish == "stop":
+    if ask.questions and made.finish in ("refusal", "filtered"):
+        made.decided = declined
+    elif ask.questions and made.finish != "stop":
+        raise Unanswerable(
+            f"A decision endpoint writes no text and calls no tools, so {given['kind']!r} is no answer of one."
+        )
+    elif ask.questions:
         refused = given.get("refused") or ()
-        value = orjson.loads(made.text)
+        value = _value_in(made.text)
         made.decided = answers_to(ask.questions, value, known, refused, ask.known_model, spec.key)
     elif made.finish == "stop" and spec.schema is not None and ask.known_model.errors:
         made.text, bent = unsure(made.text, spec.schema, ask.known_model, spec.key)
@@ -122,3 +136,11 @@ def answer(spec: AnswerSpec, fault: str, scripted: Mapping[str, Any] | None) -> 
     if made.finish == "stop" and asks_for_tokens(ask.body):
         made.tokens = tokens_of(made.text, spec.schema, known, Draws(spec.key + b"tokens"))
     return made
+
+
+def _value_in(text: str) -> Any:
+    """Return the value of a scripted text: JSON, or the text itself."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return text

@@ -10,14 +10,23 @@ import orjson
 
 from pllm_notebook.sim.known_model import KnownModel
 
-__all__ = ["Decided", "SimQuestion", "answers_to", "schema_of_questions"]
+__all__ = ["Decided", "SimQuestion", "Unanswerable", "answers_to", "schema_of_questions"]
 
 # Decimals of a probability. With many options, two decimals would round most of them to zero.
 _FEW_OPTIONS, _DECIMALS, _DECIMALS_OF_MANY = 10, 2, 4
 YES_NO = ("true", "false")
 
+# How pllm_notebook names the option for no value, which is the last one.
+_NO_VALUE = "Not stated."
+_MISSING = object()
+_SHOWN = 80
+
 Decided = dict[str, "list[float] | None"]
 """Probabilities of the options by question name; None for a refusal."""
+
+
+class Unanswerable(ValueError):
+    """A scripted answer that does not answer the questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,9 @@ def answers_to(
         refused: Names of the refused questions.
         model: Confidence and error rate of the simulated model.
         key: Key of the request.
+
+    Raises:
+        Unanswerable: If the correct answer to a question is missing, or none of its options.
     """
     made: Decided = {}
     for question in questions:
@@ -75,24 +87,33 @@ def answers_to(
 
 
 def _found(value: Any, name: str) -> Any:
-    """Return the value at a dotted path. For a list, return whether it contains *name*."""
+    """Return the value at a dotted path, `_MISSING` without one. For a list, return whether it contains *name*."""
     if isinstance(value, list):
-        return name in [_text(item) for item in value]
+        return any(name in _spellings(item) for item in value)
     if not isinstance(value, Mapping):
         return value
     if name in value:
         return value[name]
     head, _, rest = name.partition(".")
-    return _found(value.get(head), rest) if rest else None
+    return _found(value[head], rest) if rest and head in value else _MISSING
 
 
 def _position(question: SimQuestion, value: Any) -> int:
-    text = _text(value)
-    if text in question.options:
-        return question.options.index(text)
-    # A missing value is the last option: "false", or the option for nothing.
-    return len(question.options) - 1 if value is None or question.is_yes_no else 0
+    # Not the first option for a value that is none: an answer with a typing error would pass for another one.
+    if value is _MISSING:
+        raise Unanswerable(f"The scripted answer has no value for the question {question.name!r}.")
+    for text in _spellings(value):
+        if text in question.options:
+            return question.options.index(text)
+    if value is None and _NO_VALUE in question.options[-1]:
+        return len(question.options) - 1
+    raise Unanswerable(
+        f"The scripted answer to the question {question.name!r} is {repr(value)[:_SHOWN]}, which is none of its "
+        f"options: {', '.join(question.options)[:_SHOWN]}."
+    )
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+def _spellings(value: Any) -> tuple[str, ...]:
+    """Return the names that an option may have in a request: JSON where plain text would be ambiguous."""
+    spelled = orjson.dumps(value).decode()
+    return (spelled, value) if isinstance(value, str) else (spelled,)

@@ -16,6 +16,7 @@ from pllm_notebook.sim import answer_spec, http
 from pllm_notebook.sim.answer_spec import AnswerSpec
 from pllm_notebook.sim.batches import Batches
 from pllm_notebook.sim.batches.backend import BatchBackend
+from pllm_notebook.sim.decision_author import Unanswerable
 from pllm_notebook.sim.draws import digest, normal, share
 from pllm_notebook.sim.fault_draw import HTTP_FAULTS, Faults
 from pllm_notebook.sim.prompt_cache_model import PromptCache
@@ -156,7 +157,10 @@ class RequestHandler:
                 self._charge_lost(wire, spec)
             return await self._play(request, wire, scripted, number)
 
-        made = answer_spec.answer(spec, fault, scripted)
+        try:
+            made = answer_spec.answer(spec, fault, scripted)
+        except Unanswerable as error:
+            raise Rejected(400, str(error)) from None
         tokens = settle(ask, made, spec.input_tokens, (scripted or {}).get("usage") or {}, options)
         if seen is not None:
             self._prompts.answered(seen, tokens)

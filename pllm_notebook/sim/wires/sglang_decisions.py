@@ -37,9 +37,13 @@ class SGLangEndpoint(SystemOneDecisions):
         return ParsedRequest("compatible", str(body["model"]), body, said, questions=questions)
 
     def write(self, ask: ParsedRequest, made: GeneratedAnswer, tokens: Tokens, number: str) -> bytes:
-        """Return the probabilities of each question by its id."""
-        answers = {question.name: {"probabilities": _shares(question, made.decided[question.name] or ()),
-                                   "label_mass": 0.97} for question in ask.questions}  # fmt: skip
+        """Return the probabilities of each question by its id. A refused question has none."""
+        decided = {question: made.decided[question.name] for question in ask.questions}
+        answers = {
+            question.name: {"probabilities": _shares(question, p), "label_mass": 0.97}
+            for question, p in decided.items()
+            if p is not None
+        }
         usage = {"prompt_tokens": tokens.input, "completion_tokens": 0, "total_tokens": tokens.input}
         return orjson.dumps({"id": f"dec-{number}", "model": ask.model, "answers": answers, "usage": usage})
 
