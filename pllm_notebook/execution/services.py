@@ -162,7 +162,7 @@ class RunServices:
             return target.adapt(failure, orjson.loads(content))
 
         def make(limiter: Limiter) -> Dispatcher:
-            endpoint = Endpoint(target.label, target.path, target.connect, target.read, adapt, target.wire.limits)
+            endpoint = Endpoint(target.label, target.path, target.open, target.read, adapt, target.wire.limits)
             dispatcher = Dispatcher(endpoint, limiter, self.engine.rng)
             if claims is not None:
                 name = limits_name(key)

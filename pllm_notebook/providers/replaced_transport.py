@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 from pllm_notebook.protocols import Transport
 from pllm_notebook.providers.resolved_model import ResolvedModel
@@ -44,7 +43,7 @@ def replaced(model: ResolvedModel) -> ResolvedModel:
     number, keyless, open_transport = _REPLACEMENTS.value[-1]
     return replace(
         model,
-        connect=partial(open_transport, model),
+        replacement=open_transport,
         opener=f"{model.opener}#{number}",
         missing_key=None if keyless else model.missing_key,
         imports=() if keyless else model.imports,

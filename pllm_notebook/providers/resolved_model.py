@@ -50,6 +50,7 @@ class ResolvedModel:
         dialect: What its structured output can express.
         connect: Opens the transport; called on the engine's loop, and only when something must be sent.
             Raises `MissingKeyError` if a key is needed and absent.
+        replacement: Opens another transport in place of its own, from the resolved model; None for its own.
         account: Identifies the account for limits and batch jobs, equal in every kernel; does not reveal the key.
         opener: Identifies a caller's own client in this process; "" for ours.
         quirks: What it has rejected or not followed in this process.
@@ -86,6 +87,7 @@ class ResolvedModel:
     max_parallel: int | None = None
     missing_key: MissingKeyError | None = None
     imports: tuple[str, ...] = ()
+    replacement: Callable[[ResolvedModel], Transport] | None = None
     opener: str = ""
     open_batch: Callable[[], BatchAPI] | None = None
     batch_format: BatchFormat | None = None
@@ -108,6 +110,11 @@ class ResolvedModel:
         the provider's. For a caller's own server or client it is the name alone, at any address.
         """
         return f"{self.provider}@{self.host}" if self.host and is_hosted(self.provider) else self.provider
+
+    def open(self) -> Transport:
+        """Open its transport, or the one in its place. Called where `connect` may be, with the same errors."""
+        # Given the model as it is now: a decision endpoint is made from a chat model that is already resolved.
+        return self.connect() if self.replacement is None else self.replacement(self)
 
     def with_extras(self, headers: Mapping[str, str], query: Mapping[str, object]) -> ResolvedModel:
         """Return the same model with additional headers and query parameters, and a dispatcher of its own.

@@ -12,6 +12,7 @@ prompt. Latency, limits, headers and faults are configurable. Nothing here costs
 from __future__ import annotations
 
 from pllm_notebook.sim.answers import SimAnswer, SimRequest
+from pllm_notebook.sim.decision_author import Unanswerable
 from pllm_notebook.sim.in_process import answers_in, read_request, respond
 from pllm_notebook.sim.simulator import Simulator, shared
 from pllm_notebook.sim.simulator_identity import identity
@@ -24,6 +25,7 @@ __all__ = [
     "SimRequest",
     "SimStats",
     "Simulator",
+    "Unanswerable",
     "answers_in",
     "identity",
     "read_request",

@@ -15,8 +15,11 @@ from pllm_notebook.sim.tokens import settle
 from pllm_notebook.sim.wire_types import Rejected, SimWire
 from pllm_notebook.sim.wires.anthropic_messages import AnthropicMessages
 from pllm_notebook.sim.wires.google_generate import GoogleGenerate
+from pllm_notebook.sim.wires.named_decisions import GoogleDecisions, SystemOneDecisions
 from pllm_notebook.sim.wires.openai_chat import OpenAIChat
+from pllm_notebook.sim.wires.openai_decisions import OpenAIDecisions
 from pllm_notebook.sim.wires.openai_responses import OpenAIResponses
+from pllm_notebook.sim.wires.sglang_decisions import SGLangEndpoint
 
 __all__ = ["answers_in", "read_request", "respond"]
 
@@ -26,8 +29,12 @@ _WIRES: dict[str, SimWire] = {
     "responses": OpenAIResponses(),
     "messages": AnthropicMessages(),
     "generate": GoogleGenerate(),
+    "decisions": OpenAIDecisions("openai"),
+    "named decisions": GoogleDecisions(),
+    "system one": SystemOneDecisions(),
+    "sglang decisions": SGLangEndpoint(),
 }
-_COMPATIBLE = OpenAIChat("compatible")
+_COMPATIBLE: dict[str, SimWire] = {"chat": OpenAIChat("compatible"), "decisions": OpenAIDecisions("compatible")}
 
 
 def answers_in(format_name: str) -> bool:
@@ -64,6 +71,9 @@ def respond(
         content: As for `read_request`.
         answers: As for `Simulator`. Its exceptions are not caught.
         index: As for `read_request`.
+
+    Raises:
+        Unanswerable: If the answer does not answer the questions of a decision endpoint.
     """
     wire = _wire(format_name, compatible)
     number = digest(0, b"number", index.to_bytes(8, "big"))[:12].hex()
@@ -88,7 +98,7 @@ def respond(
 
 
 def _wire(format_name: str, compatible: bool) -> SimWire:
-    return _COMPATIBLE if compatible and format_name == "chat" else _WIRES[format_name]
+    return _COMPATIBLE.get(format_name, _WIRES[format_name]) if compatible else _WIRES[format_name]
 
 
 def _request(spec: answer_spec.AnswerSpec, index: int) -> SimRequest:

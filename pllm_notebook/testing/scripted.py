@@ -13,7 +13,7 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.protocols import Transport, TransportFault
 from pllm_notebook.providers import ResolvedModel, transports_replaced
-from pllm_notebook.sim import SimAnswer, SimRequest, answers_in, read_request, respond
+from pllm_notebook.sim import SimAnswer, SimRequest, Unanswerable, answers_in, read_request, respond
 from pllm_notebook.testing.isolation import throwaway_settings
 from pllm_notebook.testing.recording import Recording, UnscriptedPromptError, excerpt, unscripted_error
 from pllm_notebook.types import RawReply
@@ -75,7 +75,11 @@ class Fake:
             self._errors.append(UsageError(message))
             raise TransportFault(FailureKind.BAD_REQUEST, message)
         compatible, index = _is_compatible(model), self._next()
-        response = respond(model.wire.format_name, compatible, model.model, content, self._answer, index)
+        try:
+            response = respond(model.wire.format_name, compatible, model.model, content, self._answer, index)
+        except Unanswerable as error:
+            self._errors.append(UsageError(str(error)))
+            raise TransportFault(FailureKind.BAD_REQUEST, str(error)) from None
         if response is None:
             raise TransportFault(FailureKind.CONNECTION, "The connection was lost, as scripted.")
         return RawReply(*response)
