@@ -98,6 +98,18 @@ def test_only_the_row_with_an_odd_answer_is_sent_and_paid_for_again(luna: str, s
     assert pllm.runs()[-1].progress().input_tokens == TOKENS
 
 
+@pytest.mark.parametrize("case", ODD)
+def test_a_reply_with_an_odd_answer_is_paid_or_perhaps_paid_and_never_both(
+    luna: str, sim: Simulator, case: str
+) -> None:
+    replying(sim, ODD[case][0])
+
+    decided(Opinion, "one", "two", "three", max_retries=1)
+
+    spent = pllm.runs()[-1].progress()
+    assert spent.input_tokens // TOKENS + spent.maybe_paid_requests == sim.stats().requests
+
+
 def test_answers_in_another_order_and_to_no_question_are_read(luna: str, sim: Simulator) -> None:
     replying(sim, [AGAIN | {"name": "other"}, AGAIN, MOOD])
 
