@@ -1,4 +1,4 @@
-"""Messages in the format of any provider: read into turns, and written back."""
+"""Messages in any provider's format: converted to turns and back."""
 
 from pllm_notebook.messages.from_messages import dialogue_from_messages
 from pllm_notebook.messages.to_messages import write_content, write_messages

@@ -26,15 +26,15 @@ def dialogue_from_messages(messages: Iterable[Any], system: str | None = None) -
     """Convert messages to a conversation.
 
     "system" and "developer" messages become one system prompt, wherever they are. Consecutive tool results become one
-    turn. Other turns are not changed; the writer merges turns that must alternate. Within a turn, media come before the
-    text.
+    turn. Other messages become one turn each; the writers of wire formats merge turns of roles that must alternate.
+    Within a turn, media come before the text.
 
     Args:
         messages: Mappings, or message objects of an SDK, in OpenAI's, Anthropic's or Google's format.
         system: A system prompt that precedes those of the messages. None for none.
 
     Raises:
-        UsageError: For an unsupported role or part, and for a result of a call that was not made. Nothing was sent.
+        UsageError: For an unsupported role or part, and for a result without a preceding call. Nothing was sent.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
         raise UsageError("messages is a list of {'role': …, 'content': …}. Nothing was sent.")
@@ -46,7 +46,7 @@ def dialogue_from_messages(messages: Iterable[Any], system: str | None = None) -
 
 
 class _Reader:
-    """Read messages one after another.
+    """A reader of messages, one after another.
 
     Attributes:
         system: The instructions so far.
@@ -129,7 +129,7 @@ class _Reader:
             self.turns.append(Turn("tool", "", results=answered))
 
     def _answered(self, result: ToolCallOutput, where: str) -> ToolCallOutput:
-        """Match a result to its call: by id, or without one, the first call of that name."""
+        """Match a result to its call: by id, or, without an id, to the first open call of its name."""
         found = result.id if result.id in self._open else None
         if found is None and not result.id:
             found = next((own for own, name in self._open.items() if not result.name or name == result.name), None)

@@ -60,7 +60,11 @@ def text_of(content: Any, where: str) -> str:
 
 
 def call_of(call: Any, where: str) -> ToolCall:
-    """Read a call in OpenAI's format, in which calls are beside the content."""
+    """Read a call in OpenAI's format, where calls are beside the content.
+
+    Raises:
+        UsageError: For a call without a function's name. Nothing was sent.
+    """
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not function.get("name"):
         raise UsageError(f"{where} has a tool call without a function's name. Nothing was sent.")
@@ -124,7 +128,7 @@ def _media(kind: str, part: Mapping[str, Any]) -> Media | None:
             return None
     media = load_media(source)
     if kind in _FILES:
-        # A part declared as a document is one, even if its URL does not show it.
+        # A part declared as a document is a document, even if its URL does not show it.
         mime = "application/pdf" if media.mime == ANY_IMAGE else media.mime
         return replace(media, mime=mime, name=name or media.name)
     return media
@@ -156,7 +160,7 @@ def _response(given: Mapping[str, Any]) -> ToolCallOutput:
     said = given.get("response")
     failed = isinstance(said, Mapping) and "error" in said
     if isinstance(said, Mapping) and len(said) == 1:
-        said = next(iter(said.values()))  # {"result": …}, {"output": …} and {"error": …} are wrapping
+        said = next(iter(said.values()))  # {"result": …}, {"output": …} and {"error": …} only wrap a value
     content = said if isinstance(said, str) else orjson.dumps(said, default=str).decode()
     return ToolCallOutput(str(given.get("id") or ""), str(given.get("name") or ""), content, failed)
 

@@ -15,8 +15,8 @@ __all__ = ["write_content", "write_messages"]
 def write_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
     """Write turns as messages of plain JSON.
 
-    Two fields are not OpenAI's: `echo` of an assistant message, which is the same message in its provider's format, and
-    `failed` of a result.
+    Two fields are additions to OpenAI's format: `echo` of an assistant message, which is the same message in its
+    provider's format, and `failed` of a tool result.
     """
     messages: list[dict[str, Any]] = []
     for turn in turns:

@@ -1,4 +1,4 @@
-"""The options of a run, and how an option is declared: a field with its default, bounds and description.
+"""The options of a run. An option is declared as a field with its default, bounds and description.
 
 To add an option, add a field to the class of its subject: question, examples, generation, answers or limits. The
 validation, docs/options.md, the magic's `--help`, environment variables, signatures and the types of `**options` are

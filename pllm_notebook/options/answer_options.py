@@ -24,7 +24,7 @@ def _is_share(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """The number of answers for a row, their models, and how one is chosen."""
+    """The number of answers for each row, their models, and how one answer is chosen."""
 
     pack: int | None = option(
         None,

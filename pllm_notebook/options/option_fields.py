@@ -71,7 +71,7 @@ class OptionField:
 
     @property
     def text(self) -> str:
-        """Its description with the unit: Markdown, one or two sentences."""
+        """Its description, including the unit: Markdown, one or two sentences."""
         return str(self.about["text"])
 
     @property
@@ -91,7 +91,7 @@ class OptionField:
 
     @cached_property
     def variable(self) -> str | None:
-        """Its environment variable. None for an option that cannot be written as text."""
+        """The name of its environment variable. None for an option that cannot be written as text."""
         return f"PLLM_{self.name.upper()}" if self.about["variable"] else None
 
     @cached_property
@@ -127,7 +127,7 @@ class OptionField:
 
     @cached_property
     def rule(self) -> tuple[str, Callable[[Any], bool]]:
-        """The description of a valid value for errors, and a check. None is not checked."""
+        """A description of valid values for error messages, and a check of a value other than None."""
         return self.about["expects"] or _rule(self.kinds, self.choices, self.about["at_least"])
 
 
@@ -231,7 +231,7 @@ def check(
 
 
 def unread(given: Mapping[str, Any], options: Any) -> dict[str, str]:
-    """Return the options of a call that refine an option which is not set, mapped to that option.
+    """Return the options of a call without effect: each refines another option that is not set, to which it is mapped.
 
     Args:
         given: The options of the call, all of them known.
@@ -249,7 +249,9 @@ def unread(given: Mapping[str, Any], options: Any) -> dict[str, str]:
 
 
 def refuse_unread(given: Mapping[str, Any], options: Any) -> None:
-    """Refuse options of a call that would have no effect. Configured options may apply to other calls.
+    """Refuse options of a call that would have no effect (see `unread`).
+
+    Configured options are not checked, because they may apply to other calls.
 
     Raises:
         UsageError: For such an option that differs from its default. Nothing was sent.

@@ -41,7 +41,7 @@ CALLS = LISTS | {"ask_llm"}
 
 
 def is_names(value: Any) -> bool:
-    """Return whether a value is a list of texts."""
+    """Return whether a value is a list or tuple of strings."""
     return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
 
 
@@ -56,7 +56,7 @@ def is_columns(value: Any) -> bool:
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value is text that is not empty."""
+    """Return whether a value is a non-empty string."""
     return isinstance(value, str) and value != ""
 
 
@@ -66,13 +66,13 @@ def is_models(value: Any) -> bool:
 
 
 def is_paths(value: Any) -> bool:
-    """Return whether a value is a path or a list of them."""
+    """Return whether a value is a path or a non-empty list of paths."""
     paths = value if isinstance(value, (list, tuple)) else [value]
     return bool(paths) and all(isinstance(one, (str, os.PathLike)) and os.fspath(one) for one in paths)
 
 
 def is_stop(value: Any) -> bool:
-    """Return whether a value is a text or a list of texts, none of them empty."""
+    """Return whether a value is a non-empty string, or a non-empty list of such strings."""
     return bool(value) and (isinstance(value, str) or (is_names(value) and all(value)))
 
 
@@ -85,7 +85,7 @@ def is_prices(value: Any) -> bool:
 
 
 def is_shard(value: Any) -> bool:
-    """Return whether a value is a sender's index and the number of senders, as numbers or, on a command line, text."""
+    """Return whether a value is a sender's index and the number of senders, as integers or command-line text."""
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         return False
     if not all(type(each) is int or (isinstance(each, str) and each.isdecimal()) for each in value):

@@ -31,7 +31,7 @@ __all__ = ["CacheUse", "Effort", "Mode", "Options", "ServiceTier", "Voting", "gi
 _VIEWS = ("view", "bar")
 
 
-# The last base's fields come first.
+# The fields of the last base class come first.
 @dataclass(frozen=True, slots=True)
 class Options(GenerationOptions, LimitOptions, ExampleOptions, AnswerOptions, QuestionOptions):
     """The resolved options of one run. Every front end uses the same names.

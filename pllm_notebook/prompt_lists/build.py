@@ -1,8 +1,8 @@
 """Group the prompts of a list by spec.
 
-Prompts with the same configuration and instruction share a spec. They thus share its prompt prefix and, if they are
-plain text, cache entries with `df.llm`. An instruction of only a few prompts is sent as part of the prompt instead, so
-that two thousand different instructions do not become two thousand specs.
+Prompts with the same configuration and instruction share a spec, and thereby its prompt prefix. If they are plain text,
+they also share cache entries with `df.llm`. An instruction that only a few prompts have is sent as part of the prompt
+instead, so that two thousand different instructions do not become two thousand specs.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def as_prompt_list(prompts: Any) -> list[LLMPromptContext]:
     """Check that *prompts* is a list of prompts, and return it.
 
     Raises:
-        UsageError: For anything else, also a single prompt. Nothing was sent.
+        UsageError: For anything else, including a single prompt. Nothing was sent.
     """
     # A prompt is iterable itself, over its fields.
     if isinstance(prompts, LLMPromptContext) or not isinstance(prompts, Iterable):
@@ -90,7 +90,7 @@ def prepare_prompts(
         ceilings: Rate limits by provider.
 
     Raises:
-        UsageError: For an option outside its range. An invalid prompt is a failure of that prompt alone.
+        UsageError: For an option outside its range. An invalid prompt fails alone (see `PreparedPrompts.failures`).
     """
     options_for(given)
     # Equal tools of different prompts become one object, because comparing them means comparing their schemas.
@@ -144,7 +144,7 @@ def output_of(tool: StructuredTool) -> OutputType:
 def _spec_key(context: LLMPromptContext, tools: dict[StructuredTool, StructuredTool]) -> _SpecKey:
     config = context.llm_config
     form = config.response_format
-    # The JSON formats only validate against it afterwards; their spec does not depend on it.
+    # The JSON formats use the type only to validate the answer afterwards, so their spec does not depend on it.
     wanted = context.structured_output if form in ("structured_output", "tool") else None
     return _SpecKey(
         model=config.name,
@@ -190,7 +190,7 @@ def _build_spec(
         options,
         output,
         instruct=False,
-        # Not with a prefill: a provider's JSON mode would begin a second object.
+        # "json_beg" is left out: after a prefill, a provider's JSON mode would begin a second object.
         json_object=how.form == "json_object",
         calls=bool(tools) and not options.run_tools,
         marks=how.marks,
@@ -205,7 +205,7 @@ def _without(form: str, needed: str) -> UsageError:
 
 
 def _prefill_for(context: LLMPromptContext, spec: CallSpec, known: dict[str, bool]) -> str:
-    """Return the prefill that is sent; the implicit one of "json_beg" is left out for a model without prefill."""
+    """Return the prefill to send. A model that accepts none gets no implicit prefill from "json_beg"."""
     form = context.llm_config.response_format
     if context.prefill and form in ("structured_output", "tool"):
         raise UsageError(

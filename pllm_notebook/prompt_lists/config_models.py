@@ -1,4 +1,4 @@
-"""Model of a prompt, resolved from its configuration."""
+"""The model of a prompt, resolved from its configuration."""
 
 from __future__ import annotations
 

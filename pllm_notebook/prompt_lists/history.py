@@ -1,4 +1,4 @@
-"""Conversion of an answer to the next turns of its conversation: the assistant's and the tool results."""
+"""Conversion of an answer to the next turns of its conversation: the assistant's turn and the tool results."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def turns_of(
 
     Args:
         output: The answer.
-        wire: The wire format of its raw body, to keep the data required by the provider in later turns; None for plain
-            turns.
+        wire: The wire format of the prompt's model. If the raw body has this format, the turn keeps the data that the
+            provider requires in later turns. None for plain turns.
         tools: Tools of the prompt.
         given: Results of some or all calls.
 

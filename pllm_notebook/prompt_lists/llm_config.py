@@ -19,10 +19,10 @@ class LLMConfig(ArgumentModel):
 
     Attributes:
         client: "openai", "anthropic" or "google"; the name of a server or client of `configure`; or "sim:openai",
-            "sim:anthropic", "sim:google" for a rehearsal. Any provider prefix of a model's name.
-        model: The provider's name of the model. None for the cheap current model of the provider; a configured server
+            "sim:anthropic", "sim:google" for a rehearsal. Any provider prefix of a model's name is accepted.
+        model: The provider's name of the model. None for the provider's current low-cost model; a configured server
             has no default.
-        max_tokens: Most tokens of an answer, None for the provider's own limit.
+        max_tokens: Maximum tokens of an answer, None for the provider's own limit.
         temperature: None to leave it to the provider.
         response_format: Format of the answer.
 
@@ -32,9 +32,10 @@ class LLMConfig(ArgumentModel):
               (`LLMPromptContext.prefill`), and with the instruction alone otherwise.
             - "structured_output": An object of the prompt's `structured_output`, with the provider's structured
               output; an answer that does not fit is repaired (`max_repairs`).
-            - "tool": A required tool call: of the prompt's `structured_output` if it has one, else of any of its tools.
+            - "tool": A required tool call, of the prompt's `structured_output` if it has one, otherwise of any of its
+              tools.
         use_cache: Whether to mark the prompt for the provider's prompt cache. Providers that detect equal prefixes
-            do so in any case. It does not affect the answers' own cache, which is `cache=`.
+            do so in any case. It does not affect the local cache of answers, which `cache=` controls.
     """
 
     client: str = Field(default="openai", min_length=1)

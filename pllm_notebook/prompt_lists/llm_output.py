@@ -68,14 +68,14 @@ class LLMToolCall(BaseModel):
 
 
 class LLMOutput(BaseModel):
-    """The result of one prompt. JSON round-trip, the provider's own body too.
+    """The result of one prompt. It survives a JSON round-trip, including the provider's own body.
 
     Attributes:
         source_id: The `id` of the prompt.
         str_content: The text of the answer, with its prefill; "" for tool calls without text. For a failure, the text
-            that came back, if any. None for no answer.
-        json_object: The JSON object of an answer in any format but "text", validated against the prompt's schema if it
-            has one. A dictionary; `.object` is the same, `.name` the tool's name. None for none.
+            that came back. None if there is no text.
+        json_object: The JSON object of an answer in any format except "text", validated against the prompt's schema if
+            it has one. A dictionary; `.object` is the same, `.name` the tool's name. None if there is no object.
         tool_calls: Tool calls of the model, in order.
         usage: Tokens of all calls for this answer (repairs, earlier tool turns), None if unknown.
         cost: US dollars of these calls, None if unknown. For a cached answer, its cost when it was paid; equal prompts
@@ -122,7 +122,7 @@ class LLMOutput(BaseModel):
         return None if self._request is None else dict(self._request())
 
     def __eq__(self, other: object) -> bool:
-        # By its fields alone: an output read from JSON has no request.
+        # Only the fields are compared: an output read from JSON has no request.
         return isinstance(other, LLMOutput) and self.__dict__ == other.__dict__
 
     def __getstate__(self) -> dict[Any, Any]:

@@ -30,7 +30,7 @@ from pllm_notebook.tools import StructuredTool, ToolCallOutput
 
 __all__ = ["LLMPromptContext"]
 
-# Added in a provider's JSON mode, too: some providers require the word JSON in the prompt.
+# Also added in a provider's JSON mode, because some providers require the word JSON in the prompt.
 _JSON = "Answer with one JSON object, and with nothing else."
 _OPENING = "{"
 # Maximum characters of a text in a repr.
@@ -48,13 +48,14 @@ class LLMPromptContext(ArgumentModel):
     path, and is read when the prompt is sent.
 
     Attributes:
-        id: Its name, the `source_id` of its output; generated if not given. Need not be unique.
+        id: Name of the prompt, and the `source_id` of its output. Generated if not given. Need not be unique.
         system_string: The instruction, None for none.
         history: Earlier messages, in OpenAI's, Anthropic's or Google's format.
         new_message: The user's message: text, or a list of texts, media and message parts. None if the history ends
             with the message to answer.
-        prefill: The beginning of the answer, which the model continues. The prompt fails unsent if the model accepts
-            none, and with the formats "structured_output" and "tool". "" for none, or with "json_beg" for `{`.
+        prefill: The beginning of the answer, which the model continues. The prompt fails unsent if the model accepts no
+            prefill, and with the formats "structured_output" and "tool". "" for no prefill; with "json_beg",
+            "" means `{`.
         postfill: Text appended to the new message.
         structured_output: The type of the answer: a Pydantic model, a JSON schema with a title, or a `StructuredTool`.
             The formats "structured_output" and "tool" enforce it; with the JSON formats it is described in the
@@ -171,7 +172,7 @@ class LLMPromptContext(ArgumentModel):
         return to_google(self._for(google.PROVIDER), self._model_of(google.PROVIDER))
 
     def get_tool(self) -> dict[str, Any] | None:
-        """Return `structured_output` as a tool definition in the provider's format, or None if it is not set.
+        """Return `structured_output` as a tool definition in the provider's format. None if it is not set.
 
         Raises:
             UsageError: If the provider is unknown or does not accept the schema. Nothing was sent.
@@ -226,8 +227,8 @@ class LLMPromptContext(ArgumentModel):
         The copy has no `new_message`; set it, or leave it None after tool results. The answer keeps the data that
         its provider requires in later turns (signatures, reasoning), and becomes plain turns for any other provider.
 
-        Each call needs a result. Without one, a call of a tool that has no function is marked as received, and invalid
-        arguments as an error; the result of a function must be given, since functions are not run here.
+        Each call needs a result. The result of a function must be given, since functions are not run here. For other
+        calls, a missing result is filled in: an error for invalid arguments, otherwise a note that it was received.
 
         Args:
             llm_output: The answer to this prompt.

@@ -37,7 +37,7 @@ class PromptRows(WholePrompts):
 
     Args:
         contexts: The list.
-        prepared: The list, prepared.
+        prepared: The same list, grouped by spec.
         store: The store of the replies, None for none.
 
     Attributes:
@@ -61,10 +61,10 @@ class PromptRows(WholePrompts):
 
         Args:
             engine: The engine to run on. None for this process's engine.
-            run_budget: The budget. None for a separate one of `max_cost_usd`.
+            run_budget: The budget. None for a new budget of `max_cost_usd`.
 
         Raises:
-            NotConfirmedError: If the list would be sent as batch jobs and this was not confirmed. Nothing was sent.
+            NotConfirmedError: If batch jobs must be confirmed and were not. Nothing was sent.
         """
         if not self.parts:
             return None

@@ -25,7 +25,7 @@ def error_text(failure: Failure) -> str:
 
 
 def output_without_call(context: LLMPromptContext, failure: Failure | None) -> LLMOutput:
-    """Return the output of a prompt without a call; *failure* is None if it is pending."""
+    """Return the output of a prompt that has no outcome. *failure* is None if it is pending."""
     error = "pending: there is no answer yet" if failure is None else error_text(failure)
     return LLMOutput(source_id=context.id, error=error)
 

@@ -1,4 +1,4 @@
-"""The fallback for an engine that cannot run: the unanswered prompts of a list, one at a time, on a second engine."""
+"""The fallback if the engine cannot run: send the unanswered prompts of a list one at a time on a second engine."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def is_engine_failure(error: Exception, run: LiveRun | None) -> bool:
 def sequential_outputs(
     rows: PromptRows, places: Sequence[int], paid_usd: float, called_by: Caller, engine: Engine
 ) -> Steps[dict[int, LLMOutput]]:
-    """Send the prompts that a broken run has left unanswered, on another engine, and return their outputs.
+    """Send the prompts that a broken run left unanswered on another engine, and return their outputs.
 
     Args:
-        rows: These prompts; their options set `concurrency=1`.
-        places: Their places in the list, by which the outputs are returned.
+        rows: The unanswered prompts, whose options set `concurrency=1`.
+        places: Their places in the list, the keys of the returned outputs.
         paid_usd: US dollars paid by the broken run, which count against max_cost_usd.
         called_by: The line that warnings name.
         engine: The other engine.

@@ -27,14 +27,14 @@ logger = logging.getLogger("pllm_notebook")
 
 @shows(taken_by(Options, "prompt_list"))
 class ParallelAIUtilities:
-    """Send a list of prompts at once, and return one output per prompt, in the list's order.
+    """A sender of whole lists of prompts, with one output per prompt in the list's order.
 
         utilities = ParallelAIUtilities(oai_request_limits=RequestLimits(max_requests_per_minute=500))
         outputs = await utilities.run_parallel_ai_completion(prompts)
 
     All prompts of a list are one run: one budget, one progress display, one Stop. Rates are kept per provider, account
-    and model, so that a slow one does not delay the others; without limits given, they are learned from the provider.
-    A failed prompt has its failure in its output's `error`, and the others continue. Cached answers, of a list or of
+    and model, so that a slow model does not delay the others. Limits that are not given are learned from the provider.
+    If a prompt fails, its output has the failure in `error`, and the others continue. Cached answers, of a list or of
     `df.llm`, are not requested again.
 
     Args:
@@ -44,7 +44,7 @@ class ParallelAIUtilities:
         google_request_limits: The same for "google".
         fallback: "sequential" to send the prompts one at a time on a second engine, with the same answers, if the
             engine itself cannot run (its loop has ended, or an internal error broke it). None to raise that error.
-        local_cache: False stores nothing on this machine, like `cache="off"`.
+        local_cache: False means `cache="off"` unless `cache` is given: nothing is stored on this machine.
         **options: Options of all prompts, as for `df.llm.parse`; `max_cost_usd` applies to each list.
 
     Raises:
@@ -99,8 +99,8 @@ class ParallelAIUtilities:
 
         Raises:
             UsageError: For invalid options. Nothing was sent.
-            NotConfirmedError: If the list would go as batch jobs and its estimate was not confirmed; not with
-                `confirm=False`. Nothing was sent.
+            NotConfirmedError: If the estimate of batch jobs was not confirmed. Never raised with `confirm=False`.
+                Nothing was sent.
             StoreError: If the cache cannot be opened. Nothing was sent.
             RunInterrupted: If the run was stopped.
             RowError: At the first failure, with `errors="raise"` or `mode="sync"`.
@@ -151,7 +151,7 @@ class ParallelAIUtilities:
     def _outputs(
         self, prompts: Iterable[LLMPromptContext], called_by: Caller, further: list[Engine]
     ) -> Steps[list[LLMOutput]]:
-        """Send a list. With a fallback, prompts that a broken engine leaves unanswered are sent on a second one.
+        """Send a list. With a fallback, prompts without an answer are sent on a second engine if the first is broken.
 
         Args:
             prompts: The list.

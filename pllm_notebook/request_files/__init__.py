@@ -1,7 +1,7 @@
 """JSONL files of requests: read, sent in chunks, and written as JSONL results.
 
 A line is a complete request in some provider's format, sent unchanged. A file may have any number of lines, so a line
-takes only a few bytes of memory until its turn:
+takes only a few bytes of memory until it is sent:
 
     index_of(path)                  read once: the offset and the model of each line
     for each model:                 no model waits for another
@@ -32,6 +32,6 @@ Invariants:
 - A line has exactly one result, also after interruptions: the results file shows which lines are done.
 - A result is written after its reply is in the cache, from which the writer reads it.
 - Open lines, and chunks that wait for a late line, are bounded for each model.
-- A model that refuses every line (key, model, credit) fails only its own lines.
+- If a model refuses every line (because of its key, name or credit), only its own lines fail.
 - Lines that the budget does not cover have no result and are left for the next run.
 """

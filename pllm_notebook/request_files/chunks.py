@@ -1,4 +1,4 @@
-"""The lines of a request file as runs: some thousands of lines per chunk.
+"""The lines of a request file as runs, each over a chunk of up to a few thousand lines.
 
 A chunk is an ordinary run, so limits, retries, cached answers and the budget work as usual.
 """
@@ -52,11 +52,11 @@ class LineChunk(WholePrompts):
     """Some lines of one spec as rows, and their run.
 
     Attributes:
-        run: Set when its run was started; from another thread, see `started_run`.
+        run: The run, set once it is started. Other threads use `started_run`.
         rows: The lines, by their index among the file's requests.
-        left: Number of lines that have not been written. Counted down by the writer.
+        left: Number of lines that have not been written. The writer counts it down.
         fatal_failure: A rejection that affects all lines of the model (key, model or credit), after which nothing more
-            is sent to it. None for none. Set by the writer.
+            is sent to it. None if there is no such rejection. Set by the writer.
     """
 
     run: LiveRun
@@ -108,12 +108,12 @@ class LineChunk(WholePrompts):
 
 
 class ChunkMaker:
-    """Start runs over lines of a file.
+    """The maker of runs over lines of a file.
 
     Args:
         index: The file.
         options: Options of all runs.
-        rates: Requests and tokens per minute, each None for no limit, for a provider and account together.
+        rates: Requests and tokens per minute, each None for no limit. They apply to each account of a provider.
         cache_dir: Directory of the cache, None for the configured one.
         label: Name of the file for displays and logs.
     """
@@ -168,7 +168,7 @@ class ChunkMaker:
         return spec
 
     def _missing_limit(self, spec: CallSpec) -> dict[str, Any]:
-        """Return the field for the output limit, for lines without one: a budget needs a limit in every call."""
+        """Return the output-limit field for lines that have none, because a budget needs a limit in every call."""
         empty = spec.target.wire.output_limit
         canonical_body = spec.encoder.body(Dialogue((Turn("user", "-"),)))
         return {name: value for name, value in canonical_body.items() if empty({name: value}) is not None}

@@ -20,7 +20,7 @@ _ENDPOINTS = ("/chat/completions", "/responses", "/messages", "/embeddings", "/c
 
 @dataclass(frozen=True)
 class EndpointModel(ResolvedModel):
-    """A model at an endpoint other than its default, with its own dispatcher."""
+    """A model at an endpoint that is not its default, with a separate dispatcher."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,12 +29,12 @@ class EndpointModel(ResolvedModel):
 
 
 class EndpointResolver:
-    """Resolve each line's model. Every model is resolved once.
+    """A resolver of each line's model. Every model is resolved only once.
 
     Args:
         client: A provider, or a configured server or client, for lines of its format whose model names no provider;
             "sim:openai" and other simulators take lines of every format. None for the provider of each line's format.
-        model: Model of lines that name none. None to require one in each line.
+        model: Model for lines without one. None to require a model in each line.
         request_url: An endpoint of *client*'s provider, or of an OpenAI-compatible server to use instead of *client*.
             None for the provider's default.
         key: API key of *client*, or of the server. None for the environment's.
@@ -113,7 +113,7 @@ class EndpointResolver:
         )
 
     def _endpoint_of(self, line: RequestFileLine) -> str:
-        """Return the endpoint of a bare body; "" for its model's own."""
+        """Return the endpoint of a bare body, "" for the default endpoint of its model."""
         if line.form == "bare" and isinstance(line.body, dict):
             if "contents" in line.body:
                 return "generate"

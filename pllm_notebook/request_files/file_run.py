@@ -37,7 +37,7 @@ _POLL_S = 0.05
 
 
 class FileRun:
-    """Process one request file in a separate thread. Created by `open_file_run.open_run`."""
+    """The processing of one request file in a separate thread. Created by `open_file_run.open_run`."""
 
     def __init__(
         self, index: RequestIndex, file: ResultsFile, store: Store, maker: ChunkMaker, *, progress: bool
@@ -56,7 +56,7 @@ class FileRun:
             ModelLines(split_into_waves(groups, index.line), start, index.size) for groups in by_dispatcher.values()
         ]
         self._model = ", ".join(dict.fromkeys(model.target.label for model in self._models)) or "no model"
-        # Lines that fail without being sent, until the writer takes them.
+        # Lines that fail without being sent, as long as the writer has not taken them.
         self._unsent: deque[Iterator[tuple[Sequence[int], Failure]]] = deque([self._invalid_lines()])
         self._unsent_taken = 0
         self._sum = RunSum()
@@ -85,7 +85,7 @@ class FileRun:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Whether the run has ended."""
         return self._ended.is_set()
 
     def cancel(self) -> None:
@@ -94,7 +94,7 @@ class FileRun:
         self._woken.set()
 
     def wait(self) -> None:
-        """Block until it has ended. An interrupt cancels it and raises KeyboardInterrupt."""
+        """Block until the run has ended. An interrupt cancels it and raises KeyboardInterrupt."""
         block_until(
             self._ended,
             self.cancel,
@@ -103,7 +103,7 @@ class FileRun:
         )
 
     async def until_ended(self) -> None:
-        """Wait for its end on the caller's event loop. Cancelling the task cancels the run and keeps every result."""
+        """Wait for the end on the caller's event loop. Cancelling the task cancels the run and keeps every result."""
         await await_end(self._ended, self.cancel, message=self._stopped)
 
     def _stopped(self) -> str:
@@ -183,7 +183,7 @@ class FileRun:
             self._fail(error)
 
     def _take_over(self, model: ModelLines) -> None:
-        """Count the chunks that are over, and fail the lines of a model that takes no more."""
+        """Count the chunks that are over, and queue the rest of a model that refuses every line as failed."""
         was_refused = model.refusal is not None
         for run in model.take_over():
             self._sum.add(run.progress())

@@ -19,7 +19,7 @@ class FileStatus:
         done_before: Lines that had a result before this run, a response or an error.
         started: Lines processed in this run, from the cache or by a call.
         in_progress: Started lines that have not ended.
-        succeeded: Started lines with a response of the provider, whatever its content.
+        succeeded: Started lines with a response from the provider, whatever its content.
         failed: Started lines with an error.
         rate_limit_errors: Failed lines that ended with a rate limit, after all attempts.
         api_errors: Failed lines that the provider rejected for another reason, or could not serve.
@@ -27,8 +27,8 @@ class FileStatus:
         not_sent: Lines without a result, because of `max_cost_usd`, because the answer is not in the cache
             (`cache="only"`), or because the run was stopped.
         cached: Succeeded lines that were answered from the cache.
-        cost_usd: Cost of this run, None if unknown.
-        failed_before: Lines of `done_before` whose result is an error; `retry_errors=True` sends them again.
+        cost_usd: Cost of this run in US dollars, None if unknown.
+        failed_before: Lines among `done_before` whose result is an error; `retry_errors=True` sends them again.
     """
 
     save_filepath: str
@@ -48,7 +48,7 @@ class FileStatus:
 
     @property
     def complete(self) -> bool:
-        """Whether every line has a result."""
+        """Whether every line has a result. Meaningful once the run has ended."""
         return self.not_sent == 0 and self.in_progress == 0
 
     @property

@@ -35,10 +35,10 @@ class RequestFileLine:
 
     Attributes:
         form: Name of the provider whose format it has, or `BARE`.
-        id: Its `custom_id` or `key`, any JSON value; None for none.
+        id: Its `custom_id` or `key`, any JSON value; None if it has no id.
         endpoint: The wire format of its body (`Wire.format_name`); "" if that depends on the model.
         body: The request as written; the line's text if it is not a JSON object.
-        metadata: The line's metadata. None for none.
+        metadata: The line's metadata, any JSON value; None if it has none.
         fault: The reason why the line cannot be sent. "" if it can.
     """
 
@@ -68,7 +68,7 @@ class ResultFileLine:
         body: The provider's response, None for an error.
         error: "kind: message", "" for a response.
         number: Number of the request's line, counted from 1; None in a format without it.
-        cost_usd: Cost of the call, None if unknown.
+        cost_usd: Cost of the call in US dollars, None if unknown.
         latency_s: Duration of the call in seconds, None if unknown.
     """
 
@@ -84,7 +84,7 @@ class ResultFileLine:
 
 
 def read_line(raw: bytes) -> RequestFileLine:
-    """Read one line. Its `fault` gives the reason if it cannot be sent."""
+    """Read one line. If it cannot be sent, its `fault` is the reason."""
     try:
         said = orjson.loads(raw.removeprefix(codecs.BOM_UTF8))  # some editors write one
     except ValueError as error:
@@ -122,7 +122,7 @@ def result_line(
         number: The number of its line, counted from 1.
         answer: The provider's response, or the reason why there is none.
         request_id: The provider's id of the call. "" for none.
-        cost_usd: Cost of the call. None if unknown.
+        cost_usd: Cost of the call in US dollars. None if unknown.
         latency_s: Duration of the call in seconds. None if unknown.
     """
     failure = answer if isinstance(answer, Failure) else None
@@ -200,7 +200,7 @@ def _of_provider(provider: Provider, lines: JsonLines, said: dict[str, Any]) -> 
 
 
 def _no_request(raw: bytes, why: str) -> RequestFileLine:
-    # In the format whose results have a field for everything.
+    # This format is used because its results have a field for everything.
     return _invalid_line(RequestFileLine(COMPATIBLE.name, None, "", raw.strip().decode("utf-8", "replace")), why)
 
 

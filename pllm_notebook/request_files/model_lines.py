@@ -20,9 +20,10 @@ __all__ = ["ModelLines", "StartChunk"]
 CHUNK_LINES = 4_000
 # Lines with images are large, and a whole chunk is read when it is planned.
 _MAX_CHUNK_BYTES = 16 * 2**20
-# If fewer lines are open, the next chunk starts, so that one late reply delays nothing.
+# The next chunk starts when fewer lines than this are open, so that one late reply delays nothing.
 _WANTED_LINES = CHUNK_LINES // 2 + 1
-# Chunks that wait for a late line hold their results until it is written. At most a dozen are held (24 half chunks).
+# Chunks that wait for a late line hold their results until it is written. The limit is in units of `_WANTED_LINES`,
+# half a chunk: at most a dozen chunks are held.
 _MOST_HELD = 24
 
 StartChunk = Callable[[LineGroup, "array[int]"], LineChunk]
@@ -40,7 +41,7 @@ class ModelLines:
     Attributes:
         target: The model.
         begun: Number of lines in chunks that were started.
-        refusal: Why the model refuses every line (key, model or credit). None while it does not.
+        refusal: The reason why the model refuses every line (key, model or credit). None while it accepts lines.
     """
 
     def __init__(self, groups: Sequence[LineGroup], start: StartChunk, size: Callable[[int], int]) -> None:
@@ -58,7 +59,7 @@ class ModelLines:
 
     @property
     def error(self) -> Exception | None:
-        """Why a chunk could not be started. None if each could."""
+        """The error that kept a chunk from starting. None if there was no such error."""
         return self._window.error
 
     @property
@@ -67,7 +68,7 @@ class ModelLines:
         return self._window.is_over and not self._waves
 
     def fill(self) -> None:
-        """Start the chunks that are due now. A wave starts when the previous one is over."""
+        """Start the chunks that are due. A wave starts when the previous one is over."""
         if self._window.is_over and self._waves:
             self._open_wave()
         self._window.fill(self._started)

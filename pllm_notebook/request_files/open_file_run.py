@@ -56,12 +56,13 @@ def open_run(
         stopped: Polled while the file is read; True stops.
 
     Raises:
-        UsageError: For invalid options, and for a path that is not a file.
-        FileError: If a file cannot be read or written.
+        UsageError: For invalid options, and for a path that is not a file. Nothing was sent.
+        FileError: If a file cannot be read or written. Nothing was sent.
+        RunInterrupted: If *stopped* returned True. Nothing was sent.
     """
     options = {**_PLAIN, **options}
     resolved = options_for(options)
-    # Before an empty results file is created.
+    # This comes first, because `ResultsFile` creates an empty file.
     require_file(requests, "each request is read again when it is sent")
     if results is not None and os.path.exists(results) and os.path.samefile(requests, results):
         raise UsageError(f"Results cannot go into {requests} itself. Use another save_filepath. Nothing was sent.")

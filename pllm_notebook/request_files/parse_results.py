@@ -46,11 +46,12 @@ def parse_results_file(
         filepath: Alias of *path*.
 
     Returns:
-        Outputs whose `source_id` is the line's `custom_id` or `key`, or "line_1" and so on without one. Their `cost` is
-        the cost of the call when it was paid, or at current prices if the file has none.
+        Outputs whose `source_id` is the line's `custom_id` or `key`, or "line_1" and so on if it has none. Their `cost`
+        is the cost of the call when it was paid, in US dollars; at current prices if the file has no cost; None if
+        unknown.
 
     Raises:
-        UsageError: For a line that is not a result, and if no file, or two, are named.
+        UsageError: For a line that is not a result, and if no file is named or both arguments are given.
         FileError: If the file cannot be read.
     """
     path = file_path(one_of(path=path, filepath=filepath), "a results file")
@@ -139,7 +140,7 @@ def _prefill_of(request: dict[str, Any] | str) -> str:
 
 
 def _with_prefill(beginning: str, text: str) -> str:
-    """Return an answer with its prefill. After a bracket as prefill, a model may start the object again."""
+    """Return an answer with its prefill. If the prefill is a brace, a model may begin the object a second time."""
     return text if beginning == "{" and text.lstrip().startswith("{") else beginning + text
 
 

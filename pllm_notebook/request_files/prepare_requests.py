@@ -30,24 +30,24 @@ def prepare_requests_file(
 ) -> str:
     """Write one request line for each prompt, in order. Sends nothing.
 
-    A line has exactly the request of `run_parallel_ai_completion`, so that both share their cached answers. The ids of
-    the prompts become the lines' `custom_id`; a provider's own batch requires them to be unique. The model of a
+    A line is exactly the request that `run_parallel_ai_completion` sends, so both share their cached answers. The ids
+    of the prompts become the lines' `custom_id`; a provider's own batch requires them to be unique. The model of a
     simulator or a configured server is prefixed with its name, which no provider's batch accepts.
 
     Args:
         prompts: Any mix of providers, models and configurations.
         path: Path of the file to write, which is replaced atomically. None for a new file in the working directory,
             `requests_TIME_RANDOM.jsonl`, with a unique name.
-        form: "openai" or "anthropic" to require that batch format of all lines. None for the format of each prompt's
-            provider, Google's included.
-        overwrite: Whether an existing file is replaced, atomically.
+        form: "openai" or "anthropic" to require that batch format for all lines. None for the format of each prompt's
+            provider, which may be Google's.
+        overwrite: Whether an existing file is replaced.
 
     Returns:
         The path.
 
     Raises:
-        UsageError: For an invalid prompt, one in a format other than *form*, or a file that exists. Nothing was
-            written.
+        UsageError: For an invalid prompt, a prompt in a format other than *form*, or an existing file without
+            *overwrite*. Nothing was written.
         FileError: If the file cannot be written. Nothing was written.
     """
     if form not in (None, "openai", "anthropic"):

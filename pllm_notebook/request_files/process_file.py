@@ -42,24 +42,24 @@ class OAIApiFromFileConfig(ArgumentModel):
             `model`, `messages` and optionally `metadata` (the OpenAI cookbook's).
         save_filepath: Path of the results file. An existing one is resumed. None for a new file beside the requests,
             with a unique name.
-        client: Provider of lines of its format whose model names none: "openai", "anthropic", "google", or a
+        client: Provider for lines of its format whose model names no provider: "openai", "anthropic", "google", or a
             configured server or client; "sim:openai" and other simulators for a rehearsal of all lines. None for the
             provider of each line's format.
-        model: Model of lines that name none.
+        model: Model for lines without one. None to require a model in each line.
         api_key: API key of the client. None for the environment's. It never appears in a repr, error or file.
         request_url: The endpoint of bare bodies, or of a server with OpenAI's format to use instead of the client.
             None for the provider's own.
         max_requests_per_minute: Your own limit, for all models of a provider together. None to learn the limit from
             the provider.
-        max_tokens_per_minute: The same, for input and output tokens together.
+        max_tokens_per_minute: The same for tokens, input and output together.
         max_attempts: Attempts for a line before its error becomes its result. A rate-limit refusal counts only while
             the provider accepts no other line.
-        max_cost_usd: Limit for the whole file, in US dollars. Lines that are not sent because of it have no result
-            and are left for the next run.
+        max_cost_usd: Limit for one run over the file, in US dollars. None for no limit. Lines that are not sent because
+            of it have no result and are left for the next run.
         cache: As for `df.llm.parse`: "use", "refresh", "only", "off". None for "use", regardless of the configuration.
         cache_dir: Directory of the cache, None for the configured one.
         retry_errors: Whether lines with an error in an existing results file are sent again.
-        logging_level: Level of this package's log.
+        logging_level: Level of this package's logger, which keeps it afterwards. None to leave it unchanged.
         token_encoding_name: Accepted and ignored: no tokenizer is loaded; tokens are estimated from bytes and
             corrected by the provider's counts.
         progress: Whether to show progress.
@@ -129,8 +129,8 @@ async def process_api_requests_from_file(
 ) -> FileStatus:
     """Send every line of a request file, and write one result line for each. Cached lines are not sent.
 
-    Results are appended as they arrive, complete lines only, and are sorted in the order of the requests at the end.
-    Cancelling the task keeps all results. The same call resumes from there.
+    Results are appended as they arrive, only in complete lines. Once every line has a result, they are sorted in the
+    order of the requests. Cancelling the task keeps all results. The same call resumes from there.
 
     Args:
         config: The file and its options.

@@ -1,7 +1,7 @@
 """An index of a request file: the offset of each line, and of its result, in a few bytes per line.
 
-A file is read twice: here from beginning to end, to group its lines by model and output limit, and then chunk by chunk.
-In between, only numbers are in memory.
+A file is first read here from beginning to end, to group its lines by model and output limit. Each line is read again
+when it is sent and when its result is written. In between, only numbers are in memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class RequestIndex:
     Attributes:
         starts: Offset of each line that is not blank, and of the end of the file.
         numbers: Number of each such line in the file, counted from 1.
-        written: Offset of its result in the results file, -1 without one.
+        written: Offset of each such line's result in the results file, -1 for a line without a result.
         groups: The lines without a result, by model and output limit.
         invalid_lines: Lines without a result that cannot be sent.
         done: Number of lines that had a result at the start.
@@ -171,7 +171,7 @@ def _lines(index: RequestIndex, stopped: Callable[[], bool]) -> Iterator[Request
 
 
 class _ExistingResults:
-    """Existing results by the identity of their requests; each of several equal requests takes one.
+    """Existing results by the identity of their requests. Each of several equal requests takes one result.
 
     Attributes:
         failed: Number of taken results that are an error.
@@ -218,7 +218,7 @@ class _ExistingResults:
         return int(self._offsets[at])
 
     def check(self, path: str, results: str | None) -> None:
-        """Refuse results of other requests, which sorting the file would lose."""
+        """Refuse results of other requests, because sorting the file would drop them."""
         count = self._unknown + self._left
         if count:
             raise UsageError(

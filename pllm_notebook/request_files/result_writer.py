@@ -1,7 +1,7 @@
 """Write the result of each finished line, in a separate thread.
 
-The engine's loop passes only the index of the line. The response is read from the store, where it was committed first,
-so that nothing large waits in the queue.
+The engine's loop passes only the index of the line, so that nothing large waits in the queue. The response is read from
+the store, where it was committed first.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _FinishedLine(NamedTuple):
 
 
 class ResultWriter:
-    """Write results in a separate thread. Lines may be added from any thread.
+    """A writer of results with its own thread. Lines may be added from any thread.
 
     Args:
         index: The requests.
@@ -110,7 +110,7 @@ class ResultWriter:
         self._thread = threading.Thread(target=self._main, name="pllm-results", daemon=True)
 
     def begin(self) -> None:
-        """Start its thread."""
+        """Start the writer's thread."""
         self._thread.start()
 
     def on_done(self, chunk: LineChunk, at: int) -> None:
@@ -128,7 +128,7 @@ class ResultWriter:
             self._queue.put(_FinishedLine(row, None, 0, failure))
 
     def end(self) -> None:
-        """Write the queued lines, and wait for that."""
+        """Wait until all queued lines are written, and end the thread."""
         self._queue.put(None)
         self._thread.join()
 
@@ -225,5 +225,5 @@ def _outcome_of(one: _FinishedLine) -> Outcome | Failure | None:
 
 
 def offsets_of(index: RequestIndex) -> array[int]:
-    """Return the results' offsets in the order of the requests."""
+    """Return the offsets of the results, in the order of their requests."""
     return array("q", (offset for offset in index.written if offset >= 0))

@@ -72,7 +72,7 @@ class ResultsFile:
         return offsets
 
     def put_in_order(self, offsets: array[int]) -> None:
-        """Sort the file in the order of *offsets*, which name all its lines. Left unsorted if that fails."""
+        """Sort the file in the order of *offsets*, one for each of its lines. If that fails, it is left unsorted."""
         if all(before < after for before, after in pairwise(offsets)):
             return
         try:
@@ -159,7 +159,11 @@ class ResultsFile:
 
 
 def require_file(path: str, why: str) -> None:
-    """Check that *path* is a regular file: a device or a pipe cannot be read twice.
+    """Check that *path* is a regular file, because a device or a pipe cannot be read twice.
+
+    Args:
+        path: The path to check.
+        why: The reason why it must be a file, for the error message.
 
     Raises:
         UsageError: For anything else. Nothing was sent.

@@ -38,7 +38,7 @@ class CalledTool:
 
     @property
     def args(self) -> Any:
-        """The arguments as plain data: always a dict."""
+        """The arguments as plain JSON data. A dict if they were validated."""
         return plain_json(self.arguments)
 
 
@@ -47,8 +47,8 @@ class Called:
     """The answer of a model that was given tools.
 
     Attributes:
-        text: Its text beside or instead of the calls. "" for none.
-        calls: The calls in order. Empty if it answered only with text.
+        text: The text beside or instead of the calls. "" for none.
+        calls: The calls, in order. Empty if the model answered only with text.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Called:
 def plain_json(value: Any) -> Any:
     """Return *value* as JSON data, with models and dataclasses as objects at any depth.
 
-    Separate from `cell_text.as_data`, whose output for a row's cells is part of cache keys.
+    This is not `cell_text.as_data`, because the output of that function for a row's cells is part of cache keys.
     """
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)

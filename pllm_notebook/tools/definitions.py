@@ -21,9 +21,9 @@ class Definition(NamedTuple):
 
     Attributes:
         name: Name of the tool.
-        description: Its description. "" for none.
+        description: Description of the tool. "" for none.
         schema: JSON schema of the arguments.
-        strict: Whether it asks for a strict schema. True if it does not say.
+        strict: Whether the definition asks for a strict schema. True if it has no such field.
     """
 
     name: str

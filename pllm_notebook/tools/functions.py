@@ -1,4 +1,4 @@
-"""Derive the type of its arguments from a Python function."""
+"""Python functions as tools: the type of the arguments is derived from the signature."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class Function:
     Attributes:
         call: As given.
         name: Its name.
-        description: Its docstring before the first section. "" for none.
-        kind: A model with a field for each parameter, read by the parameter's name.
+        description: The part of its docstring before the first section. "" for none.
+        kind: A model with a field for each parameter, whose alias is the parameter's name.
 
     Raises:
-        UsageError: For a function without a name or with parameters that no schema can describe. Nothing was sent.
+        UsageError: For a function without a name, and for a parameter without a type, that cannot be passed by name, or
+            that no schema can describe. Nothing was sent.
     """
 
     def __init__(self, call: Callable[..., Any]) -> None:
@@ -42,7 +43,7 @@ class Function:
                 f"A tool needs a name, and {call!r} has none. Write it as a function with def. Nothing was sent."
             )
         self.description, said = parse_docstring(inspect.getdoc(call))
-        # Fields have other names than parameters, because `schema` or `_x` cannot be a field's name.
+        # Fields do not have the names of the parameters, because `schema` or `_x` cannot be a field's name.
         self._fields: dict[str, str] = {}
         fields: dict[str, Any] = {}
         hints = _hints(call, self.name)

@@ -26,23 +26,23 @@ _OTHER_NAMES = {"schema_name": "name", "schema_description": "description", "str
 
 
 class StructuredTool(ArgumentModel):
-    """A tool that a model may call. Made by `StructuredTool.of`, or of its fields.
+    """A tool that a model may call. Built by `StructuredTool.of`, or from its fields.
 
-    JSON round-trip: a function or a model that it was made of is not in the JSON. What comes back can be offered to a
-    model and its arguments validated by the schema, but nothing is behind it that could be run. Two tools are equal
-    when their fields are.
+    A tool survives a JSON round-trip, except for the function or model that it was built from. A tool read from JSON
+    can be offered to a model, and its schema validates the arguments, but it has no function to run. Two tools are equal if
+    their fields are equal.
 
     Attributes:
-        name: Letters, digits, `_` and `-`, at most 64; begins with a letter or `_`.
-        description: What it is for, "" for nothing.
-        json_schema: JSON schema of its arguments: an object.
-        strict: Whether the provider is asked to guarantee the schema, where it can. A schema that it cannot
-            guarantee is sent without.
-        instruction_string: What is said before the schema where a prompt has it written out in words
-            (`use_schema_instruction`); None for the usual sentence.
+        name: At most 64 letters, digits, `_` and `-`. Begins with a letter or `_`.
+        description: Purpose of the tool, for the model. "" for none.
+        json_schema: JSON schema of the arguments, which is that of an object.
+        strict: Whether to ask the provider to guarantee the schema. A schema that it cannot guarantee is sent without
+            the guarantee.
+        instruction_string: Text before the schema if a prompt's instruction describes it (`use_schema_instruction`).
+            None for the standard sentence.
 
-    The fields may also be given as `schema_name`, `schema_description` and `strict_schema`; a tool that is made of
-    its schema alone has the schema's title as its name, or "generate_structured_output".
+    The fields may also be given as `schema_name`, `schema_description` and `strict_schema`. A tool built from its
+    schema alone gets the schema's title as its name, or "generate_structured_output" if the title cannot be a tool's name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,7 +87,7 @@ class StructuredTool(ArgumentModel):
         return hash((self.name, self.description, self.strict))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The source is pickled by name, as Python pickles functions and classes. The rest is rebuilt.
+        # Python pickles functions and classes by name, so the source is pickled by name. The rest is rebuilt.
         made_of = None if self._output is None else self._output.kind
         return _unpickled, (self.model_dump(), made_of if self._function is None else self._function.call)
 
@@ -128,7 +128,7 @@ class StructuredTool(ArgumentModel):
                 f"A tool's arguments have names, and {output.name} has no fields. Give a model with fields, or a "
                 f"function. Nothing was sent."
             )
-        # The description of the whole is the tool's own, so the schema need not repeat it.
+        # The tool has the description of the whole, so the schema need not repeat it.
         schema = {key: value for key, value in output.json_schema.items() if key != "description"}
         name, description = (output.name, output.doc) if function is None else (function.name, function.description)
         made = cls(name=_checked(name), description=description, json_schema=schema)
@@ -157,7 +157,7 @@ class StructuredTool(ArgumentModel):
 
     @property
     def kind(self) -> Any:
-        """The type of the validated arguments: the tool's own type, or else one built from its schema."""
+        """The type of the validated arguments: the type that the tool was built from, or one built from its schema."""
         return kind_of(self.json_schema, self.name) if self._output is None else self._output.kind
 
     def fit(self, dialect: Dialect) -> messages_types.Tool:
@@ -223,7 +223,7 @@ class StructuredTool(ArgumentModel):
             return Fit(none, None, False), self.strict
         try:
             try:
-                # If all fields are required only for the guarantee, a tool that is not strict does not need that.
+                # A dialect may require all fields only for the guarantee. A tool that is not strict does not need it.
                 if self.strict or not dialect.all_required:
                     return fit(schema, dialect), self.strict
             except UnsupportedSchemaError:

@@ -19,8 +19,8 @@ from pllm_notebook.tools.structured_tool import StructuredTool
 __all__ = ["ReadCall", "Toolbox", "unvalidated_call"]
 
 _CHOICES = ("auto", "required", "none")
-# From Anthropic's page "Structured outputs": the maximum number of strict tools per request. Optional and union-typed
-# parameters are counted over all of them.
+# Maximum number of strict tools per request, from Anthropic's page "Structured outputs". The limits on optional and
+# union-typed parameters apply to all strict tools together.
 _MAX_STRICT = 20
 
 
@@ -28,7 +28,7 @@ class ReadCall(NamedTuple):
     """One validated call.
 
     Attributes:
-        call: The call, with validated arguments if they are valid.
+        call: The call. Its arguments are validated unless `invalid` is set.
         tool: The tool. None for a name that was not offered.
         invalid: Why the call is invalid. None if it is valid.
     """
@@ -44,7 +44,7 @@ class Toolbox:
     Attributes:
         tools: The tools, in order.
         choice: "auto", "required", "none" or the name of a tool.
-        parallel: Whether several may be called at once. None for the provider's default.
+        parallel: Whether the model may call several tools at once. None for the provider's default.
     """
 
     def __init__(self, tools: tuple[StructuredTool, ...], choice: str, parallel: bool | None) -> None:
