@@ -29,8 +29,8 @@ class StructuredTool(ArgumentModel):
     """A tool that a model may call. Built by `StructuredTool.of`, or from its fields.
 
     A tool survives a JSON round-trip, except for the function or model that it was built from. A tool read from JSON
-    can be offered to a model, and its schema validates the arguments, but it has no function to run. Two tools are equal if
-    their fields are equal.
+    can be offered to a model, and its schema validates the arguments, but it has no function to run. Two tools are
+    equal if their fields are equal.
 
     Attributes:
         name: At most 64 letters, digits, `_` and `-`. Begins with a letter or `_`.
@@ -42,7 +42,7 @@ class StructuredTool(ArgumentModel):
             None for the standard sentence.
 
     The fields may also be given as `schema_name`, `schema_description` and `strict_schema`. A tool built from its
-    schema alone gets the schema's title as its name, or "generate_structured_output" if the title cannot be a tool's name.
+    schema alone gets the schema's title as its name, or "generate_structured_output" if the title is not a valid name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
