@@ -33,7 +33,7 @@ __all__ = ["SingleRequestRows", "ensemble_of", "error_of"]
 
 
 class SingleRequestRows(WholePrompts):
-    """A prompt as the only row of a run (see `run.Rows`). The result is a completion, or None without an answer.
+    """A prompt as the only row of a run (see `execution.Rows`). The result is a completion, or None without an answer.
 
     Args:
         prompt: The last message: text, or a turn with media or tool results.

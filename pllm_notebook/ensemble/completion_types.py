@@ -1,4 +1,4 @@
-"""OpenAI's completion types, with which a request is answered.
+"""The completion types in which requests are answered, as in OpenAI's client.
 
 Imported with the first completion, since they subclass the SDK's classes. Their names and constructors are those that
 other packages use.

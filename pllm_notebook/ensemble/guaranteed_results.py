@@ -35,7 +35,7 @@ __all__ = ["GuaranteedResults"]
 
 _LOOK = (-1, None)
 _PRICED = 1_000
-"""Rows whose cost is read at most, evenly over all."""
+"""Maximum number of answers whose cost is read, spread evenly over all."""
 
 _UNSENT = (FailureKind.BUDGET, FailureKind.NOT_CACHED)
 
@@ -211,7 +211,7 @@ class GuaranteedResults(EnsembleResults):
         )
 
     def _cut(self, outcomes: Callable[[int], Sequence[Outcome | None]], groups: Sequence[int]) -> Look | None:
-        """Return a look that ends the run if an answer is missing and will not be requested, or None if none is."""
+        """Return a look that ends the run if an answer is missing and will not be requested, or else None."""
         for group in groups:
             for outcome in outcomes(group):
                 if outcome is None:
@@ -338,7 +338,7 @@ class GuaranteedResults(EnsembleResults):
 
 
 def _mean(outcomes: Sequence[Outcome]) -> float | None:
-    """Return the mean cost of answers in US dollars, from an even sample if they are very many. None if unknown."""
+    """Return the mean cost of answers in US dollars, from an evenly spaced sample of many. None if unknown."""
     priced = [outcome.cost_usd for outcome in outcomes[:: len(outcomes) // _PRICED + 1]]
     known = [cost for cost in priced if cost is not None]
     return sum(known) / len(known) if known and len(known) == len(priced) else None

@@ -255,7 +255,7 @@ def _is_exhausted(unknown: Sequence[Estimate], cache: str) -> bool:
 
 
 def lines(question: Spec, rows: Rows, count: int) -> RequestLines:
-    """Return the first request lines of a batch run of *question* (see `run.request_lines`). Sends nothing."""
+    """Return the first request lines of a batch run of *question* (see `execution.request_lines`). Sends nothing."""
     specs = [question] if isinstance(question, CallSpec) else [member.spec for member in question.members]
     return request_lines(specs, rows, count)
 

@@ -19,7 +19,8 @@ class TokenConfidence:
 
     Args:
         spec: The spec, with token probabilities.
-        fields: The fields that count. A list has no token probabilities and is skipped.
+        fields: The fields that count. A list has no token probabilities and is skipped, as is a field whose
+            probabilities are missing from a reply.
         store: The store with the replies. None if the outcomes have them.
     """
 

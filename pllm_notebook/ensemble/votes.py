@@ -127,7 +127,7 @@ class VoteCount:
     def majority(self, vote: Vote, context: Any = None) -> tuple[Any, int | None]:
         """Return the answer made of each field's majority, and the index of the sample equal to it.
 
-        If the type's validators refuse that combination, return the most common whole answer instead.
+        If a type with fields refuses that combination, return the most common whole answer instead.
         """
         chosen = []
         for name, column, identities in zip(self._names, self._columns, self._identities, strict=True):

@@ -67,7 +67,7 @@ class MacroF1Change:
 
 
 def class_scores(truths: Sequence[Any], answers: Sequence[Any]) -> list[ClassScore]:
-    """Return the figures of each class, in the order of `classes_in`.
+    """Return the figures of each class, ordered by type and then value; all but floats are ordered as text.
 
     Args:
         truths: The label of each row.

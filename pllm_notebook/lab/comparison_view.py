@@ -136,7 +136,7 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _short(text: str) -> str:
-    """Return the class of a cell that is not broken where there is little room."""
+    """Return the class of a cell whose text is short enough not to wrap."""
     return " class='s'" if len(text) <= _ONE_LINE else ""
 
 

@@ -17,7 +17,7 @@ __all__ = ["ComparisonsMade", "comparisons_of", "note_comparison"]
 
 @dataclass(frozen=True, slots=True)
 class ComparisonsMade:
-    """The comparisons made before a question was chosen.
+    """The recorded comparisons that involve a question.
 
     Attributes:
         comparisons: Number of distinct comparisons of this question, or of questions that it was compared with.
@@ -50,7 +50,7 @@ def note_comparison(
 
 
 def comparisons_of(source: Source) -> ComparisonsMade:
-    """Return the comparisons made before the question of a run was chosen, direct and indirect ones."""
+    """Return all recorded comparisons that involve the question of a run, directly or through other questions."""
     own = identity_of_run(source.run)
     made = list(ComparisonLog(current_directory()))
     connected, grows = {own}, True

@@ -103,7 +103,7 @@ class FieldAnswers:
 
     @property
     def is_listed(self) -> bool:
-        """Whether it has few enough values for each to have a share."""
+        """Whether its type lists its values, so that each has a share."""
         return self.column.kind is Kind.BOOLEAN or bool(self.column.categories)
 
     @property
@@ -234,7 +234,7 @@ def groups_of(table: Table, side: AnswerSide, by: str | Sequence[str] | None) ->
 
 
 def group_means(answers: FieldAnswers, groups: RowGroups, bounds: tuple[float, float] | None) -> list[GroupMean]:
-    """Return the share of each value, or the mean of a number, for each group. Nothing for text.
+    """Return the share of each value (the first 30), or the mean of a number, for each group. Nothing for text.
 
     Args:
         answers: The answers of one field.

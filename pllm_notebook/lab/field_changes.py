@@ -71,8 +71,8 @@ class FieldChange:
             free text. It assumes many rows and is only rough if fewer than about 30 have changed.
         moves: Directions of change, the most frequent first. Empty for free text.
         values: Each value with its count in the old and in the new answers, for a field with few values.
-        means: Mean of the old and of the new answers: of numbers, or otherwise the number of characters or items. None
-            without any.
+        means: Mean of the old and of the new answers, each over all rows with a value on that side: of numbers, or
+            otherwise the number of characters or items. None without any.
         unit: Unit of the means. "" for the values themselves.
         noise_pairs: Number of pairs behind `noise`.
         noise_from: Origin of the pairs: "samples", or "recheck of" a day.

@@ -24,7 +24,8 @@ class Improvement:
     Attributes:
         task: The original question.
         candidate: The best text on the validation rows. The original text if none is better.
-        test: Comparison of the candidate with the original text on the held-out rows. None without a candidate.
+        test: Comparison of the candidate with the original text on the held-out rows. None without a better
+            candidate, or if the ceiling left no held-out row answered by both.
         validation: Shares of the validation rows that the original text and the candidate get right. The second is
             biased upwards, because the candidate was chosen by it.
         rows: Number of distinct rows for proposals, for the choice, and held out.

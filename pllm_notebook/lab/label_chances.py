@@ -20,8 +20,8 @@ def label_chances(
 ) -> tuple[Numbers, str]:
     """Return the draw probability of each row, and the reason if the labels are not a sample of these rows.
 
-    "random" labels were drawn uniformly among the rows that were not labelled for certain. If a person reviewed
-    twice, each label has the probability of its own draw; the share labelled after both is that of the two together.
+    "random" labels were drawn uniformly among the rows that were not labelled for certain. After several reviews, each
+    label has the probability of its own draw only, so the share of those rows that is labelled now is used instead.
 
     The model is right more often about rows that it was shown as examples, or near-duplicates of them, so their labels
     say nothing about the other rows. A shown row with a label therefore counts for certain, by its label, and the other

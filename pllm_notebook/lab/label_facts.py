@@ -1,4 +1,4 @@
-"""A report's facts about labels: who gave them, how rows were drawn, and the accuracy of the answers."""
+"""A report's facts about labels: who labelled, how rows were drawn, and the accuracy of the answers."""
 
 from __future__ import annotations
 

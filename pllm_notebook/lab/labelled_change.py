@@ -51,6 +51,7 @@ class LabelledChange:
             given how many rows differ here.
         examples: Labelled rows left out because a side was shown them, or near-duplicates, as examples.
         alpha: The p below which a difference is significant.
+        macro_f1: Macro-F1 of both sides. None for labels with floats, or if fewer than two classes have 10 labels.
     """
 
     field: str

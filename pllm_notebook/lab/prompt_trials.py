@@ -65,7 +65,7 @@ class TrialAnswer:
 
 
 class PromptTrials:
-    """Tries texts on lines of labelled rows.
+    """Trials of texts on lines of labelled rows.
 
     Args:
         task: The question.
@@ -126,7 +126,7 @@ class PromptTrials:
         }
 
     def cost_usd(self, text: str, lines: Sequence[int]) -> float | None:
-        """Estimate the cost of running a text, without cached answers. None for an unknown price. Sends nothing."""
+        """Estimate the cost of running a text. Cached answers are free. None for an unknown price. Sends nothing."""
         asked = self._task.asked(self.questions.frame(lines), text)
         cost: float | None = (
             accessor_of(asked.frame).estimate(asked.response_format, asked.prompt, **asked.options).cost_usd

@@ -230,7 +230,7 @@ def _number(value: float | None, places: int) -> str:
 
 
 def _moment(iso: str) -> str:
-    """Return a moment, which is in UTC, as a person reads it."""
+    """Return a moment in UTC as readable text."""
     return f"{iso[:16].replace('T', ' ')} UTC"
 
 

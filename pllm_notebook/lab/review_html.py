@@ -1,4 +1,4 @@
-"""A review as HTML: what has been decided, for a notebook that is opened without its kernel."""
+"""A review as HTML: the decisions so far, for a notebook that is opened without its kernel."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["review_html"]
 
 _MOST_ITEMS, _MOST_COLUMNS, _MOST_CHARS = 50, 4, 160
 _CELL = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;overflow-wrap:anywhere;max-width:360px"
-# Names are not broken where there is no room for whole cells.
+# Column names do not wrap, even in a narrow table.
 _HEAD = "text-align:left;vertical-align:bottom;padding:2px 14px 2px 0;white-space:nowrap"
 _SHORT = f"{_CELL};min-width:8ch"
 _WEAK = "opacity:0.72"
 
 
 def review_html(by: str, total: int, decided: Sequence[Mapping[str, Any]], *, simulated: bool) -> str:
-    """Return the counts, the newest decisions with their rows, and how to go on.
+    """Return the counts, the newest decisions with their rows, and how to resume.
 
-    Without script and style sheet, in the page's own colours. Long texts are cut.
+    It has no script or style sheet and uses the page's own colours. Long texts are cut.
 
     Args:
-        by: Who decides.
-        total: Number of answers to look at.
+        by: Name of the reviewer.
+        total: Number of answers to review.
         decided: See `Review.decisions`.
-        simulated: Whether the answers are.
+        simulated: Whether the answers are simulated.
     """
     labelled = sum(1 for one in decided if not one["skipped"])
     skipped = len(decided) - labelled

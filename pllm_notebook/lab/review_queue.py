@@ -70,7 +70,7 @@ def drawn_rows(
     # Ordered by content, not by position, so that sorting the frame does not change the draw.
     rest = rest[np.argsort(side.content[rest], kind="stable")].tolist()
     shuffled = random.Random(len(there))
-    # The first rows of a fixed order, so that a longer review includes the rows of a shorter one.
+    # The first rows of a fixed order, so that a longer review with order='random' includes the rows of a shorter one.
     drawn = shuffled.sample(rest, len(rest))[: min(at_random, len(rest))]
     confidence = {} if order != "doubt" else {row: float(doubt[row]) for row in there.tolist()}
     known = {row: c if np.isfinite(c) else None for row, c in confidence.items()}

@@ -20,7 +20,7 @@ _MOST_ROWS = 1_000
 
 
 class RunCosts(NamedTuple):
-    """Means over distinct answered rows, with all replies of a row together. None if unknown.
+    """Means over distinct answered rows, with all replies of a row together. None if unknown for all of them.
 
     For a run that is no longer in memory, rows with several replies (repairs, tools, samples) are left out if an
     earlier version recorded the run, or if it has more than 200,000 such rows: their usage is not recorded then, and

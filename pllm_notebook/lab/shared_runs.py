@@ -66,7 +66,7 @@ class SharedRuns:
         A run that the provider refused, or that the ceiling stopped, is returned unfinished.
 
         Raises:
-            KeyboardInterrupt: After an interrupt, and CancelledError after a cancellation. Answers so far are kept.
+            KeyboardInterrupt: After an interrupt. After a cancellation, CancelledError. Answers so far are kept.
             RunInterrupted: If the display's button or the run's `cancel` stopped it.
             PllmError: For any other error that ended a run.
         """

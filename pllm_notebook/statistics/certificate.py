@@ -27,7 +27,7 @@ __all__ = ["Certificate", "Guarantee", "certify", "draw_order", "forecast", "kno
 _LOOKS, _MOST_LOOKS = 3, 6
 _MORE_FROM = 20_000  # rows from which there is one look more, and once more for each four times as many (simulated)
 _FIRST_LOOK = 100
-_MARGIN = 1.2  # of the first look above the fewest rows that can prove anything: room for an error or two
+_MARGIN = 1.2  # ratio of the first look to the fewest rows that can prove anything: room for an error or two
 _STEPS = 50
 
 
@@ -93,8 +93,9 @@ def draw_order(rows: int, seed: int) -> NDArray[np.intp]:
 def planned_looks(rows: int, guarantee: Guarantee) -> tuple[int, ...]:
     """Return the sizes of the growing sample at which a look takes place. () if none can prove anything.
 
-    The first size is 100 rows, or the minimum to prove anything, and each further look doubles it. There are three
-    looks, and up to six for tables of 20,000 rows and more, for which a larger sample costs less than it saves.
+    The first size is 100 rows, or 1.2 times the smallest sample that can prove anything if that is more. In a table
+    with fewer rows than that, it is the smallest such sample. Each further look doubles the size. There are at most
+    three looks, and up to six for tables of 20,000 rows and more, for which a larger sample costs less than it saves.
     """
     fewest = _fewest(rows, guarantee)
     first = max(_FIRST_LOOK, int(np.ceil(fewest * _MARGIN)))

@@ -1,7 +1,7 @@
 """Correction of a model's bias for some options, from option probabilities and labels.
 
-A model that chooses one option too often gives it too much probability in all rows, but the right option is still more
-probable than in other rows. A multinomial logistic regression on the logarithms detects this.
+A model that chooses one option too often gives it too much probability in all rows, but a row's right option is still
+more probable than it is in other rows. A multinomial logistic regression on the logarithms detects this.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def correct_options(p: Floats, said: Codes, label: Codes, groups: Any) -> Correc
     Assumes that the labelled rows are a uniform sample of all rows, and that different groups are independent.
 
     Args:
-        p: Shape (n, k), the probability of each option; NaN for a row without.
+        p: Shape (n, k), the probability of each option; NaN for a row without probabilities.
         said: Shape (n,), the option that each row has, -1 for none.
         label: Shape (n,), the right option, -1 where it is not known.
         groups: Shape (n,), equal for rows that share one question.

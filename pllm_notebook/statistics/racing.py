@@ -31,8 +31,8 @@ def race_looks(arms: int, questions: int, rule: RaceRule) -> list[int]:
     Args:
         arms: Number of arms, at least 2.
         questions: Number of distinct labelled rows.
-        rule: "halving": as many rounds as it takes to come from *arms* to two, each with twice the questions of the
-            one before. "proof": four.
+        rule: "halving": enough rounds to halve *arms* to one, each with twice the questions of the one before.
+            "proof": four rounds, with the same doubling.
     """
     rounds = _PROOF_LOOKS if rule == "proof" else max(1, (arms - 1).bit_length())
     sizes = [-(-questions // 2**back) for back in reversed(range(rounds))]
