@@ -60,7 +60,7 @@ class EnsembleResults(Decider):
         self._failed_samples: dict[int, Outcome] = {}
         self._groups: defaultdict[int, list[int]] = defaultdict(list)
         self._judge_calls: dict[int, int] = {}
-        # The number of answers of each group that not all members have answered.
+        # The number of answers so far of each group that some members have not answered.
         self._answered: Counter[int] = Counter()
         self._ready: list[_Ready] = []
         self._deciding = 0

@@ -7,7 +7,7 @@
 
 Each step begins when no call of the previous step is in flight. The strong model gets the plain question, so its
 answers are those of a plain run. The sample is drawn from row positions, not from distinct questions, because the
-promise is about rows. Answers known for another reason than the draw are used but never counted.
+promise is about rows. Strong answers known for a reason other than the draw are used but never counted.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class LowCostAnswers:
             outcomes: The outcomes of each group's members.
 
         Raises:
-            PllmError: If the model turns out to return no token probabilities.
+            PllmError: If the model returns no token probabilities.
         """
         made = []
         for own in outcomes.values():
@@ -112,7 +112,7 @@ class LowCostAnswers:
         return least * answered / len(self._alone.members)
 
     def _check_given(self, made: Sequence[tuple[Outcome, Decision]], sure: Sequence[float]) -> None:
-        """Stop if the model turns out to return no token probabilities: no low-cost answer could ever be kept."""
+        """Raise an error if the model returns no token probabilities: no low-cost answer could ever be kept."""
         if self._first.quirks.gives_tokens is not False or all(outcome.failure for outcome, _ in made):
             return
         known = (*sure, *(answer.confidence for answer in self.of_group.values()))

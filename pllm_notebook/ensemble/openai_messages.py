@@ -34,7 +34,7 @@ class RequestMessages:
 
 
 def read_messages(messages: Iterable[Any] | None) -> RequestMessages:
-    """Convert messages.
+    """Convert messages to a system prompt, a history and the last message.
 
     "system" and "developer" messages become one system prompt, wherever they are. Consecutive messages of one
     role become one turn, with a blank line between, because not every provider accepts turns that do not alternate.

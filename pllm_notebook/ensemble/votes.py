@@ -148,7 +148,7 @@ class VoteCount:
 
 
 def identity(value: Any) -> bytes:
-    """Return bytes that are equal for two values of one field if and only if the values are equal."""
+    """Return bytes that are equal if the JSON of two values of one field is. The order of a set does not count."""
     if isinstance(value, (set, frozenset)):
         return b"\x00".join(sorted(map(identity, value)))
     return to_json(value, serialize_unknown=True, inf_nan_mode="constants")

@@ -107,7 +107,7 @@ def _fill(
     rebuilt = table_of(rebuilt_frame(RecordedRun(header, RunFiles(scratch)), as_input(table, source), lines))
     assert rebuilt is not None
     names = [column.name for column in source.made if list(table.names).count(column.name) == 1]
-    # Columns beside the fields, such as failure messages, cannot be rebuilt from replies.
+    # Columns that are not fields, such as failure messages, cannot be rebuilt from replies.
     cells = {
         name: changed_cells(table, rebuilt, name)
         if name in header["fields"]

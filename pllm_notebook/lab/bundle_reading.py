@@ -152,7 +152,7 @@ def with_cells(table: Table, columns: Sequence[Column], corrected: Mapping[str, 
 
 
 def _column(column: Column, values: Sequence[Any]) -> Column:
-    """Return a column with a known kind: of columns beside the fields, the registry stores only the name."""
+    """Return a column with a known kind: the registry stores only the name of a column that is not a field."""
     kinds = {type(value) for value in values} - {NoneType}
     if column.kind is Kind.OBJECT and kinds in ({str}, {float}):
         return Column(column.name, Kind.TEXT if kinds == {str} else Kind.REAL)

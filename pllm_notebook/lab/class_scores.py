@@ -31,7 +31,7 @@ class ClassScore:
         value: The class.
         labels: Rows with this label.
         precision: Share of the answers of this class that are right. NaN without such answers.
-        recall: Share of the rows with this label that are answered so. NaN without such labels.
+        recall: Share of the rows with this label whose answer is this class. NaN without such labels.
         f1: Harmonic mean of both. 0 if no answer is right.
     """
 

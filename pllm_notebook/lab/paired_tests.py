@@ -80,7 +80,7 @@ def binomial_tail(count: int, trials: int, chance: float) -> float:
 
 
 def share_interval(count: float, total: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson, "Probable inference, the law of succession", 1927); NaN for none."""
+    """Return a share's 95 % interval (Wilson, "Probable inference, the law of succession", 1927); NaN without rows."""
     if total <= 0:
         return float("nan"), float("nan")
     share, z2 = count / total, _Z95**2

@@ -1,4 +1,4 @@
-"""Proposals for a better prompt, by gepa (Agrawal et al., "GEPA: reflective prompt evolution", 2025), on our calls.
+"""Proposals for a better prompt, by gepa (Agrawal et al., "GEPA: reflective prompt evolution", 2025).
 
 gepa chooses which text to change next and which texts to keep. Every call goes through this package: cached, limited
 and within the ceiling. gepa sees the contents of training rows only, and scores on the validation rows.

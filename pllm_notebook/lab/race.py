@@ -93,7 +93,7 @@ class Race:
 
     @property
     def gap(self) -> float:
-        """With 95 % confidence, no arm is more accurate than the leader by more than this share.
+        """Upper bound (95 %) of how much more accurate than the leader another arm may be, as a share.
 
         It holds for all rounds and arms together (Bonferroni), if distinct rows are independent and a sample of those
         that you care about. Arms that the provider refused are left out. 1.0 if an arm was not compared.

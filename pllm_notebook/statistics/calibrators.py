@@ -36,7 +36,7 @@ class Calibrator:
     steps: tuple[tuple[float, float], ...] = ()
 
     def __call__(self, p: Any) -> Floats:
-        """Return calibrated probabilities, with NaN for NaN."""
+        """Return calibrated probabilities. NaN stays NaN."""
         stated = np.asarray(p, dtype=np.float64)
         if self.method == "raw":
             return stated

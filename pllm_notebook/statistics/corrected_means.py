@@ -74,7 +74,8 @@ def corrected_mean(
     """Return the mean of *y* over all rows, from labels of some rows and guesses for all.
 
     Assumes that the labels are right, and that different questions are independent draws from the population; for the
-    mean of the table itself, the interval is then slightly too wide. Nothing is assumed about the guesses.
+    mean of the table itself, the interval is then slightly too wide. If some rows are labelled for certain ("strata"),
+    the interval is only that of the table's mean. Nothing is assumed about the guesses.
 
     Args:
         y: Shape (n,), the right values, read only for *labelled* rows. Booleans count as 0 or 1.

@@ -1,4 +1,4 @@
-"""Find which of several arms is right most often, without asking about every row with every arm.
+"""Find which of several arms is right most often, without asking every arm about every row.
 
 Sequential halving ("Almost optimal exploration in multi-armed bandits", Karnin, Koren and Somekh, 2013) chooses: each
 round asks twice as many questions of half as many arms. The certainty of the choice comes from paired lower bounds,
@@ -63,7 +63,7 @@ def lower_bounds(correct: Array, sizes: Array, z: float) -> Array:
     right = np.asarray(correct, dtype=np.float64)
     accuracy = right.sum(axis=-1) / total
     rest = right - accuracy[..., None] * weights
-    # The squares of differences of any two rows, from the products of all.
+    # The squared difference of each pair of arms, from the products of all arms.
     products = rest @ np.swapaxes(rest, -1, -2)
     own = np.einsum("...ii->...i", products)
     squares = np.maximum(own[..., :, None] + own[..., None, :] - 2 * products, 0.0) + float(np.mean(weights**2))

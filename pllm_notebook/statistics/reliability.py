@@ -128,7 +128,7 @@ def log_loss_of(p: Floats, right: NDArray[np.bool_]) -> float:
 
 
 def _bins_of(p: Floats) -> NDArray[np.intp]:
-    """Return the bin of each row: by the middle rank of its probability, so that ties go together."""
+    """Return the bin of each row: by the middle rank of its probability, so that equal probabilities share a bin."""
     _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts / 2
     return np.minimum((middle * _BINS / len(p)).astype(np.intp), _BINS - 1)[inverse]
