@@ -1,9 +1,9 @@
-"""What crashes cost a batch: rows paid twice and never finished, over every way to crash while it is sent.
+"""Cost of crashes in batch mode: rows paid for twice and rows never finished, for every crash point while sending.
 
     python -m benchmarks.batch_crashes [--dir /dev/shm]
 
 The scenarios are those of tests/batch/crashes.py, with the real journal on disk and a modelled provider in
-virtual time. *dir* is where the journals go; a memory file system makes it several times quicker.
+virtual time. *dir* is the directory of the journals; a memory file system makes this several times faster.
 """
 
 from __future__ import annotations

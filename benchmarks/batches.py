@@ -1,10 +1,10 @@
-"""What a stream of tables costs beside one run: memory as it grows longer, and time at a rate limit.
+"""Cost of a stream of tables compared with one run: memory by length, and time at a rate limit.
 
     python -m benchmarks.batches [--rows 1000000] [--size 20000] [--limited 3000] [--times 3]
 
-Memory: the peak of a fresh process that streams tables whose answers are all in the cache (5,000 different ones),
-for a fifth of the rows and for all. Time: rows that are answered by a simulator with 6,000 requests a minute, as one
-run and as a stream of tables of 500, one after the other, each in a fresh process; the figure is their ratio.
+Memory: peak of a fresh process that streams tables whose answers (5,000 different ones) are all in the cache, for a
+fifth of the rows and for all rows. Time: rows answered by a simulator that allows 6,000 requests a minute, as one run
+and as a stream of tables of 500 rows, one after the other, each in a fresh process. The result is the ratio.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def cached(rows: int, size: int, cache: str, address: str) -> float:
 
 
 def limited(rows: int, size: int, cache: str, address: str) -> float:
-    """Answer rows under the limit, *size* at a time or (0) in one run, and return the seconds that it took."""
+    """Answer rows under the limit, in tables of *size* rows or (0) in one run, and return the seconds."""
     pllm.configure(cache_dir=cache, progress=False, servers={"here": address})
     pd.DataFrame({"text": ["warm"]}).llm.parse(Score, PROMPT, model="here:any")
     begin = time.monotonic()

@@ -1,17 +1,16 @@
-"""What a live call costs this machine: CPU of the client process per call, at zero latency.
+"""CPU cost of a live call in the client process, at zero latency.
 
     python benchmarks/calls.py [--calls 3000] [--times 5] [--concurrency 64 256] [--parts]
 
-Against the simulator on loopback, which runs in a process of its own and is not counted. For
-OpenAI and Anthropic, side by side and interleaved in one process: raw aiohttp; the official SDK's
-raw `post` with a prepared body over its aiohttp transport (the floor: nothing that uses the SDK can
-cost less); the SDK's `create`; and ours, the whole way from a row to a column. Medians; the ratio is
-of each round's own pair, since the machine's speed drifts. The store's idle thread tidies up before
-the others are measured, so that none of its work is counted as theirs.
+The calls go to the simulator on loopback, whose separate process is not counted. For OpenAI and Anthropic, four clients
+take turns in one process: raw aiohttp; the official SDK's raw `post` of a prepared body over its aiohttp transport (the
+floor: nothing that uses the SDK can cost less); the SDK's `create`; and this package, from a row to a column. Figures
+are medians. Ratios are computed within each round, since the machine's speed drifts. The store's idle thread finishes
+its cleanup before the other clients are measured, so that its work is not counted as theirs.
 
-`--parts` tells where ours goes: what each thread used, by its own CPU clock, and on the engine's
-thread what the SDK's `post` of the same bytes costs on a loop that does nothing else. What remains
-there is our dispatcher, decoding and bookkeeping, and Python's collection of garbage.
+`--parts` divides this package's cost: the CPU time of each thread by its own clock, and, for the engine's thread, the
+cost of the SDK's `post` of the same bytes on a loop that does nothing else. The rest of that thread is the dispatcher,
+decoding, bookkeeping and garbage collection.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def body_of(provider: str) -> dict[str, Any]:
 
 
 async def spread(send: Send, calls: int, concurrency: int) -> float:
-    """CPU seconds of *calls* calls, *concurrency* at once."""
+    """Return the CPU seconds of *calls* calls, *concurrency* at once."""
     left = iter(range(calls))
 
     async def worker() -> None:
@@ -116,12 +115,12 @@ def ours(provider: str, calls: int, concurrency: int, salt: str) -> float:
 
 
 def settle_down() -> None:
-    """Wait until the store's thread has had its idle second and tidied up."""
+    """Wait until the store's thread has been idle for a second and has finished its cleanup."""
     time.sleep(1.5)
 
 
 def thread_seconds() -> dict[str, float]:
-    """CPU seconds of each thread that runs, by name; a pool's threads together."""
+    """Return the CPU seconds of the running threads by name, added up for each pool."""
     used: dict[str, float] = {}
     for thread in threading.enumerate():
         name = thread.name.partition("_")[0]
@@ -132,7 +131,7 @@ def thread_seconds() -> dict[str, float]:
 
 
 async def transport_alone(provider: str, calls: int, concurrency: int) -> float:
-    """CPU seconds of our transport's posts of prepared bytes, and nothing around them."""
+    """Return the CPU seconds of posting prepared bytes with the package's transport alone."""
     from pllm_notebook.providers.anthropic import messages as anthropic
     from pllm_notebook.providers.openai import connect as openai
 
@@ -147,7 +146,7 @@ async def transport_alone(provider: str, calls: int, concurrency: int) -> float:
 
 
 def parts(provider: str, calls: int, concurrency: int, times: int) -> None:
-    """Print where each microsecond of a call goes; medians of *times* rounds."""
+    """Print the CPU time of each part of a call, as medians of *times* rounds."""
     rounds: list[dict[str, float]] = []
     for nth in range(times):
         before, whole = thread_seconds(), ours(provider, calls, concurrency, f"parts {concurrency} {nth}")

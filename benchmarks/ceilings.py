@@ -1,10 +1,10 @@
-"""What a ceiling on cost costs in time: the same rows with `max_cost_usd` and without.
+"""Time cost of a cost limit: the same rows with `max_cost_usd` and without.
 
     python -m benchmarks.ceilings [--rows 1000] [--times 3]
 
-Without `max_output_tokens`, 64 at once, against the simulator in a process of its own, each call 0.3 s (lognormal).
-The true cost is what the rows cost without a ceiling. Wall clock, in turns; medians; a ratio is that of each round's
-own pair. Nothing leaves this machine.
+Calls have no `max_output_tokens`; 64 run at once against the simulator in a separate process, 0.3 s each (lognormal).
+The true cost is that of the rows without a limit. Wall-clock times are measured in turns. Figures are medians, and
+ratios are computed within each round. Nothing leaves this machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMES_THE_COST = (40.0, 2.0, 1.2)
 
 
 def ask(rows: int, salt: str, max_cost_usd: float | None) -> tuple[float, float, int]:
-    """Return the seconds that *rows* take, their cost in US dollars, and how many were answered."""
+    """Ask *rows*. Return the seconds, the cost in US dollars, and the number of answered rows."""
     frame = pd.DataFrame({"text": [f"review number {n}" for n in range(rows)]})
     given: dict[str, Any] = {} if max_cost_usd is None else {"max_cost_usd": max_cost_usd}
     start = time.perf_counter()

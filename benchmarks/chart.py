@@ -1,9 +1,9 @@
-"""Draw scenario A of a comparison as bars: efficiency, and rows left without an answer.
+"""Draw scenario A of a comparison as bars: efficiency, and rows without an answer.
 
     python benchmarks/chart.py FILE [--scenario A] [--out docs/makespan.svg]
 
-FILE is what `makespan.py --json` wrote. The picture has no background and colours of middle lightness, so that
-it can be read on a light page and on a dark one, whatever the reader's system prefers.
+FILE is written by `makespan.py --json`. The picture has no background and colours of medium lightness, so that it is
+readable on light and dark pages, regardless of the reader's system setting.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEFT, BAR, GAP, TEXT, STEP = 300, 190, 84, 13, 26
 
 
 def draw(bars: list[tuple[str, float | None, int, int]], title: str) -> str:
-    """Give the SVG of *bars*: client, efficiency (None for none), rows left, rows; ours stands first."""
+    """Return the SVG of *bars*: client, efficiency (None if unknown), unanswered rows, rows; ours first."""
     second = LEFT + BAR + GAP
     width, height = second + BAR + GAP, 58 + STEP * len(bars)
     look = f'role="img" font-family="system-ui, sans-serif" font-size="{TEXT}" fill="{INK}"'
@@ -37,7 +37,7 @@ def draw(bars: list[tuple[str, float | None, int, int]], title: str) -> str:
         words = "none" if efficiency is None else f"{efficiency:.3f}"
         parts += _bar(LEFT, y, min(1.0, efficiency or 0), OURS if nth == 0 else OTHERS, words)
         parts += _bar(second, y, left / rows, LOST, f"{left:,} of {rows:,}" if left else "0")
-    # Where the ideal is.
+    # The line of the ideal.
     parts.append(f'<path d="M{LEFT + BAR} 34V{height - 10}" stroke="{INK}" stroke-dasharray="2 4"/>')
     return "\n".join([*parts, "</svg>\n"])
 

@@ -1,11 +1,11 @@
-"""What it costs that no two processes pay for the same row, and what they gain.
+"""Cost and benefit of claims, which prevent two processes from paying for the same row.
 
     python -m benchmarks.claims [--rows 5000] [--calls 2000] [--times 5] [--processes 4]
 
-Alone: CPU of one process, with claims and without, cached and live, in turns in one process; the live calls against
-the simulator on loopback at zero latency, 64 at once. Together: the seconds in which several processes that begin at
-the same moment answer the same rows, against the seconds of one, in turns; each call takes 0.2 s. Medians; a ratio is
-that of each round's own pair. Nothing leaves this machine.
+Alone: CPU of one process with and without claims, for cached and live calls in turns. The live calls go to the
+simulator on loopback at zero latency, 64 at once. Together: seconds in which several processes that start at the same
+moment answer the same rows, compared with one process, in turns; each call takes 0.2 s. Figures are medians, and ratios
+are computed within each round. Nothing leaves this machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def cpu(work: Callable[[], object]) -> float:
 
 
 def alone(rows: int, times: int, ask: Callable[[int, str], object], *, salted: bool) -> tuple[float, float, float]:
-    """Return the CPU in us a row with claims and without, and the ratio; each round in another order."""
+    """Return the CPU in us per row with and without claims, and the ratio. The order changes in each round."""
     took: dict[bool, list[float]] = {True: [], False: []}
     store = open_store()
     kept = store.claims
@@ -56,7 +56,7 @@ def alone(rows: int, times: int, ask: Callable[[int, str], object], *, salted: b
 
 
 def child(directory: str, address: str, rows: int) -> None:
-    """Ask all rows when told to, and print the seconds."""
+    """Ask all rows at the parent's signal, and print the seconds."""
     pllm.configure(cache_dir=directory, progress=False, servers={"here": address}, concurrency=64)
     frame_of(1).llm.parse(Review, "Begin:\n{text}", model="here:any")
     print("ready", flush=True)
@@ -68,7 +68,7 @@ def child(directory: str, address: str, rows: int) -> None:
 
 
 def together(number: int, rows: int, address: str) -> float:
-    """Return the seconds until the last of *number* processes has all rows."""
+    """Return the seconds until the last of *number* processes has all answers."""
     directory = tempfile.mkdtemp()
     command = [sys.executable, "-m", "benchmarks.claims", "--child", directory, address, str(rows)]
     children = [

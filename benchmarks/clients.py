@@ -1,4 +1,4 @@
-"""The clients of the makespan comparison: their scripts, and the environments they run in."""
+"""The clients of the makespan comparison: their scripts and environments."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["OURS", "PEERS", "Client"]
 
 _HERE = Path(__file__).resolve().parent
 _ENVIRONMENTS = _HERE.parent / ".venv-bench"
-# What a child may inherit: a key, a proxy or a setting of this machine must not reach any of them.
+# Variables that a child inherits. Keys, proxies and settings of this machine must not reach a client.
 _INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE")
 
 
 @dataclass(frozen=True)
 class Client:
-    """One way to do the work.
+    """A client under comparison.
 
     Attributes:
-        name: How the tables call it.
+        name: Its name in the tables.
         script: Its file under `peers/`.
-        needs: What pip installs for it; none means this process's own environment.
-        skip: Why a scenario makes no sense for it, "" where it does.
-        answers: What the simulator has to answer for it, None for its own answers.
+        needs: Packages that pip installs for it. Empty for this process's own environment.
+        skip: Returns why a scenario is not meaningful for the client, "" if it is.
+        answers: The simulator's answers for it. None for the simulator's own.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Client:
     answers: Callable[[Any], Any] | None = None
 
     def prepare(self) -> str:
-        """Make its environment unless it is there, and give its Python. Packages are installed, nothing else sent."""
+        """Return the Python of the client's environment, which is created first if missing. Installs packages."""
         if not self.needs:
             return sys.executable
         directory = _ENVIRONMENTS / re.split("[<>=]", self.needs[0])[0]
@@ -55,7 +55,7 @@ class Client:
         return str(python)
 
     def run(self, address: str, scenario: Scenario, most_s: float) -> dict[str, Any]:
-        """Do the work once, in a process of its own, and give its line.
+        """Do the work once in a separate process, and return its result.
 
         Returns:
             What `peers/work.py` prints; {"raised": ...} alone for a process that took longer than *most_s*
@@ -76,7 +76,7 @@ class Client:
 
 
 def _numbered(request: Any) -> Any:
-    """Answer openaivec's numbered questions under their numbers, which made-up answers would miss."""
+    """Answer openaivec's numbered questions with their numbers, which the simulator's own answers would not have."""
     asked = orjson.loads(request.prompt)["user_messages"]
     body = {"product": "SIMULATED thing", "sentiment": "neutral", "score": 3}
     return {"assistant_messages": [{"id": one["id"], "body": body} for one in asked]}

@@ -1,13 +1,13 @@
-"""What a cluster costs beside one run at a rate limit: Dask through one sender, even, skewed, a worker lost; 3 senders.
+"""Efficiency of a cluster at a rate limit: Dask with one sender (even, skewed, a worker lost), and three senders.
 
     python -m benchmarks.clusters [--rows 2000] [--times 3] [--requests-per-min 6000] [--unreported]
 
-Rows with 5 % twins in the first and the last of 8 partitions, a simulator of OpenAI with one limit that it reports in
-headers, 300 ms of latency, a cluster of three workers of one thread each; and three senders with caches of their own,
-each with a third of the limit and the calls of its shard, timed from the first that begins to the last that ends.
-With --unreported it is a compatible server, whose limit has to be inferred from its refusals.
-Efficiency is the time of one run of the same rows in the same minute over theirs, medians; paid twice and refused are
-counted over all rounds.
+5 % of the rows of the first and last of 8 partitions are equal. The simulator of OpenAI has one limit, reported in
+headers, and a latency of 300 ms; the cluster has three workers with one thread each. The three senders have separate
+caches, a third of the limit each, and the calls of their shard; they are timed from the first start to the last end.
+With --unreported, the server is a compatible one, whose limit has to be inferred from its refusals.
+Efficiency is the time of one run of the same rows in the same minute divided by the cluster's (medians). Rows paid for
+twice and refused requests are counted over all rounds.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def answer(request: SimRequest) -> dict[str, int]:
 
 
 def connect(cache_dir: str, address: str) -> dict[str, Any]:
-    """Use a cache and the simulator at *address*, and return the options that name its model."""
+    """Configure a cache and the simulator at *address*, and return the options for its model."""
     server = not address.endswith(OPENAI_PATH)
     pllm.configure(cache_dir=cache_dir, progress=False, servers={"here": address} if server else {})
     os.environ.update(OPENAI_BASE_URL=address, OPENAI_API_KEY="unused")
@@ -61,7 +61,7 @@ def connect(cache_dir: str, address: str) -> dict[str, Any]:
 
 
 def timed(sim: Simulator, name: str, frame: pd.DataFrame, client: Any, address: str) -> float:
-    """Answer the rows in a cache of their own, and return the seconds that it took."""
+    """Answer the rows with a new cache, and return the seconds."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         given = connect(f"{directory}/cache", address)
         sim.reset()
@@ -81,7 +81,7 @@ def timed(sim: Simulator, name: str, frame: pd.DataFrame, client: Any, address: 
 
 
 def sent_by_shards(sim: Simulator, count: int, requests_per_min: float, address: str) -> float:
-    """Answer the rows by several processes that know nothing of each other, and return the seconds that it took."""
+    """Answer the rows in several independent processes, and return the seconds."""
     sim.reset()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         command = [sys.executable, "-m", "benchmarks.clusters", "--rows", str(count)]
@@ -95,7 +95,7 @@ def sent_by_shards(sim: Simulator, count: int, requests_per_min: float, address:
 
 
 def send_shard(count: int, at: str, address: str, requests_per_min: str, directory: str) -> None:
-    """Ask the calls of one shard when all senders are ready, and print when that began and ended."""
+    """Send the calls of one shard when all senders are ready, and print the times of start and end."""
     given = connect(f"{directory}/{at}", address)
     frame = rows(count)
     open(f"{directory}/ready-{at}", "w").close()

@@ -1,10 +1,10 @@
-"""What comparing two runs costs, against a rerun that the cache answers. Nothing is sent.
+"""Cost of comparing two runs, relative to a rerun from the cache. Nothing is sent.
 
     python -m benchmarks.compare [--rows 100000] [--times 5]
 
-Two runs of the same rows with different prompts, whose replies are written to a fresh cache first; one row in ten has
-another answer. In memory, both runs are held; from the cache, neither is, as in a new kernel. CPU time of the whole
-process, medians.
+The two runs have the same rows and different prompts. Their replies are first written to a fresh cache; one row in ten
+has a different answer. Measured with both runs in memory, and with neither, as in a new kernel. Figures are medians of
+the CPU time of the whole process.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How often the intervals of corrected means hold the truth, and how wide they are. Simulated; nothing is sent.
+"""Coverage and width of the intervals of corrected means. Simulated; nothing is sent.
 
     python -m benchmarks.coverage [--times 1000]
 
-Tables of 5,000 rows whose answers are wrong in 22 %, more often for some values of x, and in 33 % of a hard group. The
-mean is that of what the tables are drawn from.
+Tables have 5,000 rows. 22 % of the answers are wrong, more often for some values of x, and 33 % in a hard group. The
+true mean is that of the distribution from which the tables are drawn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROWS = 5_000
 
 
 class World(NamedTuple):
-    """One table: what is right, what was answered, how sure the model is, and two groups of 10 %, the second hard."""
+    """One table: correct and given answers, the model's confidence, and two groups of 10 %, the second hard."""
 
     y: Numbers
     guess: Numbers
@@ -32,50 +32,50 @@ class World(NamedTuple):
 
 
 def world(rng: np.random.Generator, rows: int = ROWS) -> World:
-    """Draw a table of yes and no."""
+    """Draw a table of yes-or-no answers."""
     x, draw = rng.normal(size=rows), rng.random(rows)
     group, hard = draw < 0.1, draw > 0.9
     y = rng.random(rows) < 1 / (1 + np.exp(-(0.8 * x - 0.4)))
     wrong = np.clip(0.17 + 0.08 * (x > 0) + 0.12 * hard, 0, 1)
-    # More often yes for no than no for yes, so that the answers alone are biased.
+    # More wrong yes than wrong no, so that the answers alone are biased.
     missed = rng.random(rows) < np.where(y, 0.7 * wrong, 1.3 * wrong)
     sure = np.clip(1 - wrong + rng.normal(0, 0.1, rows) - 0.3 * (missed & (rng.random(rows) < 0.6)), 0, 1)
     return World(y.astype(float), np.where(missed, ~y, y).astype(float), sure, group, hard)
 
 
 def copies(rng: np.random.Generator, one: World) -> tuple[World, Numbers]:
-    """Repeat questions so that a few are in many rows, more often those that are yes."""
+    """Repeat questions so that a few are in many rows, more often those whose answer is yes."""
     times = np.minimum(rng.zipf(2.5, len(one.y)), 50) + one.y.astype(int)
     question = np.repeat(np.arange(len(one.y)), times)
     return World(*(column[question] for column in one)), question
 
 
 def drawn(rng: np.random.Generator, among: Numbers, count: int) -> Numbers:
-    """Draw rows uniformly; return whether each is."""
+    """Draw rows uniformly. Return whether each row was drawn."""
     made = np.zeros(len(among), dtype=bool)
     made[rng.choice(np.flatnonzero(among), count, replace=False)] = True
     return made
 
 
 def uniform(rng: np.random.Generator, one: World, labels: int) -> CorrectedMean:
-    """Correct by a uniform draw."""
+    """Correct with a uniform draw."""
     return corrected_mean(one.y, one.guess, drawn(rng, np.ones(len(one.y), bool), labels))
 
 
 def naive(rng: np.random.Generator, one: World, labels: int) -> CorrectedMean:
-    """Take the answers for the truth."""
+    """Treat the answers as the truth."""
     return corrected_mean(one.guess, one.guess, np.ones(len(one.y), bool))
 
 
 def doubtful_as_uniform(rng: np.random.Generator, one: World, labels: int) -> CorrectedMean:
-    """Label the doubtful rows, and count them as a uniform draw."""
+    """Label the doubtful rows, but treat them as a uniform draw."""
     chosen = np.zeros(len(one.y), bool)
     chosen[np.argsort(one.sure)[:labels]] = True
     return corrected_mean(one.y, one.guess, chosen)
 
 
 def doubtful_and_uniform(rng: np.random.Generator, one: World, labels: int) -> CorrectedMean:
-    """Label half of it for certain, the doubtful rows, and the other half by a uniform draw of the rest."""
+    """Spend half of the labels on the doubtful rows, and half on a uniform draw of the other rows."""
     certain = np.zeros(len(one.y), bool)
     certain[np.argsort(one.sure)[: labels // 2]] = True
     rest = drawn(rng, ~certain, labels - labels // 2)
@@ -84,28 +84,28 @@ def doubtful_and_uniform(rng: np.random.Generator, one: World, labels: int) -> C
 
 
 def unequal(rng: np.random.Generator, one: World, labels: int) -> CorrectedMean:
-    """Draw each row with a chance of its own, larger where the model is less sure."""
+    """Draw each row with its own probability, which is higher if the model is less sure."""
     pi = np.clip((1.2 - one.sure) / (1.2 - one.sure).sum() * labels, 0, 1)
     return corrected_mean(one.y, one.guess, rng.random(len(pi)) < pi, pi)
 
 
 def of_group(rng: np.random.Generator, one: World, labels: int) -> CorrectedMean:
-    """Correct a group of 10 % by the labels that fall into it, so many."""
+    """Correct a group of 10 % with the labels in it."""
     return uniform(rng, World(*(column[one.group] for column in one)), labels)
 
 
 def of_hard_group(rng: np.random.Generator, one: World, labels: int) -> CorrectedMean:
-    """Correct the group whose answers are wrong in 33 %."""
+    """Correct the group in which 33 % of the answers are wrong."""
     return uniform(rng, World(*(column[one.hard] for column in one)), labels)
 
 
-# In each group as in all.
+# The true mean is the same in each group.
 TRUE_MEAN = float(np.mean(world(np.random.default_rng(1), 1_000_000).y))
 Draw = Callable[[np.random.Generator, World, int], CorrectedMean]
 
 
 def coverage(draw: Draw, labels: int, times: int, rows: int = ROWS) -> tuple[float, float]:
-    """Return the share of intervals that hold the true mean, and their mean width."""
+    """Return the share of intervals that contain the true mean, and their mean width."""
     rng = np.random.default_rng(labels)
     made = [draw(rng, world(rng, rows), labels) for _ in range(times)]
     held = [one.low <= TRUE_MEAN <= one.high for one in made]
@@ -113,7 +113,7 @@ def coverage(draw: Draw, labels: int, times: int, rows: int = ROWS) -> tuple[flo
 
 
 def copied_coverage(labels: int, times: int, *, clustered: bool) -> float:
-    """Return the coverage where questions are in many rows, and each has one label."""
+    """Return the coverage for questions that are in many rows and have one label each."""
     rng = np.random.default_rng(7)
     truth = float(np.mean(copies(rng, world(rng, 300_000))[0].y))
     held = []

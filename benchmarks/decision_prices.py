@@ -1,6 +1,6 @@
-"""What 1,000 rows cost by chat and by a decision endpoint: `python benchmarks/decision_prices.py` prints docs' table.
+"""Cost of 1,000 rows by chat and by a decision endpoint: `python benchmarks/decision_prices.py` prints the docs' table.
 
-The estimate is made before anything is sent; the bill is that of the simulator's tokens at the prices of genai-prices.
+The estimate is made before anything is sent. The bill is computed from the simulator's tokens with genai-prices.
 """
 
 from __future__ import annotations

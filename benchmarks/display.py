@@ -1,14 +1,13 @@
-"""What the run view costs a run: the same run in a real kernel, with the view and with `progress=False`.
+"""Cost of the run view: the same run in a real kernel, with the view and with `progress=False`.
 
     python -m benchmarks.display [--rows 6000] [--times 9] [--concurrency 256]
 
-The kernel is a process of its own, driven as a notebook's frontend drives it, and whatever it sends is
-received. The simulator answers at once, so the run goes at the highest rate it can. The two take turns, each
-with rows that the cache does not know, and the ratio is of each round's own pair: of the wall clock, and of
-the kernel's CPU, which is the steadier of the two on a machine that others use.
+The kernel is a separate process, driven like a notebook's, and all of its messages are received. The simulator answers
+at once, so the run is as fast as it can be. The two runs take turns, each with rows that are not in the cache. Ratios
+are computed within each round: of wall-clock time, and of the kernel's CPU time, which varies less on a shared machine.
 
-Bytes are those of the contents of all messages to the browser but streams and states of the kernel. What opens the
-view, its module and style sheet among them, goes once and is counted apart.
+Bytes are the contents of all messages to the browser except streams and kernel states. The messages that open the view,
+including its module and style sheet, are sent once and counted separately.
 """
 
 from __future__ import annotations
@@ -60,10 +59,10 @@ class CountingKernel(Kernel):
 
 
 def run(kernel: Kernel, rows: int, concurrency: int, salt: str, *, progress: bool) -> tuple[float, float]:
-    """Seconds of the wall clock and of the kernel's CPU that one run took."""
+    """Return the wall-clock and kernel CPU seconds of one run."""
     code = _RUN.format(rows=rows, concurrency=concurrency, salt=f"{salt} {progress}", progress=progress)
     cell = kernel.ok(code)
-    if bool(cell.outputs) != progress:  # at the end the view has given way to its page
+    if bool(cell.outputs) != progress:  # at the end, the view is replaced by its static page
         raise SystemExit(f"The view was {'not ' if progress else ''}shown.")
     wall, cpu = json.loads(cell.stdout)
     return wall, cpu
@@ -81,7 +80,7 @@ def main() -> None:
         kernel = CountingKernel(Path(tempfile.mkdtemp()), setup + _SETUP.format(address=sim.base_url("compatible")))
         try:
             for nth in range(given.times + 1):
-                # Whichever comes second has the larger cache, so they change places.
+                # The second one has the larger cache, so the order alternates.
                 order = (True, False) if nth % 2 else (False, True)
                 took = {}
                 for shown in order:

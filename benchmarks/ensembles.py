@@ -1,12 +1,12 @@
-"""What several answers to a row buy: the accuracy of votes, judges and cascades of models that err at a known rate.
+"""Benefit of several answers per row: accuracy of votes, judges and cascades of models with known error rates.
 
     python -m benchmarks.ensembles [--rows 500] [--out docs/ensembles.svg]
 
-Against the simulator on loopback, whose models are wrong on each row independently with the given chance, every
-wrong class as likely as the next. Beside each measured accuracy stands the exact expectation, and where 95 of 100
-measurements on as many rows lie. Which sample has which answer hangs on the order of arrival, and with more than two
-classes so do ties: the last digit can differ from run to run. Real models err together on hard rows: votes bring less
-than here.
+The simulator on loopback has models that are wrong on each row independently with a given probability; all wrong
+classes are equally likely. Each measured accuracy is shown with its exact expectation and the range of 95 of 100
+measurements on as many rows. The order of arrival decides which sample has which answer and, with more than two
+classes, how ties are resolved, so the last digit can vary. Real models tend to err on the same hard rows, so votes gain
+less with them than here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NOISE = 0.2
 
 
 def ask(answers: Noisy, model: str = CHEAP, **options: Any) -> tuple[pd.DataFrame, int]:
-    """Ask about every row; the frame, and the number of calls that it took."""
+    """Ask about every row. Return the frame and the number of calls."""
     pllm.configure(sim={"answers": answers, "latency_s": 0.01})
     simulator = start_simulator()
     simulator.reset()
@@ -45,7 +45,7 @@ def accuracy(out: pd.DataFrame) -> float:
 
 
 def votes(rows: int) -> dict[int, list[tuple[int, float]]]:
-    """Print and give the accuracy of votes, by classes and samples."""
+    """Print and return the accuracy of votes, by classes and samples."""
     measured: dict[int, list[tuple[int, float]]] = {}
     print(f"A model that errs on {NOISE:.0%}, {rows} rows, decide='vote'; each line pays for its new samples alone:\n")
     print("| classes | `samples` | accuracy | expected | 95 % of measurements | calls |")
@@ -69,7 +69,7 @@ def votes(rows: int) -> dict[int, list[tuple[int, float]]]:
 
 
 def judges(rows: int) -> None:
-    """Print what a judge makes of the rows whose samples differ."""
+    """Print the accuracy of a judge that decides the rows whose samples differ."""
     print(f"\nThe same model, five classes, three samples, {rows} rows:\n")
     print("| decided by | rows that differ | calls of the judge | right among these | right in all |")
     print("| --- | --- | --- | --- | --- |")
@@ -92,7 +92,7 @@ def judges(rows: int) -> None:
 
 
 def cascades(rows: int) -> None:
-    """Print what a cascade costs, beside its two models alone."""
+    """Print the cost and accuracy of a cascade and of each of its two models alone."""
     cheap, strong, n = 0.1, 0.02, 3
     print(
         f"\nA model that errs on {cheap:.0%}, one that errs on {strong:.0%} and costs 20 times as much, {rows} rows:\n"
@@ -103,12 +103,12 @@ def cascades(rows: int) -> None:
     answers = Noisy(labelled(rows, classes), classes, {CHEAP: cheap, STRONG: strong})
     differ, expected = cascade(n, cheap, strong, len(classes))
     judge = f"sim:openai/{STRONG}"
-    # Another model than that of the votes, whose answers are in the cache: hence the salt.
+    # Not the same model as in the votes, whose answers are already in the cache: hence the salt.
     alone, _ = ask(answers, salt="cascade")
     escalated, _ = ask(answers, samples=n, decide="escalate", judge=judge, salt="cascade")
     asked = int((escalated.llm.agreement["answer"] < 1).sum())
     best, _ = ask(answers, STRONG, salt="cascade")
-    # The sum over rows, since rows that are known already cost this run nothing.
+    # The sum over rows, because rows from the cache cost this run nothing.
     whole = best.llm.usage["cost_usd"].sum()
     for name, out, chance, strong_calls in (
         ("the cheap model alone", alone, 1 - cheap, 0),
@@ -123,7 +123,7 @@ def cascades(rows: int) -> None:
 
 
 def draw(measured: dict[int, list[tuple[int, float]]], rows: int) -> str:
-    """Give the SVG: expected accuracy by samples as a line in its interval, what was measured as dots."""
+    """Return the SVG: expected accuracy by samples as a line in its interval, measured accuracy as dots."""
     left, right, top, bottom, least = 56, 470, 40, 250, 0.75
     most = max(SAMPLES)
 

@@ -1,8 +1,8 @@
-"""What `evidence=True` adds to a reply, by type of field: writes the table of docs/evidence.md.
+"""Length that `evidence=True` adds to a reply, by type of field: writes the table of docs/evidence.md.
 
     python benchmarks/evidence.py
 
-Characters of the reply's JSON, since tokens depend on the model.
+Counts characters of the reply's JSON, because tokens depend on the model.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a row costs in each dataframe library: CPU time of the adapters' parts, and of a whole run on a warm cache.
+"""Cost of a row in each dataframe library: CPU time of the adapters' parts, and of a whole run on a warm cache.
 
     python -m benchmarks.frames [--rows 50000] [--times 7]
 
-Two input columns, a reply of five fields. The answers are written to a fresh cache once, since the same row has the
-same key in every library; nothing is sent. Libraries take turns in each round, and the ratios are to pandas in the
-same round, so that other work on the machine falls on all of them.
+Rows have two input columns and replies five fields. The answers are written to a fresh cache once, because a row has
+the same key in every library; nothing is sent. Libraries take turns in each round, and ratios are relative to pandas
+in the same round, so that other work on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PARTS = ("cells", "prompts", "columns", "whole run, all cached")
 
 
 def cpu_us(rows: int, work: Callable[[], Any]) -> float:
-    """Return the CPU time of all threads, in microseconds a row."""
+    """Return the CPU time of all threads, in microseconds per row."""
     gc.collect()
     start = time.process_time()
     work()
@@ -53,7 +53,7 @@ def cpu_us(rows: int, work: Callable[[], Any]) -> float:
 
 
 class Library:
-    """The parts of a run over one library's frame, each to be measured alone."""
+    """The parts of a run over one library's frame, each measured alone."""
 
     def __init__(self, frame: Any, rows: int) -> None:
         self.frame, self.rows = frame, rows
@@ -85,7 +85,7 @@ class Library:
 
 
 def answered(library: Library) -> ResultTable:
-    """Write every row's answer to the cache, and return them as a run has them."""
+    """Write every row's answer to the cache, and return the answers as in a run."""
     spec = library.spec
     keys = [spec.key(spec.encoded(prompt)) for prompt in library.prompts()]
     store = open_store()

@@ -1,11 +1,12 @@
-"""How often the promise of `guarantee=` holds, and what it saves: simulated tables whose answers are all known.
+"""Reliability and savings of `guarantee=`: simulated tables whose answers are all known.
 
     python -m benchmarks.guarantees [--tables 500]
 
-No model is asked, not even a simulated one: a table is each row's confidence, whether its low-cost answer differs, and
-whether that costs accuracy. What decides is the package's own procedure (`ensemble.sample_looks`). Tables have 2 to 6
-classes, one field or three whose errors are correlated, 300 to 20,000 rows, copies in every third, and a confidence of
-token probabilities or of three samples. Beside the strong answers stands what perfect knowledge would need.
+No model is asked, not even a simulated one: a table has each row's confidence, whether its low-cost answer differs,
+and whether that costs accuracy. The package's own procedure (`ensemble.sample_looks`) decides. Tables have 2 to 6
+classes, one field or three fields with correlated errors, and 300 to 20,000 rows. Every third table has copied rows.
+Confidence is from token probabilities or from three samples. The number of strong answers is shown with that for
+perfect knowledge.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ __all__ = ["KINDS", "Played", "Table", "play", "table", "tables"]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
-# How likely an answer without doubt is the strong model's (as a logit), how much doubt weighs, and how many rows of
-# those that are stated as sure differ all the same.
+# Logit of the probability that an answer without doubt equals the strong model's, the weight of doubt, and the share of
+# rows that differ although they are stated as sure.
 KINDS = {
     "easy": (5.0, 2.5, 0.0),
     "medium": (3.5, 2.0, 0.0),
@@ -44,15 +45,15 @@ USUAL = Guarantee(0.95, 0.95)
 
 
 class Table(NamedTuple):
-    """The rows of a table, as a promise knows them.
+    """The rows of a table, with what a guarantee uses.
 
     Attributes:
-        words: How it was made.
-        confidence: In each row's low-cost answer, the least of its fields.
-        differs: Whether it differs from the strong answer in any field.
-        lost: Whether it is wrong where the strong answer is right, in any field.
-        groups: The group of equal rows of each.
-        right: Whether the low-cost answer is right in every field, so that none is needed; None for unknown.
+        words: How the table was made.
+        confidence: Confidence in each row's low-cost answer: the lowest of its fields.
+        differs: Whether the low-cost answer differs from the strong one in any field.
+        lost: Whether any field of the low-cost answer is wrong while the strong answer is right.
+        groups: The group of equal rows to which each row belongs.
+        right: Whether the low-cost answer is right in every field, so that no strong answer is needed. None if unknown.
     """
 
     words: frozenset[str]
@@ -64,7 +65,7 @@ class Table(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What came of a table.
+    """The result of the procedure on one table.
 
     Attributes:
         state: See `GuaranteeFigures`.
@@ -82,7 +83,7 @@ class Played(NamedTuple):
 def table(
     rng: np.random.Generator, rows: int, classes: int, fields: int, kind: str, *, samples: int = 0, copies: bool = False
 ) -> Table:
-    """Make a table; with *samples*, confidence is the share of so many that agree; with *copies*, rows repeat."""
+    """Make a table. With *samples*, confidence is the share of samples that agree. With *copies*, rows repeat."""
     level, weight, surely = KINDS[kind]
     distinct = rows if not copies else max(rows // 3, 50)
     shared = rng.normal(size=distinct)
@@ -126,7 +127,7 @@ def tables(count: int, seed: int = 5) -> list[Table]:
 
 
 def play(given: Table, guarantee: Guarantee = USUAL, *, against_labels: bool = False) -> Played:
-    """Go through the procedure as a run does, with answers that are known."""
+    """Run the procedure as a run does, with known answers."""
     bad = given.lost if against_labels else given.differs
     right = given.right if against_labels else None
     needs = None if right is None else lambda row, group: not right[row]

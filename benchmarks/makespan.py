@@ -1,12 +1,12 @@
-"""How long a whole run takes: ours and others' clients, against providers whose limits nobody is told.
+"""Duration of a whole run: this package and other clients, with providers whose limits the clients do not know.
 
     python benchmarks/makespan.py [--scenarios A B ...] [--times 5] [--peers none|all|NAME ...]
                                   [--peer-times 1] [--rows 3000] [--json FILE]
 
-Each run has a server in a process of its own, as good as new, and a client in another, with an empty cache:
-nothing is learned from the run before. Everything goes over HTTP on loopback, through the real SDKs; nothing is
-paid. What is timed is said in `peers/work.py`, what a run is compared with in `scenarios.ideal_s`. Prints a
-table for each scenario (medians; least and most of the efficiency) and writes every run's figures as JSON.
+Each run has a freshly reset server in one process and a client in another, with an empty cache, so that nothing is
+learned from earlier runs. All requests go over HTTP on loopback through the real SDKs; nothing is paid.
+`peers/work.py` documents what is timed, and `scenarios.ideal_s` the ideal with which a run is compared. Prints a
+table for each scenario (medians; lowest and highest efficiency) and writes every run's figures as JSON.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from scenarios import Scenario, ideal_s, oracle_s, scenarios
 
 from pllm_notebook.sim import Simulator
 
-# The slowest peer known needs under six minutes; one that hangs must not hold up the rest.
+# The slowest known peer needs less than six minutes. A hanging one must not block the others.
 MOST_S = 900.0
 
 
 def once(client: Client, scenario: Scenario) -> list[dict[str, Any]]:
-    """Do the work once and give one record for each run of the scenario."""
+    """Do the work once, and return one record for each run of the scenario."""
     client.prepare()
     with Simulator(**scenario.sim, answers=client.answers) as sim:
         line = client.run(sim.base_url(scenario.provider), scenario, MOST_S)
@@ -40,7 +40,7 @@ def once(client: Client, scenario: Scenario) -> list[dict[str, Any]]:
     records = []
     for run, end in zip(scenario.runs, ended, strict=True):
         alone = len(scenario.runs) == 1
-        # The server counts for all models together. Where several ran there are no faults: a row is a request.
+        # The server counts all models together. Scenarios with several runs have no faults: each row is one request.
         ideal = ideal_s(scenario, seen.admitted if alone else end["answered"], tokens if alone else 0, run)
         records.append(
             {
@@ -66,7 +66,7 @@ def once(client: Client, scenario: Scenario) -> list[dict[str, Any]]:
 
 
 def headline(scenario: Scenario) -> str:
-    """Say what the scenario is, and what a client that knows every limit would need."""
+    """Return the scenario's description, and the time that a client would need that knows every limit."""
     words = f"\n### {scenario.name}: {scenario.title}\n"
     best = oracle_s(scenario)
     if best is None:
@@ -76,7 +76,7 @@ def headline(scenario: Scenario) -> str:
 
 
 def table(scenario: Scenario, records: Sequence[dict[str, Any]]) -> str:
-    """Give the table of one scenario, a line for each client and run, in the order they came."""
+    """Return the table of one scenario, with a line for each client and run, in order."""
     lines = [
         "| client | rows answered | efficiency (least to most) | wall, s | refused | most in flight | client CPU, s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -142,7 +142,7 @@ def main() -> None:
         sys.stdout.flush()
         everything += records
         if given.json is not None:
-            # After each scenario: a comparison takes an hour, and one that is stopped keeps what it has.
+            # Write after each scenario, so that a stopped comparison, which takes an hour, keeps its results.
             machine = {"python": platform.python_version(), "rows": given.rows}
             given.json.parent.mkdir(parents=True, exist_ok=True)
             given.json.write_bytes(orjson.dumps({**machine, "runs": everything}, option=orjson.OPT_INDENT_2))

@@ -1,12 +1,11 @@
-"""What a live row holds in memory: the peak that a run grows this process by, besides the frame.
+"""Memory of a live row: the peak by which a run grows its process, without the frame.
 
     python -m benchmarks.memory [--rows 20000 100000] [--concurrency 64 256 1000]
 
-Against the simulator, which is the parent's and is not counted, at zero latency. Each figure is of a fresh
-process, since memory that one run gave back is there for the next; a first run of as many calls as are
-in flight later opens the client and its connections, and is not counted. The smallest number of rows is run
-with every concurrency, the others with the smallest alone: what grows with the one or the other shows in
-the bytes a row. A run of 100,000 rows takes a minute or two.
+The simulator runs in the parent process, which is not counted, at zero latency. Each figure is from a fresh process,
+because memory that one run has freed is reused by the next. A first run of as many calls as will be in flight opens the
+client and its connections, and is not counted. The smallest number of rows is run with every concurrency, the others
+only with the smallest, so that the bytes per row show what grows with either. 100,000 rows take a minute or two.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ MOST_BYTES = 3_000
 
 
 def grown(rows: int, concurrency: int, address: str) -> int:
-    """Run in this process, and give the bytes that it grew by at its peak."""
+    """Run in this process, and return the bytes by which it grew at its peak."""
     from benchmarks.calls import Review
 
     pllm.configure(cache_dir=tempfile.mkdtemp(), progress=False, servers={"here": address})
     reviews(2 * concurrency).llm.parse(Review, PROMPT, model="here:any", concurrency=concurrency, salt="first")
     frame = reviews(rows)
-    frame.memory_usage(deep=True)  # pandas makes its own caches of the frame now
+    frame.memory_usage(deep=True)  # pandas builds its own caches of the frame now
     with PeakMemory() as memory:
         out = frame.llm.parse(Review, PROMPT, model="here:any", concurrency=concurrency)
     assert out["score"].notna().all()

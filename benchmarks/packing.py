@@ -1,11 +1,11 @@
-"""What sharing calls brings under a request limit: rows a minute and tokens a row, by rows in a call.
+"""Effect of shared calls under a request limit: rows per minute and tokens per row, by rows per call.
 
     python benchmarks/packing.py [--requests-per-min 300] [--seconds 10] [--packs 1 5 10 20]
 
-Against the simulator on loopback, which refuses what goes beyond the limit and answers every item of
-a pack. As many rows as *seconds* let through; rows a minute are taken over that whole time, with the
-burst that a fresh limit allows at the beginning taken off. The reviews, a hundred words of instruction and
-the answers are made up: tokens a row depend on your own, and so does whether the answers stay as good.
+The simulator on loopback refuses requests beyond the limit and answers every item of a pack. As many rows are sent as
+the limit lets through in *seconds*. Rows per minute are computed over the whole time, without the burst that a fresh
+limit allows at the beginning. The reviews, the instruction of a hundred words and the answers are invented. Tokens
+per row depend on your own data, and so does the effect on the quality of the answers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Review(BaseModel):
 
 
 def measure(pack: int, requests_per_min: float, seconds: float, salt: str) -> dict[str, Any]:
-    """Run as many rows as the limit lets through in *seconds*."""
+    """Run as many rows as the limit lets through in *seconds*, and return the figures."""
     burst_s = 1.0
     pllm.configure(sim={"requests_per_min": requests_per_min, "burst_s": burst_s, "latency_s": 0.2})
     simulator = start_simulator()
@@ -79,7 +79,7 @@ def main() -> None:
         "| `pack` | rows | requests | rows a minute | input tokens a row | output tokens a row | US$ for 1,000 rows |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    measure(1, given.requests_per_min, 2, "warm")  # what the limit is, is found out once
+    measure(1, given.requests_per_min, 2, "warm")  # learn the limit once, before measuring
     for pack in given.packs:
         found = measure(pack, given.requests_per_min, given.seconds, f"packs of {pack}")
         print(

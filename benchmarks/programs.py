@@ -1,9 +1,9 @@
-"""A program that asks, asynchronously against synchronously, and what asking costs when all is known.
+"""Duration of a program, asynchronous and synchronous, and its cost when all answers are in the cache.
 
     python -m benchmarks.programs [--leaves 32] [--latency 0.2] [--times 3]
 
-The program asks all leaves and then one call about all of their answers, against the simulator on loopback with a
-fixed latency; each time in a directory of its own, strategies in turns. Warm is the same program once more. Nothing
+The program asks all leaves, and then makes one call about all their answers, with the simulator on loopback at a fixed
+latency. Each run has its own directory, and strategies take turns. A warm run is the same program once more. Nothing
 leaves this machine.
 """
 
@@ -19,12 +19,12 @@ import pllm_notebook as pllm
 from pllm_notebook.sim import Simulator
 
 STRATEGIES = ("sync", "async")
-# Questions that a warm program asks for its figure.
+# Number of questions of a warm program.
 WARM = 2_000
 
 
 def program(directory: Path, strategy: str, leaves: int) -> float:
-    """Ask the leaves and then the root; give the seconds."""
+    """Ask the leaves and then the root. Return the seconds."""
     began = time.perf_counter()
     with pllm.resume_directory(directory, strategy=strategy, model="here:any") as session:  # type: ignore[arg-type]
         agent = session.agent("reader")
@@ -43,7 +43,7 @@ def main() -> None:
     with Simulator() as sim, tempfile.TemporaryDirectory() as folder:
         pllm.configure(servers={"here": sim.base_url("compatible")}, progress=False)
         sim.set(answers=lambda request: "It rains.")
-        program(Path(folder) / "first", "async", given.leaves)  # imports and the first connection are nobody's
+        program(Path(folder) / "first", "async", given.leaves)  # imports and the first connection are not measured
         sim.set(latency_s=given.latency)
         for turn in range(given.times):
             for strategy in STRATEGIES:

@@ -1,7 +1,7 @@
-"""Refusals of several kinds on the wall clock: ours beside a plain loop over the SDK, against the same server.
+"""Wall-clock time with refusals of several kinds: this package and a plain loop over the SDK, with the same server.
 
-The server is a process of its own on loopback. It refuses a share of requests at random, or what its bucket does not
-hold, or tells a limit once that it does not have. The loop is what people write: a semaphore, and the SDK's retries.
+The server is a separate process on loopback. It refuses a share of the requests at random, or requests that exceed its
+bucket, or it reports once a limit that does not exist. The loop is a typical one: a semaphore, and the SDK's retries.
 
     python -m benchmarks.refusals
 """
@@ -30,16 +30,16 @@ _SLOTS = 64
 
 @dataclass(frozen=True)
 class Case:
-    """A way of refusing.
+    """One kind of refusal.
 
     Attributes:
-        name: For the table.
-        rows: Requests to be answered.
+        name: Its name in the table.
+        rows: Number of requests to answer.
         noise: Share of requests that are refused at random.
-        a_second: Rate of the bucket, None for no bucket.
-        burst: What the bucket holds.
-        waits: What a refusal states: "exact" or "nothing".
-        told_once: Whether one refusal tells a limit of one request a second, which there is not.
+        a_second: Requests per second of the bucket. None for no bucket.
+        burst: Size of the bucket in requests.
+        waits: The wait that a refusal states: "exact" or "nothing".
+        told_once: Whether one refusal reports a limit of one request a second, which does not exist.
     """
 
     name: str
@@ -84,7 +84,7 @@ class _Server:
         return web.json_response({"model": "m", "choices": [choice], "usage": usage})
 
     def refusal(self) -> dict[str, str] | None:
-        """Return the headers of a refusal, None for letting the request in."""
+        """Return the headers of a refusal, or None to accept the request."""
         case = self.case
         if case.told_once and self.requests == 100:
             told = {"limit": "60", "remaining": "0", "reset": "30s"}

@@ -1,11 +1,11 @@
-"""What a request file costs in memory and time: the most that a process grows by, and the lines a second.
+"""Memory and time of a request file: the peak by which a process grows, and lines per second.
 
     python -m benchmarks.request_files [--lines 20000 200000] [--concurrency 64]
 
-Against the simulator, which is the parent's and is not counted, at zero latency. Each figure is of a fresh process,
-since memory that one gave back is there for the next: first all lines are sent, then the same file is processed
-anew where the cache has all of them, and then that results file once more, which has nothing left to do. A line has
-1 kB. A tenth of the lines are bare bodies, the others OpenAI's batch lines.
+The simulator runs in the parent process, which is not counted, at zero latency. Each figure is from a fresh process,
+because memory that one run has freed is reused by the next. First all lines are sent; then the same file is processed
+with a new results file, from the cache; then once more with that results file, so that nothing is left to do. A line
+has 1 kB. A tenth of the lines are bare bodies, the others OpenAI's batch lines.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def write(path: str, lines: int) -> None:
 
 
 def process(requests: str, results: str, cache: str, address: str, concurrency: int) -> dict[str, float]:
-    """Process the file in this process; give what it took."""
+    """Process the file in this process, and return the time and memory."""
     pllm.configure(concurrency=concurrency)
     small = f"{requests}.first"
     if not os.path.exists(small):
         write(small, 2 * concurrency)
     given = {"cache_dir": cache, "request_url": f"{address}/chat/completions", "progress": False}
-    # The client, its connections and the store are opened by what is not counted.
+    # A first file, which is not counted, opens the client, its connections and the store.
     process_api_requests_from_file_sync(OAIApiFromFileConfig(requests_filepath=small, **given))
     config = OAIApiFromFileConfig(requests_filepath=requests, save_filepath=results, **given)
     began, cpu = time.perf_counter(), time.process_time()

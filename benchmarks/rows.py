@@ -1,10 +1,9 @@
-"""What a row costs us: time and memory of the parts that are ours, on a warm cache.
+"""Cost of a row: time and memory of this package's own parts, on a warm cache.
 
     python benchmarks/rows.py [--rows 100000] [--times 5]
 
-Replies of about 1 kB are written to a fresh cache first; nothing is sent anywhere. Figures are
-medians over the given number of times, in one process. Memory is what the process grew by at its
-peak during one run, besides the frame.
+Replies of about 1 kB are first written to a fresh cache; nothing is sent. Figures are medians over the given number of
+times, in one process. Memory is the peak by which the process grew during one run, without the frame.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def entry(row: int) -> StoredReply:
 
 
 class PeakMemory:
-    """The most that this process grew by, in bytes."""
+    """The peak by which this process grew, in bytes."""
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
@@ -104,7 +103,7 @@ class PeakMemory:
 
 
 def median_us(times: int, rows: int, work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the median microseconds a row that *work* takes."""
+    """Return the median wall-clock microseconds per row of *work*."""
     took = []
     for _ in range(times):
         gc.collect()
@@ -115,7 +114,7 @@ def median_us(times: int, rows: int, work: Callable[[], Any], clock: Callable[[]
 
 
 def cpu_us(times: int, rows: int, work: Callable[[], Any]) -> float:
-    """Return the median microseconds of CPU a row that *work* takes in this process."""
+    """Return the median CPU microseconds per row of *work* in this process."""
     return median_us(times, rows, work, time.process_time)
 
 

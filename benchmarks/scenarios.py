@@ -1,6 +1,6 @@
-"""The providers of the makespan comparison, and what the best possible client would need with each.
+"""The providers of the makespan comparison, and the best possible time with each.
 
-Written with the standard library alone, so that every client's own environment can read it.
+Uses only the standard library, so that it can be imported in every client's environment.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Run:
     """One run of a scenario.
 
     Attributes:
-        model: As the provider names it.
+        model: The provider's name of the model.
         rows: Rows of the run, one call each.
-        per_min: The model's own limit of requests, None for the scenario's.
+        per_min: The model's own limit in requests per minute. None for the scenario's.
     """
 
     model: str
@@ -38,15 +38,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One provider as simulated.
+    """One simulated provider.
 
     Attributes:
-        name: The letter it goes by.
-        title: What it is about, for the table.
+        name: Its letter.
+        title: Its description in the table.
         sim: Options of the simulator.
-        runs: What is asked, all at once.
-        provider: Whose wire format: "openai", "compatible", "anthropic" or "google".
-        timeout_s: What every client is told to allow one call, None for its default.
+        runs: The runs, all started at once.
+        provider: Its wire format: "openai", "compatible", "anthropic" or "google".
+        timeout_s: Seconds that every client is configured to allow for one call. None for its default.
     """
 
     name: str
@@ -63,9 +63,9 @@ class Scenario:
 
 
 def scenarios(rows: int) -> dict[str, Scenario]:
-    """Give every scenario by its letter, for runs of *rows* rows."""
+    """Return every scenario by its letter, for runs of *rows* rows."""
     requests = {**_BUSY, "requests_per_min": _PER_MIN}
-    # The lean spell lies in the middle, whatever the number of rows: from 27 % to 60 % of the plain run.
+    # The period of reduced limits is in the middle for any number of rows: from 27 % to 60 % of the plain run.
     usual_s = rows / (_PER_MIN / 60)
     lean = (round(0.27 * usual_s, 2), round(0.6 * usual_s, 2), 0.5)
     one = (Run("gpt-6-luna", rows),)
@@ -101,21 +101,21 @@ def scenarios(rows: int) -> dict[str, Scenario]:
 
 
 def ideal_s(scenario: Scenario, requests: float, tokens: float, run: Run | None = None) -> float:
-    """Give the least time in which the server could have let through what it did let through.
+    """Return the shortest time in which the server could have admitted the requests that it admitted.
 
-    The same for every client: when the last request can be admitted, plus the median latency of one call.
-    The last request is admitted when the buckets of requests and of tokens, full at the start, have held all
-    that was charged, and when a slot is free for it. Tokens of answers count as if they were known at the start;
-    those of the very last calls are charged too late to hold anybody up, which is worth a hundredth at most.
+    This is the earliest time at which the last request can be admitted, plus the median latency of one call; it is the
+    same for every client. The last request is admitted when the buckets of requests and tokens, full at the start, have
+    covered everything that was charged, and a slot is free. Answer tokens count as if they were known at the start.
+    Those of the very last calls are charged too late to delay any request, a difference of at most one percent.
 
     Args:
         scenario: The provider.
-        requests: Requests that it let through for this client, answered or not.
+        requests: Requests that it admitted for this client, answered or not.
         tokens: Tokens that it charged.
-        run: The run of several that is meant; its model's limit holds, not the scenario's.
+        run: One of several runs, whose model's limit replaces the scenario's. None for the whole scenario.
 
     Returns:
-        Seconds. A request that finds neither limit nor line costs the latency alone.
+        Seconds. Without limits or a queue, the latency alone.
     """
     sim = scenario.sim
     per_min = run.per_min if run is not None and run.per_min else sim.get("requests_per_min")
@@ -125,14 +125,14 @@ def ideal_s(scenario: Scenario, requests: float, tokens: float, run: Run | None 
     if sim.get("tokens_per_min"):
         waits.append(admitted_s(sim, sim["tokens_per_min"], tokens))
     if sim.get("slots"):
-        # The mean of a lognormal latency, not its median, is what a slot is busy for.
+        # On average, a slot is busy for the mean of the lognormal latency, not its median.
         busy_s = MEDIAN_S * math.exp(_SIGMA**2 / 2)
         waits.append(max(0.0, requests - sim["slots"]) * busy_s / sim["slots"])
     return max(waits) + MEDIAN_S
 
 
 def admitted_s(sim: dict[str, Any], per_min: float, amount: float) -> float:
-    """Give the seconds after which a bucket that started full has let *amount* through."""
+    """Return the seconds after which a bucket that was full at the start has admitted *amount*."""
     rate = per_min / 60
     left = amount - max(rate * sim["burst_s"], 1)
     if left <= 0:
@@ -149,12 +149,12 @@ def admitted_s(sim: dict[str, Any], per_min: float, amount: float) -> float:
 
 
 def oracle_s(scenario: Scenario, draws: int = 200) -> float | None:
-    """Give the median makespan of a client that knows every limit, over latencies drawn at random.
+    """Return the median makespan of a client that knows every limit, over random latencies.
 
-    It is above the ideal by the slowest of the last calls; no client can be faster but by luck.
+    It exceeds the ideal because of the slowest of the last calls. Other clients can be faster only by chance.
 
     Returns:
-        Seconds; None where tokens or faults decide, or several runs.
+        Seconds. None if tokens or faults are decisive, or if there are several runs.
     """
     sim, run = scenario.sim, scenario.runs[0]
     if sim.get("tokens_per_min") or sim.get("error_500") or len(scenario.runs) > 1:

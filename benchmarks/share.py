@@ -1,11 +1,11 @@
-"""What sharing answers costs an answer: shipping it to a directory, and taking it in from there.
+"""Cost of sharing an answer: writing it to a shared directory, and importing it from there.
 
     python -m benchmarks.share [--entries 20000] [--times 3] [--group 20]
 
-CPU of one process, with a directory on this machine: keeping entries of 600 bytes without sharing, keeping and shipping
-them, and taking them in elsewhere, in turns. Medians. Entries are kept as fast as the store takes them, in its groups
-of a thousand; with --group in groups of so many, as the answers of a run come: two thousand a second make groups of 20.
-The last line is what the store alone takes of those that come in: one transaction a thousand rows, and their indexes.
+CPU of one process with a directory on this machine, in turns: storing entries of 600 bytes without sharing, storing
+and sharing them, and importing them elsewhere. Figures are medians. Entries are stored as fast as the store accepts
+them, in its groups of a thousand; with --group in smaller groups, as in a run: two thousand answers a second make
+groups of 20. The last line is the store's part of importing: one transaction per thousand rows, and their indexes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     some = entries(args.entries)
     alone, out, taken, bare = [], [], [], []
-    for round_ in range(args.times + 1):  # the first one loads what is imported on use
+    for round_ in range(args.times + 1):  # the first round loads lazy imports
         with tempfile.TemporaryDirectory() as directory:
             stores = [DiskStore(f"{directory}/{name}") for name in ("alone", "first", "second", "bare")]
             for store in stores[1:3]:

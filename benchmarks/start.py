@@ -1,14 +1,14 @@
-"""What a person waits for before the first row is asked: importing, loading the magics, and planning.
+"""Waiting time before the first row is asked: importing, loading the magics, and planning.
 
     python benchmarks/start.py [--rows 100000] [--planned 1000000] [--times 9]
 
-Imports are timed in fresh processes that take turns, by an import statement's own time; the ratio is
-of each round's own pair. First paint is the time until the simulator has received the 20th request of a
-large frame: warm from the call, in a process whose engine is up and whose SDK is loaded; cold from the
-first line of a script that imports pandas and this package, makes the frame and asks. The simulator is
-the parent's there, since no real run starts one. Planning is a frame of which nothing is found and
-nothing is sent: how long its engine loop was deaf at most, and what is held for each row when all are
-planned and wait to be sent, besides the frame. Nothing leaves this machine.
+Imports are timed in fresh processes that take turns, by the time of the import statement alone; ratios are computed
+within each round. First paint is the time until the simulator has received the 20th request of a large frame: warm
+from the call, in a process with a running engine and a loaded SDK; cold from the first line of a script that imports
+pandas and this package, builds the frame and asks. There, the simulator runs in the parent process, since no real run
+starts one. Planning is measured with a frame that has no cached answers and of which nothing is sent: the longest
+time that the engine's loop was blocked, and the memory per row, without the frame, when all rows are planned and wait
+to be sent. Nothing leaves this machine.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Cost(NamedTuple):
 
 
 def fresh(code: str) -> Cost:
-    """Time *code* in a process of its own."""
+    """Time *code* in a fresh process."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     wall, cpu = done.stdout.split()[-2:]
     return Cost(float(wall), float(cpu))
@@ -108,7 +108,7 @@ def imports(times: int) -> list[tuple[str, str, str]]:
 
 
 def reached(sim: Simulator, requests: int) -> float:
-    """Wait until *sim* has received that many requests, and give the moment."""
+    """Wait until *sim* has received that many requests, and return the time."""
     latest = time.monotonic() + 60.0
     while sim.stats().requests < requests:
         if time.monotonic() > latest:
@@ -118,7 +118,7 @@ def reached(sim: Simulator, requests: int) -> float:
 
 
 def cold(sim: Simulator, rows: int) -> float:
-    """Seconds from the first line of a script to its 20th request."""
+    """Return the seconds from the first line of a script to its 20th request."""
     sim.reset()
     address = sim.base_url("compatible")
     code = _COLD.format(cache=tempfile.mkdtemp(), address=address, rows=rows, prompt=PROMPT)
@@ -139,7 +139,7 @@ def reviews(rows: int) -> Any:
 
 
 def warm(sim: Simulator, rows: int, times: int) -> list[float]:
-    """Seconds from the call to the 20th request, again and again in this process."""
+    """Return the seconds from the call to the 20th request, for repeated calls in this process."""
     taken = []
     frame = reviews(rows)
     for nth in range(times + 1):
@@ -153,7 +153,7 @@ def warm(sim: Simulator, rows: int, times: int) -> list[float]:
 
 
 class Deaf:
-    """The longest time that a loop did not come to its 1 ms timer."""
+    """The longest time by which a loop missed its 1 ms timer."""
 
     def __init__(self, loop: Any) -> None:
         self._loop, self._on, self.longest_s = loop, True, 0.0
@@ -171,10 +171,10 @@ class Deaf:
 
 
 def planned(rows: int, traced: bool) -> tuple[float, float, float]:
-    """Plan a frame behind one request that is not answered.
+    """Plan a frame that waits for one unanswered request.
 
     Returns:
-        Seconds until all rows are planned, the longest time the loop was deaf, and bytes held for each row
+        Seconds until all rows are planned, the longest time that the loop was blocked, and bytes per row
         (0 unless *traced*, which is five times as slow).
     """
     from pllm_notebook.engine.shared_engine import engine

@@ -1,9 +1,9 @@
-"""What `hedge=True` does to the end of a run, and what it costs, on virtual time.
+"""Effect of `hedge=True` on the end of a run, and its cost, in virtual time.
 
     python -m benchmarks.stragglers [--calls 3000] [--concurrency 64 256] [--seeds 20]
 
-The engine's own dispatcher against a modelled provider whose latencies are lognormal (median 1 s,
-sigma 1.0) with one in a hundred ten times as long. Nothing is sent. Medians over the seeds.
+The engine's own dispatcher uses a modelled provider with lognormal latencies (median 1 s, sigma 1.0), one in a
+hundred of which is ten times as long. Nothing is sent. Figures are medians over the seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def heavy_tailed(rng: random.Random) -> float:
 
 
 def makespan_s(count: int, concurrency: int, seed: int, *, hedge: bool) -> tuple[float, int]:
-    """Virtual seconds until the last of *count* calls was answered, and the requests it took."""
+    """Return the virtual seconds until the last of *count* calls was answered, and the number of requests."""
 
     async def main() -> tuple[float, int]:
         server = ModelServer(latency_s=heavy_tailed, rng=random.Random(seed))

@@ -1,9 +1,9 @@
-"""The method of the OpenAI cookbook's parallel request processor, written anew from its description.
+"""The method of the OpenAI cookbook's parallel request processor, reimplemented from its description.
 
-It is told the limits. One loop gives out requests: it begins with a whole minute's capacity of requests and of
-tokens, refills both all the time, sends when one more request and its estimated tokens fit, sleeps 1 ms, and
-after any rate-limit error sends nothing for 15 s. Each request has five attempts, put back at the end of the
-queue. It speaks HTTP without an SDK.
+It knows the limits. One loop sends requests: it starts with a full minute's capacity of requests and tokens, refills
+both continuously, sends when one more request and its estimated tokens fit, sleeps 1 ms, and sends nothing for 15 s
+after any rate-limit error. Each request has five attempts; a failed one goes back to the end of the queue. It uses
+HTTP without an SDK.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANSWER_TOKENS = 30
 
 
 class Capacity:
-    """A minute's worth of something, refilled all the time."""
+    """A capacity per minute that is refilled continuously."""
 
     def __init__(self, per_min: float | None) -> None:
         self.per_min = per_min or math.inf
@@ -41,7 +41,7 @@ class Capacity:
 
 
 class Processor:
-    """One run's queue, capacities, and the moment of the last rate-limit error."""
+    """One run's queue and capacities, and the time of the last rate-limit error."""
 
     def __init__(self, work: Work, model: str, prompts: list[str], session: aiohttp.ClientSession) -> None:
         per_min, tokens_per_min = work.sim.get("limits", {}).get(model) or (

@@ -1,4 +1,4 @@
-"""What people write first: `asyncio.gather` over the SDK, its own retries, and a semaphore."""
+"""The usual first attempt: `asyncio.gather` over the SDK with its own retries, and a semaphore."""
 
 from __future__ import annotations
 

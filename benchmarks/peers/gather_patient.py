@@ -1,4 +1,4 @@
-"""The same with more of both: ten retries and 256 at once."""
+"""`gather.py` with ten retries and 256 calls at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This package as a notebook uses it: one call, no option, limits not told, a cache that is empty."""
+"""This package as a notebook uses it: one call without options, unknown limits, an empty cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instructor over the SDK, 256 at once, its defaults otherwise."""
+"""Instructor over the SDK, 256 calls at once, otherwise with its defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""langchain-openai: `with_structured_output` and `abatch`, 256 at once, its defaults otherwise."""
+"""langchain-openai: `with_structured_output` and `abatch`, 256 calls at once, otherwise with its defaults."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""openaivec's asynchronous pandas face, one row a call, 256 at once.
+"""openaivec's asynchronous pandas accessor, one row per call, 256 calls at once.
 
-Its own choice would put several rows into one call, which is another way to save requests and not one to
-schedule them. It counts tokens with a vocabulary that it fetches from the network; here it counts bytes,
-about four times as many, and one short row stays far below its bound either way.
+By default it puts several rows into one call, which saves requests rather than scheduling them. It counts tokens with a
+vocabulary that it downloads. Here it counts bytes, about four times as many; a short row is far below its limit either
+way.
 """
 
 from __future__ import annotations

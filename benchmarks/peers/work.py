@@ -1,9 +1,9 @@
-"""What every client of the comparison is given, and the one line it gives back.
+"""The input of every client of the comparison, and the one line that it prints.
 
 A client is called as `python CLIENT.py ADDRESS SCENARIO`: the provider's base address, and the scenario with
-its runs and their rows as JSON. It prints {"answered", "failed", "wall_s", "cpu_s", "runs"}, with an
-`Ended` for each run. Timed is the work alone, from the call that starts it to its return: imports are over, whatever
-else a client makes first (an event loop, a connection pool, an engine) is counted.
+its runs and their rows as JSON. It prints {"answered", "failed", "wall_s", "cpu_s", "runs"}, with an `Ended` for each
+run. The time is that of the work alone, from the call that starts it to its return: without imports, but with
+everything else that a client creates first (an event loop, a connection pool, an engine).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Review(BaseModel):
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done.
+    """The work of one client.
 
     Attributes:
         address: The provider's base address.
         provider: Its wire format.
         runs: Model and texts of each run; all run at once.
-        timeout_s: What one call may take, None for the client's default.
-        sim: The simulator's options. Only a client that has to be told the limits may look.
+        timeout_s: Seconds that one call may take. None for the client's default.
+        sim: The simulator's options. Only a client that needs to know the limits may read them.
     """
 
     address: str
@@ -52,7 +52,7 @@ class Work:
 
     @property
     def timeout(self) -> dict[str, float]:
-        """What one call may take, as a keyword argument of the SDKs, nothing where their own default holds."""
+        """Time limit of one call as a keyword argument of the SDKs. Empty for their own default."""
         return {} if self.timeout_s is None else {"timeout": self.timeout_s}
 
 
@@ -66,11 +66,11 @@ class Ended:
 
 
 def measure(do: Callable[[Work], Sequence[Ended]], prepare: Callable[[Work], object] = lambda work: None) -> None:
-    """Read the command line, do the work, print what it took.
+    """Read the command line, do the work, and print its result and times.
 
     Args:
-        do: The work, timed.
-        prepare: What is imported late, and is not counted, as nobody's imports are.
+        do: The work, which is timed.
+        prepare: Imports that a client makes late. They are not counted, like all other imports.
     """
     scenario = json.loads(sys.argv[2])
     runs = tuple(
@@ -95,7 +95,7 @@ def measure(do: Callable[[Work], Sequence[Ended]], prepare: Callable[[Work], obj
 
 
 def report(ask: Callable[[Work, str, list[str]], Awaitable[Sequence[Any]]]) -> None:
-    """Measure *ask*, which gives for a model and its prompts a `Review`, or something else, for each."""
+    """Measure *ask*, which returns one result for each prompt of a model: a `Review` if it was answered."""
 
     async def one(work: Work, model: str, texts: Sequence[str], start: float) -> Ended:
         prompts = [PROMPT.replace("{text}", text) for text in texts]
