@@ -73,6 +73,7 @@ def right(out: pd.DataFrame) -> pd.Series[bool]:
     return out["answer"].astype(str) == out["label"]
 
 
+@pytest.mark.usefixtures("asked_before")
 def test_a_vote_is_as_often_right_as_the_arithmetic_says(votes: dict[int, tuple[pd.DataFrame, int]]) -> None:
     for n, (out, _) in votes.items():
         low, high = interval(plurality(n, NOISE, 2), ROWS)
@@ -80,6 +81,7 @@ def test_a_vote_is_as_often_right_as_the_arithmetic_says(votes: dict[int, tuple[
     assert [calls for _, calls in votes.values()] == [ROWS, 2 * ROWS, 2 * ROWS], "only new samples are paid for"
 
 
+@pytest.mark.usefixtures("asked_before")
 def test_fewer_samples_are_evaluated_from_a_run_of_more(votes: dict[int, tuple[pd.DataFrame, int]]) -> None:
     out, _ = votes[5]
 

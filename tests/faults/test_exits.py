@@ -75,7 +75,7 @@ FORKED = (
 # none for what is called at exit.
 NO_LATE_THREADS = (3, 12) <= sys.version_info[:3] < (3, 12, 3)
 # They ask for the first time while the main thread ends, or after it.
-ASK_LATE = re.compile(r"threading\.Thread\(target=(?!.*daemon=True)|ThreadPoolExecutor|\A@atexit\.register")
+ASK_LATE = re.compile(r"threading\.Thread\(target=(?!.*daemon=True)|ThreadPoolExecutor|@atexit\.register")
 PAUSED = r"\S+: submitted 1 call in 1 batch job \([^)]*\); awaiting 1 call in 1 batch job\.\nRun the program again.*\n"
 
 SCRIPTS = {
