@@ -2,8 +2,7 @@
 
     python tools/gallery.py [NAME ...]
 
-Each runs in a kernel of its own, in a copy of notebooks/, with an empty cache and no key, so that what a page shows is
-what a newcomer sees.
+Each runs in its own kernel, in a copy of notebooks/, with an empty cache, so that a page shows what a new user sees.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ BUILT = ROOT / "build" / "gallery"
 
 
 def main(names: list[str]) -> int:
-    """Execute these notebooks, all for none; return the exit code."""
+    """Execute these notebooks, or all if none is named. Return the exit code."""
     BUILT.mkdir(parents=True, exist_ok=True)
     failed = 0
     for path in [NOTEBOOKS / f"{name}.ipynb" for name in names] or sorted(NOTEBOOKS.glob("*.ipynb")):
@@ -46,7 +45,7 @@ def main(names: list[str]) -> int:
 
 
 def executed(path: Path) -> tuple[Any, CellExecutionError | None]:
-    """Run a notebook in this interpreter's own kernel; return it with its outputs, and the error that ended it."""
+    """Run a notebook in a kernel of this interpreter. Return it with its outputs, and the error that ended it."""
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the debugger's remark on frozen modules
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(

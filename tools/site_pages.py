@@ -1,9 +1,9 @@
-"""What the documentation site adds to the pages of docs/: a hook of mkdocs.
+"""The hook of mkdocs that adds pages to those of docs/.
 
 - CHANGELOG.md, CONTRIBUTING.md, SECURITY.md and the notebooks become pages; links to them lead there. A notebook is
-  shown with its outputs where `make gallery` has run it, else as it is committed.
-- The page of commands gets what each prints for `--help`.
-- `llms.txt` lists the pages, and each page is there as Markdown too, beside its HTML.
+  shown with its outputs if `make gallery` has run it, otherwise as committed.
+- The page of commands gets the output of `--help` of each command.
+- `llms.txt` lists the pages. Each page is also available as Markdown, beside its HTML.
 - A page that would load anything from another host fails the build.
 """
 
@@ -68,7 +68,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links of *page* to the pages of the site, and fill in the commands."""
+    """Rewrite the links of *page* to pages of the site, and fill in the commands."""
     source = page.file.src_uri
     if source == "reference/command_line.md":
         markdown = markdown.replace("<!-- commands -->", "\n\n".join(_commands()))
@@ -138,7 +138,7 @@ def _first_sentence(markdown: str) -> str:
 
 
 def _check_list(lines: list[str], site: Path) -> None:
-    """Refuse a list that a reader of llms.txt could not follow."""
+    """Raise `PluginError` if a link of llms.txt is malformed, leads nowhere, or occurs twice."""
     from mkdocs.exceptions import PluginError
 
     wrong = [line for line in lines if line.startswith("-") and not _LISTED.fullmatch(line)]
@@ -155,7 +155,7 @@ def _generated(config: MkDocsConfig, path: str, content: str | bytes) -> File:
 
 
 def _on_site(link: re.Match[str], source: str) -> str:
-    """Return the link as it leads on the site: to a page of ours, or as code where there is none for it."""
+    """Return the link as it is on the site: to one of its pages, or to its start page if it has none for the file."""
     target, anchor = link[2], link[3] or ""
     if "://" in target or target.startswith("mailto:"):
         return link[0]

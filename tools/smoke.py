@@ -1,6 +1,6 @@
-"""Try an installed package as a newcomer would, without a key: what a wheel that lacks a file would fail at.
+"""Test an installed package without a key, and find files that are missing in its wheel.
 
-python -P tools/smoke.py        -P: the package that is installed, and not the clone beside it
+python -P tools/smoke.py        -P: import the installed package, not the clone beside it
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Ask the simulator about a frame, and look for what is not code; return the exit code."""
+    """Ask the simulator about a frame, and check the files that are not code. Return the exit code."""
     import pandas as pd
     from pydantic import BaseModel, Field
 

@@ -1,7 +1,7 @@
-"""Write what is made from the options' fields: the tables of docs/options.md, and the types of `**options`.
+"""Generate files from the options' fields: the tables of docs/options.md, and the types of `**options`.
 
 python tools/write_options.py           write them (make options)
-python tools/write_options.py --check   fail if they are not what the fields say
+python tools/write_options.py --check   fail if they are out of date
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def files() -> dict[Path, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or say which differ."""
+    """Write the files, or print which differ. Return the exit code."""
     differing = [path for path, text in files().items() if not path.exists() or path.read_text("utf-8") != text]
     if "--check" in arguments:
         for path in differing:
