@@ -136,9 +136,10 @@ def detectable_difference(labels: float, discordant: float, alpha: float = 0.05)
 
 
 def marginal_p(old: Any, new: Any, question: Array, classes: int) -> float:
-    """Return the p of the hypothesis that a field's distribution has not shifted: a Wald test on all shares.
+    """Return the p of the hypothesis that a field's distribution has not shifted: a score test on all shares.
 
-    Bhapkar's test ("A note on the equivalence of two test criteria", 1966), with the variance between questions.
+    Stuart's test ("A test for homogeneity of the marginal distributions in a two-way classification", 1955), with the
+    variance between questions.
 
     Args:
         old: Class of each row on the old side, integers from 0 to classes - 1, shape (n,).
@@ -155,7 +156,9 @@ def marginal_p(old: Any, new: Any, question: Array, classes: int) -> float:
         return 1.0
     sums = np.array(moved)  # shape (classes - 1, questions)
     total = sums.sum(axis=1)
-    spread = sums @ sums.T - np.outer(total, total) / max(sums.shape[1], 1)
+    # The variance if nothing has shifted, not that around the mean shift (Bhapkar, 1966): around its mean, a shift that
+    # all questions share has the variance 0, and three equal moves would be certain.
+    spread = sums @ sums.T
     rank = int(np.linalg.matrix_rank(spread))
     if not rank:
         return 1.0

@@ -126,3 +126,25 @@ def test_a_distribution_that_has_not_moved_is_seldom_said_to_have() -> None:
     assert still / 400 <= 0.08
     assert moved / 400 >= 0.8
     assert marginal_p([0, 1, 1], [0, 1, 1], np.arange(3), 2) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("moved", "questions", "p"), [(50, 50, 1.5e-12), (49, 50, 2.6e-12), (3, 3, 0.083), (1, 1, 0.317)]
+)
+def test_the_more_rows_move_the_same_way_the_smaller_is_the_p_of_the_shift(
+    moved: int, questions: int, p: float
+) -> None:
+    new = (np.arange(questions) < moved).astype(int)
+
+    assert marginal_p(np.zeros(questions, int), new, np.arange(questions), 2) == pytest.approx(p, rel=0.05)
+
+
+@pytest.mark.parametrize("rows", [20, 30, 60])
+def test_moves_in_both_directions_seldom_count_as_a_shift(rows: int) -> None:
+    """Simulated: all rows move, each to the one or to the other value with the same chance."""
+    rng = np.random.default_rng(rows)
+    old = rng.integers(0, 2, (1_000, rows))
+
+    found = [marginal_p(one, 1 - one, np.arange(rows), 2) < 0.05 for one in old]
+
+    assert np.mean(found) <= 0.08
