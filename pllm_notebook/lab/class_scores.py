@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from pllm_notebook.lab.paired_tests import sums_by_group
 
-__all__ = ["FEWEST_OF_CLASS", "ClassScore", "MacroF1Change", "class_scores", "macro_f1_change", "macro_f1_interval"]
+__all__ = [
+    "FEWEST_OF_CLASS",
+    "NO_ANSWER",
+    "ClassScore",
+    "MacroF1Change",
+    "class_scores",
+    "macro_f1_change",
+    "macro_f1_interval",
+]
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 FEWEST_OF_CLASS = 10
 """A class with fewer labels is shown but not included in intervals and tests."""
+
+NO_ANSWER: Any = object()
+"""The answer of a failed row. None is not that: a field that may be null has it as a value."""
 
 _MOST_CLASSES = 30
 # With more questions the bootstrap takes long, and the normal interval agrees to the digits shown.
@@ -67,11 +79,11 @@ class MacroF1Change:
 
 
 def class_scores(truths: Sequence[Any], answers: Sequence[Any]) -> list[ClassScore]:
-    """Return the figures of each class, ordered by type and then value; all but floats are ordered as text.
+    """Return the figures of each class, ordered by type and then value; all but numbers are ordered as text.
 
     Args:
         truths: The label of each row.
-        answers: Answers to the same rows. None for a row without an answer.
+        answers: Answers to the same rows. `NO_ANSWER` for a failed row.
     """
     classes = _classes_in(truths, answers)
     right, said, true = (_counts(truths, answers, classes, what).sum(axis=0) for what in ("right", "said", "true"))
@@ -89,7 +101,7 @@ def macro_f1_change(
 
     Args:
         truths: The label of each row.
-        old: Answers of the old side. None for a row without one.
+        old: Answers of the old side. `NO_ANSWER` for a failed row.
         new: Answers of the new side.
         question: A number for each row, equal for equal rows, which are resampled together.
     """
@@ -200,9 +212,10 @@ def _counted_classes(truths: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any,
 
 
 def _classes_in(truths: Sequence[Any], answers: Sequence[Any]) -> list[Any]:
-    seen = {_key(value): value for value in [*truths, *(one for one in answers if one is not None)]}
+    seen = {_key(value): value for value in [*truths, *(one for one in answers if one is not NO_ANSWER)]}
+    numbers = (int, float, Decimal)
     return sorted(
-        seen.values(), key=lambda value: (str(type(value)), value if isinstance(value, float) else str(value))
+        seen.values(), key=lambda value: (str(type(value)), value if isinstance(value, numbers) else str(value))
     )
 
 

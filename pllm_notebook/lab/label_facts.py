@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pllm_notebook.frames.label_table import Labels
-from pllm_notebook.lab.class_scores import class_scores, macro_f1_interval
+from pllm_notebook.lab.class_scores import NO_ANSWER, class_scores, macro_f1_interval
 from pllm_notebook.lab.corrected_groups import FieldAnswers, accuracy_of
 from pllm_notebook.statistics import CorrectedMean
 from pllm_notebook.store import Label, LabelFile, current_directory
@@ -52,7 +52,8 @@ def evaluation_facts(answers: FieldAnswers, against: str) -> dict[str, Any] | No
     lines = np.flatnonzero(answers.labelled & ~answers.examples).tolist()
     if not lines or not (answers.is_listed or answers.is_number):
         return None
-    truths, said = ([cells[at] for at in lines] for cells in (answers.truths, answers.answers))
+    truths = [answers.truths[at] for at in lines]
+    said = [NO_ANSWER if answers.failed[at] else answers.answers[at] for at in lines]
     question = answers.question[lines]
     right = [truth == answer for truth, answer in zip(truths, said, strict=True)]
     made: dict[str, Any] = {
@@ -61,7 +62,7 @@ def evaluation_facts(answers: FieldAnswers, against: str) -> dict[str, Any] | No
         "rows": len(lines),
         "questions": len(np.unique(question)),
         "examples": int((answers.labelled & answers.examples).sum()),
-        "failed": sum(1 for answer in said if answer is None),
+        "failed": int(answers.failed[lines].sum()),
         "accuracy": float(np.mean(right)),
         "whole_table": figure_of(accuracy_of(answers)) if answers.has_chance.any() or answers.problem else None,
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.formatting import counted
-from pllm_notebook.lab.class_scores import MacroF1Change, macro_f1_change
+from pllm_notebook.lab.class_scores import NO_ANSWER, MacroF1Change, macro_f1_change
 from pllm_notebook.lab.paired_tests import (
     detectable_difference,
     difference_interval,
@@ -175,7 +175,7 @@ def _macro_f1(
     # For a number with many values, a mean over classes is meaningless.
     if any(isinstance(truth, float) for truth in truths):
         return None
-    before, after = ([value if there else None for value, there in zip(values, known.tolist(), strict=True)]
+    before, after = ([value if there else NO_ANSWER for value, there in zip(values, known.tolist(), strict=True)]
                      for values, known in (old, new))  # fmt: skip
     return macro_f1_change(truths, before, after, question)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pllm_notebook.lab import class_scores
-from pllm_notebook.lab.class_scores import macro_f1_change, macro_f1_interval
+from pllm_notebook.lab.class_scores import NO_ANSWER, macro_f1_change, macro_f1_interval
 
 SHARES = [0.4, 0.3, 0.2, 0.1]
 
@@ -65,3 +65,19 @@ def test_copies_of_a_question_are_drawn_together() -> None:
     copied = macro_f1_interval(np.tile(truth, 5).tolist(), np.tile(old, 5).tolist(), np.tile(np.arange(200), 5))
 
     assert alone == copied
+
+
+def test_classes_that_are_numbers_are_ordered_as_numbers() -> None:
+    found = class_scores.class_scores([10, 2, 1, 10], [1, 2, 1, 10])
+
+    assert [(one.value, one.labels) for one in found] == [(1, 1), (2, 1), (10, 2)]
+
+
+def test_a_failed_row_is_not_the_answer_none() -> None:
+    """A field that may be null has None as a class of its own."""
+    truths = [None, None, "a", "a"]
+
+    found = class_scores.class_scores(truths, [None, NO_ANSWER, "a", NO_ANSWER])
+
+    figures = {one.value: (one.labels, one.precision, one.recall) for one in found}
+    assert figures == {"a": (2, 1.0, 0.5), None: (2, 1.0, 0.5)}
