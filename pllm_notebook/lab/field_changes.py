@@ -67,11 +67,11 @@ class FieldChange:
         noise: Share of pairs of answers to the same row and question whose values differ: the noise of asking twice.
             None if neither question has samples or a recheck.
         kappa: Agreement of both sides beyond chance (Cohen, 1960); NaN for free text, and for a single value.
-        p_shift: p that the distribution has not shifted (Bhapkar), corrected for the number of fields (Holm). NaN for
+        p_shift: p that the distribution has not shifted (Stuart), corrected for the number of fields (Holm). NaN for
             free text. It assumes many rows and is only rough if fewer than about 30 have changed.
         moves: Directions of change, the most frequent first. Empty for free text.
         values: Each value with its count in the old and in the new answers, for a field with few values.
-        means: Mean of the old and of the new answers, each over all rows with a value on that side: of numbers, or
+        means: Mean of the old and of the new answers, over the compared rows with a value on that side: of numbers, or
             otherwise the number of characters or items. None without any.
         unit: Unit of the means. "" for the values themselves.
         noise_pairs: Number of pairs behind `noise`.
@@ -203,7 +203,7 @@ def _change(
     effective = effective_count(question) if compared else 0.0
     low, high = share_interval(churn * effective if compared else 0.0, effective)
     few = len(values) <= _MOST_CLASSES
-    means, unit = _means(field)
+    means, unit = _means(field, was, becomes)
     return FieldChange(
         field=name,
         compared=compared,
@@ -253,7 +253,7 @@ def _kappa(was: Numbers, becomes: Numbers, classes: int) -> float:
     return (agreed - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
 
 
-def _means(field: FieldValues) -> tuple[tuple[float, float] | None, str]:
+def _means(field: FieldValues, was: Numbers, becomes: Numbers) -> tuple[tuple[float, float] | None, str]:
     """Return the means of both sides' values and their unit. None for categories and booleans."""
     kinds = {type(value) for value in field.values} - {NoneType}
     if not kinds or bool in kinds or field.column.kind is Kind.CATEGORY:
@@ -267,7 +267,7 @@ def _means(field: FieldValues) -> tuple[tuple[float, float] | None, str]:
         return None, ""
     by_code = np.array(measured)
     means = []
-    for codes in field.codes:
+    for codes in (was, becomes):
         known = by_code[codes]
         known = known[~np.isnan(known)]
         if not len(known):

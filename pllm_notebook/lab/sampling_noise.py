@@ -72,12 +72,12 @@ def _of_samples(source: Source, fields: Sequence[str], like: Table) -> Iterator[
     wanted = {field: prefix + field for field in fields if columns.count(prefix + field) == 1}
     data = samples.column_data(["position", "model", "failure", *wanted.values()])
     position, model = data.values[0], data.values[1]
-    failed = data.missing[2]
+    answered = data.missing[2]  # no failure
     for at, field in enumerate(wanted, 3):
         codes, _, _ = coded(data.values[at], ())
         answers: dict[tuple[Any, Any], list[int]] = defaultdict(list)
         for line in range(samples.total):
-            if failed[line] and (not data.missing[at][line]):
+            if answered[line] and not data.missing[at][line]:
                 answers[position[line], model[line]].append(int(codes[line]))
         pairs = [pair for own in answers.values() for pair in combinations(own, 2)]
         yield _Counted(field, len(pairs), sum(one != other for one, other in pairs), "samples")
