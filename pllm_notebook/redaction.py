@@ -18,27 +18,45 @@ __all__ = ["add_secret", "install_log_filter", "redact"]
 # Shorter secrets may be ordinary words ("none", "simulated"), which would be redacted from every sentence.
 _SHORTEST = 8
 # Key prefixes of the large providers and routers.
-_KEY_PREFIXES = r"\b(?:sk-|sk_|pk-|AIza|AQ\.|ya29\.|gsk_|xai-|hf_|pplx-|r8_|gh[pousr]_|AKIA)"
+_KEY_PREFIXES = r"\b(?:sk-|sk_|pk-|sess-|AIza|AQ\.|ya29\.|gsk_|xai-|hf_|pplx-|r8_|gh[pousr]_|AKIA)"
+_SCHEMES = r"(?:Bearer|Basic|Digest|ApiKey|Negotiate|AWS4-HMAC-SHA256)"
 _PATTERNS = (
+    # First, since the next ones would redact only the beginning of its first line.
+    re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[^-…]{6,}"),
     re.compile(rf"({_KEY_PREFIXES})[\w*.-]{{6,}}"),
     re.compile(r"\b((?:Bearer|Basic)(?: |%20))[\w*.+/=~-]{6,}", re.IGNORECASE),
     # A header or a field of JSON, in any quotes: "x-api-key": "…", Authorization: …
     re.compile(
-        r"""((?:api[-_]?key|authorization|auth[-_]token|access[-_]token|client[-_]secret)\\?["']?\s?[:=]\s?\\?["']?"""
-        r"""(?:(?:Bearer|Basic)\s)?)(?!Bearer|Basic)[^\s"'\\,;&}\])…]{6,}""",
+        r"""((?:api[-_]?key|authorization|(?:auth|access|refresh|session|security|id)[-_]token|client[-_]secret"""
+        r"""|(?:secret|private|access)[-_]?key)\\?["']?\s?[:=]\s?\\?["']?(?:(?:Bearer|Basic|ApiKey|Negotiate)\s)?)"""
+        rf"""(?!{_SCHEMES}\b)[^\s"'\\,;&}}\])…]{{6,}}""",
         re.IGNORECASE,
     ),
-    re.compile(r"""([?&](?:key|token|sig|signature)=)[^\s"'\\&#<>…]{6,}""", re.IGNORECASE),
+    re.compile(
+        r"""([?&](?:(?:x-(?:amz|goog)-)?(?:key|token|sig|signature|credential|security-token))=)[^\s"'\\&#<>…]{6,}""",
+        re.IGNORECASE,
+    ),
+    # Only in quotes or after "=": sentences say "password: required". In quotes it may contain spaces.
+    re.compile(
+        r"""((?:password|passwd|passphrase)\\?["']\s?:\s?(\\?["']))(?:(?!\2)(?:\\.|[^\\\n…])){4,}""", re.IGNORECASE
+    ),
+    re.compile(r"""((?:password|passwd|passphrase|secret)=\\?["']?)[^\s"'\\,;&}\])…]{6,}""", re.IGNORECASE),
+    # What signs one request: Authorization: Digest …, response="…", or AWS4-HMAC-SHA256 …, Signature=…
+    re.compile(r"""\b((?:response|signature)=\\?["']?)[0-9a-f]{16,}""", re.IGNORECASE),
     # The password in an address.
     re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,200}(?=@)"),
 )
 _PREFIX = re.compile(_KEY_PREFIXES)
 # Strings, ignoring case, one of which a text must contain for the pattern at the same index to match. Most have none.
 _NEEDLES: tuple[tuple[str, ...], ...] = (
-    ("sk-", "sk_", "pk-", "aiza", "aq.", "ya29.", "gsk_", "xai-", "hf_", "pplx-", "r8_", "gh", "akia"),
+    ("-----begin",),
+    ("sk-", "sk_", "pk-", "sess-", "aiza", "aq.", "ya29.", "gsk_", "xai-", "hf_", "pplx-", "r8_", "gh", "akia"),
     ("bearer", "bas"),
     ("key", "auth", "token", "secret"),
     ("=",),
+    ("pass",),
+    ("pass", "secret="),
+    ("response=", "nature="),
     ("://",),
 )
 

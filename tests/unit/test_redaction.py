@@ -27,6 +27,26 @@ from pllm_notebook.redaction import add_secret, install_log_filter, redact
         ("{'x-api-key': 'abcdefgh', 'n': 1}", "{'x-api-key': '…', 'n': 1}"),
         ('{"x-goog-api-key":"abcdefgh"}', '{"x-goog-api-key":"…"}'),
         ('{\\"api-key\\": \\"abcdefgh\\"}', '{\\"api-key\\": \\"…\\"}'),
+        ('{"user": "me", "password": "two words\\"!", "n": 1}', '{"user": "me", "password": "…", "n": 1}'),
+        ('{\\"db_password\\":\\"abcdefgh\\",\\"n\\":1}', '{\\"db_password\\":\\"…\\",\\"n\\":1}'),
+        ("DB_PASSWORD=abcdefgh host=h", "DB_PASSWORD=… host=h"),
+        ("aws_secret_access_key=abcd/efgh+ij", "aws_secret_access_key=…"),
+        ('"aws_session_token": "abcdefgh"', '"aws_session_token": "…"'),
+        ("https://h/b?X-Amz-Expires=60&X-Amz-Signature=0a1b2c3d", "https://h/b?X-Amz-Expires=60&X-Amz-Signature=…"),
+        ("refused: sess-abcdefgh1234", "refused: sess-…"),
+        (
+            'Authorization: Digest username="me", uri="/v1", response="6629fae49393a05397450978507c4ef1"',
+            'Authorization: Digest username="me", uri="/v1", response="…"',
+        ),
+        (
+            "Authorization: AWS4-HMAC-SHA256 SignedHeaders=host, Signature=6629fae49393a05397450978507c4ef1",
+            "Authorization: AWS4-HMAC-SHA256 SignedHeaders=host, Signature=…",
+        ),
+        (
+            '{"private_key": "-----BEGIN PRIVATE KEY-----\\nMII+abcd\\n-----END"}',
+            '{"private_key": "… PRIVATE KEY-----…-----END"}',
+        ),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEabcd\n-----END", "-----BEGIN PRIVATE KEY-----…-----END"),
     ],
 )
 def test_what_is_shaped_like_a_key_is_taken_out(text: str, shown: str) -> None:
@@ -43,6 +63,11 @@ def test_what_is_shaped_like_a_key_is_taken_out(text: str, shown: str) -> None:
         "https://host:8080/v1/models?limit=100000",
         "mail to someone@example.org",
         "Bearer of bad news",
+        "password: required; the password is forgotten",
+        'a field "password": {"type": "string", "format": "password"}',
+        'Is "password" a "secret"? The response="positive", its signature=missing',
+        "the pos-sess-ion and the sess-ions",
+        "authorization: Digest",
         "",
     ],
 )
@@ -80,7 +105,9 @@ def test_what_is_known_can_not_be_seen_from_outside() -> None:
         pickle.dumps(redaction._without_known)
 
 
-@pytest.mark.parametrize("piece", ["a", "x-", "a_", "://a", "sk-", "api-key: ", "Bearer ", "?key="])
+@pytest.mark.parametrize(
+    "piece", ["a", "x-", "a_", "://a", "sk-", "api-key: ", "Bearer ", "?key=", '"password":"', "-----BEGIN "]
+)
 def test_no_text_takes_more_than_its_length(piece: str) -> None:
     text = piece * (400_000 // len(piece))
 
@@ -146,7 +173,9 @@ def test_a_pattern_is_tried_on_every_text_that_it_could_match() -> None:
     texts = [
         "baſic abcdefgh", "api\u212aey: abcdefgh", "author\u0131zation: abcdefgh", "client-ſecret=abcdefgh",
         "to\u212aen: abcdefgh and access_to\u212aen: abcdefgh", "?ſig=abcdefgh", "BEARER%20abcdefgh", "sk-abcdefgh",
-        "AQ.abcdefgh", "ghp_abcdefgh", "ftp://user:word@host",
+        "sess-abcdefgh", "pa\u017f\u017fword=abcdefgh",
+        "'pa\u017fsword': 'abcdefgh'", "\u017fecret=abcdefgh", "s\u0131gnature=0123456789abcdef",
+        "re\u017fponse=0123456789abcdef", "-----BEGIN PRIVATE KEY-----abcdefgh", "AQ.abcdefgh", "ghp_abcdefgh", "ftp://user:word@host",
     ]  # fmt: skip
 
     whole = []
