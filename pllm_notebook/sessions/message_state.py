@@ -277,8 +277,9 @@ def open_message_state(
     """
     if not isinstance(name, str):
         raise UsageError(f"A conversation's name is a string, not {name!r}. Nothing was sent.")
-    # A name may contain a slash, or be "..".
-    file = f"{quote(agent, safe='')}.{quote(name, safe='')}.jsonl"
+    # A name may contain a slash, or be "..". `quote` keeps dots; without one in the agent's name, the first dot of the
+    # file's name is where it ends, so that no two pairs of names share a file.
+    file = f"{quote(agent, safe='').replace('.', '%2E')}.{quote(name, safe='')}.jsonl"
     if len(file) > _LONGEST_FILE:
         raise UsageError(
             f"The agent's name and the conversation's name together form a file name that is too long: "

@@ -155,7 +155,7 @@ def test_a_conversation_whose_picture_is_gone_says_so(tmp_path: Path) -> None:
 def test_names_of_conversations_are_no_paths(tmp_path: Path) -> None:
     open_message_state(tmp_path, "../judge", "/x", Documents(tmp_path)).append("user", "one")
 
-    assert [file.name for file in (tmp_path / "states").iterdir()] == ["..%2Fjudge.%2Fx.jsonl"]
+    assert [file.name for file in (tmp_path / "states").iterdir()] == ["%2E%2E%2Fjudge.%2Fx.jsonl"]
 
 
 def test_a_line_that_was_half_written_costs_that_message_alone(tmp_path: Path) -> None:
@@ -273,3 +273,15 @@ def test_what_stands_in_no_list_is_refused_and_not_said_letter_by_letter(said: A
 def test_a_name_that_cannot_be_a_conversations_is_refused(tmp_path: Path, name: Any) -> None:
     with pytest.raises(UsageError, match=r"conversation's name .* Nothing was sent\.$"):
         open_message_state(tmp_path, "judge", name, Documents(tmp_path))
+
+
+def test_names_with_dots_are_conversations_of_their_own(tmp_path: Path) -> None:
+    def opened(agent: str, name: str) -> MessageState:
+        return open_message_state(tmp_path, agent, name, Documents(tmp_path), resume=True)
+
+    names = [("a.b", "c"), ("a", "b.c"), ("a%2Eb", "c"), ("a", "c"), ("a.", "b"), ("a", ".b"), ("..", ".")]
+    for agent, name in names:
+        opened(agent, name).append("user", f"{agent} and {name}")
+
+    assert [opened(*each).resolve() for each in names] == [[f"{agent} and {name}"] for agent, name in names]
+    assert {"a.c.jsonl", "a.b.c.jsonl"} <= {path.name for path in (tmp_path / "states").iterdir()}
