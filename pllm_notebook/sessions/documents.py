@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -43,6 +44,7 @@ _KINDS = {suffix: kind for kind, suffix in _SUFFIXES.items()}
 # Media shared by several calls are held in memory once: the most recently used ones, up to this size.
 _SHARED_BYTES = 64 * 2**20
 _BEGINNING = 60
+_URL = re.compile(rb"[a-z][a-z0-9+.-]*://\S+\Z", re.IGNORECASE)
 _MAX_LISTED = 50
 
 
@@ -193,29 +195,32 @@ class Documents:
             known = self._shared.get(name)
         if known is not None and (known.mime, known.name) == (like.mime, like.name):
             return known
+        # A text with the same bytes has the same hash, and its own file.
+        document = self._document(name + _SUFFIXES.get(like.mime, _UNKNOWN)) or self._document(name + _ADDRESS)
         try:
-            document = self[name]
+            document = document or self[name]  # of a directory in which each hash had one file, of the first kind
         except KeyError:
             raise StoreError(
                 f"A conversation contains the document {name[:12]}…, which is no longer in {self._folder}. "
                 f"Nothing was sent."
             ) from None
         content = document.read()
-        if document.kind == "text/uri-list":
+        if document.kind == "text/uri-list" or (document.kind == "text/plain" != like.mime and _is_url(content)):
             return replace(like, url=content.decode())
         return self._one(name, replace(like, data=base64.b64encode(content).decode("ascii")))
 
     def _keep(self, name: str, suffix: str, content: bytes) -> None:
+        file = name + suffix
         with self._lock:
-            if name in self._known:
+            if file in self._known:
                 return
-        path = os.path.join(self._folder, name + suffix)
+        path = os.path.join(self._folder, file)
         if not os.path.exists(path):
             make_directory(self._folder)
             # Not synced: the caller still has the content, and the keys of answers do not depend on this file.
             write_atomic(path, content, synced=False)
         with self._lock:
-            self._known.add(name)
+            self._known.add(file)
 
     def _one(self, name: str, media: Media) -> Media:
         with self._lock:
@@ -238,6 +243,10 @@ class Documents:
             return [name for name in os.listdir(self._folder) if not name.startswith(".")]
         except FileNotFoundError:
             return []
+
+
+def _is_url(content: bytes) -> bool:
+    return _URL.match(content) is not None
 
 
 class _RecordingStore:

@@ -285,3 +285,32 @@ def test_names_with_dots_are_conversations_of_their_own(tmp_path: Path) -> None:
 
     assert [opened(*each).resolve() for each in names] == [[f"{agent} and {name}"] for agent, name in names]
     assert {"a.c.jsonl", "a.b.c.jsonl"} <= {path.name for path in (tmp_path / "states").iterdir()}
+
+
+@pytest.mark.parametrize("texts_first", [True, False])
+def test_an_image_at_a_url_stays_one_beside_the_same_url_as_text(tmp_path: Path, texts_first: bool) -> None:
+    url = "https://example.org/a.png"
+    said: list[Turn] = [Turn("user", "Look.", (Media("image/png", url=url),))]
+    documents = Documents(tmp_path)
+    state = open_message_state(tmp_path, "judge", "chat", documents)
+    if texts_first:
+        documents.keep_text(url)
+    state.extend(said)
+    documents.keep_text(url)
+
+    resumed = open_message_state(tmp_path, "judge", "chat", Documents(tmp_path), resume=True)
+
+    assert list(resumed) == said
+    assert [each.kind for each in sorted(documents, key=lambda each: each.kind)] == ["text/plain", "text/uri-list"]
+
+
+def test_a_url_that_an_earlier_version_kept_as_text_is_still_read(tmp_path: Path) -> None:
+    url = "https://example.org/a.png"
+    state = open_message_state(tmp_path, "judge", "chat", Documents(tmp_path))
+    state.append(Turn("user", "Look.", (Media("image/png", url=url),)))
+    (kept,) = (tmp_path / "documents").iterdir()
+    kept.rename(kept.with_suffix(".txt"))
+
+    resumed = open_message_state(tmp_path, "judge", "chat", Documents(tmp_path), resume=True)
+
+    assert list(resumed) == list(state)
