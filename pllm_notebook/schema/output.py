@@ -130,6 +130,11 @@ class OutputType:
         return choices_of(self.kind, self.fields, self.json_schema)
 
     @property
+    def core_schema(self) -> Any:
+        """Pydantic's core schema of the type."""
+        return self._adapter.core_schema
+
+    @property
     def takes_null(self) -> bool:
         """Whether the value itself may be null, so that a reply without text is valid."""
         return any(one.get("type") == "null" for one in self.json_schema.get("anyOf", (self.json_schema,)))

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 from typing import Any, Optional, cast
 
 from pydantic import BaseModel, TypeAdapter, create_model
-from pydantic_core import to_json
+from pydantic_core import SchemaValidator, to_json
 
 from pllm_notebook.schema.choices import spelling
 from pllm_notebook.schema.fields import bare
 from pllm_notebook.schema.output import OutputType
+from pllm_notebook.schema.validators import fields_alone
 
 __all__ = ["partial_value"]
 
@@ -23,8 +24,8 @@ Paths = frozenset[tuple[str, ...]]
 def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) -> Any:
     """Return a value of the type with None in its missing fields, validated in the other fields.
 
-    If the type is not a model, or a validator of the whole refuses the value, each field is validated by its bare type
-    alone, without field validators and constraints. The value is then a namespace, or a dict for a TypedDict.
+    If the type is not a model, or a validator of the whole refuses the value, the fields are validated without the
+    validators of the whole. The value is then a namespace, or a dict for a TypedDict.
 
     Args:
         output: A type with fields.
@@ -32,7 +33,7 @@ def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) 
         missing: Path of JSON names, from the root, of each missing field.
 
     Raises:
-        ValueError: If a field that is present does not have its type.
+        ValueError: If a field that is present does not have its type, or breaks a constraint or validator of its own.
     """
     kind = bare(output.kind)
     content = to_json(value)
@@ -43,12 +44,15 @@ def partial_value(output: OutputType, value: Mapping[str, Any], missing: Paths) 
             pass
     fields = output.fields or ()
     absent = {path[0] for path in missing}
-    parts = {
-        field.name: None
-        if field.alias in absent or field.alias not in value
-        else TypeAdapter(field.annotation).validate_json(spelling(value[field.alias]))
-        for field in fields
-    }
+    left = frozenset(field.name for field in fields if field.alias in absent)
+    given = {f.name: value[f.alias] for f in fields if f.name not in left and f.alias in value}
+    alone = _alone(output, left)
+    if alone is None:
+        annotations = {field.name: field.annotation for field in fields}
+        made = {name: TypeAdapter(annotations[name]).validate_json(spelling(one)) for name, one in given.items()}
+    else:
+        made = alone.validate_json(spelling(given))
+    parts = {field.name: made.get(field.name) for field in fields}
     whole = SimpleNamespace(**parts)
     # Fields of a TypedDict are read by key, those of any other type by attribute.
     return parts if _is_mapping(output, parts) else whole
@@ -60,6 +64,11 @@ def _is_mapping(output: OutputType, parts: dict[str, Any]) -> bool:
     except AttributeError:
         return False
     return True
+
+
+@lru_cache(maxsize=64)
+def _alone(output: OutputType, missing: frozenset[str]) -> SchemaValidator | None:
+    return fields_alone(output.core_schema, missing)
 
 
 @lru_cache(maxsize=64)

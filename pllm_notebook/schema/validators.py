@@ -10,15 +10,16 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from enum import Enum, Flag
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic_core import SchemaValidator
 
 from pllm_notebook.schema.fields import bare
 
-__all__ = ["UNCHANGED", "changes", "not_none", "type_after"]
+__all__ = ["UNCHANGED", "changes", "fields_alone", "not_none", "type_after"]
 
 UNCHANGED: Any = object()
 """No validator runs after Pydantic's own."""
@@ -48,6 +49,19 @@ def changes(core_schema: Any) -> tuple[Any, Mapping[str, Any]]:
         the mapping.
     """
     return _Walk(core_schema).whole()
+
+
+def fields_alone(core_schema: Any, missing: Set[str]) -> SchemaValidator | None:
+    """Return a validator of the fields of a type, with their validators and constraints but none of the whole type.
+
+    Args:
+        core_schema: Core schema from Pydantic (`TypeAdapter.core_schema`).
+        missing: Names of fields that are None, without validation.
+
+    Returns:
+        A validator of the values by field name. None for a type without fields.
+    """
+    return _Walk(core_schema).fields_alone(missing)
 
 
 def type_after(annotation: Any, change: Any) -> Any:
@@ -96,6 +110,24 @@ class _Walk:
             return change, dict.fromkeys(fields, _UNSAID)
         found = {name: self._into(schema)[0] for name, schema in fields.items()}
         return change, {name: one for name, one in found.items() if one is not UNCHANGED}
+
+    def fields_alone(self, missing: Set[str]) -> SchemaValidator | None:
+        _, node = self._into(self._schema)
+        fields = self._fields(node)
+        if not fields:
+            return None
+        nothing = {"type": "default", "schema": {"type": "any"}, "default": None}
+        alone: Any = {
+            "type": "typed-dict",
+            "fields": {
+                name: {"type": "typed-dict-field", "schema": nothing if name in missing else schema, "required": False}
+                for name, schema in fields.items()
+            },
+            "config": node.get("config") or {},
+        }
+        if self._definitions:
+            alone = {"type": "definitions", "schema": alone, "definitions": [*self._definitions.values()]}
+        return SchemaValidator(alone)
 
     def _into(self, node: Any) -> tuple[Any, Any]:
         """Walk from the last validator, which is outermost, to the type itself. The first one found counts."""
