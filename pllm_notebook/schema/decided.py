@@ -105,20 +105,26 @@ def _answer(question: DecisionQuestion, said: Mapping[str, Any]) -> DecisionAnsw
     given = said[question.name]
     if given is None:
         return None
-    stated = given["p"]
+    stated = given.get("p") if isinstance(given, dict) else None
+    if not isinstance(stated, dict):
+        raise Misread(f"the answer to {question.name!r} has no probabilities, but {orjson.dumps(given).decode()[:80]}")
     options: Sequence[str] = question.options
     if question.kind == "scale" and stated.keys() != set(options):  # servers name levels by position, or by label
         options = [str(at) for at in range(len(options))]
     if stated.keys() != set(options):
         odd = sorted(stated.keys() ^ set(options))
         raise Misread(f"the answer to {question.name!r} has other options than the question: {', '.join(odd)[:200]}")
-    p = tuple(float(stated[option]) for option in options)
+    shown = [stated[option] for option in options]
+    numbers = [one for one in shown if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(numbers) < len(shown):
+        raise Misread(f"the probabilities of {question.name!r} are not all numbers")
+    p = tuple(map(float, numbers))
     slack = min(max(_LEAST_SLACK, _SLACK_OF_OPTION * len(p)), _MOST_SLACK) + _FLOAT_ERROR
     if not all(0 <= one <= 1 for one in p) or abs(sum(p) - 1) > slack:
         raise Misread(f"the probabilities of {question.name!r} add up to {sum(p):.3g}, not to 1")
     most, choice = max(p), given.get("choice")
     if choice is None:
         return DecisionAnswer(p, p.index(most))
-    if choice not in stated or p[options.index(choice)] < most:
+    if not isinstance(choice, str) or choice not in stated or p[options.index(choice)] < most:
         raise Misread(f"{question.name!r} is answered by {str(choice)[:80]!r}, which is not the most probable option")
     return DecisionAnswer(p, options.index(choice))
