@@ -127,7 +127,7 @@ class VoteCount:
     def majority(self, vote: Vote, context: Any = None) -> tuple[Any, int | None]:
         """Return the answer made of each field's majority, and the index of the sample equal to it.
 
-        If a type with fields refuses that combination, return the most common whole answer instead.
+        If the type refuses that combination, return the most common whole answer instead.
         """
         chosen = []
         for name, column, identities in zip(self._names, self._columns, self._identities, strict=True):
@@ -138,7 +138,7 @@ class VoteCount:
         if whole in self._wholes:
             at = self._wholes.index(whole)
             return self.values[at], at
-        if self._output is None or self._output.fields is None:
+        if self._output is None:
             return chosen[0], None
         try:
             return self._output.made_of(chosen, context), None

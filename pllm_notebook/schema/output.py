@@ -256,7 +256,9 @@ class OutputType:
         Raises:
             ValueError: If the validators refuse it.
         """
-        assert self.fields is not None
+        if self.fields is None:
+            (value,) = values
+            return self._adapter.validate_python(value, context=context, by_name=True, by_alias=False)
         typed_dict = typing_extensions.is_typeddict(get_origin(bare(self.kind)) or bare(self.kind))
         parts = {
             field.name: value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 import pytest
 from pydantic import BaseModel, Field
@@ -112,6 +112,28 @@ def test_a_type_without_fields_is_voted_on_whole(kind: Any, values: list[Any], m
 
     assert identity(value) == identity(most)
     assert tally.whole == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "vote", "values", "most"),
+    [
+        (
+            Annotated[list[str], Field(max_length=2)],
+            Vote(lists="union"),
+            [["a", "b"], ["c", "d"], ["c", "d"]],
+            ["c", "d"],
+        ),
+        (Annotated[list[str], Field(min_length=1)], Vote(lists="intersection"), [["a"], ["b"]], ["a"]),
+        (Annotated[float, Field(multiple_of=1)], Vote(numbers="median"), [1.0, 2.0], 1.0),
+    ],
+    ids=["union", "intersection", "median"],
+)
+def test_a_combination_that_a_type_without_fields_refuses_is_replaced_by_the_most_common_answer(
+    kind: Any, vote: Vote, values: list[Any], most: Any
+) -> None:
+    value, at = VoteCount(OutputType.of(kind), values).majority(vote)
+
+    assert (value, at) == (most, values.index(most))
 
 
 def test_typed_dicts_dataclasses_and_aliases_can_be_mixed() -> None:
