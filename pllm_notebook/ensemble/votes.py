@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
@@ -148,11 +148,55 @@ class VoteCount:
 
 
 def identity(value: Any) -> bytes:
-    """Return bytes that are equal if the JSON of two values of one field is. The order of a set does not count."""
+    """Return bytes that are equal for two equal values of one field, and otherwise differ as their JSON does.
+
+    The order of a set or of a mapping's keys does not count, nor do trailing zeros of a Decimal or the sign of zero.
+    """
     if isinstance(value, (set, frozenset)):
         return b"\x00".join(sorted(map(identity, value)))
-    return to_json(value, serialize_unknown=True, inf_nan_mode="constants")
+    return to_json(_plain(value), serialize_unknown=True, inf_nan_mode="constants")
 
+
+def _plain(value: Any) -> Any:
+    """Return a value with the same JSON, except that equal parts at any depth become the same part."""
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return value or 0.0
+    if isinstance(value, Decimal):
+        return _plain_decimal(value)
+    if (serializer := getattr(type(value), "__pydantic_serializer__", None)) is not None:
+        # As in JSON: aliases, computed fields and the caller's serializers count.
+        return _plain(serializer.to_python(value, by_alias=True, warnings=False))
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(value[key]) for key in sorted(value, key=identity)}
+    if isinstance(value, (list, tuple)):
+        return list(map(_plain, value))
+    if isinstance(value, (set, frozenset)):
+        return list(map(_plain, sorted(value, key=identity)))
+    return value
+
+
+def _plain_decimal(value: Decimal) -> Decimal:
+    """Return an equal Decimal without trailing zeros behind the point. `normalize` would round to 28 digits."""
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):  # infinite, or not a number
+        return value
+    if not value:
+        return Decimal(0)
+    kept = len(digits)
+    while not digits[kept - 1]:
+        kept -= 1
+    first = next(at for at, digit in enumerate(digits) if digit)
+    exponent += len(digits) - kept
+    zeros = exponent if 0 < exponent <= _MOST_ZEROS else 0
+    return Decimal((sign, (*digits[first:kept], *(0,) * zeros), exponent - zeros))
+
+
+_MOST_ZEROS = 100
+"""A Decimal with more zeros before the point is written with an exponent."""
 
 _LISTS = (list, tuple, set, frozenset)
 

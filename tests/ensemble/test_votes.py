@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired
 
 import pytest
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from pllm_notebook.ensemble import Vote, VoteCount, render_judge_prompt
@@ -134,6 +135,64 @@ def test_a_combination_that_a_type_without_fields_refuses_is_replaced_by_the_mos
     value, at = VoteCount(OutputType.of(kind), values).majority(vote)
 
     assert (value, at) == (most, values.index(most))
+
+
+class Offer(BaseModel):
+    price: Decimal = Field(alias="Price")
+    tags: set[str] = set()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Decimal("9.5"), Decimal("9.50")),
+        (Decimal("100"), Decimal("1E+2")),
+        (Decimal("0"), Decimal("-0.00")),
+        (0.0, -0.0),
+        ([{"a", "b", "c", "d"}], [{"d", "c", "b", "a"}]),
+        ([Decimal("1")], [Decimal("1.0")]),
+        ({"a": 1, "b": -0.0}, {"b": 0.0, "a": 1}),
+        (Offer(Price=Decimal("1"), tags={"a", "b", "c"}), Offer(Price=Decimal("1.0"), tags={"c", "b", "a"})),
+        ((frozenset({frozenset("ab")}),), (frozenset({frozenset("ba")}),)),
+    ],
+)
+def test_equal_values_are_one_answer(one: Any, other: Any) -> None:
+    assert one == other
+
+    assert identity(one) == identity(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Decimal("1." + "0" * 30 + "1"), Decimal("1." + "0" * 30 + "2")),
+        (Decimal("1E+2"), Decimal("1E+3")),
+        (Decimal("NaN"), Decimal("Infinity")),
+        ([1, 2], [2, 1]),
+        (True, 1),
+        ({"a": 1}, {"a": 2}),
+    ],
+)
+def test_different_values_are_two_answers(one: Any, other: Any) -> None:
+    assert identity(one) != identity(other)
+
+
+def test_the_order_of_sets_inside_lists_does_not_split_votes() -> None:
+    # In sets of these whole numbers, the order of insertion decides the order of iteration.
+    values = [[{0, 8}], [{8, 0}], [{1}]]
+    assert list(values[0][0]) != list(values[1][0])
+
+    assert VoteCount(OutputType.of(list[set[int]]), values).whole == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "json"),
+    [(Decimal("9.5"), b'"9.5"'), (Decimal("1200"), b'"1200"'), (1.5, b"1.5"), (Offer(Price=Decimal(2)), None),
+     ({"a": [1, None, "x"]}, None), (float("nan"), b"NaN")],
+)  # fmt: skip
+def test_the_identity_of_a_value_is_its_json(value: Any, json: bytes | None) -> None:
+    """A judge's stored reply is found by the order of the candidates, which is drawn from these bytes."""
+    assert identity(value) == (to_json(value) if json is None else json)
 
 
 def test_typed_dicts_dataclasses_and_aliases_can_be_mixed() -> None:
