@@ -25,8 +25,10 @@ class Found(NamedTuple):
 Check = Callable[[Any], Found | None]
 _Leaf = Callable[[Mapping[str, Any], bool], Check | None]
 
-# A reply without a match cannot contain such a float; a user's validator may still produce one from other text.
-_SAID = re.compile(rb"(?i)nan|inf|e\+?\d{3}|\d{300}")
+# A reply without a match cannot contain such a float; a user's validator may still produce one from other text. An
+# exponent of two digits is at most 99, so that the others must be over 200. Pydantic reads "1_0" as 10, and a letter or
+# digit may be written as \u0065.
+_SAID = re.compile(rb"(?i)nan|inf|e\+?[\d_]{3}|[\d_.]{200}|\\u00[2-7]")
 # Nodes of a core schema that pass on their inner schema, and the field with it.
 _PASSING = {
     "function-before": "schema",

@@ -19,6 +19,7 @@ from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
 from pllm_notebook.schema import GRAMMAR, PLAIN, Dialect, OutputType, repair_lines
 
 ODD = ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", '"nan"', '"inf"', "9" * 400 + ".0"]
+ODD += ["9" * 250 + "e99", "9" * 190 + "." + "9" * 190 + "e400", '"1e4_00"', '"\\u006ean"', '"1\\u0065400"']
 
 
 DIALECTS = [OPENAI, ANTHROPIC, GOOGLE, GRAMMAR, PLAIN]
