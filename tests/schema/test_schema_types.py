@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
 import enum
@@ -23,7 +24,7 @@ from typing_extensions import TypedDict
 
 from pllm_notebook.exceptions import UnsupportedSchemaError, UsageError
 from pllm_notebook.providers.openai.facts import DIALECT as OPENAI
-from pllm_notebook.schema import GRAMMAR, OutputField, OutputType
+from pllm_notebook.schema import GRAMMAR, PLAIN, OutputField, OutputType
 from tests.zoo import Address, Aliased, Colour, Computed, Documented, Movie, Numbers, Page, Point, Review
 
 T = TypeVar("T")
@@ -291,6 +292,11 @@ def test_a_secret_whose_column_would_be_asterisks_is_refused(kind: Any) -> None:
         ({"properties": True}, "'properties' is a mapping from fields to schemas, not True"),
         ({"type": "object", "properties": {"a": {"properties": 3}}}, "not 3"),
         ({"description": "x"}, "it has none of"),
+        ({"$ref": "#/$defs/X", "definitions": {"X": {"type": "string"}}}, "leads nowhere"),
+        ({"$ref": "#/$defs/X", "$defs": {"X": {"$ref": "#/$defs/X"}}}, "leads only to itself"),
+        ({"type": "integer", "minimum": "0", "maximum": 3}, "'minimum' is a number, not '0'"),
+        ({"type": "array", "items": {"type": "string"}, "maxItems": None}, "'maxItems' is a number, not None"),
+        ({"type": "integer", "multipleOf": 0}, "'multipleOf' is more than 0, not 0"),
     ],
 )
 def test_a_written_schema_that_is_none_says_where(schema: dict[str, Any], fault: str) -> None:
@@ -305,3 +311,36 @@ def test_fields_and_values_named_like_words_of_a_schema_are_no_faults() -> None:
     output = OutputType.of({"type": "object", "properties": {**fields, "default": word}})
 
     assert [field.alias for field in output.fields or ()] == ["$ref", "properties", "default"]
+
+
+WORD = {"type": "object", "properties": {"word": {"type": "string"}, "next": {"$ref": "#/definitions/Level"}}}
+LEVEL = {"enum": ["low", "high"]}
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, PLAIN])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        WORD | {"definitions": {"Level": LEVEL}},
+        {"$ref": "#/definitions/Word", "definitions": {"Word": WORD, "Level": LEVEL}},
+        {"$ref": "#/$defs/Word", "$defs": {"Word": WORD}, "definitions": {"Level": LEVEL}},
+        {"$ref": "#/$defs/Word", "$defs": {"Word": WORD, "Level": {"type": "null"}}, "definitions": {"Level": LEVEL}},
+    ],
+    ids=["inside", "root", "both", "same-name"],
+)
+def test_definitions_of_either_keyword_are_read(schema: dict[str, Any], dialect: Any) -> None:
+    given = copy.deepcopy(schema)
+
+    output = OutputType.of(schema)
+
+    assert schema == given
+    assert [field.alias for field in output.fields or ()] == ["word", "next"]
+    assert [choice.options for choice in output.choices] == [("low", "high")]
+    assert output.fit(dialect).parse('{"word": "a", "next": "low"}').value == {"word": "a", "next": "low"}
+    assert output.fit(dialect).parse('{"word": "a", "next": "none"}').failure is not None
+
+
+def test_a_field_named_definitions_is_a_field() -> None:
+    output = OutputType.of({"type": "object", "properties": {"definitions": {"type": "string"}}})
+
+    assert [field.alias for field in output.fields or ()] == ["definitions"]
