@@ -34,6 +34,7 @@ from pllm_notebook.schema.fitted_schema import FittedSchema
 from pllm_notebook.schema.fitting import fit
 from pllm_notebook.schema.json_types import kind_of
 from pllm_notebook.schema.provider_support import PLAIN, Dialect
+from pllm_notebook.schema.schema_match import says_null
 from pllm_notebook.schema.type_names import as_name, shown_type, type_doc, type_name
 from pllm_notebook.schema.validators import UNCHANGED, changes, not_none, type_after
 from pllm_notebook.schema.written_schema import WrittenSchema, read_schema
@@ -137,7 +138,7 @@ class OutputType:
     @property
     def takes_null(self) -> bool:
         """Whether the value itself may be null, so that a reply without text is valid."""
-        return any(one.get("type") == "null" for one in self.json_schema.get("anyOf", (self.json_schema,)))
+        return says_null(self.json_schema, self.json_schema.get("$defs", {}))
 
     def fit(self, dialect: Dialect) -> FittedSchema:
         """Fit the type to a provider. Returns the same object for the same dialect.

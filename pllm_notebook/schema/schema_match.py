@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["exclude_each_other", "matches", "resolve"]
+__all__ = ["exclude_each_other", "matches", "resolve", "says_null"]
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -26,6 +26,20 @@ def resolve(shape: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, A
     while "$ref" in shape:
         shape = defs[shape["$ref"].rpartition("/")[2]]
     return shape
+
+
+def says_null(shape: Any, defs: Mapping[str, Any], depth: int = 8) -> bool:
+    """Return whether a schema names null as a value. False for one that leaves all values open."""
+    if not isinstance(shape, Mapping) or depth < 0:
+        return False
+    shape = resolve(shape, defs)
+    if "const" in shape or "enum" in shape:
+        return shape["const"] is None if "const" in shape else None in shape["enum"]
+    branches = shape.get("anyOf") or shape.get("oneOf")
+    if branches:
+        return any(says_null(branch, defs, depth - 1) for branch in branches)
+    kind = shape.get("type")
+    return kind == "null" or (isinstance(kind, list) and "null" in kind)
 
 
 def matches(value: Any, shape: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:

@@ -344,3 +344,31 @@ def test_a_field_named_definitions_is_a_field() -> None:
     output = OutputType.of({"type": "object", "properties": {"definitions": {"type": "string"}}})
 
     assert [field.alias for field in output.fields or ()] == ["definitions"]
+
+
+class OfNull(enum.Enum):
+    """Names, or none."""
+
+    A = "a"
+    NONE = None
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes"),
+    [
+        (str | None, True),
+        (Literal["a", None], True),
+        (OfNull, True),
+        (Literal["a"] | None, True),
+        ({"type": ["string", "null"]}, True),
+        ({"const": None}, True),
+        ({"oneOf": [{"type": "string"}, {"$ref": "#/$defs/N"}], "$defs": {"N": {"type": "null"}}}, True),
+        (str, False),
+        (Any, False),
+        (Literal["a"], False),
+        (list[str | None], False),
+    ],
+    ids=str,
+)
+def test_a_type_takes_null_however_its_schema_says_so(kind: Any, takes: bool) -> None:
+    assert OutputType.of(kind).takes_null is takes
