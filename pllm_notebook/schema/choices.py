@@ -25,6 +25,7 @@ MAX_OPTIONS = 255
 
 # Maximum depth of nested models, since a definition may contain itself.
 _DEPTH = 8
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +230,19 @@ def _distinct(values: Sequence[Any]) -> tuple[Any, ...]:
     return tuple({spelling(value): value for value in values}.values())
 
 
+def _is_number(value: Any) -> bool:
+    # In an old draft of JSON schema, `exclusiveMinimum` is a bool.
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _whole_numbers(schema: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]] | None:
-    low = max([schema[name] + step for name, step in (("minimum", 0), ("exclusiveMinimum", 1)) if name in schema],
+    # A user's own `json_schema_extra` may hold anything.
+    known: dict[str, Any] = {name: one for name in _BOUNDS if _is_number(one := schema.get(name))}
+    low = max([known[name] + step for name, step in (("minimum", 0), ("exclusiveMinimum", 1)) if name in known],
               default=None)  # fmt: skip
-    high = min([schema[name] - step for name, step in (("maximum", 0), ("exclusiveMaximum", 1)) if name in schema],
+    high = min([known[name] - step for name, step in (("maximum", 0), ("exclusiveMaximum", 1)) if name in known],
                default=None)  # fmt: skip
     if low is None or high is None or not high - low < 10 * MAX_OPTIONS:
         return None
-    step = schema.get("multipleOf", 1)
+    step = known.get("multipleOf") or 1
     return "scale", tuple(n for n in range(math.ceil(low), math.floor(high) + 1) if n % step == 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from pllm_notebook.schema.choices import spelling
 from pllm_notebook.schema.schema_match import resolve
 
 __all__ = ["longest_json"]
@@ -39,7 +40,7 @@ def _longest(node: Any, defs: Mapping[str, Any], above: tuple[str, ...]) -> int 
             return None
         return _longest(resolve(node, defs), defs, (*above, node["$ref"]))
     if "const" in node or "enum" in node:
-        return max(len(orjson.dumps(value)) for value in node.get("enum", [node.get("const")]))
+        return max(len(spelling(value)) for value in node.get("enum", [node.get("const")]))
     if "anyOf" in node:
         return _sum_or_none([_longest(one, defs, above) for one in node["anyOf"]], max)
     kind = node.get("type")

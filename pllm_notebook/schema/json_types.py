@@ -110,6 +110,9 @@ def _constrained(kind: Any, schema: Mapping[str, Any]) -> Any:
     bounds = {
         word: schema[keyword]
         for keyword, word in _CONSTRAINTS.items()
-        if isinstance(schema.get(keyword), (int, float)) and (word.endswith("length") == sized) and kind is not bool
+        if isinstance(schema.get(keyword), (int, float))
+        and not isinstance(schema[keyword], bool)  # `exclusiveMinimum` in an old draft of JSON schema
+        and (word.endswith("length") == sized)
+        and kind is not bool
     }
     return Annotated[kind, Field(**bounds)] if bounds and kind is not None else kind

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from pllm_notebook.schema import OutputType
+from pllm_notebook.schema.json_length import longest_json
 
 
 class Colour(Enum):
@@ -111,3 +112,17 @@ def test_a_value_is_found_again_in_a_model_and_in_its_json() -> None:
     known = by_name["mixed"].positions()
     assert [by_name["mixed"].codes(value, known) for value in ("1", 1, True)] == [(0,), (1,), (2,)]
     assert by_name["labels"].codes([Colour.BLUE, "red"], by_name["labels"].positions()) == (1, 0)
+
+
+def test_a_bound_that_is_no_number_bounds_no_choices() -> None:
+    def of(**extra: Any) -> tuple[Any, ...]:
+        return OutputType.of(Annotated[int, Field(json_schema_extra=extra)]).choices
+
+    assert of(minimum="0", maximum=3) == ()
+    assert of(minimum=1, exclusiveMinimum=True, maximum=2)[0].options == (1, 2)
+    assert of(minimum=1, maximum=2, multipleOf=0)[0].options == (1, 2)
+
+
+def test_an_option_beyond_64_bits_has_a_length() -> None:
+    assert longest_json({"enum": [2**70, 1]}) == len(str(2**70))
+    assert longest_json({"const": "é"}) == len('"é"'.encode())
