@@ -39,14 +39,16 @@ class Rate:
     hour: bool = False
 
     def cost_usd(self, usage: Usage) -> float:
-        """Price one call's usage."""
-        if self.table is not None and usage.input_tokens >= self.linear_below:
+        """Price one call's usage. Cached tokens beyond the reported input count as input too."""
+        # Some servers leave cached tokens out of the input. A negative rest would lower the cost below what is paid.
+        total = max(usage.input_tokens, usage.cache_read_tokens + usage.cache_write_tokens)
+        if self.table is not None and total >= self.linear_below:
             import genai_prices
 
             return float(
                 self.table.calc_price(
                     genai_prices.Usage(
-                        input_tokens=usage.input_tokens,
+                        input_tokens=total,
                         cache_read_tokens=usage.cache_read_tokens,
                         cache_write_tokens=usage.cache_write_tokens,
                         cache_write_1h_tokens=usage.cache_write_tokens if self.hour else None,
@@ -54,7 +56,7 @@ class Rate:
                     )
                 )["total_price"]
             )
-        plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+        plain = total - usage.cache_read_tokens - usage.cache_write_tokens
         return (
             plain * self.input_usd
             + usage.cache_read_tokens * self.cache_read_usd

@@ -71,3 +71,15 @@ def test_a_bound_is_never_below_the_cost(provider: str, model: str) -> None:
 
     for used in (Usage(1000, 50), Usage(1000, 50, 900), Usage(1000, 50, 0, 1000), Usage(400_000, 10)):
         assert rate.ceiling_usd(used.input_tokens, used.output_tokens) >= rate.cost_usd(used)
+
+
+@pytest.mark.parametrize("total", [10, 300_000])
+@pytest.mark.parametrize(("provider", "model"), MODELS)
+def test_cached_tokens_beyond_the_input_never_lower_the_cost(provider: str, model: str, total: int) -> None:
+    rate = rate_of(provider, model)
+    assert rate is not None
+
+    beyond = rate.cost_usd(Usage(total, 10, 2 * total, total))
+
+    assert beyond == rate.cost_usd(Usage(3 * total, 10, 2 * total, total))
+    assert beyond > rate.cost_usd(Usage(0, 10))
