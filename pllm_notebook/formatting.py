@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Sequence
 from typing import Protocol
@@ -29,7 +30,7 @@ def format_usd(amount_usd: float | None) -> str:
     """Format US dollars: cents from one dollar up, four decimals below, two significant digits below a cent.
 
     Args:
-        amount_usd: The amount. None gives "cost unknown".
+        amount_usd: The amount. None and NaN give "cost unknown".
 
     Examples:
         >>> [format_usd(amount) for amount in (None, 0, 0.000021, 0.0483, 12.3)]
@@ -40,8 +41,10 @@ def format_usd(amount_usd: float | None) -> str:
 
 def format_usd_or(amount_usd: float | None, unknown: str) -> str:
     """Format US dollars like `format_usd`, with *unknown* for an unknown amount."""
-    if amount_usd is None:
+    if amount_usd is None or math.isnan(amount_usd):
         return unknown
+    if amount_usd <= -0.00000095:  # above that, a rounding error of a difference
+        return f"-{format_usd_or(-amount_usd, unknown)}"
     if amount_usd == 0:
         return "$0"
     if amount_usd >= 0.99995:
@@ -49,7 +52,7 @@ def format_usd_or(amount_usd: float | None, unknown: str) -> str:
     if amount_usd >= 0.00995:
         return f"${amount_usd:.4f}"
     if amount_usd < 0.00000095:
-        return "<$0.000001"
+        return "<$0.000001" if amount_usd > 0 else "$0"
     written = f"{amount_usd:.1e}"
     return f"${amount_usd:.{1 - int(written.partition('e')[2])}f}"
 
@@ -124,10 +127,14 @@ def jobs_note(jobs: Sequence[OpenJob]) -> str:
 def format_duration(seconds: float) -> str:
     """Format a duration in at most two units: 0.4 s, 17 s, 2 min 05 s, 1 h 05 min, 3 d 4 h.
 
+    NaN and infinity give "an unknown time".
+
     Examples:
         >>> [format_duration(seconds) for seconds in (0.01, 0.42, 17, 125, 3900, 273_600)]
         ['<0.1 s', '0.4 s', '17 s', '2 min 05 s', '1 h 05 min', '3 d 4 h']
     """
+    if not math.isfinite(seconds):
+        return "an unknown time"
     if seconds < 0.05:
         return "<0.1 s"
     if seconds < 9.95:
