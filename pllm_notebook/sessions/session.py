@@ -62,7 +62,10 @@ class Session(SessionContext):
         self.agents: dict[str, Agent] = {}
         self._session_store = session_store
         self._file = SessionFile(self.directory)
-        self._file.begin()
+        # A refresh that has not finished (it paused, failed or was killed) continues: answers that it has already
+        # received are not requested again. Written before the first call, so that a kill does not lose it.
+        self._refresh_since = (self._file.refresh_since or time.time()) if config.ignore_cache else None
+        self._file.begin(self._refresh_since)
         self.metadata = Metadata(self._file.metadata, self.persist)
         self.documents = Documents(self.directory)
         self._session_calls: dict[tuple[Hashable, str], SessionCall] = {}
@@ -70,8 +73,6 @@ class Session(SessionContext):
         # Equal calls of several threads share one SessionCall.
         self._lock = threading.Lock()
         self._retried: frozenset[FailureKind] | None = None
-        # A refresh that paused or was killed continues: answers that it has already received are not requested again.
-        self._refresh_since = (self._file.refresh_since or time.time()) if config.ignore_cache else None
         self._sender = SessionSender(
             session_store, {} if config.max_cost_usd is None else {"max_cost_usd": config.max_cost_usd}
         )
@@ -369,8 +370,7 @@ class Session(SessionContext):
             name: {"asked": len(agent.history), "metadata": agent.metadata.as_json()}
             for name, agent in self.agents.items()
         }
-        finished = not self.is_open and self.summary is None
-        self._file.refresh_since = None if finished else self._refresh_since
+        self._file.refresh_since = None if self._state == "done" else self._refresh_since
         self._file.write(self.metadata.as_json(), agents)
 
     def _finish(self) -> None:

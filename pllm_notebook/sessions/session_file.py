@@ -54,13 +54,19 @@ class SessionFile:
         # The notes as this session last read or wrote them. The difference is the session's own changes.
         self._known = _copy({"metadata": self.metadata, "agents": self.agents})
 
-    def begin(self) -> None:
-        """Count this session. Each of several processes gets its own number."""
+    def begin(self, refresh_since: float | None = None) -> None:
+        """Count this session. Each of several processes gets its own number.
+
+        Args:
+            refresh_since: When the session's refresh started (see the class), None for a session that is none.
+        """
         with suppress(StoreError), lock_directory(self._path):  # a read-only directory keeps no count
             there = self._read()
             begun = there.get("sessions")
             self.sessions = (begun if isinstance(begun, int) else 0) + 1
             whole = {"version": _VERSION, **there, "sessions": self.sessions}
+            if refresh_since is not None:
+                whole["anew_since"] = refresh_since
             write_atomic(self._path, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
 
     def write(self, metadata: Mapping[str, Any], agents: Mapping[str, Mapping[str, Any]]) -> None:
