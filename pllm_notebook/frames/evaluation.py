@@ -120,10 +120,13 @@ class Evaluation:
         an answer from every sample (references in `sample_sizes.by_samples`). Sends nothing.
 
         Raises:
-            PllmError: If the run had one answer per row, or no labelled row has all its answers.
+            PllmError: If the run had one answer per row, is not in memory, or no labelled row has all its answers.
         """
         if self._samples is None:
-            raise PllmError("This run asked each row once. by_samples needs samples= or models=.")
+            raise PllmError(
+                "by_samples needs several answers for each row (samples= or models=), of a run that is in memory. If "
+                "this run had them, run its cell again first: answers in the cache cost nothing."
+            )
         if not self._samples:
             raise PllmError("No labelled row has an answer from every sample, so there is nothing to compare.")
         code: dict[Any, int] = {}
@@ -181,7 +184,7 @@ class EvaluationInput:
         values_of: Splits one answer into the result's columns.
         examples: Whether each row or a near-duplicate was an example of the run; () if there were no examples.
         samples: The run's ensemble and the call in it, for each row; None for a row without a call. None if the run had
-            one answer per row.
+            one answer per row, or is not in memory.
     """
 
     columns: Sequence[Column]

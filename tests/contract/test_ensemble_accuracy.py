@@ -81,9 +81,10 @@ def test_a_vote_is_as_often_right_as_the_arithmetic_says(votes: dict[int, tuple[
     assert [calls for _, calls in votes.values()] == [ROWS, 2 * ROWS, 2 * ROWS], "only new samples are paid for"
 
 
-@pytest.mark.usefixtures("asked_before")
-def test_fewer_samples_are_evaluated_from_a_run_of_more(votes: dict[int, tuple[pd.DataFrame, int]]) -> None:
-    out, _ = votes[5]
+def test_fewer_samples_are_evaluated_from_a_run_of_more(asked_before: Asked) -> None:
+    out, calls = asked_before(samples=5)
+
+    assert calls == 0
 
     table = out.llm.evaluate(against="label").by_samples
 

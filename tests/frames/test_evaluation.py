@@ -277,7 +277,7 @@ def test_each_number_of_samples_has_its_accuracy_and_chance(cache_dir: object, k
 
 
 def test_one_sample_has_no_smaller_numbers(asked: Asked) -> None:
-    with pytest.raises(PllmError, match=r"by_samples needs samples= or models=\.$"):
+    with pytest.raises(PllmError, match=r"^by_samples needs several answers for each row \(samples= or models=\)"):
         _ = asked(Mood, ["good"], ["good"]).evaluate("label").by_samples
 
 
