@@ -248,7 +248,11 @@ _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 def _options(options: Options) -> dict[str, Any]:
     """Return the options that differ from the defaults, with the names of functions and types."""
     # The registry contains no text of rows. For examples, the description of the run has a digest.
-    return {name: _as_json_value(value) for name, value in given_options(options).items() if name != "examples"}
+    given = {name: value for name, value in given_options(options).items() if name != "examples"}
+    context = given.get("validation_context")
+    if isinstance(context, Mapping):
+        given["validation_context"] = f"a mapping of {', '.join(map(str, context))}"
+    return {name: _as_json_value(value) for name, value in given.items()}
 
 
 def _as_json_value(value: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -199,14 +200,34 @@ def _write_rows(frame: Any, path: str) -> None:
 
 
 def _copy(scratch: str, target: str) -> None:
-    """Copy files into a directory, each atomically, the manifest last."""
+    """Copy files into a directory, each atomically, the manifest last; delete those of an earlier bundle in it."""
     names = _names_in(scratch)
+    # Else the rows of a bundle with rows would stay beside a manifest that says there are none.
+    for name in _earlier(target).difference(names):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(target, name))
     for name in sorted(names, key=lambda name: name == FILES.manifest):
         os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
         with open(os.path.join(scratch, name), "rb") as file:
             content = file.read()
         with replacing(os.path.join(target, name), mode=0o666) as made:
             made.write(content)
+
+
+def _earlier(target: str) -> set[str]:
+    """Return the files of the bundle that is in a directory already. The user's own files are none of them."""
+    try:
+        with open(os.path.join(target, FILES.manifest), "rb") as file:
+            manifest = orjson.loads(file.read())
+    except (OSError, ValueError):
+        return set()
+    ours = manifest.get("files") if isinstance(manifest, dict) and manifest.get("format") == BUNDLE_FORMAT else None
+    # A manifest that anybody may have written must not name files elsewhere.
+    return {
+        name
+        for name in (ours if isinstance(ours, dict) else ())
+        if not os.path.isabs(name) and ".." not in name.replace("\\", "/").split("/")
+    }
 
 
 def _names_in(folder: str) -> list[str]:

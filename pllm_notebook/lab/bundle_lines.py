@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pllm_notebook.execution import RowRecord
+from pllm_notebook.execution import RowRecord, SampleRecord
 from pllm_notebook.frames.dtypes import Column, Kind
 from pllm_notebook.frames.hashing import content_hashes
 from pllm_notebook.frames.libraries import default_library, table_to_join
 from pllm_notebook.frames.provenance import Source, asked_rows
 from pllm_notebook.frames.recorded_run import RecordedRun
+from pllm_notebook.frames.samples import NOT_ENDED
 from pllm_notebook.frames.table import Table
 
 __all__ = ["exploded_record", "rebuilt_frame", "rebuilt_lines", "record_of_lines"]
@@ -122,7 +123,9 @@ def _subset(whole: RowRecord, row: Numbers, content: Numbers) -> RowRecord:
         status=np.where(known, whole.status[at], _SKIPPED).astype(np.uint8),
         failure=np.where(known, whole.failure[at], 0).astype(np.uint8),
         several=known & whole.several[at],
-        answers={name: hashes[at] for name, hashes in whole.answers.items()} if whole.origin is None else {},
+        answers={name: np.where(known, hashes[at], 0).astype(hashes.dtype) for name, hashes in whole.answers.items()}
+        if whole.origin is None
+        else {},
         agreement={name: np.where(known, shares[at], np.nan) for name, shares in whole.agreement.items()},
         later_rows=np.array(places, dtype=np.int32),
         later_keys=np.array([later[int(row[place])] for place in places], dtype=np.uint8).reshape(len(places), -1)
@@ -130,7 +133,12 @@ def _subset(whole: RowRecord, row: Numbers, content: Numbers) -> RowRecord:
         else whole.later_keys[:0],
         samples=None
         if samples is None
-        else type(samples)(**{name: array[at] for name, array in vars(samples).items()}),
+        else SampleRecord(
+            keys=np.where(known[:, None, None], samples.keys[at], 0).astype(np.uint8),
+            failure=np.where(known[:, None], samples.failure[at], NOT_ENDED).astype(np.uint8),
+            chosen=np.where(known, samples.chosen[at], -1).astype(np.int8),
+            how=np.where(known, samples.how[at], 0).astype(np.uint8),
+        ),
         example=None if whole.example is None else known & whole.example[at],
     )
 

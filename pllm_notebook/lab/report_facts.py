@@ -40,8 +40,8 @@ __all__ = [
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
-# Options that contain text of rows: shown only if rows are requested.
-_ROWS_INSIDE = {"examples", "context"}
+# Options that contain text of rows in records of earlier versions: shown only if rows are requested.
+_ROWS_INSIDE = {"examples", "validation_context"}
 _MOST_VALUES = 30
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationInfo, field_validator
 
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import UnknownColumnError, UsageError
+from pllm_notebook.execution import run_registry
 from pllm_notebook.sim import SimRequest
 
 from .frame_libraries import FrameKit
@@ -230,3 +231,13 @@ def test_equal_prompts_of_unlike_contexts_are_paid_once(kit: FrameKit, cache: An
     alone = kit.llm(kit.take(frame, [0])).submit(Part, "{text}", validation_context="parts", cache="refresh")
     alone.result()
     assert run.cost == pytest.approx(alone.cost)
+
+
+def test_the_registry_has_the_names_of_a_context_and_not_its_values(kit: FrameKit) -> None:
+    out = kit.llm(kit.frame({"text": ["a bolt"]})).parse(
+        Part, "Order: {text}", validation_context={"parts": "bolt,SECRET"}
+    )
+    run_id = kit.llm(out).run.id
+    run_registry.forget_all()
+
+    assert pllm.run(run_id).header["options"]["validation_context"] == "a mapping of parts"

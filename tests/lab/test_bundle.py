@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import BaseModel
@@ -19,6 +20,10 @@ from pydantic import BaseModel
 import pllm_notebook as pllm
 from pllm_notebook.exceptions import FileError, PllmError, StoreError, UsageError
 from pllm_notebook.execution import run_registry
+from pllm_notebook.frames.libraries import table_of
+from pllm_notebook.frames.provenance import provenance_of
+from pllm_notebook.frames.samples import NOT_ENDED
+from pllm_notebook.lab.bundle_lines import record_of_lines
 from pllm_notebook.runtime import RUNTIME
 from pllm_notebook.sim import SimAnswer
 from tests.frames.frame_libraries import LIBRARIES, FrameKit
@@ -334,3 +339,38 @@ def test_lines_of_items_are_rebuilt(cache_dir: Path, tmp_path: Path) -> None:
     assert "each item is a line" in report.methods
     with pytest.raises(UsageError, match="labels are of rows"):
         rebuilt.llm.report(by="more")
+
+
+def test_a_bundle_without_rows_replaces_one_with_rows_and_leaves_other_files_alone(
+    sim_model: Sim, tmp_path: Path
+) -> None:
+    out = table().llm.parse(Review, "Read {text}")
+    target = tmp_path / "bundle"
+    out.llm.report(bundle=target, bundle_rows=True)
+    held = {path.name for path in target.rglob("*")}
+    (target / "mine.txt").write_text("kept")
+
+    out.llm.report(bundle=target)
+
+    assert "rows.parquet" in held
+    assert {path.name for path in target.rglob("*")} == held - {"rows.parquet"} | {"mine.txt"}
+    elsewhere(tmp_path / "elsewhere")
+    assert pllm.open_bundle(target, table())["mood"].equals(out["mood"])
+
+
+def test_a_row_that_the_run_did_not_ask_has_no_other_rows_samples_in_a_record(sim_model: Sim) -> None:
+    out = table().llm.complete("Say {text}", samples=2)
+    asked = table_of(out)
+    assert asked is not None
+    (source,) = provenance_of(asked).sources
+
+    record = record_of_lines(asked, source, np.array([-1, 1, *[2] * 19]))
+
+    assert record.samples is not None
+    assert source.record is not None
+    assert not record.samples.keys[0].any()
+    assert record.samples.failure[0].tolist() == [NOT_ENDED, NOT_ENDED]
+    assert (record.samples.chosen[0], record.samples.how[0]) == (-1, 0)
+    assert all(not hashes[0] for hashes in record.answers.values())
+    assert source.record.samples is not None
+    assert record.samples.keys[1].tolist() == source.record.samples.keys[1].tolist()
