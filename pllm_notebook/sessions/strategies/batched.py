@@ -33,19 +33,16 @@ class BatchStrategy(Strategy):
 
     def wait_for(self, session_call: SessionCall) -> None:
         with self._lock:
-            # Pruned first: otherwise a program that reads 10,000 stored answers would scan all of them each time.
-            self._open = [each for each in self._open if not each.done.is_set()]
-            if not session_call.done.is_set() or any(each.stage == "pending" for each in self._open):
-                if session_call not in self._open:
-                    self._open.append(session_call)
+            if not session_call.done.is_set() or any(each.stage == "pending" for each in self._unanswered()):
+                self.submit(session_call)
                 self.barrier()
 
     def barrier(self) -> None:
         with self._lock:
             session_calls = self._undone()
             if session_calls:
+                # Not cleared afterwards: calls that other threads make meanwhile wait for the next submission.
                 self._answer(session_calls)
-            self._open.clear()
 
     def drain(self) -> None:
         """Do nothing: live calls are waited for when they are sent."""
@@ -53,7 +50,7 @@ class BatchStrategy(Strategy):
     def _undone(self) -> list[SessionCall]:
         """Return the open calls, refreshed from the store, the journal and the failures."""
         session_store = self._context.session_store
-        session_calls = [session_call for session_call in self._open if not session_call.done.is_set()]
+        session_calls = self._unanswered()
         keys = [session_call.key for session_call in session_calls]
         there, jobs = session_store.store.get_many(keys), session_store.jobs(keys)
         for session_call in session_calls:

@@ -6,6 +6,7 @@ answer is missing.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 
 from pllm_notebook.sessions.session_call import SessionCall
@@ -20,8 +21,10 @@ class Strategy(ABC):
 
     def __init__(self, context: StrategyContext) -> None:
         self._context = context
-        # Calls made since the last barrier that were not answered immediately.
-        self._open: list[SessionCall] = []
+        # Calls that were not answered immediately, in order.
+        self._open: dict[SessionCall, None] = {}
+        # Guards `_open`. Never held while waiting: other threads make calls in the meantime.
+        self._guard = threading.Lock()
 
     @property
     def gathers(self) -> bool:
@@ -31,7 +34,8 @@ class Strategy(ABC):
     def submit(self, session_call: SessionCall) -> None:
         """Send or collect a call that is not in the store."""
         if not session_call.done.is_set():
-            self._open.append(session_call)
+            with self._guard:
+                self._open[session_call] = None
 
     @abstractmethod
     def wait_for(self, session_call: SessionCall) -> None:
@@ -47,9 +51,8 @@ class Strategy(ABC):
         Raises:
             Paused: If some are pending and the strategy does not wait for jobs.
         """
-        for session_call in self._open:
+        for session_call in self._unanswered():
             self.wait_for(session_call)
-        self._open.clear()
 
     def finish(self) -> None:
         """Complete the calls that the program never read, at the end of the block.
@@ -57,11 +60,19 @@ class Strategy(ABC):
         Raises:
             Paused: If some of them are pending.
         """
-        self.barrier()
+        # A thread may have made a call while the others were waited for.
+        while self._unanswered():
+            self.barrier()
+
+    def _unanswered(self) -> list[SessionCall]:
+        """Return the open calls that are not done, in order, and forget the others."""
+        with self._guard:
+            self._open = {each: None for each in self._open if not each.done.is_set()}
+            return list(self._open)
 
     def drain(self) -> None:
         """Wait for live calls in flight: they are paid for, and must be stored before the block pauses."""
-        for session_call in self._open:
+        for session_call in self._unanswered():
             if session_call.stage in ("asked", "sent"):
                 self._context.sender.wait(session_call.done)
 
