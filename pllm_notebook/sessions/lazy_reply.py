@@ -181,9 +181,11 @@ class LazyReply(LLMResponse):
     async def _wait_here(self) -> str:
         session_call, session = self._session_call, self._session
         if session_call is not None and session is not None and not session_call.done.is_set():
+            if not session_call.submitted and session.is_open:
+                self.ask()  # unpickled: this run of the program has not made the call
             if session.gathers:
                 await asyncio.sleep(_GATHER_S)
-            elif session_call.stage != "pending":
+            elif session_call.submitted and session_call.stage != "pending":
                 await session_call.ended()
         return self.resolve()
 

@@ -19,7 +19,7 @@ from pllm_notebook.sessions.agent import Agent
 from pllm_notebook.sessions.call import Call
 from pllm_notebook.sessions.dashboard import SessionStatus, count
 from pllm_notebook.sessions.documents import Documents
-from pllm_notebook.sessions.error_response import STORED_KINDS, ErrorResponse
+from pllm_notebook.sessions.error_response import ErrorResponse
 from pllm_notebook.sessions.lazy_reply import LazyReply
 from pllm_notebook.sessions.live_sessions import register_session
 from pllm_notebook.sessions.llm_identity import LLMIdentity, model_of
@@ -151,7 +151,11 @@ class Session(SessionContext):
 
         The program then finds the same state after this point in every run, regardless of which job finished first.
         Batch and hybrid sessions do this whenever a value is needed.
+
+        Raises:
+            UsageError: If the block has ended. Nothing was sent.
         """
+        self._check_open()
         self._strategy.barrier()
 
     def retry_failed(self, kinds: Iterable[str] | None = None) -> None:
@@ -161,15 +165,21 @@ class Session(SessionContext):
 
         Args:
             kinds: Kinds of failures to retry (see docs/errors.md), None for all.
+
+        Raises:
+            UsageError: If the block has ended, or a kind does not exist. Nothing was sent.
         """
+        self._check_open()
         wanted = frozenset(FailureKind) if kinds is None else kinds_named(kinds)
         self._retried = wanted | (self._retried or frozenset())
         for session_call in self.calls:
-            if session_call.error is not None and session_call.error.kind in wanted:
+            with self._lock:
+                if not session_call.failed_with(None if kinds is None else wanted):
+                    continue
                 session_call.reset()
                 self._reported.discard(session_call)
                 session_call.submitted = True
-                self._strategy.submit(session_call)
+            self._strategy.submit(session_call)
 
     def retrieve(self, of: Call | LazyReply) -> Retrieved:
         """Look up a call: present, pending, failed or absent. Sends nothing."""
@@ -249,10 +259,6 @@ class Session(SessionContext):
                     self._session_store, call, key, self._refresh_since
                 )
                 self._refresh(session_call)
-        if session_call.error is not None and session_call.error.kind not in STORED_KINDS:
-            # Stopped, or failed for a reason outside the call, such as a rejected key: a new attempt may succeed.
-            session_call.reopen()
-            self._refresh(session_call)
         return LazyReply(self._session_store, call, session_call, self)
 
     def submit(self, session_call: SessionCall) -> None:
@@ -261,7 +267,13 @@ class Session(SessionContext):
         Raises:
             ErrorResponse: If the call has failed, in "sync" with `errors="raise"`.
         """
+        self._check_open()
         with self._lock:
+            if session_call.may_pass:
+                # Reopened and marked as submitted in one step, so that of several threads only one sends it.
+                session_call.reopen()
+                self._refresh(session_call)
+                self._reported.discard(session_call)
             new, session_call.submitted = not session_call.submitted, True
         if new:
             self._strategy.submit(session_call)
@@ -278,11 +290,13 @@ class Session(SessionContext):
             Paused: If the answer is pending, which ends the block.
         """
         if self.is_open:
+            if not (session_call.submitted or session_call.done.is_set()):
+                self.submit(session_call)  # an unpickled reply's, which this run of the program has not made
             self._strategy.wait_for(session_call)
         hold_at_exit()
         try:
             return session_call.answer()
-        except ErrorResponse:
+        except BaseException:
             self._report(session_call)
             raise
 
@@ -292,7 +306,7 @@ class Session(SessionContext):
             session_call.reset()
 
     def _report(self, session_call: SessionCall) -> None:
-        if self.config.errors == "coerce" and session_call not in self._reported:
+        if session_call.error and self.config.errors == "coerce" and session_call not in self._reported:
             logger.warning("%s", session_call.error)
         self._reported.add(session_call)
 
@@ -375,11 +389,7 @@ class Session(SessionContext):
 
     def _finish(self) -> None:
         self._strategy.finish()
-        unseen = [
-            session_call.error
-            for session_call in self.calls
-            if session_call.error and session_call not in self._reported
-        ]
+        unseen = [each.problem for each in self.calls if each.problem and each not in self._reported]
         if unseen:
             logger.warning("%d failed calls were never read by the program; the first: %s", len(unseen), unseen[0])
 

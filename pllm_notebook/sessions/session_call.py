@@ -10,7 +10,7 @@ from pllm_notebook.engine import EndEvent, await_end
 from pllm_notebook.execution import Outcome
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.sessions.call import Call
-from pllm_notebook.sessions.error_response import ErrorResponse
+from pllm_notebook.sessions.error_response import STORED_KINDS, ErrorResponse
 from pllm_notebook.sessions.session_store import Absent, AnswerRecord, Failed, Pending, Present, Retrieved, SessionStore
 
 __all__ = ["STOPPED_LINE", "SessionCall", "Stage"]
@@ -110,6 +110,25 @@ class SessionCall:
         """The reason why there is no answer. None if there is one or the call is not done."""
         return self._error
 
+    @property
+    def problem(self) -> BaseException | None:
+        """What `answer` raises: `run_error`, otherwise `error`. None if there is an answer or the call is not done."""
+        return self._error if self.run_error is None else self.run_error
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether it was stopped, or failed for a reason outside the call, such as a rejected key or a full disk."""
+        if self.run_error is not None:
+            return True
+        # Without a key the prompt is invalid, which no attempt changes.
+        return self._error is not None and bool(self.key) and self._error.kind not in STORED_KINDS
+
+    def failed_with(self, kinds: frozenset[FailureKind] | None) -> bool:
+        """Return whether it failed with one of *kinds*; None for any, and for an exception that ended its run."""
+        if kinds is None:
+            return self.problem is not None
+        return self._error is not None and self._error.kind in kinds
+
     def answer(self) -> AnswerRecord:
         """Return the answer of a completed call.
 
@@ -117,10 +136,8 @@ class SessionCall:
             ErrorResponse: If it has failed.
             BaseException: The exception that ended its run.
         """
-        if self.run_error is not None:
-            raise self.run_error
-        if self._error is not None:
-            raise self._error
+        if (problem := self.problem) is not None:
+            raise problem
         if self._answer is None:
             # Read on demand: a program that makes 10,000 calls may read few of the answers.
             self._answer = self._read()
