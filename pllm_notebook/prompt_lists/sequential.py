@@ -11,7 +11,7 @@ from pllm_notebook.execution import LiveRun, RunBudget, RunWait, Steps
 from pllm_notebook.prompt_lists.llm_output import LLMOutput
 from pllm_notebook.prompt_lists.prompt_rows import PromptRows
 
-__all__ = ["is_engine_failure", "sequential_outputs"]
+__all__ = ["budget_after", "is_engine_failure", "sequential_outputs"]
 
 
 def is_engine_failure(error: Exception, run: LiveRun | None) -> bool:
@@ -24,20 +24,29 @@ def is_engine_failure(error: Exception, run: LiveRun | None) -> bool:
     return not isinstance(error, PllmError) or (run is not None and (run.execution.broken or not run.alive))
 
 
+def budget_after(broken: RunBudget) -> RunBudget:
+    """Return the budget that remains after a broken run.
+
+    What it has paid or perhaps paid counts, and also what is reserved for its requests in flight, of which nobody will
+    learn the cost.
+    """
+    budget = RunBudget(broken.ceiling_usd)
+    budget.paid_usd, budget.perhaps_usd = broken.paid_usd, broken.perhaps_usd + broken.reserved_usd
+    return budget
+
+
 def sequential_outputs(
-    rows: PromptRows, places: Sequence[int], paid_usd: float, called_by: Caller, engine: Engine
+    rows: PromptRows, places: Sequence[int], budget: RunBudget, called_by: Caller, engine: Engine
 ) -> Steps[dict[int, LLMOutput]]:
     """Send the prompts that a broken run left unanswered on another engine, and return their outputs.
 
     Args:
         rows: The unanswered prompts, whose options set `concurrency=1`.
         places: Their places in the list, the keys of the returned outputs.
-        paid_usd: US dollars paid by the broken run, which count against max_cost_usd.
+        budget: The budget that remains (see `budget_after`).
         called_by: The line that warnings name.
         engine: The other engine.
     """
-    budget = RunBudget(rows.parts[0].spec.options.max_cost_usd if rows.parts else None)
-    budget.paid_usd = paid_usd
     run = rows.start(engine=engine, run_budget=budget)
     if run is not None:
         yield RunWait(run)

@@ -10,14 +10,14 @@ from typing import Any, Literal, Unpack
 from pllm_notebook.callers import Caller, caller
 from pllm_notebook.engine import Engine, UserRateLimit
 from pllm_notebook.exceptions import UsageError
-from pllm_notebook.execution import RunWait, Steps, awaiting, blocking, options_for, store_for
+from pllm_notebook.execution import RunBudget, RunWait, Steps, awaiting, blocking, options_for, store_for
 from pllm_notebook.options import Options, PromptListOptions, check, taken_by
 from pllm_notebook.prompt_lists.build import as_prompt_list, prepare_prompts
 from pllm_notebook.prompt_lists.llm_config import RequestLimits
 from pllm_notebook.prompt_lists.llm_output import LLMOutput
 from pllm_notebook.prompt_lists.prompt_context import LLMPromptContext
 from pllm_notebook.prompt_lists.prompt_rows import PromptRows
-from pllm_notebook.prompt_lists.sequential import is_engine_failure, sequential_outputs
+from pllm_notebook.prompt_lists.sequential import budget_after, is_engine_failure, sequential_outputs
 from pllm_notebook.signatures import shows
 
 __all__ = ["ParallelAIUtilities"]
@@ -160,8 +160,9 @@ class ParallelAIUtilities:
         """
         contexts = as_prompt_list(prompts)
         rows, run = self._rows(contexts), None
+        budget = RunBudget(rows.parts[0].spec.options.max_cost_usd if rows.parts else None)
         try:
-            run = rows.start()
+            run = rows.start(run_budget=budget)
             if run is not None:
                 yield RunWait(run)
             return rows.result(run, called_by)
@@ -174,9 +175,8 @@ class ParallelAIUtilities:
         outputs = rows.assemble(run)
         places = [place for place, output in enumerate(outputs) if output.error is not None]
         unanswered = self._rows([contexts[place] for place in places], concurrency=1)
-        paid_usd = 0.0 if run is None else run.cost or 0.0
         further.append(Engine("private"))
-        found = yield from sequential_outputs(unanswered, places, paid_usd, called_by, further[-1])
+        found = yield from sequential_outputs(unanswered, places, budget_after(budget), called_by, further[-1])
         return [found.get(place, output) for place, output in enumerate(outputs)]
 
 

@@ -173,12 +173,12 @@ class SessionCall:
     def cost_usd(self) -> float | None:
         """Cost of the answer or failure when it was paid for, in US dollars.
 
-        0.0 until the call is done, and for a failure with an unknown cost. None for an answer with an unknown cost.
+        0.0 until the call is done. None for an answer or failure with an unknown cost.
         """
         if not self.done.is_set() or self.run_error is not None:
             return 0.0
         if self._error is not None:
-            return self._error.failure.cost_usd or 0.0
+            return self._error.failure.cost_usd
         if self._answer is not None:
             return self._answer.cost_usd
         return None if self._outcome is None else self._outcome.cost_usd

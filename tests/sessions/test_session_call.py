@@ -57,3 +57,13 @@ def test_a_call_that_was_stopped_is_not_kept_as_a_failure(question: SessionCall)
     question.on_abort(None, None)
 
     assert str(question.error) == "one, call 0, cancelled: The program was stopped before this was answered."
+
+
+@pytest.mark.parametrize("cost_usd", [None, 0.0, 0.25])
+def test_a_failure_costs_what_is_known_of_its_cost(question: SessionCall, cost_usd: float | None) -> None:
+    sending = object()
+    question.sent(sending, "sent")
+
+    question.on_result(sending, None, Failure(FailureKind.REFUSAL, "No.", cost_usd=cost_usd))
+
+    assert question.cost_usd == cost_usd
