@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from pydantic import TypeAdapter
 
 from pllm_notebook.credentials import Key
 from pllm_notebook.ensemble.ensemble_results import EnsembleResults
-from pllm_notebook.execution import LiveRun, WholePrompts
+from pllm_notebook.execution import LiveRun, WholePrompts, decoded_body
 from pllm_notebook.failures import Failure
 from pllm_notebook.messages_types import Dialogue
 from pllm_notebook.protocols import Store
@@ -85,7 +84,8 @@ class SingleRequestRows(WholePrompts):
         assert sample is not None
         key = sample.last or sample.key
         entry = sample.entry or (None if self._store is None else self._store.get_many([key]).get(key))
-        choices = None if entry is None else orjson.loads(entry.raw).get("choices")
+        body = None if entry is None else decoded_body(entry.raw)
+        choices = body.get("choices") if isinstance(body, dict) else None
         return choices[0].get("logprobs") if choices else None
 
     def errors(self, run: LiveRun) -> list[FailedProcessor]:

@@ -86,7 +86,7 @@ class LLMOutput(BaseModel):
         start_time: When the first request for this answer was sent, in seconds since the epoch; for a cached answer,
             when it was paid. None if unknown, or nothing was ever sent.
         end_time: When the last response arrived; None as for `start_time`.
-        raw_result: The body of the last response as the provider sent it, None if it is not stored.
+        raw_result: The body of the last response as the provider sent it, None if it is not stored or not JSON.
         error: Why there is no answer, as "kind: message" (see docs/errors.md). None for an answer.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pllm_notebook.execution import CallSpec, Outcome
+from pllm_notebook.execution import CallSpec, Outcome, decoded_body
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.messages_types import Prompt
 from pllm_notebook.prompt_lists.llm_output import GeneratedJsonObject, LLMOutput, LLMToolCall
@@ -55,7 +55,9 @@ def output_for(
     )
     output._request = partial(spec.whole, prompt)
     if last is not None:
-        output.raw_result, output.result_type = orjson.loads(last.raw), spec.target.wire.format_name
+        body = decoded_body(last.raw)  # text if a client has accepted what is not quite JSON, such as NaN
+        output.raw_result = body if isinstance(body, dict) else None
+        output.result_type = spec.target.wire.format_name
         output.str_content = _with_prefill(context, prefill, last.text.decode("utf-8", "replace"))
     if failure is None:
         _answer(output, context, outcome.value, prefill)

@@ -56,6 +56,7 @@ _DTYPES = {
     "field": "string",
     "attempts": "Int64",
 }
+_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1  # of orjson
 _JSON = ("documents", "parsed", "tool_calls")
 
 
@@ -86,7 +87,7 @@ def export_calls(agents: Iterable[Agent], path: str | os.PathLike[str]) -> int:
         raise MissingPackageError("Export to Parquet", "pyarrow", "parquet")
     rows = list(lines(agents))
     if suffix == ".jsonl":
-        content = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+        content = b"".join(_json(row) + b"\n" for row in rows)
     else:
         content = table(rows).to_parquet(None, engine="pyarrow", index=False)
     write_atomic(target, content)
@@ -172,11 +173,28 @@ def _result_fields(found: Retrieved) -> dict[str, Any]:
 
 def _redacted(value: Any) -> Any:
     if isinstance(value, str):
-        return redact(value)
+        # A lone surrogate cannot be encoded, in either format.
+        return redact(value).encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
-        return {name: _redacted(each) for name, each in value.items()}
+        return {_redacted(name): _redacted(each) for name, each in value.items()}
     return [_redacted(each) for each in value] if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    return _json(value).decode()
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer of more than 64 bits
+        return orjson.dumps(_with_digits(value))
+
+
+def _with_digits(value: Any) -> Any:
+    """Return *value* with each integer of more than 64 bits as its digits, which orjson writes unchanged."""
+    if isinstance(value, int) and not _MIN_INTEGER <= value <= _MAX_INTEGER:
+        return orjson.Fragment(str(value))
+    if isinstance(value, Mapping):
+        return {name: _with_digits(each) for name, each in value.items()}
+    return [_with_digits(each) for each in value] if isinstance(value, list) else value
