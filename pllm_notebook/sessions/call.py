@@ -160,6 +160,8 @@ def check_params(params: Mapping[str, Any], model: str) -> dict[str, Any]:
         if option in own:
             raise UsageError(f"{name}= and another keyword are both {option}: pass only one. Nothing was sent.")
         (own if option in PARAMETERS else keywords)[option] = value
+    if own.get("extra_body"):
+        own["extra_body"] = _with_text_keys(own["extra_body"])
     if not keywords:
         return own
     if isinstance(keywords.get("reasoning"), Mapping) and set(keywords["reasoning"]) == {"effort"}:
@@ -170,7 +172,37 @@ def check_params(params: Mapping[str, Any], model: str) -> dict[str, Any]:
         if name not in CARRIED and name not in NOT_CARRIED:
             raise UnknownOptionError(name, PARAMETERS | CARRIED | _MEANT.keys() | set(_MEANT.values()))
     target = resolve_model(options_for({"model": model}))
-    return own | {"extra_body": provider_fields(target, check_keywords(keywords), own.get("extra_body") or {})}
+    body = provider_fields(target, check_keywords(keywords), own.get("extra_body") or {})
+    return own | {"extra_body": _with_text_keys(body)}
+
+
+def _with_text_keys(value: Any) -> Any:
+    """Return fields of a request with integer keys as text, as JSON has them: `logit_bias={50256: -100}`.
+
+    Raises:
+        UsageError: For a key, integer or text that JSON cannot hold. Nothing was sent.
+    """
+    if isinstance(value, Mapping):
+        names = [str(key) if isinstance(key, int) and not isinstance(key, bool) else key for key in value]
+        for name in names:
+            if not isinstance(name, str):
+                raise _unsendable("a key", name, "text or integers as keys")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise _unsendable("the same key as a text and an integer,", twice, "each key once")
+        return {name: _with_text_keys(each) for name, each in zip(names, value.values(), strict=True)}
+    if isinstance(value, (list, tuple)):
+        return [_with_text_keys(each) for each in value]
+    if isinstance(value, (int, str)):
+        try:
+            orjson.dumps(value)
+        except TypeError as error:
+            raise _unsendable("the value", value, "integers of at most 64 bits and valid Unicode") from error
+    return value
+
+
+def _unsendable(what: str, value: Any, wanted: str) -> UsageError:
+    return UsageError(f"A field of the request has {what} {value!r:.60}. Pass {wanted}. Nothing was sent.")
 
 
 def salt_for(salt: str | int | None, hash_by: Sequence[str] | None, agent: str, number: int) -> str:

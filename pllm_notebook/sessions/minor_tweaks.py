@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 from pllm_notebook.exceptions import UnknownOptionError, UsageError
-from pllm_notebook.options import fields_of
-from pllm_notebook.sessions.session_config import SessionConfig
 
 __all__ = ["MinorTweaks", "apply_tweaks"]
 
@@ -59,8 +57,8 @@ def apply_tweaks(tweaks: MinorTweaks | None, given: Mapping[str, Any]) -> dict[s
             if value not in _ERRORS:
                 raise UsageError(f"error_mode is 'raise', 'emit' or 'ignore', not {value!r}. Nothing was sent.")
             value = _ERRORS[value]
-        default = fields_of(SessionConfig)[name].default
-        if merged.get(name, default) not in (default, value):
+        # An argument that was given counts even if it is the default. The same holds for two tweaks of one argument.
+        if name in merged and merged[name] != value:
             raise UsageError(f"{name}={merged[name]!r} and the tweak {tweak!r} differ: pass one. Nothing was sent.")
         merged[name] = value
     return merged

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pllm_notebook.exceptions import StoreError, UsageError, show_in_one_line
+from pllm_notebook.exceptions import PllmError, UsageError, show_in_one_line
 from pllm_notebook.sessions.dashboard import Dashboard, SessionStatus
 from pllm_notebook.sessions.paused import Paused, Summary
 from pllm_notebook.sessions.session_call import STOPPED_LINE
@@ -146,7 +146,7 @@ class SessionContext(ABC):
             print(self.summary)
         try:
             self.persist()
-        except StoreError as error:
+        except PllmError as error:
             if self._state != "failed":
                 raise
             logger.warning("%s", error)  # the program's own exception takes precedence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import fcntl
 import hashlib
 import os
@@ -92,7 +93,10 @@ def append_lines(path: str, lines: Iterable[bytes]) -> None:
                 file.seek(size - 1)
                 if file.read(1) != b"\n":
                     content = b"\n" + content
-            file.write(content)
+            written = file.write(content)
+            # The disk is full, or a limit was reached. The partial line is terminated by the next call.
+            if written != len(content):
+                raise OSError(errno.ENOSPC, f"{written:,} of {len(content):,} bytes were written")
     except OSError as error:
         raise _refused(path, error) from error
 
