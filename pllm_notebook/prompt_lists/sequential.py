@@ -27,8 +27,8 @@ def is_engine_failure(error: Exception, run: LiveRun | None) -> bool:
 def budget_after(broken: RunBudget) -> RunBudget:
     """Return the budget that remains after a broken run.
 
-    What it has paid or perhaps paid counts, and also what is reserved for its requests in flight, of which nobody will
-    learn the cost.
+    What it has paid or perhaps paid counts, and also what is reserved for its requests in flight, whose cost stays
+    unknown.
     """
     budget = RunBudget(broken.ceiling_usd)
     budget.paid_usd, budget.perhaps_usd = broken.paid_usd, broken.perhaps_usd + broken.reserved_usd
