@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pllm_notebook.batch import JobResult
+from pllm_notebook.batch import JobResult, LineOutcome
 from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.prices import Rate, rate_of
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish, RawReply, Reply
 
-__all__ = ["batch_rate", "decode_reply", "line_failure", "read_results"]
+__all__ = ["batch_rate", "decode_reply", "line_failure", "line_outcome", "read_results"]
 
 # The failure kind for each of the journal's words for a line without an answer.
 _KINDS = {"rejected": FailureKind.BAD_REQUEST, "missing": FailureKind.MISSING, "abandoned": FailureKind.MISSING}
@@ -55,9 +55,30 @@ def read_results(
                 )
             except Exception as error:  # its metadata cannot be encoded: only this line fails
                 message = f"The reply could not be taken in: {type(error).__name__}: {error}"[:500]
-                result = Failure(FailureKind.MALFORMED, message, 200, result.text[:2000], 1, cost_usd=None)
+                result = Failure(
+                    FailureKind.MALFORMED, message, 200, result.text[:2000], 1, cost_usd=None, usage=result.usage
+                )
         made.append((result, raw, entry))
     return made
+
+
+def line_outcome(result: Reply | Failure, entry: StoredReply | None, rate: Rate | None) -> LineOutcome:
+    """Build what the journal records of a line.
+
+    Args:
+        result: The line's reply or failure.
+        entry: The stored reply, None for a failure.
+        rate: The model's batch price, None if unknown.
+
+    Returns:
+        The outcome. A failure that was possibly paid for costs what its reported usage costs, or an unknown amount.
+    """
+    if not isinstance(result, Failure):
+        return LineOutcome("", None if entry is None else entry.metadata["cost_usd"])
+    cost = result.cost_usd
+    if cost is None and result.usage is not None and rate is not None:
+        cost = rate.cost_usd(result.usage)
+    return LineOutcome(str(result.kind), cost)
 
 
 def line_failure(word: str, message: str) -> Failure:

@@ -16,11 +16,10 @@ from pllm_notebook.batch import AnswerSink, Driver, JobResult, Journal, JournalA
 from pllm_notebook.batch import Job as BatchJob
 from pllm_notebook.batch_jobs.accounts import JobAccounts
 from pllm_notebook.batch_jobs.batch_dispatcher import BatchDispatcher
-from pllm_notebook.batch_jobs.batch_results import batch_rate, decode_reply, line_failure, read_results
+from pllm_notebook.batch_jobs.batch_results import batch_rate, decode_reply, line_failure, line_outcome, read_results
 from pllm_notebook.batch_jobs.job_planner import JobPlanner
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, StoreError, UsageError
-from pllm_notebook.failures import Failure
 from pllm_notebook.protocols import BatchAPI, Store
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.runtime import Slot
@@ -182,12 +181,8 @@ class BatchService:
             limits = {one.line.key: one.line.output_limit or 0 for one in arrivals}
             dispatcher.replies += sum(isinstance(result, Reply) for result, _, _ in read)
             dispatcher.arrived({arrival.line.key: (result, raw) for arrival, (result, raw, _) in arrived}, limits)
-        return [
-            LineOutcome(str(result.kind), 0.0)
-            if isinstance(result, Failure)
-            else LineOutcome("", None if entry is None else entry.metadata["cost_usd"])
-            for result, _, entry in read
-        ]
+        rate = batch_rate(target)
+        return [line_outcome(result, entry, rate) for result, _, entry in read]
 
     async def keep(self, entries: Mapping[str, StoredReply]) -> None:
         """Store answers, and return when all are on disk.
