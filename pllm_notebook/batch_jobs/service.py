@@ -20,6 +20,7 @@ from pllm_notebook.batch_jobs.batch_results import batch_rate, decode_reply, lin
 from pllm_notebook.batch_jobs.job_planner import JobPlanner
 from pllm_notebook.engine import Engine
 from pllm_notebook.exceptions import PllmError, StoreError, UsageError
+from pllm_notebook.failures import Failure, FailureKind
 from pllm_notebook.protocols import BatchAPI, Store
 from pllm_notebook.providers import ResolvedModel
 from pllm_notebook.runtime import Slot
@@ -33,6 +34,10 @@ logger = logging.getLogger("pllm_notebook")
 
 # A job is polled again after this time, and then at increasing intervals while nothing changes.
 FIRST_LOOK_S = 5.0
+_LOST = (
+    "The batch job answered this request, but the answer is no longer in the cache, which was cleared or damaged "
+    "since. Run the cell again to send the request again. Nothing more was sent."
+)
 
 
 class BatchService:
@@ -196,8 +201,10 @@ class BatchService:
             future: asyncio.Future[None] = loop.create_future()
             kept.append(future)
             self._store.put(key, entry, partial(self._engine.loop.call, _resolve, future))
-        for future in kept:
-            await future
+        # All are awaited before the first error is raised: the others would be logged as never retrieved.
+        errors = [error for error in await asyncio.gather(*kept, return_exceptions=True) if error is not None]
+        if errors:
+            raise errors[0]
 
     async def answered(self, results: Mapping[str, tuple[StoredReply, Reply, RawReply]]) -> None:
         """Record answers in the store that did not come from the jobs, but live or from a file."""
@@ -249,8 +256,8 @@ class BatchService:
         lines = await self._in_thread(lambda: list(self.journal.lines.of(job.lines_of)))
         waited = set(dispatcher.waiting([line.key for line in lines]))
         # If a run wanted an older answer refreshed, that answer does not count for a failed line.
-        answered = [line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")]
-        found = await self._in_thread(self._store.get_many, answered)
+        answered = {line.key for line in lines if line.key in waited and line.state in ("answered", "superseded")}
+        found = await self._in_thread(self._store.get_many, list(answered))
         # Use the stored answers, with their stored cost.
         dispatcher.answered(
             {key: (decode_reply(entry), RawReply(200, {}, entry.raw)) for key, entry in found.items()},
@@ -264,6 +271,9 @@ class BatchService:
                 if line.key in left and line.key not in found and line.state in ("failed", "missing")
             }
         )
+        # They would be waited for without end: a final job brings nothing more.
+        lost = [line.key for line in lines if line.key in left and line.key in answered and line.key not in found]
+        dispatcher.arrived({key: (Failure(FailureKind.MISSING, _LOST, attempts=1), None) for key in lost})
 
     def _in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         try:
