@@ -74,8 +74,7 @@ def corrected_mean(
     """Return the mean of *y* over all rows, from labels of some rows and guesses for all.
 
     Assumes that the labels are right, and that different questions are independent draws from the population; for the
-    mean of the table itself, the interval is then slightly too wide. If some rows are labelled for certain ("strata"),
-    the interval is only that of the table's mean. Nothing is assumed about the guesses.
+    mean of the table itself, the interval is then slightly too wide. Nothing is assumed about the guesses.
 
     Args:
         y: Shape (n,), the right values, read only for *labelled* rows. Booleans count as 0 or 1.
@@ -146,11 +145,6 @@ class _Sample:
         none = self.other_g[:0]
         rest = (self.other_g, self.other_w) if others else (none, none)
         return _Sample(self.y[chosen], self.g[chosen], self.w[chosen], *rest, self.bounds)
-
-    @property
-    def weight(self) -> float:
-        """Number of rows."""
-        return float(self.w.sum() + self.other_w.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +223,12 @@ def _strata(sample: _Sample, drawn: NDArray[np.bool_]) -> _Estimate | str:
         return rest
     certain = sample.part(~drawn, others=False)
     mean, variance = _ratio(certain.y, certain.w)
-    share = certain.weight / sample.weight
+    is_certain = np.concatenate([(~drawn).astype(np.float64), np.zeros(len(sample.other_w))])
+    share, share_variance = _ratio(is_certain, np.concatenate([sample.w, sample.other_w]))
     return _Estimate(
         share * mean + (1 - share) * rest.mean,
-        share**2 * variance + (1 - share) ** 2 * rest.variance,
+        # The last term: another table of the population would have another share of rows labelled for certain.
+        share**2 * variance + (1 - share) ** 2 * rest.variance + share_variance * (mean - rest.mean) ** 2,
         rest.quantile,
         "strata-small" if rest.method == "ppi-small" else "strata",
     )

@@ -37,6 +37,20 @@ def test_copies_of_a_question_are_one_observation() -> None:
     assert simulated.copied_coverage(200, 100, clustered=False) < 0.7
 
 
+@pytest.mark.parametrize("labels", [30, 60])
+def test_an_interval_covers_the_populations_mean_if_the_rows_labelled_for_certain_differ_most(labels: int) -> None:
+    """The extreme case: all of them are yes, and all others no, so that only their share varies between tables."""
+    rng = np.random.default_rng(labels)
+    held = []
+    for _ in range(400):
+        y = rng.random(1_000) < 0.5
+        rest = simulated.drawn(rng, ~y, labels)
+        found = corrected_mean(y, np.zeros(1_000), y | rest, np.where(y, 1.0, labels / (~y).sum()))
+        held.append(found.low <= 0.5 <= found.high)
+
+    assert 0.92 <= np.mean(held) <= 1
+
+
 def test_a_uniform_draw_is_corrected_as_published() -> None:
     rng = np.random.default_rng(5)
     one = simulated.world(rng)
