@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pllm_notebook.execution import CallSpec, Outcome, options_by_path
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import token_formats, value_steps
-from pllm_notebook.schema import ChoiceField, chosen_option, option_shares
+from pllm_notebook.schema import ChoiceField, chosen_option, option_shares, value_spans
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
 
@@ -19,8 +19,8 @@ class TokenConfidence:
 
     Args:
         spec: The spec, with token probabilities.
-        fields: The fields that count. A list has no token probabilities and is skipped, as is a field whose
-            probabilities are missing from a reply.
+        fields: The fields that count. A list has no token probabilities and is skipped, as is a field that a reply
+            leaves out. If any other field has none, the confidence is unknown: it could be the least certain one.
         store: The store with the replies. None if the outcomes have them.
     """
 
@@ -50,14 +50,16 @@ class TokenConfidence:
         steps = value_steps(entry.raw, self._formats, text, self._options)
         if steps is None:
             return -float("inf")
-        found = []
+        written, found = value_spans(text), []
         for path in self._paths:
             options, own = self._options[path], steps.get(path)
             if len(options) == 1:  # there was nothing to choose
                 found.append(1.0)
                 continue
-            shares = option_shares(own, options) if own else None
-            chosen = None if own is None else chosen_option(own, options)
-            if shares is not None and chosen is not None:
-                found.append(shares.p[chosen])
+            if own is None and path not in written:
+                continue
+            shares, chosen = option_shares(own or [], options), chosen_option(own or [], options)
+            if shares is None or chosen is None:
+                return -float("inf")
+            found.append(shares.p[chosen])
         return min(found, default=-float("inf"))
