@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pllm_notebook.execution import CallSpec, Outcome, options_by_path
 from pllm_notebook.protocols import Store
 from pllm_notebook.providers import token_formats, value_steps
-from pllm_notebook.schema import ChoiceField, chosen_option, option_shares, value_spans
+from pllm_notebook.schema import ChoiceField, chosen_option, option_shares, spans_by_path
 from pllm_notebook.stored_reply import StoredReply
 from pllm_notebook.types import Finish
 
@@ -50,7 +50,7 @@ class TokenConfidence:
         steps = value_steps(entry.raw, self._formats, text, self._options)
         if steps is None:
             return -float("inf")
-        written, found = value_spans(text), []
+        written, found = spans_by_path(text), []
         for path in self._paths:
             options, own = self._options[path], steps.get(path)
             if len(options) == 1:  # there was nothing to choose

@@ -21,7 +21,7 @@ from pllm_notebook.schema.plain_answers import PlainAnswers
 from pllm_notebook.schema.provider_support import GRAMMAR, NUMBER_KEYWORDS, PLAIN, STRING_KEYWORDS, Dialect
 from pllm_notebook.schema.questions import MAX_LEVELS, DecisionAnswer, FieldQuestions, QuestionPlan
 from pllm_notebook.schema.size_limits import check_limits
-from pllm_notebook.schema.value_spans import Path, value_spans
+from pllm_notebook.schema.value_spans import Path, spans_by_path
 from pllm_notebook.schema.value_tokens import OptionShares, Token, ValueStep, chosen_option, option_shares, steps_of
 
 __all__ = [
@@ -62,7 +62,7 @@ __all__ = [
     "partial_value",
     "read_answers",
     "repair_lines",
+    "spans_by_path",
     "spelling",
     "steps_of",
-    "value_spans",
 ]

@@ -6,7 +6,7 @@ import contextlib
 from json import JSONDecoder
 from typing import Any
 
-__all__ = ["Path", "value_spans"]
+__all__ = ["Path", "spans_by_path"]
 
 Path = tuple[str, ...]
 
@@ -14,7 +14,7 @@ _DECODER = JSONDecoder()
 _BLANKS = " \t\r\n"
 
 
-def value_spans(text: str) -> dict[Path, tuple[int, int]]:
+def spans_by_path(text: str) -> dict[Path, tuple[int, int]]:
     """Return start and end of each value of an object, in characters, as far as the text can be read.
 
     A span starts after the colon, so it includes white space before the value. Items of lists have no spans.

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pllm_notebook.schema.value_spans import Path, value_spans
+from pllm_notebook.schema.value_spans import Path, spans_by_path
 
 __all__ = ["OptionShares", "Token", "ValueStep", "chosen_option", "option_shares", "steps_of"]
 
@@ -81,7 +81,7 @@ def steps_of(tokens: Sequence[Token], text: str, options: Mapping[Path, Sequence
     begin = whole.rfind(content)
     if begin < 0:
         return {}
-    spans = value_spans(text)
+    spans = spans_by_path(text)
     found = {}
     for path, own in options.items():
         if path in spans:

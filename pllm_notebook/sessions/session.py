@@ -332,9 +332,9 @@ class Session(SessionContext):
 
     @property
     def total_cost_usd(self) -> float | None:
-        """Cost of all answers to this run's calls, in US dollars, whichever run paid for them. None if unknown.
+        """Cost of all answers to this run's calls, in US dollars, whichever run paid for them.
 
-        A failure with an unknown cost counts as 0.
+        None if the cost of an answer or of a failure is unknown.
         """
         costs = [session_call.cost_usd for session_call in self.calls]
         return None if None in costs else sum((cost for cost in costs if cost is not None), 0.0)

@@ -47,7 +47,7 @@ from pllm_notebook.schema import GRAMMAR, OutputType, extract_json
 from pllm_notebook.schema.decided import Misread, read_answers
 from pllm_notebook.schema.excerpts import literals, without_reasoning
 from pllm_notebook.schema.number_checks import _SAID as SAID
-from pllm_notebook.schema.value_spans import value_spans
+from pllm_notebook.schema.value_spans import spans_by_path
 from pllm_notebook.schema.value_tokens import Token, steps_of
 from pllm_notebook.templates import Template
 from pllm_notebook.types import Finish, RawReply
@@ -222,7 +222,7 @@ def media(text: str) -> Any:
 READERS: dict[str, Callable[[str], Any]] = {
     "quotes": quotes,
     "evidence": lambda text: (QUOTED.find(text), QUOTED.quotes(text.encode("utf-8", "replace"))),
-    "value spans": lambda text: (value_spans(text), value_spans('{"a": ' + text)),
+    "value spans": lambda text: (spans_by_path(text), spans_by_path('{"a": ' + text)),
     "tokens of a value": tokens_of,
     "decisions": decided,
     "near-duplicates": lambda text: (Fingerprints([text]).near(text), near_duplicate_groups([text, text + "x"])),

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pllm_notebook.schema import Token, ValueStep, chosen_option, option_shares, steps_of
-from pllm_notebook.schema.value_spans import value_spans
+from pllm_notebook.schema.value_spans import spans_by_path
 
 MOODS = ['"negative"', '"neutral"', '"positive"']
 
@@ -20,7 +20,7 @@ def token(text: str, p: float, **others: float) -> Token:
 def test_values_are_found_by_their_paths() -> None:
     text = 'Here: {"a": 1,\n "b\\n": {"c": "x}", "d": [{"a": 2}]}, "é": null}'
 
-    spans = {path: text[start:end] for path, (start, end) in value_spans(text).items()}
+    spans = {path: text[start:end] for path, (start, end) in spans_by_path(text).items()}
 
     assert spans == {
         ("a",): " 1",
@@ -33,7 +33,7 @@ def test_values_are_found_by_their_paths() -> None:
 
 @pytest.mark.parametrize("text", ["", "none", "{", '{"a"', '{"a":', "{a: 1}", '{"a": 1'])
 def test_what_is_cut_off_or_no_json_has_the_values_that_can_be_read(text: str) -> None:
-    assert set(value_spans(text)) <= {("a",)}
+    assert set(spans_by_path(text)) <= {("a",)}
 
 
 def test_all_tokens_that_lead_to_an_option_are_added_up_and_others_do_not_count() -> None:
