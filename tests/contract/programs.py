@@ -8,8 +8,9 @@ from typing import Any
 import pllm_notebook as pllm
 from pllm_notebook import engine
 from pllm_notebook.sessions import Session
-from pllm_notebook.sim import SimRequest
+from pllm_notebook.sim import SimRequest, Simulator
 from pllm_notebook.store import close_stores
+from tests.contract.sides import OPENAI
 
 ENZYMES = ["amylase", "catalase", "lipase", "lysozyme", "pepsin", "rennin", "trypsin", "urease"]
 WINNER = "catalase"
@@ -19,6 +20,7 @@ CALLS = 8
 # The stronger first.
 _STRENGTH = [WINNER, "urease", "pepsin", "amylase", "trypsin", "lipase", "rennin", "lysozyme"]
 LONG_S = 1000.0
+STRATEGIES = ("sync", "async", "batch", "hybrid")
 
 
 def tournament_answers(request: SimRequest) -> str:
@@ -47,3 +49,14 @@ def restart() -> None:
     """What a kernel's end does."""
     engine.shutdown()
     close_stores()
+
+
+def session_in(directory: Path, **options: Any) -> Session:
+    """Open a session with a simulated provider's model, which submits without a question."""
+    return pllm.resume_directory(directory, **({"model": OPENAI.model, "confirm": False} | options))
+
+
+def counted(sim: Simulator) -> int:
+    """Return how much was sent, live and in jobs."""
+    stats = sim.stats()
+    return stats.requests + stats.batch_lines

@@ -14,27 +14,15 @@ from pllm_notebook.exceptions import UsageError
 from pllm_notebook.failures import FailureKind
 from pllm_notebook.sessions import ErrorResponse, Failed, Present, Session
 from pllm_notebook.sim import SimAnswer, Simulator
-from tests.contract.programs import LONG_S, restart
-from tests.contract.sides import OPENAI
+from tests.contract.programs import LONG_S, STRATEGIES, counted, restart, session_in
 from tests.faults.children import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
-
-STRATEGIES = ("sync", "async", "batch", "hybrid")
 
 
 @pytest.fixture
 def directory(cache_dir: Path, tmp_path: Path) -> Path:
     return tmp_path / "session"
-
-
-def session_in(directory: Path, **options: Any) -> Session:
-    return pllm.resume_directory(directory, **({"model": OPENAI.model, "confirm": False} | options))
-
-
-def counted(sim: Simulator) -> int:
-    stats = sim.stats()
-    return stats.requests + stats.batch_lines
 
 
 # Asking.

@@ -11,30 +11,17 @@ from typing import Any
 
 import pytest
 
-import pllm_notebook as pllm
 from pllm_notebook.exceptions import UsageError
 from pllm_notebook.sessions import Session
 from pllm_notebook.sim import SimAnswer, Simulator
-from tests.contract.programs import restart
-from tests.contract.sides import OPENAI
+from tests.contract.programs import STRATEGIES, counted, restart, session_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*rows failed")
-
-STRATEGIES = ("sync", "async", "batch", "hybrid")
 
 
 @pytest.fixture
 def directory(cache_dir: Path, tmp_path: Path) -> Path:
     return tmp_path / "session"
-
-
-def session_in(directory: Path, **options: Any) -> Session:
-    return pllm.resume_directory(directory, **({"model": OPENAI.model, "confirm": False} | options))
-
-
-def counted(sim: Simulator) -> int:
-    stats = sim.stats()
-    return stats.requests + stats.batch_lines
 
 
 # Asking anew.
